@@ -17,6 +17,7 @@ _PUBLIC = {
     "Dot": "limelight.scores",
     "Bilinear": "limelight.scores",
     "Additive": "limelight.scores",
+    "Allowed": "limelight.masks",
     "Causal": "limelight.masks",
     "Padding": "limelight.masks",
     "Softmax": "limelight.normalizers",

@@ -1,0 +1,141 @@
+"""The verbs: `attend` and `weigh`. Pure functions of tensors; which path computes them is chosen inside."""
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from keras import ops
+
+from limelight.engine import plain
+from limelight.question import Question, ask, check_shapes, fold
+
+_listener: contextvars.ContextVar[Callable[[Question], None] | None] = contextvars.ContextVar("listener", default=None)
+
+
+def attend(
+    query: Any,
+    key: Any,
+    value: Any,
+    *,
+    score: Any = None,
+    mask: Any = None,
+    normalizer: Any = None,
+    dropout: float = 0.0,
+    seed: Any = None,
+    query_positions: Any = None,
+    key_positions: Any = None,
+) -> Any:
+    r"""Attention: for each query, the average of the values weighted by how well their keys match.
+
+    $$y_i = \sum_j w_{ij} v_j, \qquad w_i = \mathrm{normalizer}(\mathrm{score}(q_i, k_j))$$
+
+    Args:
+        query: (..., T, H). Any number of leading axes; with heads, (B, N, T, H).
+        key: (..., S, H). With grouped heads (B, K, S, H), where K divides N: each key head serves N / K query heads.
+        value: (..., S, V), with as many heads as `key`.
+        score: a `Score` or its name; the scaled dot product by default.
+        mask: a `Mask`, its name ("causal"), or a bool array that broadcasts to (..., T, S); True means *may attend*.
+        normalizer: a `Normalizer` or its name; softmax by default.
+        dropout: the share of weights set to zero after normalisation, the rest scaled up; in [0, 1).
+        seed: a `keras.random.SeedGenerator` or an int, for the dropout.
+        query_positions, key_positions: int positions (T,) or (B, T), and (S,) or (B, S), where they are not 0, 1, 2, ... with
+            the last query at the last key. A cache needs them.
+
+    Returns:
+        (..., T, V), in the dtype of `value`. A query that may attend to nothing gives zeros and a finite gradient.
+
+    Raises:
+        ValueError: shapes that do not belong together, a float mask with other values than 0 and 1, an unknown name.
+        TypeError: a part of the wrong kind.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> query = np.array([[1.0, 0.0, 1.0], [0.0, 2.0, 1.0]])
+        >>> key = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 2.0]])
+        >>> value = np.array([[1.0, 2.0], [3.0, 4.0]])
+        >>> print(np.array(ll.attend(query, key, value)).round(3))
+        [[2.    3.   ]
+         [2.699 3.699]]
+
+    References:
+        Bahdanau et al. 2015, arXiv:1409.0473; Vaswani et al. 2017, arXiv:1706.03762.
+    """
+    question = ask(
+        query,
+        key,
+        score=score,
+        mask=mask,
+        normalizer=normalizer,
+        query_positions=query_positions,
+        key_positions=key_positions,
+    )
+    value = ops.convert_to_tensor(value)
+    check_shapes(ops.convert_to_tensor(query), ops.convert_to_tensor(key), value)
+    return question.unfold(output(question, fold(value), dropout=dropout, seed=seed))
+
+
+def weigh(
+    query: Any,
+    key: Any,
+    *,
+    score: Any = None,
+    mask: Any = None,
+    normalizer: Any = None,
+    query_positions: Any = None,
+    key_positions: Any = None,
+) -> Any:
+    r"""The weights by which `attend` averages the values, before any dropout.
+
+    $$w_i = \mathrm{normalizer}(\mathrm{score}(q_i, k_j))$$
+
+    Args and Raises: as `attend`.
+
+    Returns:
+        (..., T, S) in float32 or wider. Masked weights are exactly 0.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> print(np.array(ll.weigh(np.eye(2), np.eye(2), score=ll.Dot(scale=1.0))).round(3))
+        [[0.731 0.269]
+         [0.269 0.731]]
+    """
+    question = ask(
+        query,
+        key,
+        score=score,
+        mask=mask,
+        normalizer=normalizer,
+        query_positions=query_positions,
+        key_positions=key_positions,
+    )
+    return question.unfold(weights(question))
+
+
+def output(question: Question, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
+    """The output (B, N, T, V) of a question for values (B, K, S, V)."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
+    return plain.combine(plain.weights(question), value, question.query, dropout=dropout, seed=seed)
+
+
+def weights(question: Question) -> Any:
+    """The weights (B, N, T, S) of a question."""
+    return plain.weights(question)
+
+
+@contextlib.contextmanager
+def listening(listener: Callable[[Question], None]) -> Iterator[None]:
+    """Call `listener` with the question of every attention layer that runs inside, in this thread or task alone."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def announce(question: Question) -> None:
+    """Tell the listener, where there is one, what a layer asks."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(question)

@@ -1,0 +1,1 @@
+"""The paths that compute attention. Code for a single backend lives here and nowhere else."""

@@ -1,0 +1,74 @@
+"""What every part of an attention has in common: a config that travels with a saved model."""
+
+import dataclasses
+from typing import Any, Self
+
+import keras
+from keras import ops
+
+PACKAGE = "limelight"
+
+
+def register(cls: type) -> type:
+    """Make a part or layer known to Keras's loader as `limelight>Name`."""
+    return keras.saving.register_keras_serializable(package=PACKAGE)(cls)
+
+
+class Part:
+    """A score, mask or normalizer: a frozen dataclass, or a `keras.Layer` where it learns.
+
+    A part that is a dataclass gets its config from its fields. Fields that are parts themselves are serialised in turn. A
+    part that holds a tensor of one call (a padding mask, say) belongs to a call and never to a layer: it has no config.
+    """
+
+    def get_config(self) -> dict[str, Any]:
+        config = {}
+        for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
+            value = getattr(self, field.name)
+            if is_tensor(value):
+                raise ValueError(
+                    f"A part of a layer must not hold a tensor. Received: {type(self).__name__} with a tensor in "
+                    f"`{field.name}`. Give it at call time instead: layer(..., attention_mask=...)."
+                )
+            config[field.name] = keras.saving.serialize_keras_object(value)
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        return cls(**{name: restored(value) for name, value in config.items()})
+
+
+def restored(value: Any) -> Any:
+    """A part back from its config; anything else, and anything already restored, as it is."""
+    if isinstance(value, dict) and "class_name" in value:
+        return keras.saving.deserialize_keras_object(value)
+    if isinstance(value, list):
+        return tuple(restored(item) for item in value)
+    return value
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is an array or tensor of any kind."""
+    return ops.is_tensor(value) or isinstance(value, keras.KerasTensor) or hasattr(value, "__array__")
+
+
+def chosen(value: Any, known: dict[str, type], kind: type, what: str) -> Any:
+    """A part from a part, or from its name.
+
+    Raises:
+        ValueError: the name is not known.
+        TypeError: the value is neither a part of that kind nor a name.
+    """
+    if isinstance(value, str):
+        if value not in known:
+            raise ValueError(
+                f"`{what}` must be one of {sorted(known)} or a {kind.__name__}. Received: {value!r}. "
+                f"Anything else is built as an object, for example limelight.{next(iter(known.values())).__name__}()."
+            )
+        return known[value]()
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"`{what}` must be a {kind.__name__} or one of the names {sorted(known)}. "
+            f"Received: {value!r} of type {type(value).__name__}."
+        )
+    return value

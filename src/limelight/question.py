@@ -1,0 +1,137 @@
+"""What one attention asks: queries, keys and the parts that turn them into weights."""
+
+import dataclasses
+from typing import Any
+
+from keras import ops
+
+from limelight import masks, normalizers, scores
+from limelight.masks import Mask
+from limelight.normalizers import Normalizer
+from limelight.scores import Score
+from limelight.tile import Tile
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """Everything that determines the weights of one attention. Paths compute from it; observers keep it.
+
+    Args:
+        query: (B, N, T, H).
+        key: (B, K, S, H), where K divides N: each key head serves N / K query heads.
+        score, mask, normalizer: the parts.
+        tile: where this lies; the whole, unless rows or heads were chosen.
+        lead: the axes that stood before (T, H) in what was given: () or (B,) or (B, N) or more.
+        owner: the layer that asks, where one does.
+    """
+
+    query: Any
+    key: Any
+    score: Score
+    mask: Mask | None
+    normalizer: Normalizer
+    tile: Tile
+    lead: tuple = ()
+    owner: Any = None
+
+    def unfold(self, tensor: Any) -> Any:
+        """A result (B, N, ...) with the leading axes that the caller gave."""
+        if len(self.lead) == 2:
+            return tensor
+        return ops.reshape(tensor, (*self.lead, *tuple(ops.shape(tensor))[2:]))
+
+    def fold(self, tensor: Any) -> Any:
+        """A tensor (..., S, H) of the caller's with exactly two leading axes."""
+        return fold(tensor)
+
+
+def ask(
+    query: Any,
+    key: Any,
+    *,
+    score: Any = None,
+    mask: Any = None,
+    normalizer: Any = None,
+    query_positions: Any = None,
+    key_positions: Any = None,
+    owner: Any = None,
+) -> Question:
+    """Check the arguments of an attention and put them in one form.
+
+    Args and Raises: as `limelight.attend`.
+    """
+    query, key = ops.convert_to_tensor(query), ops.convert_to_tensor(key)
+    if isinstance(mask, (list, tuple)) or masks.is_tensor(mask):
+        mask = explicit(mask, len(query.shape))
+    score, mask, normalizer = scores.get(score), masks.get(mask), normalizers.get(normalizer)
+    check_shapes(query, key)
+    lead = tuple(ops.shape(query))[:-2]
+    query, key = fold(query), fold(key)
+    tile = Tile.whole(
+        ops.shape(query)[0],
+        query.shape[1],
+        ops.shape(query)[2],
+        ops.shape(key)[2],
+        given_queries=query_positions,
+        given_keys=key_positions,
+    )
+    return Question(query, key, score, mask, normalizer, tile, lead, owner)
+
+
+def fold(tensor: Any) -> Any:
+    """(..., N, T, H) as (B, N, T, H): leading axes merged, missing ones added."""
+    shape = tuple(ops.shape(tensor))
+    if len(shape) == 4:
+        return tensor
+    if len(shape) == 3:
+        return ops.expand_dims(tensor, 1)
+    if len(shape) == 2:
+        return ops.reshape(tensor, (1, 1, *shape))
+    return ops.reshape(tensor, (-1, *shape[-3:]))
+
+
+def explicit(array: Any, rank: int) -> Mask:
+    """A mask given as an array that broadcasts to (..., T, S) by numpy's rules, for queries of the given rank."""
+    array = masks.boolean(array, "`mask`")
+    if len(array.shape) > rank:
+        raise ValueError(
+            f"`mask` must broadcast to the weights (..., T, S), which have {rank} axes here. Received: a mask of shape "
+            f"{tuple(array.shape)}. Remove its leading axes."
+        )
+    if rank == 3 and len(array.shape) == 3:
+        array = ops.expand_dims(array, 1)
+    elif rank > 4 and len(array.shape) > 3:
+        array = ops.reshape(array, (-1, *tuple(ops.shape(array))[-3:]))
+    elif len(array.shape) == 1:
+        array = ops.expand_dims(array, 0)
+    return masks.Allowed(array)
+
+
+def check_shapes(query: Any, key: Any, value: Any = None) -> None:
+    """Raise where queries, keys and values cannot belong together."""
+    for name, tensor in (("query", query), ("key", key), ("value", value)):
+        if tensor is not None and len(tensor.shape) < 2:
+            raise ValueError(
+                f"`{name}` must have shape (..., length, size). Received: shape {tuple(tensor.shape)}. "
+                f"Add a length axis: {name}[None]."
+            )
+    if len(query.shape) != len(key.shape):
+        raise ValueError(
+            "`query` and `key` must have the same number of axes, (..., T, H) and (..., S, H). Received: query "
+            f"{tuple(query.shape)}, key {tuple(key.shape)}."
+        )
+    if len(query.shape) > 3 and key.shape[-3] and query.shape[-3] % key.shape[-3]:
+        raise ValueError(
+            "The number of key heads must divide the number of query heads, (..., N, T, H) and (..., K, S, H). Received: "
+            f"N={query.shape[-3]}, K={key.shape[-3]}."
+        )
+    if (
+        value is not None
+        and key.shape[-2] is not None
+        and value.shape[-2] is not None
+        and key.shape[-2] != value.shape[-2]
+    ):
+        raise ValueError(
+            "`key` and `value` must have the same length S, (..., S, H) and (..., S, V). Received: key "
+            f"{tuple(key.shape)}, value {tuple(value.shape)}."
+        )

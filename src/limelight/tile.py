@@ -1,0 +1,133 @@
+"""Where a block lies among the scores of one attention: which examples, heads, rows and columns it covers."""
+
+import dataclasses
+from typing import Any
+
+from keras import ops
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Span:
+    """A run of indices `start .. start + size - 1` out of `total`, or a chosen list of them.
+
+    Args:
+        total: how many indices there are in all; an int, or a scalar tensor where it is only known at run time.
+        start: the first index of the run; an int or a scalar tensor.
+        size: the length of the run, `total` when not given. Must be an int where `start` is a tensor.
+        picked: a list of indices to take instead of a run.
+    """
+
+    total: Any
+    start: Any = 0
+    size: Any = None
+    picked: Any = None
+
+    @property
+    def length(self) -> Any:
+        """How many indices there are in the span."""
+        if self.picked is not None:
+            return len(self.picked)
+        return self.total if self.size is None else self.size
+
+    @property
+    def whole(self) -> bool:
+        """Whether the span covers everything."""
+        return self.picked is None and self.size is None
+
+    def indices(self) -> Any:
+        """The indices themselves, int32 of shape (length,)."""
+        if self.picked is not None:
+            return ops.convert_to_tensor(self.picked, dtype="int32")
+        return ops.arange(self.length, dtype="int32") + ops.cast(self.start, "int32")
+
+    def of(self, tensor: Any, axis: int) -> Any:
+        """The span's part of a tensor along an axis; an axis of length 1 broadcasts and stays."""
+        if self.whole or tensor.shape[axis] == 1:
+            return tensor
+        if self.picked is not None:
+            return ops.take(tensor, self.indices(), axis=axis)
+        if isinstance(self.start, int) and isinstance(self.size, int):
+            slices = [slice(None)] * len(tensor.shape)
+            slices[axis] = slice(self.start, self.start + self.size)
+            return tensor[tuple(slices)]
+        shape = ops.shape(tensor)
+        axis %= len(shape)
+        starts = [self.start if index == axis else 0 for index in range(len(shape))]
+        sizes = [self.size if index == axis else length for index, length in enumerate(shape)]
+        return ops.slice(tensor, starts, sizes)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tile:
+    """A block of the scores (B, N, T, S): what a part is told about where it works.
+
+    Parts see only a block of queries and keys, so whatever depends on the place in the sequence, the head or the example
+    is asked of the tile. `Tile.whole(B, N, T, S)` is all of it.
+
+    Args:
+        batch, heads, rows, columns: the spans along B, N, T and S.
+        given_queries: int positions of all queries, (T,) or (B, T), where they are not 0, 1, 2, ... aligned at the end.
+        given_keys: int positions of all keys, (S,) or (B, S), where they are not 0, 1, 2, ...
+    """
+
+    batch: Span
+    heads: Span
+    rows: Span
+    columns: Span
+    given_queries: Any = None
+    given_keys: Any = None
+
+    @classmethod
+    def whole(cls, batch: Any, heads: Any, rows: Any, columns: Any, **given: Any) -> "Tile":
+        """The tile that covers everything."""
+        return cls(Span(batch), Span(heads), Span(rows), Span(columns), **given)
+
+    def replace(self, **spans: Span) -> "Tile":
+        """The same tile with other spans."""
+        return dataclasses.replace(self, **spans)
+
+    @property
+    def shift(self) -> Any:
+        """How far the rows are moved so that the last query stands at the last key: S - T."""
+        return self.columns.total - self.rows.total
+
+    def align(self, tensor: Any, axes: str) -> Any:
+        """The tile's part of a tensor, shaped to broadcast against (b, n, t, s).
+
+        Args:
+            tensor: a tensor whose last axes are those named; "b" stands for any number of leading axes, or none.
+            axes: some of the letters "bnts" in that order, such as "bs" for a padding mask.
+
+        Returns:
+            A tensor of rank 4 in which axes that were not named have length 1.
+        """
+        named = axes.replace("b", "")
+        lead = len(tensor.shape) - len(named)
+        trailing = tuple(ops.shape(tensor))[lead:]
+        present = dict(zip(named, trailing, strict=True))
+        shape = [-1 if "b" in axes and lead else 1, *(present.get(letter, 1) for letter in "nts")]
+        tensor = ops.reshape(tensor, shape)
+        if "b" in axes and lead:
+            tensor = self.batch.of(tensor, 0)
+        for axis, (letter, span) in enumerate((("n", self.heads), ("t", self.rows), ("s", self.columns)), start=1):
+            if letter in axes:
+                tensor = span.of(tensor, axis)
+        return tensor
+
+    def query_positions(self, align: str = "end") -> Any:
+        """Positions of the tile's queries, int32, shaped (..., t, 1).
+
+        Args:
+            align: "end" puts the last query at the last key (a single query against S keys is the last position); "start"
+                puts the first query at the first key. Positions that were given are taken as they are.
+        """
+        if self.given_queries is not None:
+            return self.align(self.given_queries, "bt")
+        positions = ops.expand_dims(self.rows.indices(), -1)
+        return positions + ops.cast(self.shift, "int32") if align == "end" else positions
+
+    def key_positions(self) -> Any:
+        """Positions of the tile's keys, int32, shaped (..., 1, s)."""
+        if self.given_keys is not None:
+            return self.align(self.given_keys, "bs")
+        return ops.expand_dims(self.columns.indices(), 0)
