@@ -46,7 +46,7 @@ def smallest(values: Any) -> float:
 
 
 def probabilities(values: Any, count: int, n: int, what: str) -> np.ndarray:
-    """Return probabilities (n, K) in float64 whose rows sum to one."""
+    """Return probabilities (n, K) in float64 whose rows sum to one, within the rounding of float16."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"`{what}` must be numbers. Received: dtype {array.dtype}.")
@@ -78,7 +78,7 @@ def probabilities(values: Any, count: int, n: int, what: str) -> np.ndarray:
             f"Each row of `{what}` must sum to 1. Received: row {worst} sums to {sums[worst]:.4g}. "
             "Use softmax, not a sigmoid for each class, where exactly one class is true."
         )
-    return array / sums[:, None]
+    return array  # as it came: dividing by the sum would break ties between rows
 
 
 def values(truth: Any, prediction: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -194,8 +194,8 @@ def classification(
 
     Args:
         truth: True classes (n,): integers that index `classes`, or names out of `classes`.
-        probabilities: Probabilities (n, K), rows summing to one within 0.001 (they are then made to sum to one), or
-            (n,) or (n, 1) of the second of two classes.
+        probabilities: Probabilities (n, K), rows summing to one within 0.001, or (n,) or (n, 1) of the second of two
+            classes.
         classes: The K class names, in the order of the columns.
         confidence: Level of the intervals.
         resamples: Number of bootstrap resamples.
