@@ -1,0 +1,90 @@
+# Needs make and a Python from 3.11 to 3.13, and nothing else: the first target that needs packages makes the virtual
+# environment and installs them from the locks in requirements/. Later calls install nothing until a lock or
+# pyproject.toml changes.
+#
+#   make study ARGS="reviews.csv --text review --label sentiment"
+#   make test PYTHON=/opt/python3.12/bin/python3.12
+
+VENV ?= .venv
+UV ?= uv
+# Workers that share the tests of one backend. Two cores are what a small machine has; more of them pay little.
+WORKERS ?= 2
+ARGS ?=
+
+BIN := $(VENV)/bin
+STUDY := $(VENV)/.study-installed
+TEST := $(VENV)/.test-installed
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip install --quiet
+# The locks are complete, so nothing may be added to them (--no-deps), and nothing is built from source on the way.
+LOCKED := $(PIP) --no-deps --only-binary=:all: --require-hashes -r
+ITSELF := $(PIP) --no-deps --no-build-isolation --editable .
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --quiet \
+  --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
+
+# One thing at a time: a failing lint stops before any test starts, and no two tests compete for the cores.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help study test lint format types test-jax test-tensorflow test-torch bench lock clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-24s%s\n", $$1, $$2 }'
+
+study: $(STUDY) ## train with and without attention, compare, write a report (ARGS are passed on)
+	@KERAS_BACKEND=jax $(BIN)/limelight study $(ARGS)
+
+test: lint types test-jax test-tensorflow test-torch ## lint, types, then the tests on each of the three backends
+
+lint: $(TEST) ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(TEST) ## mend style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(TEST) ## check types
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+test-jax: $(TEST) ## the tests on JAX, with those that need no backend and the examples in docstrings
+	KERAS_BACKEND=jax $(PYTEST) --doctest-modules src tests
+
+test-tensorflow: $(TEST) ## the tests on TensorFlow
+	KERAS_BACKEND=tensorflow $(PYTEST) tests
+
+test-torch: $(TEST) ## the tests on PyTorch
+	KERAS_BACKEND=torch $(PYTEST) tests
+
+bench: $(TEST) ## measure speed and memory (ARGS are passed on)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+lock: ## resolve the locks anew, with uv (ARGS=--upgrade for the newest versions)
+	@command -v $(UV) > /dev/null || { echo "make lock needs uv. Run: pip install uv" >&2; exit 1; }
+	$(COMPILE) $(ARGS) requirements/test.in --extra tensorflow --extra dev \
+	  --override requirements/no-torch.txt --no-emit-package torch --output-file requirements/test.txt
+	$(COMPILE) $(ARGS) --constraint requirements/test.txt --output-file requirements/study.txt
+
+clean: ## remove what builds and test runs leave
+	rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	find src tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove the virtual environment too
+	rm -rf $(VENV)
+
+$(STUDY): requirements/study.txt pyproject.toml | $(VENV)/.created
+	@echo "Installing JAX and what a study needs into $(VENV) (once, about 1 GB) ..."
+	@$(LOCKED) requirements/study.txt
+	@$(ITSELF)
+	@touch $@
+
+# A superset of the study's lock at the same versions: whoever can test can study.
+$(TEST): requirements/test.txt requirements/torch.txt pyproject.toml | $(VENV)/.created
+	@echo "Installing three backends and the tools into $(VENV) (once, about 4 GB) ..."
+	@$(LOCKED) requirements/test.txt
+	@$(PIP) -r requirements/torch.txt
+	@$(ITSELF)
+	@touch $(STUDY) $@
+
+$(VENV)/.created:
+	@PYTHON='$(PYTHON)' sh requirements/create-venv.sh $(VENV)
+	@touch $@
