@@ -1,0 +1,5 @@
+"""Attention layers for Keras models."""
+
+from limelight.layers.pooling import AttentionPooling
+
+__all__ = ["AttentionPooling"]

@@ -1,0 +1,109 @@
+"""What all attention layers share: their parts, dropout, weights on request, and being observable."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from limelight import attention, masks, normalizers, scores
+from limelight.parts import restored
+from limelight.question import ask, check_shapes, fold
+
+
+class Attending(keras.Layer):
+    """A layer that asks a question of its inputs and answers it. Abstract: subclasses say what the queries and keys are.
+
+    Args:
+        score, mask, normalizer: the parts, or their names. Defaults: the scaled dot product, no mask, softmax.
+        dropout: the share of weights set to zero during training, in [0, 1). Weights that are returned are those before dropout.
+        seed: of the dropout.
+        attention_regularizer: a callable from the weights (..., T, S) to a scalar loss, or None.
+
+    Raises:
+        ValueError: `dropout` is outside [0, 1); an unknown name of a part.
+        TypeError: a part of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        *,
+        score: Any = None,
+        mask: Any = None,
+        normalizer: Any = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        attention_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
+        self.score = scores.get(restored(score))
+        self.mask = masks.get(restored(mask))
+        self.normalizer = normalizers.get(restored(normalizer))
+        self.dropout_rate = dropout
+        self.seed = seed
+        self.attention_regularizer = keras.regularizers.get(attention_regularizer)
+        self.supports_masking = True
+        if dropout > 0:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def answer(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        *,
+        mask: masks.Mask | None = None,
+        score: Any = None,
+        weights: bool = False,
+        training: bool | None = None,
+        **positions: Any,
+    ) -> tuple[Any, Any]:
+        """Attend with the layer's parts and the call's mask, and tell whoever listens.
+
+        Args:
+            query, key, value: (..., T, H), (..., S, H), (..., S, V).
+            mask: the call's own mask, which is AND-ed with the layer's.
+            score: in place of the layer's, where a call brings something of its own.
+            weights: whether the weights are wanted too.
+            training: whether dropout is active.
+            positions: `query_positions` and `key_positions`, as `limelight.attend` takes them.
+
+        Returns:
+            The output (..., T, V), and the weights (..., T, S) in the layer's compute dtype, or None.
+        """
+        check_shapes(query, key, value)
+        question = ask(
+            query,
+            key,
+            score=self.score if score is None else score,
+            mask=masks.both(self.mask, mask),
+            normalizer=self.normalizer,
+            owner=self,
+            **positions,
+        )
+        attention.announce(question)
+        active = self.dropout_rate if training else 0.0
+        seed = self.seed_generator if active else None
+        output = question.unfold(attention.output(question, fold(value), dropout=active, seed=seed))
+        regularized = self.attention_regularizer is not None and training
+        if not weights and not regularized:
+            return output, None
+        given = question.unfold(attention.weights(question))
+        if self.attention_regularizer is not None and training:
+            self.add_loss(self.attention_regularizer(given))
+        return output, ops.cast(given, self.compute_dtype) if weights else None
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "score": keras.saving.serialize_keras_object(self.score),
+            "mask": keras.saving.serialize_keras_object(self.mask),
+            "normalizer": keras.saving.serialize_keras_object(self.normalizer),
+            "dropout": self.dropout_rate,
+            "seed": self.seed,
+            "attention_regularizer": keras.regularizers.serialize(self.attention_regularizer)
+            if self.attention_regularizer is not None
+            else None,
+        }
+        return {**super().get_config(), **config}
