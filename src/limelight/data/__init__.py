@@ -1,0 +1,64 @@
+"""Data for a study: read, cleaned, split by content, tokenized and batched by length. Free of keras and of any backend.
+
+The names below are loaded when they are first used, so that importing this package costs next to nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from limelight.data.errors import DataError
+
+if TYPE_CHECKING:
+    from limelight.data.batching import Batch, LengthBatches, PlannedBatch, pad, padded_length
+    from limelight.data.dataset import Dataset, Repair, describe
+    from limelight.data.named import NAMES
+    from limelight.data.sources import load
+    from limelight.data.splitting import Split, split
+    from limelight.data.tokenizing import Encoding, Tokenizer
+
+__all__ = [
+    "NAMES",
+    "Batch",
+    "DataError",
+    "Dataset",
+    "Encoding",
+    "LengthBatches",
+    "PlannedBatch",
+    "Repair",
+    "Split",
+    "Tokenizer",
+    "describe",
+    "load",
+    "pad",
+    "padded_length",
+    "split",
+]
+
+_MODULES = {
+    "NAMES": "named",
+    "Batch": "batching",
+    "Dataset": "dataset",
+    "Encoding": "tokenizing",
+    "LengthBatches": "batching",
+    "PlannedBatch": "batching",
+    "Repair": "dataset",
+    "Split": "splitting",
+    "Tokenizer": "tokenizing",
+    "describe": "dataset",
+    "load": "sources",
+    "pad": "batching",
+    "padded_length": "batching",
+    "split": "splitting",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'limelight.data' has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    value = getattr(importlib.import_module(f"limelight.data.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

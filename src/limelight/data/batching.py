@@ -1,0 +1,179 @@
+"""Batches of sequences of like length, padded to few distinct lengths."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class PlannedBatch(NamedTuple):
+    """Which examples a batch holds (indices into the inputs) and the length that they are padded to."""
+
+    indices: np.ndarray
+    padded_length: int
+
+
+class Batch(NamedTuple):
+    """A padded batch: `values` (rows, length) int32 or (rows, length, channels) float32, `mask` (rows, length), True where
+    a value is real, `labels` (rows,) or None, and `indices` (rows,) into the inputs."""
+
+    values: np.ndarray
+    mask: np.ndarray
+    labels: np.ndarray | None
+    indices: np.ndarray
+
+
+def padded_length(length: int) -> int:
+    """Round a length up to the grid 16, 32, 48, 64, 96, 128, 192, 256, ...: every power of two and the middle to the next.
+
+    The grid is the same for every data set and part, so that a compiler sees few shapes; at most half of a batch's
+    longest sequence is padding once it has more than 16 steps.
+
+    Example:
+        >>> [padded_length(length) for length in (0, 7, 17, 50, 65, 1000)]
+        [16, 16, 32, 64, 96, 1024]
+    """
+    if length <= 32:
+        return 16 if length <= 16 else 32
+    power = 1 << (length - 1).bit_length()
+    return power * 3 // 4 if length <= power * 3 // 4 else power
+
+
+def pad(sequences: Sequence[np.ndarray], padded_length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Stack sequences of different lengths, zeros behind each.
+
+    Args:
+        sequences: Ids (length,), or series (length, channels).
+        padded_length: The length of the result, at least that of the longest sequence.
+
+    Returns:
+        The values, int32 (rows, padded_length) or float32 (rows, padded_length, channels), and the mask, bool
+        (rows, padded_length), True where a value is real.
+
+    Raises:
+        ValueError: a sequence is longer than `padded_length`, or there is none.
+
+    Example:
+        >>> values, mask = pad([np.array([5, 6]), np.array([7])], 3)
+        >>> values.tolist(), mask.tolist()
+        ([[5, 6, 0], [7, 0, 0]], [[True, True, False], [True, False, False]])
+    """
+    if not len(sequences):
+        raise ValueError("`sequences` must hold at least one sequence. Received: none.")
+    longest = max(len(sequence) for sequence in sequences)
+    if longest > padded_length:
+        raise ValueError(f"`padded_length` must be at least the longest length, {longest}. Received: {padded_length}.")
+    first = np.asarray(sequences[0])
+    dtype = np.float32 if first.ndim == 2 else np.int32
+    values = np.zeros((len(sequences), padded_length, *first.shape[1:]), dtype)
+    mask = np.zeros((len(sequences), padded_length), bool)
+    for row, sequence in enumerate(sequences):
+        values[row, : len(sequence)] = sequence
+        mask[row, : len(sequence)] = True
+    return values, mask
+
+
+class LengthBatches:
+    """Batches of examples of like length, in few shapes.
+
+    Examples are ordered by their padded length and cut every `batch_size`, so that only one batch is not full. With a
+    seed, examples within a length and the order of the batches are shuffled, anew in each epoch; without one the order is
+    from short to long. No example is left out or repeated.
+
+    Args:
+        inputs: `Encoding`s, or arrays of ids (length,), or series (length, channels).
+        labels: One for each input, or None.
+        batch_size: Rows in a batch.
+        shuffle_seed: A seed, or None not to shuffle.
+
+    Raises:
+        ValueError: the inputs are of different kinds or channels, the labels do not match, or `batch_size` is not positive.
+
+    Example:
+        >>> batches = LengthBatches([np.array([5, 6, 7]), np.array([8])], np.array([0, 1]), batch_size=2)
+        >>> len(batches), next(iter(batches)).values.shape
+        (1, (2, 16))
+    """
+
+    def __init__(
+        self, inputs: Sequence[Any], labels: Any = None, *, batch_size: int, shuffle_seed: int | None = None
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be positive. Received: {batch_size}.")
+        self.sequences = [np.asarray(getattr(each, "ids", each)) for each in inputs]
+        self.labels = None if labels is None else np.asarray(labels)
+        self.batch_size = batch_size
+        self.shuffle_seed = shuffle_seed
+        if self.labels is not None and len(self.labels) != len(self.sequences):
+            raise ValueError(
+                f"`labels` must hold one label for each input. Received: {len(self.sequences)} inputs, "
+                f"{len(self.labels)} labels."
+            )
+        shapes = sorted({sequence.shape[1:] for sequence in self.sequences})
+        if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or not all(s.ndim for s in self.sequences):
+            raise ValueError(
+                f"`inputs` must all be ids (length,), or all series (length, channels) of as many channels. Received: "
+                f"shapes after the length {shapes}."
+            )
+        self._lengths = np.array([padded_length(len(sequence)) for sequence in self.sequences], dtype=np.int64)
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return -(-len(self.sequences) // self.batch_size)
+
+    def plan(self, epoch: int = 0) -> list[PlannedBatch]:
+        """Return the batches of an epoch: a pure function of the inputs' lengths, the seed and the epoch."""
+        count = len(self.sequences)
+        random = None if self.shuffle_seed is None else np.random.default_rng((self.shuffle_seed, epoch))
+        order = np.arange(count) if random is None else random.permutation(count)
+        order = order[np.argsort(self._lengths[order], kind="stable")]
+        cuts = [order[start : start + self.batch_size] for start in range(0, count, self.batch_size)]
+        batches = [PlannedBatch(cut, int(self._lengths[cut].max())) for cut in cuts]
+        return batches if random is None else [batches[index] for index in random.permutation(len(batches))]
+
+    def pad(self, planned: PlannedBatch) -> Batch:
+        """Return the padded arrays of a planned batch."""
+        values, mask = pad([self.sequences[index] for index in planned.indices], planned.padded_length)
+        labels = None if self.labels is None else self.labels[planned.indices]
+        return Batch(values, mask, labels, planned.indices)
+
+    def batches(self, epoch: int = 0) -> Iterator[Batch]:
+        """Yield the padded batches of an epoch."""
+        return (self.pad(planned) for planned in self.plan(epoch))
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.batches()
+
+    def rows(self, outputs: Sequence[np.ndarray], epoch: int = 0) -> list[np.ndarray]:
+        """Return one output for each example in the order of the inputs, from one array for each batch of the plan.
+
+        The rows of different batches may differ in shape, as attention weights over padded lengths do.
+
+        Raises:
+            ValueError: there is not one output row for each example of each batch.
+        """
+        plan = self.plan(epoch)
+        received = [len(output) for output in outputs]
+        if received != [len(planned.indices) for planned in plan]:
+            raise ValueError(
+                f"`outputs` must hold one array for each of the {len(plan)} batches, with a row for each example. "
+                f"Received: {len(received)} arrays of {sum(received)} rows for {len(self.sequences)} examples."
+            )
+        rows: list[Any] = [None] * len(self.sequences)
+        for planned, output in zip(plan, outputs, strict=True):
+            for index, row in zip(planned.indices, output, strict=True):
+                rows[index] = np.asarray(row)
+        return rows
+
+    def restore(self, outputs: Sequence[np.ndarray], epoch: int = 0) -> np.ndarray:
+        """Return the outputs (examples, ...) in the order of the inputs, from one array for each batch of the plan.
+
+        Raises:
+            ValueError: the rows differ in shape (use `rows`), or there is not one for each example.
+        """
+        rows = self.rows(outputs, epoch)
+        if len({row.shape for row in rows}) > 1:
+            raise ValueError(
+                f"`restore` needs outputs of one shape. Received: {sorted({row.shape for row in rows})}. Use `rows`."
+            )
+        return np.stack(rows) if rows else np.zeros((0,))

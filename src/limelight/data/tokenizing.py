@@ -1,0 +1,201 @@
+"""Texts to word ids, with the place of each token in the text."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from limelight import files
+from limelight.data.errors import DataError
+
+PADDING, UNKNOWN = 0, 1
+_FORMAT = "limelight.tokenizer"
+_VERSION = 1
+_MAXIMUM_FILE = 64 * 2**20
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+# A token is, first match wins: one character of a script that is written without spaces, with its marks; a word of at
+# most 64 letters, digits and marks, perhaps with an apostrophe inside ("don't"); or any other one character as a reader
+# sees it (a grapheme: an emoji with all its parts, a punctuation mark). The bounds keep every token short, whatever comes.
+_SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
+_WORD = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]{1,64}(?:'[\p{L}\p{M}]{1,16})?"
+_TOKEN = rf"{_SPACELESS}|{_WORD}|\X"
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """A text as token ids.
+
+    Args:
+        ids: The tokens' ids, int32 (length,); 1 is a word that the vocabulary lacks, 0 (padding) never occurs.
+        tokens: The tokens as they stand in the text.
+        offsets: The characters that each token spans in the text: `text[start:end]`.
+        truncated: How many tokens were cut off the end.
+    """
+
+    ids: np.ndarray
+    tokens: tuple[str, ...]
+    offsets: tuple[tuple[int, int], ...]
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class Tokenizer:
+    """Lower-cased words and punctuation marks, numbered by their frequency.
+
+    Id 0 is padding and 1 any unknown word; the vocabulary follows from 2 on. Unicode forms (NFC) and curly apostrophes are
+    evened out first. Scripts written without spaces are cut into characters, an emoji stays whole.
+
+    Args:
+        words: The vocabulary, most frequent first, as tokens come out of the text (lower case).
+
+    Raises:
+        ValueError: a word occurs twice.
+        ImportError: `tokenizers` is not installed.
+
+    Example:
+        >>> tokenizer = Tokenizer.train(["A good film.", "Not a good film!"])
+        >>> tokenizer.words
+        ('a', 'film', 'good')
+        >>> encoding = tokenizer.encode(["Good, it's a film"])[0]
+        >>> encoding.ids.tolist(), encoding.tokens
+        ([4, 1, 1, 2, 3], ('Good', ',', "it's", 'a', 'film'))
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        vocabulary = {word: index for index, word in enumerate(self.words, start=2)}
+        if len(vocabulary) != len(self.words):
+            raise ValueError(f"`words` must all differ. Received: {len(self.words)} with {len(vocabulary)} different.")
+        # No token of a text holds a space, so these two can never be met in a text, as "[UNK]" could.
+        self._tokenizer = _pipeline({"[ padding ]": PADDING, "[ unknown ]": UNKNOWN, **vocabulary})
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, size: int = 20_000, minimum: int = 2) -> "Tokenizer":
+        """Take the vocabulary from texts: those of the train part, so that the test part stays unseen.
+
+        Args:
+            texts: Strings.
+            size: The largest number of ids, padding and unknown among them.
+            minimum: How often a word must occur to get an id.
+
+        Raises:
+            ValueError: `size` is below 3.
+            ImportError: `tokenizers` is not installed.
+        """
+        if size < 3:
+            raise ValueError(f"`size` must be at least 3 (padding, unknown and one word). Received: {size}.")
+        trainers = _tokenizers().trainers
+        tokenizer = _pipeline({"[ unknown ]": 0})
+        # Special tokens would be matched inside the users' texts: there are none, and the two fixed ids are put in front.
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=size - 2, min_frequency=minimum, show_progress=False, special_tokens=[]
+        )
+        tokenizer.train_from_iterator(map(_clean, _texts(texts)), trainer)
+        vocabulary = tokenizer.get_vocab()
+        return cls(sorted(vocabulary, key=vocabulary.__getitem__))
+
+    @property
+    def size(self) -> int:
+        """The number of ids: one more than the largest."""
+        return len(self.words) + 2
+
+    def encode(self, texts: Iterable[str], length: int | None = None) -> list[Encoding]:
+        """Turn texts into ids.
+
+        Args:
+            texts: Any strings; lone surrogates count as U+FFFD.
+            length: The most tokens that are kept of a text, or None for all.
+
+        Returns:
+            An `Encoding` for each text; `truncated` says how many tokens were cut off.
+        """
+        cleaned = [_clean(text) for text in _texts(texts)]
+        encodings = []
+        for text, whole in zip(cleaned, self._tokenizer.encode_batch(cleaned), strict=True):
+            ids, offsets = whole.ids, whole.offsets
+            cut = len(ids) if length is None else min(length, len(ids))
+            kept = tuple(offsets[:cut])
+            tokens = tuple(text[start:end] for start, end in kept)
+            encodings.append(Encoding(np.array(ids[:cut], dtype=np.int32), tokens, kept, len(ids) - cut))
+        return encodings
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tokenizer to a JSON file, whole or not at all."""
+        files.write_json(path, {"format": _FORMAT, "version": _VERSION, "words": list(self.words)})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: there is no such file, or it is not a whole tokenizer file of this format.
+        """
+        path = Path(path)
+        must = f"{str(path)!r} must be a tokenizer file that `Tokenizer.save` wrote"
+        try:
+            if path.stat().st_size > _MAXIMUM_FILE:
+                raise DataError(f"{must}. It is larger than {_MAXIMUM_FILE >> 20} MiB. Train and save it again.")
+            document = json.loads(path.read_bytes())
+        except OSError as error:
+            raise DataError(f"{must}. {error.strerror or error}. Give the path of one.") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{must}. It is not whole JSON ({error}). Train and save it again.") from error
+        if not isinstance(document, dict) or document.get("format") != _FORMAT:
+            raise DataError(f"{must}. It is JSON of another kind. Give the path of one.")
+        if document.get("version") != _VERSION:
+            raise DataError(
+                f"{must}, version {_VERSION}. Received: version {document.get('version')!r}. Train it again."
+            )
+        words = document.get("words")
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise DataError(f"{must}. Its `words` are not a list of strings. Train and save it again.")
+        if len(set(words)) != len(words) or any(_clean(word) != word for word in words):
+            raise DataError(f"{must}. Its `words` hold a repeated or an impossible word. Train and save it again.")
+        return cls(words)
+
+
+def _tokenizers() -> Any:
+    """Import `tokenizers`, or say how to install it."""
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ImportError(
+            "Tokenizer needs `tokenizers`. It is not installed. Run: pip install 'limelight[study]'"
+        ) from error
+    return tokenizers
+
+
+def _pipeline(vocabulary: dict[str, int]) -> Any:
+    """Build the tokenizer: normalise, drop white space, cut into tokens, look up."""
+    library = _tokenizers()
+    tokenizer = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="[ unknown ]"))
+    tokenizer.normalizer = library.normalizers.Sequence(
+        [library.normalizers.NFC(), library.normalizers.Replace("\u2019", "'"), library.normalizers.Lowercase()]
+    )
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
+        [
+            library.pre_tokenizers.WhitespaceSplit(),
+            library.pre_tokenizers.Split(library.Regex(_TOKEN), behavior="isolated"),
+        ]
+    )
+    return tokenizer
+
+
+def _clean(text: str) -> str:
+    """Replace lone surrogates, which no encoding can hold, one for one: offsets stay true."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _texts(texts: Iterable[str]) -> Iterable[str]:
+    """Refuse a single string, which would be read as a list of characters."""
+    if isinstance(texts, str):
+        raise TypeError("`texts` must be a list of strings. Received: one string. Put it into a list.")
+    return texts
