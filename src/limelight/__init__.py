@@ -20,6 +20,9 @@ _PUBLIC = {
     "Allowed": "limelight.masks",
     "Causal": "limelight.masks",
     "Padding": "limelight.masks",
+    "Window": "limelight.masks",
+    "Sum": "limelight.scores",
+    "Bias": "limelight.scores",
     "Softmax": "limelight.normalizers",
     "layers": "limelight.layers",
     "capture": "limelight.observe",
@@ -32,6 +35,9 @@ _PUBLIC = {
     "report": "limelight.report",
 }
 
+# Those that hold numpy arrays and no tensors work without a backend.
+_WITHOUT_BACKEND = {f"limelight.{part}" for part in ("analysis", "data", "evaluate", "maps", "plot", "report")}
+
 __all__ = [*_PUBLIC, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 backend.choose()
@@ -40,6 +46,8 @@ backend.choose()
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'limelight' has no attribute {name!r}. It has: {', '.join(sorted(_PUBLIC))}.")
+    if _PUBLIC[name] not in _WITHOUT_BACKEND:
+        backend.require()
     module = importlib.import_module(_PUBLIC[name])
     value = module if _PUBLIC[name] == f"limelight.{name}" else getattr(module, name)
     globals()[name] = value

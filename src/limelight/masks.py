@@ -131,6 +131,62 @@ class Causal(Mask):
 
 
 @register
+@dataclasses.dataclass(frozen=True)
+class Window(Mask):
+    r"""Each query attends to its neighbourhood.
+
+    $$m_{ij} = (i - l \le j \le i + r)$$
+
+    where i counts from the start of the keys: the last query stands at the last key.
+
+    Args:
+        left: how many positions before its own a query may see; None for all.
+        right: how many positions after its own a query may see; None for all.
+
+    Raises:
+        ValueError: a negative number, or one that is not an integer.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> x = np.ones((3, 4), "float32")
+        >>> print(np.array(ll.weigh(x, x, mask=ll.Window(1, 0))))
+        [[1.  0.  0. ]
+         [0.5 0.5 0. ]
+         [0.  0.5 0.5]]
+
+    References:
+        Beltagy et al. 2020, arXiv:2004.05150.
+    """
+
+    left: int | None = None
+    right: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("left", "right"):
+            given = getattr(self, name)
+            if given is not None and (not isinstance(given, int) or given < 0):
+                raise ValueError(f"`{name}` must be a non-negative integer or None. Received: {name}={given!r}.")
+
+    def __call__(self, tile: Tile) -> Any:
+        distance = tile.key_positions() - tile.query_positions()
+        permitted = ops.ones((1, 1), dtype="bool")
+        if self.left is not None:
+            permitted = distance >= -self.left
+        if self.right is not None:
+            permitted = ops.logical_and(permitted, distance <= self.right)
+        return permitted
+
+    def columns(self, tile: Tile) -> tuple[Any, Any]:
+        if tile.given_queries is not None or tile.given_keys is not None or tile.rows.picked is not None:
+            return super().columns(tile)
+        total = tile.columns.total
+        start = tile.rows.start + tile.shift
+        first = 0 if self.left is None else smaller(larger(start - self.left, 0), total)
+        last = total if self.right is None else smaller(larger(start + tile.rows.length + self.right, 0), total)
+        return first, last
+
+
+@register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Padding(Mask):
     """Which positions of a batch are real: the others are neither attended to nor, for queries, attend to anything.

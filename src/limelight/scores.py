@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Part, chosen, register
+from limelight.parts import Part, chosen, register, restored
 from limelight.product import product, widened
 from limelight.tile import Tile
 
@@ -22,6 +22,71 @@ class Score(Part):
         """Scores of one block."""
         raise NotImplementedError
 
+    def __add__(self, other: "Score") -> "Sum":
+        if not isinstance(other, Score):
+            raise TypeError(
+                f"A score adds to another score. Received: {other!r} of type {type(other).__name__}. "
+                "Wrap an additive bias as limelight.Bias(array)."
+            )
+        return Sum(self, other)
+
+
+@register
+class Sum(keras.Layer, Score):
+    r"""Two scores added.
+
+    $$s_{ij} = a_{ij} + b_{ij}$$
+
+    Written as `first + second`.
+
+    Args:
+        left, right: the scores.
+    """
+
+    def __init__(self, left: Score, right: Score, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.left, self.right = restored(left), restored(right)
+        self.supports_masking = True
+
+    def build(self, query_shape: tuple, key_shape: tuple) -> None:
+        build(self.left, query_shape, key_shape)
+        build(self.right, query_shape, key_shape)
+
+    def call(self, query: Any, key: Any, tile: Tile | None = None) -> Any:
+        return self.left(query, key, tile=tile) + self.right(query, key, tile=tile)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **keras.Layer.get_config(self),
+            "left": keras.saving.serialize_keras_object(self.left),
+            "right": keras.saving.serialize_keras_object(self.right),
+        }
+
+
+@register
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bias(Score):
+    r"""A bias that is given for one call.
+
+    $$s_{ij} = b_{ij}$$
+
+    Args:
+        array: float, broadcastable to (B, N, T, S). To forbid, use a mask: a large negative bias can leak.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> x = np.zeros((2, 3), "float32")
+        >>> print(np.array(ll.weigh(x, x, score=ll.Dot() + ll.Bias(np.log([[1.0, 3.0]])))))
+        [[0.25 0.75]
+         [0.25 0.75]]
+    """
+
+    array: Any
+
+    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+        array = widened(ops.convert_to_tensor(self.array))
+        return tile.align(array, "bnts" if len(array.shape) > 2 else "ts")
+
 
 @register
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +98,8 @@ class Dot(Score):
     Args:
         scale: the factor $c$; None for $1/\sqrt{H}$, 1.0 for the unscaled product.
 
-    Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). The product is accumulated in float32 or wider, so that float16
-    does not overflow.
+    Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). The product is accumulated in float32 or wider, so that
+    float16 does not overflow.
 
     Example:
         >>> import numpy as np, limelight as ll

@@ -16,8 +16,9 @@ class AttentionPooling(Attending):
 
     $$w = \mathrm{softmax}(s), \qquad y = \sum_j w_j x_j$$
 
-    With `score="additive"` (Yang et al. 2016) $s_j = c^\top \tanh(W x_j + b)$, and with `score="dot"` $s_j = c^\top x_j / \sqrt{H}$; the
-    vector $c$ is the learned query. With `queries=Q` there are Q of them, and Q vectors come out.
+    With `score="additive"` (Yang et al. 2016) $s_j = c^\top \tanh(W x_j + b)$, and with `score="dot"`
+    $s_j = c^\top x_j / \sqrt{H}$; the vector $c$ is the learned query. With `queries=Q` there are Q of them, and Q vectors
+    come out.
 
     Args:
         units: width of the hidden layer of `score="additive"`; the width of the input when not given.
@@ -82,10 +83,9 @@ class AttentionPooling(Attending):
             size = self.units or size
             # A clone: one initializer object would give every weight of the same shape the same values.
             kernel = self.kernel_initializer.clone()
-            self.hidden = keras.layers.Dense(
-                size, "tanh", kernel_initializer=kernel, name="hidden", dtype=self.dtype_policy
-            )
-            self.hidden.build(input_shape)
+            hidden = keras.layers.Dense(size, "tanh", kernel_initializer=kernel, name="hidden", dtype=self.dtype_policy)
+            hidden.build(input_shape)
+            self.hidden = hidden
         self.query = self.add_weight(name="query", shape=(self.queries or 1, size), initializer=self.kernel_initializer)
         scores.build(self.score, (*input_shape[:-2], self.queries or 1, size), (*input_shape[:-1], size))
 
