@@ -94,11 +94,10 @@ def test_chosen_weights_are_those_of_the_whole(query, key, monkeypatch):
     whole = seen.weights()
     # Blocks of a single row, so that the seams between blocks are gone through.
     monkeypatch.setattr(maps.attention_map, "_BLOCK", 1)
-    np.testing.assert_array_equal(seen.weights(), whole)
-    np.testing.assert_array_equal(
-        seen.weights(heads=2, rows=slice(1, 4), columns=[6, 0]), whole[:, 2:3, 1:4][..., [6, 0]]
-    )
-    np.testing.assert_array_equal(seen.weights(heads=[5, -6], examples=[True, False]), whole[:1, [5, 0]])
+    np.testing.assert_allclose(seen.weights(), whole, atol=1e-6)
+    chosen = seen.weights(heads=2, rows=slice(1, 4), columns=[6, 0])
+    np.testing.assert_allclose(chosen, whole[:, 2:3, 1:4][..., [6, 0]], atol=1e-6)
+    np.testing.assert_allclose(seen.weights(heads=[5, -6], examples=[True, False]), whole[:1, [5, 0]], atol=1e-6)
     with pytest.raises(IndexError, match=r"`heads` must lie in 0 \.\. 5\. Received: 6"):
         seen.weights(heads=6)
     with pytest.raises(TypeError, match="`rows` must be an int, a slice"):
