@@ -1,6 +1,7 @@
-"""What every test shares: one backend for the process, fixed seeds, and numpy views of tensors."""
+"""What every test shares: one backend for the process, fixed seeds, and one run of the tests that need no backend."""
 
 import os
+import sys
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -8,8 +9,22 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("MPLBACKEND", "agg")
 
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    # A user of JAX or torch seldom has TensorFlow too. Keras takes it where it finds it: `set_random_seed` alone would
+    # import it into every process, for seconds.
+    sys.modules["tensorflow"] = None  # type: ignore[assignment]
+
 import numpy as np
 import pytest
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Outside the JAX process, leave out the tests that touch no backend: that process runs them."""
+    if os.environ["KERAS_BACKEND"] == "jax":
+        return
+    done = [item for item in items if item.get_closest_marker("backend_free")]
+    items[:] = [item for item in items if not item.get_closest_marker("backend_free")]
+    config.hook.pytest_deselected(items=done)
 
 
 @pytest.fixture

@@ -15,32 +15,45 @@ def choose() -> str | None:
     `keras.json` that it writes at its first import says nothing about what the user wants.
 
     Returns:
-        The backend's name, or None where none is installed (Keras is then not importable; `require` says so).
+        The backend's name, or None where the variable says nothing and Keras is already imported or no backend is
+        installed (`require` tells which).
     """
     named = os.environ.get("KERAS_BACKEND")
     if named or "keras" in sys.modules:
         return named
     for name in PREFERENCE:
-        if importlib.util.find_spec(name) is not None:
+        if _installed(name):
             os.environ["KERAS_BACKEND"] = name
             return name
     return None
 
 
 def require() -> str:
-    """Return the backend's name, or raise an error that names the install command.
+    """Return the name of the backend that Keras has or will have.
 
     Raises:
-        ImportError: no backend of Keras is installed.
+        ImportError: no backend is installed, or not the one that `KERAS_BACKEND` names. The message has the command
+            that installs one.
     """
+    if "keras" in sys.modules:
+        import keras
+
+        return keras.backend.backend()
     name = choose()
-    if name is None and "keras" not in sys.modules:
+    if name is None:
         raise ImportError(
             "limelight needs one of Keras's backends: jax, torch or tensorflow. None is installed. "
             "Run: pip install 'limelight[jax]'"
         )
-    if name is None:
-        import keras
-
-        name = keras.backend.backend()
+    if name in PREFERENCE and not _installed(name):
+        raise ImportError(
+            f"KERAS_BACKEND must name a backend that is installed. Received: {name}. "
+            f"Run: pip install 'limelight[{name}]', or unset the variable."
+        )
     return name
+
+
+def _installed(name: str) -> bool:
+    spec = importlib.util.find_spec(name)
+    # Any folder of that name on the path is a spec too, but one without an origin.
+    return spec is not None and spec.origin is not None
