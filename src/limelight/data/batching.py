@@ -109,6 +109,11 @@ class LengthBatches:
                 f"`labels` must hold one label for each input. Received: {len(self.sequences)} inputs, "
                 f"{len(self.labels)} labels."
             )
+        if any(sequence.ndim == 1 and sequence.dtype.kind not in "iu" and sequence.size for sequence in self.sequences):
+            raise ValueError(
+                "`inputs` of one axis must be integer ids. Received: other numbers. A series is (length, channels): give one "
+                "of a single channel a last axis of 1."
+            )
         shapes = sorted({sequence.shape[1:] for sequence in self.sequences})
         if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or not all(s.ndim for s in self.sequences):
             raise ValueError(

@@ -18,6 +18,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 # More classes than this of plain numbers, or of fractions, are measurements rather than names.
 _MOST_WHOLE, _MOST_FRACTIONS = 100, 20
+_LONGEST_TEXT = 10_000_000
 
 
 @dataclass
@@ -77,6 +78,11 @@ def _evened(texts: list[str], labels: list[Any], repairs: list[Repair]) -> tuple
         ("texts whose line ends became \\n", lambda text: text.replace("\r\n", "\n").replace("\r", "\n")),
         ("texts brought to Unicode form NFC", lambda text: unicodedata.normalize("NFC", text)),
     )
+    longest = max(map(len, texts), default=0)
+    if longest > _LONGEST_TEXT:
+        raise DataError(
+            f"A text must have at most {_LONGEST_TEXT:,} characters. The longest has {longest:,}. Cut it into documents."
+        )
     for what, step in steps:
         changed = [step(text) for text in texts]
         _note(repairs, what, sum(new != old for new, old in zip(changed, texts, strict=True)))
@@ -130,7 +136,7 @@ def _classes(labels: list[str], what: str) -> tuple[str, ...]:
     """Return the sorted class names, or raise where they are no basis for a classifier."""
     counts = Counter(labels)
     if len(counts) < 2:
-        found = f"only the class {labels[0]!r}" if labels else "no class"
+        found = f"only the class {_short(labels[0])}" if labels else "no class"
         raise DataError(
             f"A classifier needs at least two classes. {what} holds {found}. Add examples of another class, or name another "
             f"column."
@@ -144,12 +150,17 @@ def _classes(labels: list[str], what: str) -> tuple[str, ...]:
     if rare:
         others = f" (and {len(rare) - 1} other classes likewise)" if len(rare) > 1 else ""
         raise DataError(
-            f"Every class must have at least two different examples. In {what}, class {rare[0]!r} has one{others}. "
+            f"Every class must have at least two different examples. In {what}, class {_short(rare[0])} has one{others}. "
             f"Add examples of it, or leave the class out."
         )
     if all(_NUMBER.fullmatch(name) for name in counts):
         return tuple(sorted(counts, key=lambda name: (float(name), name)))
     return tuple(sorted(counts))
+
+
+def _short(name: str) -> str:
+    """Quote a class's name, cut to 60 characters."""
+    return repr(name if len(name) <= 60 else name[:59] + "…")
 
 
 def _note(repairs: list[Repair], what: str, count: int) -> None:

@@ -22,7 +22,7 @@ class Repair:
         return f"{self.count:,} {self.what}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Labelled examples, free of duplicates, in the order of their source.
 
@@ -74,6 +74,9 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.name!r}, {self.kind}, {len(self):,} examples in {len(self.classes)} classes)"
 
     def take(self, indices: Any) -> tuple[list[Any], np.ndarray]:
         """Return the inputs and the labels at `indices`, in that order."""

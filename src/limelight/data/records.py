@@ -7,7 +7,7 @@ from typing import Any
 from limelight.data import columns
 from limelight.data.cleaning import Raw
 from limelight.data.dataset import Repair
-from limelight.data.decoding import decode, read_bytes
+from limelight.data.decoding import read_text
 from limelight.data.errors import DataError
 
 
@@ -18,7 +18,7 @@ def read_lines(path: Path, text: str | None, label: str | None) -> tuple[Raw, st
         DataError: a line is no JSON object, or a value is no plain text or label; the message names the line.
     """
     repairs: list[Repair] = []
-    content = decode(read_bytes(path), path, repairs)
+    content = read_text(path, repairs)
     objects = [
         (number, _object(line, number, path))
         for number, line in enumerate(content.split("\n"), start=1)
@@ -48,7 +48,7 @@ def read_parquet(path: Path, text: str | None, label: str | None) -> tuple[Raw, 
         raise ImportError(
             "Reading .parquet needs `pyarrow`. It is not installed. Run: pip install 'limelight[study]'"
         ) from error
-    read_bytes_head(path)
+    _check_there(path)
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
@@ -61,7 +61,7 @@ def read_parquet(path: Path, text: str | None, label: str | None) -> tuple[Raw, 
         raise DataError(f"{str(path)!r} must be a whole Parquet file. It cannot be read: {error}.") from error
 
 
-def read_bytes_head(path: Path) -> None:
+def _check_there(path: Path) -> None:
     """Raise where a file is not there or empty."""
     try:
         with open(path, "rb") as stream:
@@ -82,7 +82,7 @@ def _object(line: str, number: int, path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(value, dict):
         raise DataError(
-            f"Every line of {str(path)!r} must be a JSON object. Line {number:,} is a {type(value).__name__}. Mend or remove it."
+            f"Every line of {str(path)!r} must be a JSON object. Line {number:,} is {_kind(value)}. Mend or remove it."
         )
     return value
 
@@ -90,9 +90,15 @@ def _object(line: str, number: int, path: Path) -> dict[str, Any]:
 def _wrong(path: Path, number: int, key: str, must: str, value: Any) -> str:
     """Say that a value is of the wrong kind."""
     return (
-        f"{key!r} must be {must} on every line of {str(path)!r}. On line {number:,} it is a {type(value).__name__}. "
+        f"{key!r} must be {must} on every line of {str(path)!r}. On line {number:,} it is {_kind(value)}. "
         f"Mend the line, or name another key."
     )
+
+
+def _kind(value: Any) -> str:
+    """Name a value's kind as JSON does."""
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")
 
 
 def _check_type(pyarrow: Any, path: Path, column: str, kind: Any, *, strings_only: bool) -> None:

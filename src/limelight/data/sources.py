@@ -56,8 +56,14 @@ def load(
                 f"The data set {source!r} has its own columns. Received: text={text!r}, label={label!r}. Leave them out."
             )
         return named.load(source)
-    path = Path(source)
-    if path.is_dir():
+    path = Path(source).expanduser()
+    try:
+        is_folder, is_there = path.is_dir() and str(source) != "", path.exists() and str(source) != ""
+    except OSError as error:
+        raise DataError(
+            f"The source must be a path that can be read. {error.strerror}: {str(path)[:100]!r}."
+        ) from error
+    if is_folder:
         if text is not None or label is not None:
             raise DataError(
                 f"A folder's texts are its files and its labels their folders. Received: text={text!r}, label={label!r}. Leave "
@@ -65,12 +71,12 @@ def load(
             )
         return cleaning.assemble(path.resolve().name, folders.read(path), f"the folder {str(path)!r}", "the folder")
     reader = _READERS.get(path.suffix.lower())
-    if not path.exists():
+    if not is_there:
         near = difflib.get_close_matches(str(source), named.NAMES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise DataError(
             f"The source must be a data set ({', '.join(named.NAMES)}) or the path of a file or folder. There is no "
-            f"{str(source)!r}.{hint}"
+            f"{str(source)[:100]!r}.{hint}"
         )
     if reader is None:
         raise DataError(

@@ -104,7 +104,7 @@ def _check(dataset: Dataset, part: np.ndarray, wanted: dict[str, bool]) -> None:
     missing = [name for name, count in zip(dataset.classes, counts, strict=True) if count == 0]
     if missing:
         raise DataError(
-            f"Every class must have an example in the train part. Class {missing[0]!r} has none (its "
+            f"Every class must have an example in the train part. Class {missing[0][:60]!r} has none (its "
             f"{int(np.sum(dataset.labels == dataset.classes.index(missing[0])))} examples all fell into other parts). "
             f"Add examples of it, or leave the class out."
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from limelight.data import columns
 from limelight.data.cleaning import Raw
 from limelight.data.dataset import Repair
-from limelight.data.decoding import decode, read_bytes
+from limelight.data.decoding import read_text
 from limelight.data.errors import DataError
 
 _LARGEST_FIELD = 16 * 2**20
@@ -33,7 +33,7 @@ def read(path: Path, text: str | None, label: str | None) -> tuple[Raw, str]:
         DataError: the file cannot be read, is not UTF-8, is not such a table, or lacks a column.
     """
     repairs: list[Repair] = []
-    content = decode(read_bytes(path), path, repairs)
+    content = read_text(path, repairs)
     if path.suffix.lower() == ".tsv":
         rows = _plain(content) or _parse(content, "\t", path)
     else:
@@ -45,8 +45,8 @@ def read(path: Path, text: str | None, label: str | None) -> tuple[Raw, str]:
     if len(broken) > _MOST_BROKEN * len(body):
         line, row = next((line, row) for line, row in body if len(row) != len(header))
         raise DataError(
-            f"Every row of {str(path)!r} must have the {len(header)} fields of its header. Line {line:,} has {len(row)}, and so "
-            f"do not fit {len(broken):,} of {len(body):,} rows. Put quotes around a field that holds a separator."
+            f"Every row of {str(path)!r} must have the {len(header)} fields of its header. Line {line:,} has {len(row)}; "
+            f"{len(broken):,} of {len(body):,} rows do not fit. Put quotes around a field that holds a separator."
         )
     if broken:
         repairs.append(
@@ -65,7 +65,7 @@ def _separator(content: str) -> str:
 def _plain(content: str) -> list[tuple[int, list[str]]] | None:
     """Split lines at tabs, as the TSV format has it (a quote is a character like any other), or None where rows differ."""
     lines = content.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    rows = [(number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip()]
+    rows = [(number, line.split("\t")) for number, line in enumerate(lines, start=1) if line.strip(" ")]
     if len({len(row) for _, row in rows}) > 1:
         return None
     return [(number, [_unquoted(field) for field in row]) for number, row in rows]
@@ -88,7 +88,7 @@ def _parse(content: str, separator: str, path: Path) -> list[tuple[int, list[str
             reader = csv.reader(io.StringIO(content, newline=""), delimiter=separator, strict=True)
             begin = 1
             for row in reader:
-                if any(field.strip() for field in row):
+                if len(row) > 1 or any(field.strip() for field in row):
                     rows.append((begin, row))
                 begin = reader.line_num + 1
         except csv.Error as error:

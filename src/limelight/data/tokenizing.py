@@ -24,10 +24,10 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 # sees it (a grapheme: an emoji with all its parts, a punctuation mark). The bounds keep every token short, whatever comes.
 _SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
 _WORD = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]{1,64}(?:'[\p{L}\p{M}]{1,16})?"
-_TOKEN = rf"{_SPACELESS}|{_WORD}|\X"
+_TOKEN = rf"{_SPACELESS}|{_WORD}|(?!\s)\X"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Encoding:
     """A text as token ids.
 
@@ -46,6 +46,10 @@ class Encoding:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def __repr__(self) -> str:
+        shown = " ".join(self.tokens[:8]) + (" …" if len(self) > 8 else "")
+        return f"Encoding({len(self)} tokens, {self.truncated} truncated: {shown[:80]!r})"
+
 
 class Tokenizer:
     """Lower-cased words and punctuation marks, numbered by their frequency.
@@ -57,7 +61,7 @@ class Tokenizer:
         words: The vocabulary, most frequent first, as tokens come out of the text (lower case).
 
     Raises:
-        ValueError: a word occurs twice.
+        ValueError: a word occurs twice, or is not a token (it holds white space or is empty).
         ImportError: `tokenizers` is not installed.
 
     Example:
@@ -74,6 +78,12 @@ class Tokenizer:
         vocabulary = {word: index for index, word in enumerate(self.words, start=2)}
         if len(vocabulary) != len(self.words):
             raise ValueError(f"`words` must all differ. Received: {len(self.words)} with {len(vocabulary)} different.")
+        impossible = next((word for word in self.words if word.split() != [word] or _clean(word) != word), None)
+        if impossible is not None:
+            raise ValueError(
+                f"`words` must be tokens, without white space or lone surrogates. Received: {impossible[:60]!r}. Take them "
+                f"from `Tokenizer.words`."
+            )
         # No token of a text holds a space, so these two can never be met in a text, as "[UNK]" could.
         self._tokenizer = _pipeline({"[ padding ]": PADDING, "[ unknown ]": UNKNOWN, **vocabulary})
 
@@ -157,9 +167,10 @@ class Tokenizer:
         words = document.get("words")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise DataError(f"{must}. Its `words` are not a list of strings. Train and save it again.")
-        if len(set(words)) != len(words) or any(_clean(word) != word for word in words):
-            raise DataError(f"{must}. Its `words` hold a repeated or an impossible word. Train and save it again.")
-        return cls(words)
+        try:
+            return cls(words)
+        except ValueError as error:
+            raise DataError(f"{must}. {error}") from error
 
 
 def _tokenizers() -> Any:
@@ -180,12 +191,8 @@ def _pipeline(vocabulary: dict[str, int]) -> Any:
     tokenizer.normalizer = library.normalizers.Sequence(
         [library.normalizers.NFC(), library.normalizers.Replace("\u2019", "'"), library.normalizers.Lowercase()]
     )
-    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
-        [
-            library.pre_tokenizers.WhitespaceSplit(),
-            library.pre_tokenizers.Split(library.Regex(_TOKEN), behavior="isolated"),
-        ]
-    )
+    # Inverted: what matches is kept, and what lies between, the white space, removed.
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(_TOKEN), behavior="removed", invert=True)
     return tokenizer
 
 

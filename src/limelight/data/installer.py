@@ -1,0 +1,99 @@
+"""The user's package client, pip: how to ask it for one archive, of one hash, without running anything of it."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+from limelight.data.errors import DataError
+
+# `pip download` asks a source archive for its metadata, for which it would fetch setuptools (of any hash) and run the
+# archive's setup.py (https://github.com/pypa/pip/issues/1884). This stands in for setuptools: it hands over the metadata
+# file that lies in the archive, so that neither is needed and nothing of the archive runs.
+_BACKEND = """\
+import email, os, pathlib, shutil
+
+
+class __legacy__:
+    @staticmethod
+    def get_requires_for_build_wheel(config_settings=None):
+        return []
+
+    @staticmethod
+    def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
+        fields = email.message_from_bytes(pathlib.Path("PKG-INFO").read_bytes())
+        folder = f"{fields['Name']}-{fields['Version']}.dist-info"
+        os.mkdir(os.path.join(metadata_directory, folder))
+        shutil.copyfile("PKG-INFO", os.path.join(metadata_directory, folder, "METADATA"))
+        return folder
+"""
+
+
+def download(requirement: str, sha256: str, folder: Path, *, is_wheel: bool) -> tuple[list[str], dict[str, str]]:
+    """Return the command that downloads an archive into `folder`, and its environment.
+
+    pip refuses an archive of another hash before it looks into it. The user's configuration of pip (index, proxy,
+    certificates) holds.
+
+    Args:
+        requirement: "name==version".
+        sha256: The archive's hash.
+        folder: An empty folder; what pip needs is written into it.
+        is_wheel: Whether the archive is a wheel or a source archive.
+
+    Raises:
+        DataError: there is no pip.
+    """
+    pip, version = _pip()
+    options = ["--no-input", "--ignore-requires-python", "--disable-pip-version-check"]
+    environment = dict(os.environ)
+    if not is_wheel:
+        backend = folder / "backend" / "setuptools"
+        backend.mkdir(parents=True)
+        (backend / "__init__.py").write_text("", encoding="utf-8")
+        (backend / "build_meta.py").write_text(_BACKEND, encoding="utf-8")
+        options += ["--no-build-isolation"]
+        # From 25.3 on, pip always asks a build backend; before, it would have run setup.py itself.
+        options += ["--use-pep517"] if version < (25, 3) else []
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(backend.parent), os.environ.get("PYTHONPATH")]))
+    return [*pip, "download", *options, *_pinned(requirement, sha256, folder, is_wheel)], environment
+
+
+def by_hand(requirement: str, sha256: str, folder: Path, *, is_wheel: bool) -> list[str]:
+    """Return the command that a person would run to put an archive into `folder`, with the same hash."""
+    return [*_pip()[0], "download", *_pinned(requirement, sha256, folder, is_wheel)]
+
+
+def _pinned(requirement: str, sha256: str, folder: Path, is_wheel: bool) -> list[str]:
+    """Write the requirement with its hash, for which pip has no option, into `folder`, and return the arguments."""
+    name = requirement.partition("==")[0]
+    file = folder / f"{requirement.replace('==', '-')}.requirements.txt"
+    file.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
+    kind = ["--only-binary" if is_wheel else "--no-binary", name]
+    return ["--no-deps", "--require-hashes", *kind, "--dest", str(folder), "--requirement", str(file)]
+
+
+def _pip() -> tuple[list[str], tuple[int, int]]:
+    """Return the command and the version of the environment's pip, or of the one that Python carries to install it from.
+
+    Environments made by other tools than venv often have none.
+    """
+    # -P: nothing in the current folder passes for a module of pip's.
+    python = [sys.executable, "-P"]
+    if importlib.util.find_spec("pip") is not None:
+        return [*python, "-m", "pip"], _version(importlib.metadata.version("pip"))
+    bundled = importlib.util.find_spec("ensurepip")
+    for wheel in sorted(Path(bundled.origin).parent.glob("_bundled/pip-*.whl")) if bundled and bundled.origin else ():
+        return [*python, str(wheel / "pip")], _version(wheel.name.split("-")[1])
+    raise DataError(
+        f"The named data sets are fetched by pip. It is not installed for {sys.executable}. Install it (on Debian and "
+        f"Ubuntu, `apt install python3-venv`; with uv, `uv pip install pip`)."
+    )
+
+
+def _version(text: str) -> tuple[int, int]:
+    """Return the first two numbers of a version; (0, 0) where there are none."""
+    match = re.match(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
