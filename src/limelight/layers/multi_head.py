@@ -6,13 +6,13 @@ import keras
 
 from limelight import masks, scores
 from limelight.layers import projections
-from limelight.layers.attending import Attending
 from limelight.layers.masking import explicit
+from limelight.layers.override import Overridable
 from limelight.parts import register
 
 
 @register
-class MultiHeadAttention(Attending):
+class MultiHeadAttention(Overridable):
     r"""Multi-head attention, in place of `keras.layers.MultiHeadAttention`: same arguments, same weights, same names.
 
     $$y = \sum_n \mathrm{Att}(x_q W^Q_n,\, x_k W^K_n,\, x_v W^V_n)\, W^O_n$$
@@ -91,7 +91,7 @@ class MultiHeadAttention(Attending):
         self.kv_heads = kv_heads or num_heads
         self.use_bias, self.use_gate = use_bias, use_gate
         self.flash_attention = flash_attention
-        self.sliding_window = sliding_window
+        self._sliding_window = sliding_window
         self.attention_axes = projections.axes(attention_axes)
         self._output_shape = projections.step_shape(output_shape)
         self.projected = projections.Settings(
@@ -170,20 +170,25 @@ class MultiHeadAttention(Attending):
     ) -> Any:
         key = value if key is None else key
         layout = projections.Layout.of(query, value, self._axes)
-        output, weights = self.answer(
-            layout.heads_first(self._query_dense(query)),
-            layout.heads_first(self._key_dense(key)),
-            layout.heads_first(self._value_dense(value)),
-            mask=self._mask(layout, query_mask, value_mask, key_mask, attention_mask, use_causal_mask),
-            score=None if bias is None else self.score + scores.Bias(bias),
-            weights=return_attention_scores,
-            training=training,
-        )
-        output = layout.heads_last(output)
+        mask = self._mask(layout, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
+        heads = self._query_dense(query), self._key_dense(key), self._value_dense(value)
+        folded = tuple(layout.heads_first(head) for head in heads)
+        if self.overridden:
+            array = self.dense(mask, *folded[:2])
+            output, weights = self._compute_attention(*heads, array, training, return_attention_scores)
+        else:
+            output, weights = self.answer(
+                *folded,
+                mask=mask,
+                score=None if bias is None else self.score + scores.Bias(bias),
+                weights=return_attention_scores,
+                training=training,
+            )
+            output, weights = layout.heads_last(output), None if weights is None else layout.weights(weights)
         if self.use_gate:
             output = output * self._gate_dense(query)
         output = self._output_dense(output)
-        return (output, layout.weights(weights)) if return_attention_scores else output
+        return (output, weights) if return_attention_scores else output
 
     def _mask(
         self,
@@ -204,8 +209,8 @@ class MultiHeadAttention(Attending):
         if attention_mask is not None:
             array = layout.mask(attention_mask)
             mask = masks.both(mask, explicit(array, layout.queries, layout.keys))
-        if self.sliding_window is not None:
-            mask = masks.both(mask, masks.Window(self.sliding_window - 1, self.sliding_window - 1))
+        if self._sliding_window is not None:
+            mask = masks.both(mask, masks.Window(self._sliding_window - 1, self._sliding_window - 1))
         return masks.both(mask, masks.Causal()) if use_causal_mask else mask
 
     def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> tuple:
@@ -236,6 +241,6 @@ class MultiHeadAttention(Attending):
             "flash_attention": self.flash_attention,
             "output_shape": self._output_shape,
             "attention_axes": self.attention_axes,
-            "sliding_window": self.sliding_window,
+            "sliding_window": self._sliding_window,
             **self.projected.get_config(),
         }

@@ -198,5 +198,5 @@ def step_shape(output_shape: Any) -> tuple[int, ...] | None:
         return tuple(output_shape)
     except TypeError:
         raise ValueError(
-            f"`output_shape` must be an int, list, or tuple. Received: output_shape={output_shape!r}."
+            f"Invalid `output_shape`: it must be an int, list, or tuple. Received: output_shape={output_shape!r}."
         ) from None
