@@ -122,12 +122,12 @@ class Tile:
                 puts the first query at the first key. Positions that were given are taken as they are.
         """
         if self.given_queries is not None:
-            return self.align(self.given_queries, "bt")
+            return self.align(ops.cast(self.given_queries, "int32"), "bt")
         positions = ops.expand_dims(self.rows.indices(), -1)
         return positions + ops.cast(self.shift, "int32") if align == "end" else positions
 
     def key_positions(self) -> Any:
         """Positions of the tile's keys, int32, shaped (..., 1, s)."""
         if self.given_keys is not None:
-            return self.align(self.given_keys, "bs")
+            return self.align(ops.cast(self.given_keys, "int32"), "bs")
         return ops.expand_dims(self.columns.indices(), 0)

@@ -1,0 +1,262 @@
+"""What holds for every part: forward and gradient against loops, and the points that no part may break."""
+
+import functools
+import json
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+import oracles
+from contracts.cases import CASES, ERRORS, PERMITTED, B, Case, N, S, T, V
+from gradients import compiled, gradients
+from limelight import scores
+from limelight.tile import Span, Tile
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_open_case = pytest.mark.parametrize("case", [case for case in CASES if not case.fixed], ids=lambda case: case.name)
+each_half = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+
+
+@functools.cache
+def inputs(size: int, kept: int = N) -> tuple[np.ndarray, ...]:
+    """Queries, keys and values, the same for all tests."""
+    random = np.random.default_rng(23)
+    shapes = ((B, N, T, size), (B, kept, S, size), (B, kept, S, V))
+    return tuple(random.normal(size=shape).astype("float32") for shape in shapes)
+
+
+def learned(parts: dict[str, Any], query: Any, key: Any) -> tuple[list[keras.Variable], dict[str, np.ndarray]]:
+    """The variables of parts, built for queries and keys and set to random values, and those values by name."""
+    ll.weigh(query, key, **parts)
+    random = np.random.default_rng(29)
+    layers = [part for part in parts.values() if isinstance(part, keras.Layer)]
+    variables = [variable for layer in layers for variable in layer.trainable_variables]
+    for variable in variables:
+        variable.assign(0.5 * random.normal(size=variable.shape))
+    return variables, {variable.name: ops.convert_to_numpy(variable) for variable in variables}
+
+
+def numpy(tensor: Any) -> np.ndarray:
+    """A tensor's values in float32."""
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
+
+
+def narrowed(mask: Any, array: np.ndarray) -> Any:
+    """A mask, or none, and an array of permissions besides."""
+    return ll.Allowed(array) if mask is None else mask & ll.Allowed(array)
+
+
+@each_case
+@pytest.mark.parametrize("kept", [N, 1])
+def test_weights_and_output_equal_the_oracle(case: Case, kept: int) -> None:
+    query, key, value = inputs(case.size, kept)
+    parts = case.parts()
+    _, parameters = learned(parts, query, key)
+    weights = ll.weigh(query, key, **parts)
+    assert tuple(weights.shape) == (B, N, T, S)
+    expected = oracles.weigh(query, key, **case.oracle, parameters=parameters)
+    np.testing.assert_allclose(numpy(weights), expected, atol=1e-5)
+    output = oracles.attend(query, key, value, **case.oracle, parameters=parameters)
+    np.testing.assert_allclose(numpy(ll.attend(query, key, value, **parts)), output, atol=3e-5)
+
+
+@each_case
+def test_gradients_equal_the_oracle(case: Case) -> None:
+    arrays = inputs(case.size)
+    parts = case.parts()
+    variables, parameters = learned(parts, *arrays[:2])
+    random = np.random.default_rng(31)
+    target = random.normal(size=(B, N, T, V)).astype("float32")
+
+    def loss(query: Any, key: Any, value: Any) -> Any:
+        return ops.sum(ll.attend(query, key, value, **parts) * ops.convert_to_tensor(target))
+
+    def expected(query: Any, key: Any, value: Any, *values: Any) -> float:
+        given = dict(zip(parameters, values, strict=True))
+        return float((oracles.attend(query, key, value, **case.oracle, parameters=given) * target).sum())
+
+    found = gradients(loss, arrays, variables)
+    points = [array.astype("float64") for array in (*arrays, *parameters.values())]
+    for index, point in enumerate(points):
+        directions = [np.zeros_like(other) for other in points]
+        directions[index] = random.normal(size=point.shape)
+        slope = oracles.slope(expected, points, directions)
+        assert float((found[index] * directions[index]).sum()) == pytest.approx(slope, rel=2e-4, abs=2e-3), index
+
+
+@each_case
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_a_row_that_permits_nothing_is_zero(case: Case, dtype: str) -> None:
+    arrays = [ops.cast(array, dtype) for array in inputs(case.size)]
+    parts = case.parts()
+    permitted = PERMITTED.copy()
+    permitted[:, :, 1] = False
+    parts["mask"] = narrowed(parts.get("mask"), permitted)
+    variables, _ = learned(parts, *arrays[:2])
+    assert not numpy(ll.weigh(*arrays[:2], **parts))[:, :, 1].any()
+    assert not numpy(ll.attend(*arrays, **parts))[:, :, 1].any()
+
+    def loss(*arrays: Any) -> Any:
+        return ops.sum(ops.cast(ll.attend(*arrays, **parts), "float32") ** 2)
+
+    found = gradients(loss, arrays, variables)
+    assert all(np.isfinite(gradient).all() for gradient in found)
+    assert not found[0][:, :, 1].any()
+
+
+@each_case
+@each_half
+def test_half_precision_is_normalised_in_float32(case: Case, dtype: str) -> None:
+    query, key, _ = (ops.cast(array, dtype) for array in inputs(case.size))
+    parts = case.parts()
+    _, parameters = learned(parts, query, key)
+    weights = ll.weigh(query, key, **parts)
+    assert keras.backend.standardize_dtype(weights.dtype) == "float32"
+    expected = oracles.weigh(numpy(query), numpy(key), **case.oracle, parameters=parameters)
+    np.testing.assert_allclose(numpy(weights), expected, atol=1e-5)
+
+
+@each_case
+@each_half
+def test_large_scores_stay_finite(case: Case, dtype: str) -> None:
+    arrays = [ops.cast(300.0 * array, dtype) for array in inputs(case.size)]
+    parts = case.parts()
+    variables, _ = learned(parts, *arrays[:2])
+    assert np.isfinite(numpy(ll.weigh(*arrays[:2], **parts))).all()
+    output = numpy(ll.attend(*arrays, **parts))
+    assert np.isfinite(output).all()
+
+    def loss(*arrays: Any) -> Any:
+        return ops.mean(ops.cast(ll.attend(*arrays, **parts), "float32"))
+
+    assert all(np.isfinite(gradient).all() for gradient in gradients(loss, arrays, variables))
+
+
+@each_open_case
+def test_padding_is_invisible(case: Case) -> None:
+    arrays = inputs(case.size)
+    parts = case.parts()
+    variables, _ = learned(parts, *arrays[:2])
+    random = np.random.default_rng(37)
+    wide = [
+        np.concatenate([array, 30 * random.normal(size=(B, N, 3, array.shape[-1])).astype("float32")], axis=2)
+        for array in arrays
+    ]
+    real = np.zeros((B, S + 3), bool)
+    real[:, :S] = True
+    rows = np.zeros((B, T + 3), bool)
+    rows[:, :T] = True
+    padded = {**parts, "mask": ll.masks.both(parts.get("mask"), ll.Padding(real, rows))}
+    if case.align == "end":
+        padded |= {"query_positions": np.arange(T + 3) + S - T, "key_positions": np.arange(S + 3)}
+    weights = numpy(ll.weigh(*wide[:2], **padded))
+    assert not weights[..., S:].any()
+    np.testing.assert_allclose(weights[:, :, :T, :S], numpy(ll.weigh(*arrays[:2], **parts)), atol=1e-6)
+
+    def loss(*arrays: Any, given: dict[str, Any]) -> Any:
+        return ops.sum(ll.attend(*arrays, **given)[:, :, :T] ** 2)
+
+    found = gradients(functools.partial(loss, given=padded), wide, variables)
+    expected = gradients(functools.partial(loss, given=parts), arrays, variables)
+    for index, (wider, narrow) in enumerate(zip(found, expected, strict=True)):
+        length = narrow.shape[2] if index < 3 else None
+        scale = max(1.0, np.abs(narrow).max())
+        np.testing.assert_allclose(
+            wider[:, :, :length] / scale if index < 3 else wider / scale, narrow / scale, atol=2e-5
+        )
+        assert index >= 3 or not wider[:, :, length:].any()
+
+
+@each_open_case
+def test_a_single_query_is_the_last_position(case: Case) -> None:
+    query, key, _ = inputs(case.size)
+    parts = case.parts()
+    learned(parts, query, key)
+    given = {} if case.align == "end" else {"query_positions": np.array([T - 1])}
+    alone = ll.weigh(query[:, :, -1:], key, **parts, **given)
+    np.testing.assert_allclose(numpy(alone), numpy(ll.weigh(query, key, **parts))[:, :, -1:], atol=1e-6)
+
+
+@each_open_case
+def test_any_number_of_leading_axes(case: Case) -> None:
+    query, key, value = inputs(case.size)
+    parts = case.parts()
+    learned(parts, query, key)
+    expected = numpy(ll.attend(query, key, value, **parts))
+    more = [array.reshape(1, B, *array.shape[1:]) for array in (query, key, value)]
+    np.testing.assert_allclose(numpy(ll.attend(*more, **parts))[0], expected, atol=1e-6)
+    single = case.parts()
+    query, key, value = (array[:, :1] for array in (query, key, value))
+    learned(single, query, key)
+    expected = numpy(ll.attend(query, key, value, **single))
+    no_heads = ll.attend(query[:, 0], key[:, 0], value[:, 0], **single)
+    np.testing.assert_allclose(numpy(no_heads), expected[:, 0], atol=1e-6)
+    no_batch = ll.attend(query[1, 0], key[1, 0], value[1, 0], **single)
+    np.testing.assert_allclose(numpy(no_batch), expected[1, 0], atol=1e-6)
+
+
+@each_open_case
+def test_parts_come_back_from_their_config(case: Case) -> None:
+    query, key, _ = inputs(case.size)
+    parts = case.parts()
+    variables, _ = learned(parts, query, key)
+    stored = json.loads(json.dumps({name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}))
+    copies = {name: keras.saving.deserialize_keras_object(part) for name, part in stored.items()}
+    assert {name: type(part) for name, part in copies.items()} == {name: type(part) for name, part in parts.items()}
+    again = {name: keras.saving.serialize_keras_object(part) for name, part in copies.items()}
+    assert json.loads(json.dumps(again)) == stored
+    fresh, _ = learned(copies, query, key)
+    assert [variable.shape for variable in fresh] == [variable.shape for variable in variables]
+    np.testing.assert_array_equal(numpy(ll.weigh(query, key, **copies)), numpy(ll.weigh(query, key, **parts)))
+
+
+@each_case
+def test_compiled_equals_eager(case: Case) -> None:
+    arrays = inputs(case.size)
+    parts = case.parts()
+    learned(parts, *arrays[:2])
+    run = compiled(lambda query, key, value: (ll.attend(query, key, value, **parts), ll.weigh(query, key, **parts)))
+    output, weights = run(*(ops.convert_to_tensor(array) for array in arrays))
+    np.testing.assert_allclose(numpy(output), numpy(ll.attend(*arrays, **parts)), atol=1e-5)
+    np.testing.assert_allclose(numpy(weights), numpy(ll.weigh(*arrays[:2], **parts)), atol=1e-5)
+
+
+@each_case
+def test_a_block_is_a_part_of_the_whole(case: Case) -> None:
+    query, key, _ = (ops.convert_to_tensor(array) for array in inputs(case.size))
+    parts = case.parts()
+    learned(parts, query, key)
+    score, mask = scores.get(parts.get("score")), parts.get("mask")
+    whole = Tile.whole(B, N, T, S)
+    everything = np.broadcast_to(numpy(score(query, key, tile=whole)), (B, N, T, S))
+    permitted = None if mask is None else np.broadcast_to(ops.convert_to_numpy(mask(whole)), (B, N, T, S))
+    blocks = [
+        (Span(B), Span(N), Span(T, 1, 2), Span(S, 2, 3)),
+        (Span(B, 1, 1), Span(N, 2, 1), Span(T, 3, 2), Span(S, 0, 5)),
+        (Span(B), Span(N, picked=(2, 0)), Span(T, picked=(4, 1)), Span(S)),
+        (Span(B), Span(N), Span(T, ops.convert_to_tensor(2), 3), Span(S, ops.convert_to_tensor(4), 3)),
+    ]
+    for spans in blocks:
+        tile = Tile(*spans)
+        picked = np.ix_(*(ops.convert_to_numpy(span.indices()) for span in spans))
+        q = tile.rows.of(tile.heads.of(tile.batch.of(query, 0), 1), 2)
+        k = tile.columns.of(tile.heads.of(tile.batch.of(key, 0), 1), 2)
+        expected = everything[picked]
+        found = np.broadcast_to(numpy(score(q, k, tile=tile)), expected.shape)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        if mask is not None:
+            found = np.broadcast_to(ops.convert_to_numpy(mask(tile)), expected.shape)
+            np.testing.assert_array_equal(found, permitted[picked])
+            first, last = (int(bound) for bound in mask.columns(tile))
+            columns = ops.convert_to_numpy(tile.columns.indices())
+            assert not found[..., (columns < first) | (columns >= last)].any()
+
+
+@pytest.mark.parametrize(("wrong", "error", "message"), [case[1:] for case in ERRORS], ids=[case[0] for case in ERRORS])
+def test_a_wrong_argument_is_an_error_that_says_what_to_do(wrong: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"(?s){message}"):
+        wrong()

@@ -1,0 +1,68 @@
+"""Gradients and compilation under one name on the three backends, for tests."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def gradients(function: Callable[..., Any], arrays: Sequence[Any], variables: Sequence[Any] = ()) -> list[np.ndarray]:
+    """The derivative of a scalar function of arrays by each array and by each Keras variable, as numpy.
+
+    What the function does not depend on has the derivative zero.
+    """
+    return {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[keras.backend.backend()](
+        function, list(arrays), list(variables)
+    )
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function compiled where the backend compiles: `jax.jit`, `tf.function`, and as it is on torch."""
+    backend = keras.backend.backend()
+    if backend == "jax":
+        import jax
+
+        return jax.jit(function)
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    return function
+
+
+def _jax(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
+    import jax
+
+    def pure(arrays: list, values: list) -> Any:
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*arrays)
+
+    values = [variable.value for variable in variables]
+    by_array, by_variable = jax.grad(pure, argnums=(0, 1))([jax.numpy.asarray(array) for array in arrays], values)
+    return [np.asarray(keras.ops.cast(gradient, "float32")) for gradient in (*by_array, *by_variable)]
+
+
+def _tensorflow(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
+    import tensorflow as tf
+
+    tensors = [tf.convert_to_tensor(array) for array in arrays]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        loss = function(*tensors)
+    sources = [*tensors, *(variable.value for variable in variables)]
+    found = tape.gradient(loss, sources, unconnected_gradients="zero")
+    return [tf.cast(tf.convert_to_tensor(gradient), "float32").numpy() for gradient in found]
+
+
+def _torch(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
+    import torch
+
+    tensors = [torch.as_tensor(array).clone().requires_grad_() for array in arrays]
+    sources = [*tensors, *(variable.value for variable in variables)]
+    loss = function(*tensors)
+    found = torch.autograd.grad(loss, sources, allow_unused=True)
+    return [
+        (torch.zeros_like(source) if gradient is None else gradient).float().detach().numpy()
+        for source, gradient in zip(sources, found, strict=True)
+    ]
