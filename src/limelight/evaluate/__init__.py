@@ -3,6 +3,11 @@
 Everything here takes numpy arrays and plain functions, never a model: what is measured is what was predicted.
 """
 
+try:
+    import scipy  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("`limelight.evaluate` needs scipy. Run: pip install 'limelight[study]'") from error
+
 from limelight.evaluate.compare import Comparison, holm, over_seeds, paired, paired_over_seeds
 from limelight.evaluate.estimates import Estimate
 from limelight.evaluate.metrics import (

@@ -4,6 +4,11 @@ Each function takes `ax=None` and returns the axes that it drew on; without one 
 knows nothing of. Nothing is shown and no global setting is touched. Data is text, never markup: `$x^2$` is shown as it is.
 """
 
+try:
+    import matplotlib  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("`limelight.plot` needs matplotlib. Run: pip install 'limelight[study]'") from error
+
 from limelight.plot.canvas import save
 from limelight.plot.matrices import alignment, heads, heatmap
 from limelight.plot.quality import confusion, reliability

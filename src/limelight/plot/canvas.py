@@ -2,8 +2,7 @@
 
 import math
 import os
-import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from limelight import files
 from limelight.plot import fonts
@@ -27,6 +27,7 @@ GRID = "#e4e4e4"
 LITERAL: dict[str, Any] = {"parse_math": False, "usetex": False}
 
 _LABEL_PITCH = 0.15  # inches from one token's label to the next
+_LETTER = 0.085  # inches of a wide letter of a label
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Axes:
@@ -37,6 +38,7 @@ def axes(ax: Axes | None, width: float, height: float) -> Axes:
 def figure(width: float, height: float) -> Figure:
     """Return a figure that pyplot does not know, with a canvas that can measure text."""
     made = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    made.get_layout_engine().set(w_pad=0.08, h_pad=0.08)  # type: ignore[union-attr]
     FigureCanvasAgg(made)
     return made
 
@@ -80,37 +82,67 @@ def inches(ax: Axes) -> tuple[float, float]:
     return box.width / ax.figure.dpi, box.height / ax.figure.dpi
 
 
-def legend(ax: Axes) -> None:
-    """Draw a legend without a frame, its names literal."""
-    drawn = ax.legend(frameon=False, fontsize=8.5, labelcolor=INK)
-    names = [text.get_text() for text in drawn.get_texts()]
-    for text in drawn.get_texts():
-        text.update({"family": fonts.families(names), **LITERAL})
+def legend(ax: Axes, handles: Mapping[str, Any]) -> None:
+    """Draw a legend without a frame from names to lines, the names literal."""
+    # Matplotlib would leave out a name that starts with "_": the names are set afterwards.
+    drawn = ax.legend(list(handles.values()), ["name"] * len(handles), frameon=False, fontsize=8.5, labelcolor=INK)
+    family = fonts.families(handles)
+    for text, name in zip(drawn.get_texts(), handles, strict=True):
+        text.update({"text": fonts.visible(name, 60), "family": family, **LITERAL})
 
 
-def name_ticks(
-    ax: Axes, axis: str, tokens: Sequence[Any], *, per_cell: int = 1, rotation: float = 90, longest: int = 20
-) -> None:
+def frameless(ax: Axes) -> None:
+    """Take away the frame and the tick marks, as around an image."""
+    ax.tick_params(length=0, labelsize=8, labelcolor=INK)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def bar(image: Any, text: str, ax: Any) -> None:
+    """Draw a colour bar beside axes, or beside a list of axes of one figure."""
+    many = isinstance(ax, list)
+    place: dict[str, Any] = {"shrink": 0.8, "aspect": 30, "pad": 0.02} if many else {"fraction": 0.05, "aspect": 25}
+    figure = (ax[0] if many else ax).figure
+    drawn = figure.colorbar(image, ax=ax, **place)
+    drawn.outline.set_visible(False)
+    drawn.ax.tick_params(length=0, labelsize=8, labelcolor=INK)
+    drawn.set_label(fonts.visible(text), fontsize=9, color=INK, family=fonts.families([text]), **LITERAL)
+
+
+def heading(figure: Figure, text: str | None) -> None:
+    """Set a figure's title on the left, literally."""
+    if text:
+        figure.suptitle(
+            fonts.visible(text), x=0.01, ha="left", fontsize=12, color=INK, family=fonts.families([text]), **LITERAL
+        )
+
+
+def name_ticks(ax: Axes, axis: str, tokens: Sequence[Any], *, longest: int = 20) -> None:
     """Write tokens along an axis of a matrix, every second, third, ... where they would stand too close.
+
+    Labels along x stand upright where all of them are too wide to lie.
 
     Args:
         ax: The axes.
         axis: "x" or "y".
         tokens: One for each row or column.
-        per_cell: How many tokens share a drawn cell.
-        rotation: Of the labels along x.
         longest: Number of letters beyond which a token is cut.
     """
-    room = max(1, int(inches(ax)[0 if axis == "x" else 1] / _LABEL_PITCH))
-    step = max(1, math.ceil(len(tokens) / room))
-    chosen = range(0, len(tokens), step)
-    labels = [fonts.visible(tokens[k], longest) for k in chosen]
+    side = inches(ax)[0 if axis == "x" else 1]
+    step = max(1, math.ceil(len(tokens) * _LABEL_PITCH / side))
+    places = range(0, len(tokens), step)
+    labels = [fonts.visible(tokens[place], longest) for place in places]
     style: dict[str, Any] = {"fontsize": 8, "color": INK, "family": fonts.families(labels), **LITERAL}
-    places = (np.array(chosen) + 0.5) / per_cell - 0.5
-    if axis == "x":
-        ax.set_xticks(places, labels, rotation=rotation, **style)
-    else:
+    if axis == "y":
         ax.set_yticks(places, labels, **style)
+        return
+    wide = max(fonts.columns(text) for text in labels) * _LETTER > side / len(labels)
+    ax.set_xticks(places, labels, rotation=90 if wide else 0, **style)
+
+
+def count_ticks(ax: Axes, axis: str) -> None:
+    """Number the positions along an axis of a matrix, in whole numbers."""
+    (ax.xaxis if axis == "x" else ax.yaxis).set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
 
 
 def save(drawing: Any, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
@@ -144,10 +176,8 @@ def save(drawing: Any, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
     metadata: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     with (
         files.replacing(target) as temporary,
-        matplotlib.rc_context({"svg.hashsalt": "limelight", "svg.fonttype": "path"}),warnings.catch_warnings()
+        matplotlib.rc_context({"svg.hashsalt": "limelight", "svg.fonttype": "path"}),
     ):
-        # Told once, with a remedy, when the text was drawn; see fonts.families.
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
         _figure(drawing).savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
     return target
 

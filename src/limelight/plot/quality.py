@@ -40,7 +40,7 @@ def confusion(
         raise ValueError(f"`classes` must name each of {len(counts)} classes. Received: {len(names)} names.")
     support = counts.sum(1, keepdims=True)
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
-    side = min(10.0, max(2.4, 0.55 * len(counts)))
+    side = min(10.0, max(2.4, 0.45 * len(counts)))
     ax = canvas.axes(ax, side + 2.2, side + 1.2)
     image = ax.imshow(shares, cmap=canvas.AMOUNTS, vmin=0, vmax=1, interpolation="nearest")
     if len(counts) <= _MOST_NUMBERS:
@@ -51,16 +51,11 @@ def confusion(
                 **canvas.LITERAL,
             )  # fmt: skip
     canvas.name_ticks(ax, "y", names)
-    canvas.name_ticks(ax, "x", names, rotation=0 if max(len(str(n)) for n in names) * len(names) < 8 * side else 90)
-    ax.tick_params(length=0)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    canvas.name_ticks(ax, "x", names)
+    canvas.frameless(ax)
     canvas.label(ax, "predicted", "true")
     canvas.title(ax, title)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.05, pad=0.03, aspect=25)
-    bar.outline.set_visible(False)  # type: ignore[operator]
-    bar.ax.tick_params(length=0, labelsize=8, labelcolor=canvas.INK)
-    bar.set_label("share of the true class", fontsize=9, color=canvas.INK)
+    canvas.bar(image, "share of the true class", ax)
     return ax
 
 
@@ -83,18 +78,18 @@ def reliability(curves: Any, *, title: str | None = None, ax: Axes | None = None
     ax = canvas.axes(ax, 4.6, 4.2)
     canvas.quiet(ax, grid="both")
     ax.plot([0, 1], [0, 1], color=canvas.FAINT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-    lowest = 1.0
+    lowest, drawn = 1.0, {}
     for place, (name, curve) in enumerate(named.items()):
         curve = getattr(curve, "reliability", curve)
         colour = canvas.KINDS[place % len(canvas.KINDS)]
-        ax.plot(
-            curve.confidence, curve.accuracy, color=colour, marker="o", markersize=4.5, linewidth=1.6, label=str(name)
+        (drawn[str(name)],) = ax.plot(
+            curve.confidence, curve.accuracy, color=colour, marker="o", markersize=4.5, linewidth=1.6
         )
         lowest = min(lowest, float(np.min(curve.confidence)), float(np.min(curve.accuracy)))
     start = np.floor(10 * max(0.0, lowest - 0.02)) / 10
     ax.set(xlim=(start, 1.01), ylim=(start, 1.01), aspect="equal")
     canvas.label(ax, "probability of the predicted class", "share that is right")
     canvas.title(ax, title)
-    if any(named):
-        canvas.legend(ax)
+    if any(drawn):
+        canvas.legend(ax, drawn)
     return ax

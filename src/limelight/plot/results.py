@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from limelight.evaluate import METRICS, Comparison, Metric
+from limelight.evaluate.sentences import number, probability
 from limelight.plot import canvas
 
 
@@ -39,6 +41,7 @@ def curves(
         )
     ax = canvas.axes(ax, 5.6, 3.4)
     canvas.quiet(ax, grid="y")
+    drawn: dict[str, Any] = {}
     for place, (name, seeds) in enumerate(runs.items()):
         colour = canvas.KINDS[place % len(canvas.KINDS)]
         longest = max(len(run) for run in seeds)
@@ -46,25 +49,23 @@ def curves(
         for row, run in enumerate(seeds):
             table[row, : len(run)] = run
             if len(seeds) > 1:
-                ax.plot(np.arange(1, len(run) + 1), run, color=colour, linewidth=0.9, alpha=0.35, label="_seed")
+                ax.plot(np.arange(1, len(run) + 1), run, color=colour, linewidth=0.9, alpha=0.35)
         known = np.isfinite(table)
         count = known.sum(0)
         mean = np.divide(np.where(known, table, 0).sum(0), count, out=np.full(longest, np.nan), where=count > 0)
-        one = longest == 1
-        ax.plot(
-            np.arange(1, longest + 1), mean, color=colour, linewidth=2.2, marker="o" if one else None, label=str(name)
-        )
+        marker = "o" if longest == 1 else None
+        (drawn[str(name)],) = ax.plot(np.arange(1, longest + 1), mean, color=colour, linewidth=2.2, marker=marker)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     canvas.label(ax, "epoch", metric)
     canvas.title(ax, title)
-    canvas.legend(ax)
+    canvas.legend(ax, drawn)
     return ax
 
 
 def difference(comparisons: Any, *, title: str | None = None, ax: Axes | None = None) -> Axes:
     """Draw differences between models with their intervals, and a line where there is none.
 
-    A difference that could be shown has a filled dot, another an open one.
+    A difference that could be shown has a filled dot, another an open one. The numbers stand beside it.
 
     Args:
         comparisons: A `Comparison` or several of one metric, as `evaluate.paired` and `evaluate.paired_over_seeds` give.
@@ -80,15 +81,13 @@ def difference(comparisons: Any, *, title: str | None = None, ax: Axes | None = 
         >>> [label.get_text() for label in difference(found).get_yticklabels()]
         ['attention − pooling']
     """
-    from limelight.evaluate import METRICS
-
     items = list(comparisons) if isinstance(comparisons, (list, tuple)) else [comparisons]
     metrics = {item.metric for item in items}
     if len(metrics) != 1:
         raise ValueError(f"`comparisons` must be of one metric. Received: {sorted(metrics)}.")
     metric = METRICS[metrics.pop()]
     scale = 100.0 if metric.percent else 1.0
-    ax = canvas.axes(ax, 6.4, 1.1 + 0.42 * len(items))
+    ax = canvas.axes(ax, 7.6, 1.1 + 0.42 * len(items))
     canvas.quiet(ax, grid="x")
     ax.axvline(0, color=canvas.INK, linewidth=1)
     for row, item in enumerate(items):
@@ -97,6 +96,10 @@ def difference(comparisons: Any, *, title: str | None = None, ax: Axes | None = 
             ax.plot([scale * found.low, scale * found.high], [row, row], color=canvas.KINDS[0], linewidth=2.4)
         face = canvas.KINDS[0] if item.shown else "white"
         ax.plot([scale * found.value], [row], "o", color=canvas.KINDS[0], markerfacecolor=face, markersize=8, mew=1.8)
+        ax.text(
+            1.02, row, _numbers(item, metric), transform=ax.get_yaxis_transform(), va="center", fontsize=8.5,
+            color=canvas.INK, **canvas.LITERAL,
+        )  # fmt: skip
     names = [f"{item.names[0]} − {item.names[1]}" for item in items]
     canvas.name_ticks(ax, "y", names, longest=60)
     ax.tick_params(axis="y", length=0)
@@ -107,3 +110,11 @@ def difference(comparisons: Any, *, title: str | None = None, ax: Axes | None = 
     canvas.label(ax, f"difference in {metric.label}{unit}{worse}, {100 * items[0].difference.confidence:g} % interval")
     canvas.title(ax, title)
     return ax
+
+
+def _numbers(item: Comparison, metric: Metric) -> str:
+    found = item.difference
+    text = number(found.value, metric, signed=True)
+    if found.low is not None and found.high is not None:
+        text += f" ({number(found.low, metric, signed=True)} to {number(found.high, metric, signed=True)})"
+    return f"{text}, {probability(item.p_value)}"

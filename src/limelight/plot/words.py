@@ -16,7 +16,7 @@ from limelight.plot import canvas, fonts
 _SIZE = 11.0  # points
 _LINE = 21.0
 _GAP = 4.0
-_LONGEST = 60
+_LONGEST = 60  # letters
 
 
 def paper() -> LinearSegmentedColormap:
@@ -95,12 +95,8 @@ def text(
 
 def _width(ax: Axes, word: str, family: list[str]) -> float:
     """Return the width of a word in points."""
-    import warnings
-
     renderer = ax.figure.canvas.get_renderer()  # type: ignore[union-attr]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        wide, _, _ = renderer.get_text_width_height_descent(word, FontProperties(family=family, size=_SIZE), False)
+    wide, _, _ = renderer.get_text_width_height_descent(word, FontProperties(family=family, size=_SIZE), False)
     return wide * 72 / ax.figure.dpi
 
 
