@@ -35,7 +35,7 @@ def padded_length(length: int) -> int:
     """
     if length <= 32:
         return 16 if length <= 16 else 32
-    power = 1 << (length - 1).bit_length()
+    power = 1 << (int(length) - 1).bit_length()
     return power * 3 // 4 if length <= power * 3 // 4 else power
 
 

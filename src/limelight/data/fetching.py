@@ -145,8 +145,8 @@ def _reason(said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if any("DO NOT MATCH THE HASHES" in line for line in lines):
         return "the archive that was offered has another SHA-256 than the pinned one"
-    if any("connection broken" in line or "NewConnectionError" in line for line in lines):
-        return "the package index could not be reached"
+    if any("connection broken" in line or "(from versions: none)" in line for line in lines):
+        return "the package index could not be reached, or does not have it"
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["pip gave no reason"])[-1][:300].rstrip(".")
 

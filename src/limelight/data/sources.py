@@ -72,7 +72,7 @@ def load(
         return cleaning.assemble(path.resolve().name, folders.read(path), f"the folder {str(path)!r}", "the folder")
     reader = _READERS.get(path.suffix.lower())
     if not is_there:
-        near = difflib.get_close_matches(str(source), named.NAMES, n=1)
+        near = difflib.get_close_matches(str(source).casefold(), named.NAMES, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise DataError(
             f"The source must be a data set ({', '.join(named.NAMES)}) or the path of a file or folder. There is no "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from limelight import files
+from limelight.data.composing import compose
 from limelight.data.errors import DataError
 
 PADDING, UNKNOWN = 0, 1
@@ -108,7 +109,7 @@ class Tokenizer:
         trainer = trainers.WordLevelTrainer(
             vocab_size=size - 2, min_frequency=minimum, show_progress=False, special_tokens=[]
         )
-        tokenizer.train_from_iterator(map(_clean, _texts(texts)), trainer)
+        tokenizer.train_from_iterator((compose(_clean(text))[0] for text in _texts(texts)), trainer)
         vocabulary = tokenizer.get_vocab()
         return cls(sorted(vocabulary, key=vocabulary.__getitem__))
 
@@ -128,11 +129,16 @@ class Tokenizer:
             An `Encoding` for each text; `truncated` says how many tokens were cut off.
         """
         cleaned = [_clean(text) for text in _texts(texts)]
+        # The library's own NFC loses the place of combining marks.
+        composed = [compose(text) for text in cleaned]
         encodings = []
-        for text, whole in zip(cleaned, self._tokenizer.encode_batch(cleaned), strict=True):
+        found = self._tokenizer.encode_batch([text for text, _ in composed])
+        for text, (_, places), whole in zip(cleaned, composed, found, strict=True):
             ids, offsets = whole.ids, whole.offsets
             cut = len(ids) if length is None else min(length, len(ids))
             kept = tuple(offsets[:cut])
+            if places is not None:
+                kept = tuple((places[start][0], places[end - 1][1]) for start, end in kept)
             tokens = tuple(text[start:end] for start, end in kept)
             encodings.append(Encoding(np.array(ids[:cut], dtype=np.int32), tokens, kept, len(ids) - cut))
         return encodings
@@ -189,7 +195,7 @@ def _pipeline(vocabulary: dict[str, int]) -> Any:
     library = _tokenizers()
     tokenizer = library.Tokenizer(library.models.WordLevel(vocabulary, unk_token="[ unknown ]"))
     tokenizer.normalizer = library.normalizers.Sequence(
-        [library.normalizers.NFC(), library.normalizers.Replace("\u2019", "'"), library.normalizers.Lowercase()]
+        [library.normalizers.Replace("\u2019", "'"), library.normalizers.Lowercase()]
     )
     # Inverted: what matches is kept, and what lies between, the white space, removed.
     tokenizer.pre_tokenizer = library.pre_tokenizers.Split(library.Regex(_TOKEN), behavior="removed", invert=True)

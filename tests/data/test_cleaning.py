@@ -1,0 +1,169 @@
+"""Texts evened out, duplicates dropped, labels turned into classes: each change counted."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limelight.data import DataError
+from limelight.data.cleaning import Raw, assemble
+
+pytestmark = pytest.mark.backend_free
+
+
+def clean(texts, labels):
+    return assemble("d", Raw(list(texts), list(labels)), "the file 'd'", "column 'label'")
+
+
+def pairs(dataset):
+    return [(text, dataset.classes[label]) for text, label in zip(dataset.inputs, dataset.labels, strict=True)]
+
+
+def test_what_needs_no_repair_comes_through_unchanged():
+    dataset = clean(["good", "bad", "great", "awful"], ["p", "n", "p", "n"])
+    assert pairs(dataset) == [("good", "p"), ("bad", "n"), ("great", "p"), ("awful", "n")]
+    assert dataset.classes == ("n", "p")
+    assert dataset.repairs == ()
+
+
+def test_the_first_of_equal_texts_stays_and_contradictions_go():
+    texts = ["a", "b", "a", "c", "d", "a", "c", "e", "f"]
+    labels = ["x", "y", "x", "x", "y", "x", "y", "x", "y"]
+    dataset = clean(texts, labels)
+    assert pairs(dataset) == [("a", "x"), ("b", "y"), ("d", "y"), ("e", "x"), ("f", "y")]
+    assert [str(repair) for repair in dataset.repairs] == [
+        "2 duplicate texts dropped",
+        "2 texts dropped that occur with different labels",
+    ]
+
+
+def test_texts_equal_after_evening_out_are_duplicates():
+    dataset = clean(["caf\u00e9\n1", "cafe\u0301\r\n1 ", "b", "c", "d"], ["x", "x", "y", "y", "x"])
+    assert dataset.inputs == ("caf\u00e9\n1", "b", "c", "d")
+    assert [str(repair) for repair in dataset.repairs] == [
+        "1 texts whose line ends became \\n",
+        "1 texts brought to Unicode form NFC",
+        "1 duplicate texts dropped",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "repair"),
+    [
+        ("a\r\nb\rc\nd", "a\nb\nc\nd", "1 texts whose line ends became \\n"),
+        ("a\ud83db", "a\ufffdb", "1 texts in which broken characters (lone surrogates) became U+FFFD"),
+        ("a\0b\0", "ab", "1 texts from which NUL characters were removed"),
+        ("A\u030a", "\u00c5", "1 texts brought to Unicode form NFC"),
+    ],
+)
+def test_each_kind_of_repair(text, expected, repair):
+    dataset = clean([text, "p", "q", "r"], ["x", "y", "x", "y"])
+    assert dataset.inputs[0] == expected
+    assert [str(each) for each in dataset.repairs] == [repair]
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "\n\t", "\u3000\u00a0", "\0", None])
+def test_blank_texts_are_dropped(blank):
+    dataset = clean(["a", blank, "b", "c", "d"], ["x", "x", "y", "x", "y"])
+    assert dataset.inputs == ("a", "b", "c", "d")
+    assert "1 empty texts dropped" in [str(repair) for repair in dataset.repairs]
+
+
+@pytest.mark.parametrize("missing", [None, "", float("nan")])
+def test_rows_without_a_label_are_dropped(missing):
+    dataset = clean(["a", "b", "c", "d", "e"], ["x", "y", missing, "x", "y"])
+    assert dataset.inputs == ("a", "b", "d", "e")
+    assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]
+
+
+@pytest.mark.parametrize(
+    "text", ["👩‍👩‍👧‍👦 👍🏽", "مرحبا", "東京", "हिन्दी", "</script><img src=x onerror=alert(1)>", "\u202eabc"]
+)
+def test_other_scripts_and_markup_come_through_as_they_are(text):
+    dataset = clean([text, "a", "b", "c"], ["x", "y", "x", "y"])
+    assert dataset.inputs[0] == text
+    assert dataset.repairs == ()
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        ([0, 1, 0, 1], ("0", "1")),
+        ([0.0, 1.0, 0.0, 1.0], ("0", "1")),
+        (["10", "9", "10", "9"], ("9", "10")),
+        (["-1", "1", "-1", "1"], ("-1", "1")),
+        ([0.5, 1.5, 0.5, 1.5], ("0.5", "1.5")),
+        ([True, False, True, False], ("false", "true")),
+        ([" b ", "a", "b", "a"], ("a", "b")),
+        (["01", "1", "01", "1"], ("01", "1")),
+        (["10", "9", "x", "x", "10", "9"], ("10", "9", "x")),
+        ([1, "1", 2, "2"], ("1", "2")),
+        (["caf\u00e9", "cafe\u0301", "a", "a"], ("a", "caf\u00e9")),
+    ],
+)
+def test_labels_become_sorted_names(labels, classes):
+    assert clean([f"text {i}" for i in range(len(labels))], labels).classes == classes
+
+
+def test_many_fractions_are_no_classes():
+    labels = [value / 8 for value in range(21)] * 2
+    with pytest.raises(
+        DataError, match=r"column 'label' holds 21 different numbers, from 0 to 2.5. Group them"
+    ) as caught:
+        clean([f"text {i}" for i in range(42)], labels)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scale_with_few_fractions_is_classes():
+    labels = [value / 2 for value in range(20)] * 2
+    assert len(clean([f"text {i}" for i in range(40)], labels).classes) == 20
+
+
+def test_many_whole_numbers_are_no_classes():
+    labels = [str(value) for value in range(101)] * 2
+    with pytest.raises(DataError, match=r"holds 101 different numbers, from 0 to 100"):
+        clean([f"text {i}" for i in range(202)], labels)
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "message"),
+    [
+        (["a", "b"], ["x", "x"], "at least two classes. column 'label' holds only the class 'x'. Add examples"),
+        (
+            ["a", "b", "c"],
+            ["x", "y", "y"],
+            "at least two different examples. In column 'label', class 'x' has one. Add",
+        ),
+        (["a", "b"], ["x", "y"], r"class 'x' has one \(and 1 other classes likewise\)"),
+        (["a", "a", "b", "c"], ["x", "x", "y", "y"], "class 'x' has one"),
+        (["a", "a"], ["x", "y"], "column 'label' holds no class"),
+        (["", " "], ["x", "y"], "must hold at least one labelled text. None is left of 2 rows; 2 empty texts dropped"),
+        ([], [], "None is left of 0 rows"),
+        (["a" * 10_000_001, "b"], ["x", "y"], "at most 10,000,000 characters. The longest has 10,000,001"),
+        (
+            [f"t{i}" for i in range(20)],
+            [f"id{i}" for i in range(20)],
+            "holds 20 different values in 20 rows, 20 of them once",
+        ),
+        (["a", "b", "c"], ["l" * 99, "y", "y"], f"class '{'l' * 59}…' has one"),
+    ],
+)
+def test_what_cannot_be_classified_is_refused(texts, labels, message):
+    with pytest.raises(DataError, match=message):
+        clean(texts, labels)
+
+
+anything = st.text(st.characters(), max_size=6) | st.sampled_from(["\ud800", "\0", "\r", "e\u0301"])
+
+
+@given(st.lists(st.tuples(anything, st.sampled_from("xy")), max_size=12))
+def test_whatever_comes_is_clean_or_refused(rows):
+    try:
+        dataset = clean([text for text, _ in rows], [label for _, label in rows])
+    except DataError:
+        return
+    assert len(set(dataset.inputs)) == len(dataset) >= 4
+    for text in dataset.inputs:
+        assert text == text.strip() != ""
+        assert "\r" not in text
+        assert "\0" not in text
+        text.encode("utf-8")

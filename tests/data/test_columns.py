@@ -1,0 +1,55 @@
+"""Which column is the text and which the label."""
+
+import pytest
+
+from limelight.data import DataError
+from limelight.data.columns import choose
+
+pytestmark = pytest.mark.backend_free
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "expected"),
+    [
+        (["text", "label"], (None, None), ("text", "label")),
+        (["id", "Review", "Sentiment"], (None, None), ("Review", "Sentiment")),
+        (["id", " sentence ", "class"], (None, None), (" sentence ", "class")),
+        (["id", "a", "b"], ("b", "a"), ("b", "a")),
+        (["what", "label"], (None, "label"), ("what", "label")),
+        (["text", "stars"], ("text", None), ("text", "stars")),
+        (["one", "two"], ("two", None), ("two", "one")),
+        (["text", "body", "label"], ("body", None), ("body", "label")),
+    ],
+)
+def test_named_or_obvious_columns_are_found(columns, named, expected):
+    assert choose(columns, *named, "'f.csv'") == expected
+
+
+@pytest.mark.parametrize(
+    ("columns", "named", "message"),
+    [
+        (
+            ["a", "b", "c"],
+            (None, None),
+            "one obvious text column.*None looks like it. It has the columns 'a', 'b', 'c'. Name it: text=",
+        ),
+        (["text", "review", "label"], (None, None), r"2 look like it \('text', 'review'\)"),
+        (
+            ["text", "class", "label"],
+            (None, None),
+            r"one obvious label column.*2 look like it \('class', 'label'\).*label=",
+        ),
+        (["text", "label"], ("txt", None), "There is no column 'txt'. Did you mean 'text'.*'text', 'label'"),
+        (["text", "Stars"], (None, "stars"), "There is no column 'stars'. Did you mean 'Stars'"),
+        (["text", "text", "label"], ("text", None), "There are 2 columns 'text'"),
+        (["text", "label"], ("text", "text"), "must be two columns of 'f.csv'. Received: 'text' for both"),
+        (["x" * 99, "y", "z"], (None, None), f"'{'x' * 39}…', 'y', 'z'"),
+        ([f"c{i}" for i in range(60)], (None, None), "'c49' and 10 more"),
+        ([], (None, None), "None looks like it"),
+        (["a\nb", "\x1b[31m", "c"], (None, None), r"'a\\nb', '\\x1b\[31m'"),
+    ],
+)
+def test_an_error_lists_the_columns(columns, named, message):
+    with pytest.raises(DataError, match=message) as caught:
+        choose(columns, *named, "'f.csv'")
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,121 @@
+"""The way in: files, folders and names."""
+
+import os
+import sys
+
+import pytest
+
+from limelight.data import NAMES, DataError, load
+
+pytestmark = pytest.mark.backend_free
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "films"
+    for name, texts in {"neg": ["bad", "awful"], "pos": ["good", "great"]}.items():
+        (root / name).mkdir(parents=True)
+        for number, text in enumerate(texts):
+            (root / name / f"{number}.txt").write_text(text, encoding="utf-8")
+    return root
+
+
+def test_a_folder_of_folders(folder):
+    dataset = load(folder)
+    assert dataset.inputs == ("bad", "awful", "good", "great")
+    assert dataset.labels.tolist() == [0, 0, 1, 1]
+    assert (dataset.name, dataset.classes, dataset.repairs) == ("films", ("neg", "pos"), ())
+
+
+def test_what_else_lies_in_a_folder_is_counted_or_passed_over(folder):
+    (folder / "pos" / ".hidden.txt").write_text("x")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "a.txt").write_text("x")
+    (folder / "README.txt").write_text("x")
+    (folder / "pos" / "picture.png").write_bytes(b"\x89PNG")
+    (folder / "pos" / "inner").mkdir()
+    (folder / "pos" / "2.TXT").write_bytes(b"\xef\xbb\xbfgreat")
+    (folder / "neg" / "2.txt").write_bytes(b"")
+    (folder / "empty").mkdir()
+    dataset = load(folder)
+    assert dataset.inputs == ("bad", "awful", "good", "great")
+    assert [str(repair) for repair in dataset.repairs] == [
+        "2 files that are not .txt left out",
+        "1 byte order marks removed",
+        "1 empty texts dropped",
+        "1 duplicate texts dropped",
+    ]
+
+
+def test_a_file_that_is_not_utf8_is_named(folder):
+    (folder / "pos" / "5.txt").write_bytes(b"one\ncaf\xe9")
+    with pytest.raises(DataError, match=r"5\.txt' must be UTF-8. The byte 0xe9 at byte offset 7 \(line 2\)"):
+        load(folder)
+
+
+def test_a_folder_without_classes(tmp_path):
+    with pytest.raises(DataError, match=r"one folder for each class, with \.txt files right inside. None is there"):
+        load(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(folder):
+    (folder / "pos" / "0.txt").chmod(0)
+    with pytest.raises(DataError, match=r"Permission denied"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "nowhere.csv",
+            "must be a data set .movie-reviews, bbc-news, japanese-vowels. or the path .* There is no 'nowhere.csv'",
+        ),
+        ("movie-review", "There is no 'movie-review'. Did you mean 'movie-reviews'"),
+        ("BBC-News", "Did you mean 'bbc-news'"),
+        ("", "There is no ''"),
+        ("a\0b", "There is no 'a.x00b'"),
+        ("x" * 5000, "must be a path that can be read"),
+    ],
+)
+def test_a_source_that_is_not_there(source, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load(source)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="file names there are Unicode")
+def test_a_file_name_that_is_not_unicode(tmp_path):
+    with pytest.raises(DataError, match=r"There is no"):
+        load(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv"))
+
+
+def test_a_file_of_another_kind(tmp_path):
+    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    with pytest.raises(
+        DataError, match=r"must be a \.csv, \.tsv, \.jsonl or \.parquet file, or a folder. Received: .*a\.xlsx"
+    ):
+        load(tmp_path / "a.xlsx")
+
+
+def test_columns_do_not_go_with_folders_and_named_sets(folder):
+    with pytest.raises(DataError, match=r"texts are its files .* Received: text='review'"):
+        load(folder, text="review")
+    with pytest.raises(DataError, match=r"'bbc-news' has its own columns. Received: text=None, label='topic'"):
+        load("bbc-news", label="topic")
+
+
+def test_another_task_is_refused(folder):
+    with pytest.raises(ValueError, match=r"`task` must be 'classify'. Received: 'regress'"):
+        load(folder, task="regress")
+
+
+def test_the_home_folder_is_found(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.setenv("USERPROFILE", str(folder.parent))
+    assert len(load("~/films")) == 4
+
+
+def test_the_names():
+    assert NAMES == ("movie-reviews", "bbc-news", "japanese-vowels")

@@ -1,0 +1,151 @@
+"""Comma and tab separated files, whole and broken."""
+
+import contextlib
+import csv
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from limelight.data import DataError, load
+from limelight.data.tables import read
+
+pytestmark = pytest.mark.backend_free
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write_file(content, name="t.csv"):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return write_file
+
+
+def rows(path):
+    raw, _ = read(path, "text", "label")
+    return list(zip(raw.texts, raw.labels, strict=True)), [str(repair) for repair in raw.repairs]
+
+
+PLAIN = [("a", "x"), ("b", "y")]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text,label\na,x\nb,y\n",
+        "text,label\na,x\nb,y",
+        "text,label\r\na,x\r\nb,y\r\n",
+        "text,label\ra,x\rb,y\r",
+        "\ntext,label\n\na,x\n   \nb,y\n\n",
+        "text;label\na;x\nb;y\n",
+        "text\tlabel\na\tx\nb\ty\n",
+        '"text","label"\n"a","x"\n"b","y"\n',
+        "id,label,text\n1,x,a\n2, y ,b\n",
+    ],
+)
+def test_the_usual_forms_of_a_csv(write, content):
+    assert rows(write(content)) == (PLAIN, [])
+
+
+def test_quotes_separators_and_new_lines_inside_quotes(write):
+    content = 'text,label\n"He said ""no"", twice\r\nand left",x\n"",y\n'
+    assert rows(write(content)) == ([('He said "no", twice\r\nand left', "x"), ("", "y")], [])
+
+
+def test_a_byte_order_mark_is_removed_and_counted(write):
+    assert rows(write("\ufefftext,label\na,x\nb,y\n")) == (PLAIN, ["1 byte order mark removed"])
+
+
+def test_rows_of_separators_alone_count_as_rows_without_a_label(write):
+    dataset = load(write("text,label\na,x\nb,y\n,\nc,x\nd,y\n"))
+    assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]
+
+
+def test_a_few_broken_rows_are_dropped_and_counted(write):
+    lines = [f"row {i},{'xy'[i % 2]}" for i in range(40)]
+    lines[11] = "only one field"
+    lines[23] = "one,field,too many"
+    found, repairs = rows(write("text,label\n" + "\n".join(lines)))
+    assert len(found) == 38
+    assert repairs == ["2 rows with too few or too many fields dropped (the first at line 13)"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label\na,x\nb\nc,y\n", "must have the 2 fields of its header. Line 3 has 1; 1 of 3 rows do not fit"),
+        ("text,label\na, b,x\nb,y\n", "Line 2 has 3; 1 of 2 rows do not fit. Put quotes around"),
+        ('text,label\n"a\nb",x\nc\n', "Line 4 has 1"),
+        ('text,label\na,x\n"b,y\n', "row that begins at line 3 opens a quote that is never closed"),
+        ('text,label\n"a" b,x\n', "row that begins at line 2 does not parse"),
+        ("", "The file is empty"),
+        (" \n\n", "The file is empty"),
+        ("\ufeff", "The file is empty"),
+        ("text,label\n", "None is left of 0 rows"),
+        ("text,label\na,x\nb\0,y\n", r"A NUL byte stands at byte offset 16 \(line 3\)"),
+        (
+            b"text,label\na,x\ncaf\xe9,y\n",
+            r"byte 0xe9 at byte offset 18 \(line 3\) is not. Save it as UTF-8, for example: iconv",
+        ),
+        (b"\xef\xbb\xbftext,label\ncaf\xe9,y\n", r"byte 0xe9 at byte offset 17 \(line 2\)"),
+        ("text,label\na,x\n".encode("utf-16"), "Its first bytes say that it is UTF-16"),
+        ("text,label\na,x\n".encode("utf-16-le"), r"A NUL byte stands at byte offset 1 \(line 1\)"),
+        (b"text,label\n\xed\xa0\x80,x\n", "byte 0xed at byte offset 11"),
+    ],
+)
+def test_a_broken_file_is_one_line_that_names_the_place(write, content, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load(write(content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_text_of_a_million_characters_is_read(write):
+    long = "word " * 200_000
+    found, _ = rows(write(f'text,label\n"{long}",x\n{long},y\n'))
+    assert found == [(long, "x"), (long, "y")]
+
+
+def test_a_field_beyond_all_bounds_is_refused_and_the_limit_put_back(write):
+    before = csv.field_size_limit()
+    with pytest.raises(
+        DataError, match=r"at most 16 MiB. The row that begins at line 3 has a larger one. Is a closing quote"
+    ):
+        load(write("text,label\na,x\n" + "b" * (16 * 2**20 + 1) + ",y\n"))
+    assert csv.field_size_limit() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('text\tlabel\n"Wow" he said\tx\nsaid "no\ty\n', [('"Wow" he said', "x"), ('said "no', "y")]),
+        ('text\tlabel\n"Wow\tx\nand"\ty\n', [('"Wow', "x"), ('and"', "y")]),
+        ('text\tlabel\n"He said ""no"""\tx\nb\ty\n', [('He said "no"', "x"), ("b", "y")]),
+        ('text\tlabel\n"two\nlines"\tx\n"a\ttab"\ty\n', [("two\nlines", "x"), ("a\ttab", "y")]),
+        ("text\tlabel\r\na, b\tx\r\n \tc\r\n", [("a, b", "x"), (" ", "c")]),
+    ],
+)
+def test_a_tsv_is_read_with_and_without_quotes(write, content, expected):
+    assert rows(write(content, "t.TSV")) == (expected, [])
+
+
+fields = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.lists(st.tuples(fields, fields), min_size=1, max_size=8))
+def test_what_pythons_writer_wrote_is_read_again(write, tmp_path, rows_in):
+    path = tmp_path / "t.csv"
+    with open(path, "w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("text", "label"), *rows_in])
+    raw, _ = read(path, "text", "label")
+    assert list(zip(raw.texts, raw.labels, strict=True)) == [(text, label.strip()) for text, label in rows_in]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@given(st.binary(max_size=60), st.sampled_from(["t.csv", "t.tsv", "t.jsonl", "t.parquet"]))
+def test_any_bytes_are_data_or_one_error(write, content, name):
+    path = write(b"text,label\n" + content if name.endswith("v") else content, name)
+    with contextlib.suppress(DataError):
+        assert len(load(path)) > 0
