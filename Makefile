@@ -7,8 +7,9 @@
 
 VENV ?= .venv
 UV ?= uv
-# Workers that share the tests of one backend. Two cores are what a small machine has; more of them pay little.
-WORKERS ?= 2
+# Backends that are tested at a time. Sharing one backend's tests among processes costs more than it gains: each
+# process compiles for itself.
+JOBS ?= 2
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -18,12 +19,12 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip install -
 # The locks are complete, so nothing may be added to them (--no-deps), and nothing is built from source on the way.
 LOCKED := $(PIP) --no-deps --only-binary=:all: --require-hashes -r
 ITSELF := $(PIP) --no-deps --no-build-isolation --editable .
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS)
+PYTEST := $(BIN)/python -m pytest
+# Each backend's output in one piece, where this make can do so (macOS has one from 2006 that cannot).
+IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --quiet \
   --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
 
-# One thing at a time: a failing lint stops before any test starts, and no two tests compete for the cores.
-.NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help study test lint format types test-jax test-tensorflow test-torch bench lock clean distclean
 
@@ -33,7 +34,9 @@ help: ## list the targets
 study: $(STUDY) ## train with and without attention, compare, write a report (ARGS are passed on)
 	@KERAS_BACKEND=jax $(BIN)/limelight study $(ARGS)
 
-test: lint types test-jax test-tensorflow test-torch ## lint, types, then the tests on each of the three backends
+test: lint types ## lint, types, then the tests on each of the three backends
+	@echo "Testing on JAX, TensorFlow and PyTorch, $(JOBS) at a time. Each is shown when it ends."
+	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch
 
 lint: $(TEST) ## check style and format
 	$(BIN)/ruff check .
