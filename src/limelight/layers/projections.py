@@ -26,7 +26,7 @@ class Settings:
     ) -> keras.layers.EinsumDense:
         """A projection (B, ..., D) -> (B, ..., heads, size)."""
         free = string.ascii_lowercase[: rank - 1]
-        return keras.layers.EinsumDense(
+        return masked(
             f"{free}x,xyz->{free}yz",
             output_shape=[None] * (rank - 2) + [heads, size],
             bias_axes="yz" if use_bias else None,
@@ -39,7 +39,7 @@ class Settings:
     def out_of_heads(self, name: str, rank: int, width: tuple, use_bias: bool, dtype: Any) -> keras.layers.EinsumDense:
         """A projection (B, ..., heads, size) -> (B, ..., *width)."""
         free, out = string.ascii_lowercase[: rank - 1], string.ascii_uppercase[: len(width)]
-        return keras.layers.EinsumDense(
+        return masked(
             f"{free}yz,yz{out}->{free}{out}",
             output_shape=[None] * (rank - 2) + list(width),
             bias_axes=out if use_bias else None,
@@ -62,6 +62,13 @@ class Settings:
             field.name: kinds[field.name.rpartition("_")[2]].serialize(getattr(self, field.name))
             for field in dataclasses.fields(self)
         }
+
+
+def masked(*args: Any, **kwargs: Any) -> keras.layers.EinsumDense:
+    """An EinsumDense that takes a masked input without a warning: the mask stays on the input, and the layer obeys it."""
+    dense = keras.layers.EinsumDense(*args, **kwargs)
+    dense.supports_masking = True
+    return dense
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,151 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from layers.formulas import multi_head
+from limelight.layers import MultiHeadAttention
+
+B, T, S, D, N, H, V = 2, 3, 5, 7, 6, 4, 11
+array = ops.convert_to_numpy
+
+
+@pytest.fixture
+def query(random):
+    return random.normal(size=(B, T, D)).astype("float32")
+
+
+@pytest.fixture
+def memory(random):
+    return random.normal(size=(B, S, D)).astype("float32")
+
+
+def randomized(layer, random, *shapes):
+    """Build a layer and give each weight random values, biases too."""
+    layer.build(*shapes)
+    layer.set_weights([random.normal(size=weight.shape).astype("float32") * 0.5 for weight in layer.weights])
+    return layer
+
+
+@pytest.mark.parametrize("kv_heads", [None, 2, 1])
+def test_equals_the_formula(random, query, memory, kv_heads):
+    layer = randomized(MultiHeadAttention(N, H, value_dim=V, kv_heads=kv_heads), random, query.shape, memory.shape)
+    output, weights = layer(query, memory, return_attention_scores=True)
+    named = {weight.path.split("/", 1)[1]: array(weight) for weight in layer.weights}
+    ordered = [
+        named[f"{part}/{kind}"] for part in ("query", "key", "value", "attention_output") for kind in ("kernel", "bias")
+    ]
+    for example in range(B):
+        expected, seen = multi_head(query[example], memory[example], ordered)
+        np.testing.assert_allclose(array(output)[example], expected, atol=2e-5)
+        np.testing.assert_allclose(array(weights)[example], seen, atol=1e-6)
+
+
+def test_has_the_weights_of_keras_under_the_same_names_and_gives_the_same_output(random, query, memory, tmp_path):
+    def model(layer_class):
+        inputs = keras.Input((T, D)), keras.Input((S, D))
+        return keras.Model(inputs, layer_class(2, H, use_gate=True, name="attention")(*inputs))
+
+    theirs, ours = model(keras.layers.MultiHeadAttention), model(MultiHeadAttention)
+    assert {weight.path: weight.shape for weight in ours.weights} == {
+        weight.path: weight.shape for weight in theirs.weights
+    }
+    theirs.set_weights([random.normal(size=weight.shape) for weight in theirs.weights])
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    ours.load_weights(tmp_path / "theirs.weights.h5")
+    np.testing.assert_allclose(array(ours([query, memory])), array(theirs([query, memory])), atol=1e-5)
+
+
+def test_all_masks_are_combined(random, query, memory):
+    layer = randomized(MultiHeadAttention(2, H, mask="causal"), random, query.shape, memory.shape)
+    real_keys = np.array([[True, True, True, False, True], [True] * 5])
+    real_values = np.array([[True] * 5, [False, True, True, True, True]])
+    real_queries = np.array([[True, True, True], [True, False, True]])
+    allowed = random.random((B, T, S)) < 0.8
+    _, weights = layer(
+        query, memory, key=memory, query_mask=real_queries, value_mask=real_values, key_mask=real_keys,
+        attention_mask=allowed, return_attention_scores=True,
+    )  # fmt: skip
+    expected = np.zeros((B, T, S), bool)
+    for b, i, j in np.ndindex(B, T, S):
+        expected[b, i, j] = (
+            real_queries[b, i] and real_keys[b, j] and real_values[b, j] and allowed[b, i, j] and j <= i + S - T
+        )
+    np.testing.assert_array_equal(array(weights) > 0, np.repeat(expected[:, None], 2, axis=1))
+
+
+def test_a_bias_is_added_to_the_scores(random, query, memory):
+    layer = randomized(MultiHeadAttention(2, H), random, query.shape, memory.shape)
+    bias = random.normal(size=(B, 2, T, S)).astype("float32")
+    _, plain = layer(query, memory, return_attention_scores=True)
+    _, biased = layer(query, memory, bias=bias, return_attention_scores=True)
+    expected = array(plain) * np.exp(bias)
+    np.testing.assert_allclose(array(biased), expected / expected.sum(-1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [(2,), (1, 2), (-2,), (1,)])
+def test_attention_axes_equal_attention_over_the_flattened_sequence(random, axes):
+    x = random.normal(size=(B, 3, 5, D)).astype("float32")
+    layer = randomized(MultiHeadAttention(2, H, attention_axes=axes), random, x.shape, x.shape)
+    flat = randomized(MultiHeadAttention(2, H), random, (B, 5, D), (B, 5, D))
+    flat.set_weights(layer.get_weights())
+    output, weights = layer(x, x, return_attention_scores=True)
+    if axes in ((2,), (-2,)):
+        expected = [[array(flat(x[b, i][None], x[b, i][None]))[0] for i in range(3)] for b in range(B)]
+        assert weights.shape == (B, 3, 2, 5, 5)
+    elif axes == (1,):
+        expected = np.stack([array(flat(x[:, :, i], x[:, :, i])) for i in range(5)], axis=2)
+        assert weights.shape == (B, 5, 2, 3, 3)
+    else:
+        expected = array(flat(x.reshape(B, 15, D), x.reshape(B, 15, D))).reshape(B, 3, 5, D)
+        assert weights.shape == (B, 2, 3, 5, 3, 5)
+    np.testing.assert_allclose(array(output), expected, atol=1e-5)
+
+
+def test_a_mask_over_several_axes(random):
+    x = random.normal(size=(B, 2, 3, D)).astype("float32")
+    layer = randomized(MultiHeadAttention(2, H, attention_axes=(1, 2)), random, x.shape, x.shape)
+    allowed = random.random((B, 2, 3, 2, 3)) < 0.7
+    _, weights = layer(x, x, attention_mask=allowed, return_attention_scores=True)
+    np.testing.assert_array_equal(array(weights) > 0, np.repeat(allowed[:, None], 2, axis=1))
+
+
+def test_a_subclass_may_compute_the_attention_itself(random, query, memory):
+    class Doubled(MultiHeadAttention):
+        def _compute_attention(
+            self, query, key, value, attention_mask=None, training=None, return_attention_scores=False
+        ):
+            assert attention_mask.shape == (B, 1, T, S)
+            output, scores = super()._compute_attention(
+                query, key, value, attention_mask, training, return_attention_scores
+            )
+            return output * 2.0, scores
+
+    layer = randomized(Doubled(2, H, use_bias=False), random, query.shape, memory.shape)
+    plain = MultiHeadAttention(2, H, use_bias=False)
+    plain.build(query.shape, memory.shape)
+    plain.set_weights(layer.get_weights())
+    output = layer(query, memory, use_causal_mask=True)
+    np.testing.assert_allclose(array(output), 2 * array(plain(query, memory, use_causal_mask=True)), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_heads": 0, "key_dim": 4}, "`num_heads` must be a positive integer"),
+        ({"num_heads": 6, "key_dim": 4, "kv_heads": 4}, r"kv_heads=4. Use one of \[1, 2, 3, 6\]"),
+        ({"num_heads": 2, "key_dim": 4, "dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
+        ({"num_heads": 2, "key_dim": 4, "score": "cosine?"}, "`score` must be one of"),
+        ({"num_heads": 2, "key_dim": 4, "attention_axes": "1"}, "`attention_axes` must be"),
+        ({"num_heads": 2, "key_dim": 4, "sliding_window": 0}, "`sliding_window` must be a positive integer"),
+    ],
+)
+def test_a_wrong_argument_says_what_must_hold(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MultiHeadAttention(**arguments)
+
+
+def test_a_mask_that_could_be_two_things_is_refused(random):
+    square = random.normal(size=(3, 3, D)).astype("float32")
+    with pytest.raises(ValueError, match=r"Write attention_mask\[None\] for a \(T, S\) mask"):
+        MultiHeadAttention(2, H)(square, square, attention_mask=np.ones((3, 3), bool))

@@ -1,0 +1,87 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from layers.formulas import softmax
+
+B, T, D = 2, 5, 3
+array = ops.convert_to_numpy
+
+
+@pytest.fixture
+def steps(random):
+    return random.normal(size=(B, T, D)).astype("float32")
+
+
+def randomized(layer, random, steps):
+    layer.build(steps.shape)
+    layer.set_weights([random.normal(size=weight.shape) for weight in layer.weights])
+    return {weight.path.split("/", 1)[1]: array(weight) for weight in layer.weights}
+
+
+@pytest.mark.parametrize("queries", [None, 2])
+def test_additive_pooling_equals_the_formula(random, steps, queries):
+    layer = ll.layers.AttentionPooling(7, queries=queries)
+    named = randomized(layer, random, steps)
+    vectors, weights = layer(steps, return_attention_scores=True)
+    for example in range(B):
+        for index, context in enumerate(named["query"]):
+            hidden = np.tanh(steps[example] @ named["hidden/kernel"] + named["hidden/bias"])
+            expected = softmax(np.array([hidden[j] @ context for j in range(T)]))
+            place = example if queries is None else (example, index)
+            np.testing.assert_allclose(array(weights)[place], expected, atol=1e-6)
+            np.testing.assert_allclose(array(vectors)[place], expected @ steps[example], atol=1e-5)
+
+
+def test_dot_pooling_equals_the_formula(random, steps):
+    layer = ll.layers.AttentionPooling(score="dot")
+    named = randomized(layer, random, steps)
+    _, weights = layer(steps, return_attention_scores=True)
+    for example in range(B):
+        expected = softmax(steps[example] @ named["query"][0] / np.sqrt(D))
+        np.testing.assert_allclose(array(weights)[example], expected, atol=1e-6)
+
+
+def test_any_score_may_read(random, steps):
+    layer = ll.layers.AttentionPooling(score=ll.Bilinear())
+    named = randomized(layer, random, steps)
+    _, weights = layer(steps, return_attention_scores=True)
+    scores = named["query"][0] @ named["bilinear/kernel"] @ steps[1].T
+    np.testing.assert_allclose(array(weights)[1], softmax(scores), atol=1e-5)
+
+
+def test_padding_is_invisible_and_an_empty_sequence_gives_zeros(random, steps):
+    layer = ll.layers.AttentionPooling()
+    randomized(layer, random, steps)
+    real = np.array([[True, True, True, False, False], [False] * 5])
+    vectors, weights = layer(steps, mask=real, return_attention_scores=True)
+    np.testing.assert_allclose(array(vectors)[0], array(layer(steps[:1, :3]))[0], atol=1e-6)
+    assert not array(weights)[0, 3:].any()
+    assert not array(vectors)[1].any()
+
+
+def test_the_mask_ends_with_the_time_axis():
+    words = keras.layers.Embedding(10, 4, mask_zero=True)(np.array([[1, 2, 0]]))
+    pooled = ll.layers.AttentionPooling()(words)
+    assert getattr(pooled, "_keras_mask", None) is None
+    assert getattr(words, "_keras_mask", None) is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"units": 0}, "`units` must be a positive integer or None"),
+        ({"queries": 0}, "`queries` must be a positive integer or None"),
+        ({"units": 3, "score": "dot"}, "`units` belongs to score="),
+    ],
+)
+def test_a_wrong_argument_says_what_must_hold(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ll.layers.AttentionPooling(**arguments)
+
+
+def test_a_width_that_is_not_known_is_refused():
+    with pytest.raises(ValueError, match="last axis of the input of AttentionPooling must be known"):
+        ll.layers.AttentionPooling().build((None, None, None))
