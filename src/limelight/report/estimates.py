@@ -1,0 +1,157 @@
+"""How good the models are, and how much better than each other: values with their intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from limelight.report import figures, tables, words
+from limelight.report.figures import Interval
+from limelight.report.markup import Markup, element
+from limelight.report.models import Model
+from limelight.report.tables import mapping
+
+
+def lead(models: Sequence[Model], metrics: Sequence[str], comparisons: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """The figures that matter most: the first metric of each model, and the differences in it."""
+    if not metrics:
+        return None
+    compared = [str(entry.get("metric")) for entry in comparisons if entry.get("metric") in metrics]
+    metric = compared[0] if compared else metrics[0]
+    panels = [panel for panel in (_values(models, metric), _differences(models, metric, comparisons)) if panel]
+    return element("div", panels, class_="panels two") if panels else None
+
+
+def _values(models: Sequence[Model], metric: str) -> Markup | None:
+    rows = [row for model in models if (row := _row(model, metric)) is not None]
+    if not rows:
+        return None
+    note = "Dot and line: the value over all test examples with its 95 % interval."
+    if any(row.points for row in rows):
+        note += " Rings: single seeds; thin line: the 95 % interval over seeds."
+    name = words.title_of(metric)
+    drawing = figures.forest(rows, lambda value: words.amount(value, metric), label=f"{name} of each model")
+    return tables.panel(f"{name} on the test part", drawing, note)
+
+
+def _differences(models: Sequence[Model], metric: str, comparisons: Sequence[Mapping[str, Any]]) -> Markup | None:
+    known = {model.name: model for model in models}
+    rows = []
+    for entry in comparisons:
+        value = words.finite(entry.get("difference"))
+        if entry.get("metric") != metric or value is None:
+            continue
+        sides = [str(entry.get(side)) for side in ("first", "second")]
+        label = f" {words.MINUS} ".join(known[name].title if name in known else name for name in sides)
+        kind = known[sides[1]].kind if sides[1] in known else 0
+        rows.append(Interval(label, value, words.finite(entry.get("low")), words.finite(entry.get("high")), kind))
+    if not rows:
+        return None
+    name = words.title_of(metric)
+    label = f"Differences in {name}"
+    drawing = figures.forest(rows, lambda value: words.change(value, metric), label=label, zero=True)
+    meaning = "worse" if words.lower_is_better(metric) else "better"
+    note = f"Right of zero the first is higher, which is {meaning}. An interval that holds zero leaves it open."
+    return tables.panel(f"Difference in {name}{', in points' if words.is_share(metric) else ''}", drawing, note)
+
+
+def _row(model: Model, metric: str) -> Interval | None:
+    """A metric of a model with its intervals over examples and over seeds."""
+    estimate = model.metric(metric)
+    value = words.finite(estimate.get("value"))
+    if value is None:
+        return None
+    points = [words.finite(mapping(run.get("metrics")).get(metric)) for run in model.runs]
+    over = mapping(mapping(model.entry.get("seeds")).get(metric))
+    low, high = words.finite(over.get("low")), words.finite(over.get("high"))
+    return Interval(
+        model.title,
+        value,
+        words.finite(estimate.get("low")),
+        words.finite(estimate.get("high")),
+        model.kind,
+        [point for point in points if point is not None] if len(points) > 1 else [],
+        (low, high) if low is not None and high is not None else None,
+    )
+
+
+def every_metric(models: Sequence[Model], metrics: Sequence[str]) -> Markup | None:
+    """Metrics down, models across, and the intervals drawn beside each other."""
+    if not metrics:
+        return None
+    rows, methods = [], {}
+    for metric in metrics:
+        cells = [_estimate(model.metric(metric), metric) for model in models]
+        intervals = [row for model in models if (row := _row(model, metric)) is not None]
+        label = f"{words.title_of(metric)}: the intervals of the models"
+        drawing = (
+            figures.sparkline(intervals, lambda value, metric=metric: words.amount(value, metric), label=label)
+            if intervals
+            else None
+        )
+        note = element("small", "lower is better") if words.lower_is_better(metric) else None
+        rows.append([[words.title_of(metric), note], *cells, element("td", drawing, class_="drawing")])
+        for model in models:
+            estimate = model.metric(metric)
+            if estimate.get("method"):
+                methods.setdefault(str(estimate["method"]), []).append(words.title_of(metric))
+    head = ["Metric", *(_heading(model) for model in models), "95 % intervals"]
+    sizes = sorted(
+        {size for model in models for metric in metrics if (size := words.finite(model.metric(metric).get("n")))}
+    )
+    how = "; ".join(f"{method}: {', '.join(dict.fromkeys(names))}" for method, names in methods.items())
+    count = f"Over {' or '.join(words.count(size) for size in sizes)} test examples. " if sizes else ""
+    foot = element("p", f"{count}{'Intervals by ' + how + '.' if how else ''}", class_="note") if count or how else None
+    return Markup(tables.table(head, rows, caption="Every metric of every model", class_="estimates") + (foot or ""))
+
+
+def _heading(model: Model) -> list[Markup]:
+    size = words.finite(model.entry.get("parameters"))
+    return [model.label(), *([element("small", f"{words.count(size)} parameters")] if size else [])]
+
+
+def _estimate(estimate: Mapping[str, Any], metric: str) -> Markup:
+    low, high = words.finite(estimate.get("low")), words.finite(estimate.get("high"))
+    between = None
+    if low is not None and high is not None:
+        between = element(
+            "small", f"{words.amount(low, metric, unit=False)} to {words.amount(high, metric, unit=False)}"
+        )
+    return element("td", words.amount(estimate.get("value"), metric), between)
+
+
+def comparisons(models: Sequence[Model], comparisons: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Each paired comparison in words and numbers."""
+    if not comparisons:
+        return None
+    titles = {model.name: model.title for model in models}
+    rows = []
+    for entry in comparisons:
+        metric = str(entry.get("metric", ""))
+        first, second = (str(entry.get(side, "")) for side in ("first", "second"))
+        low, high = entry.get("low"), entry.get("high")
+        rows.append(
+            [
+                [
+                    f"{titles.get(first, first)} against {titles.get(second, second)}",
+                    element("small", entry.get("sentence", "")),
+                ],
+                words.title_of(metric),
+                [
+                    words.change(entry.get("difference"), metric),
+                    element("small", "points") if words.is_share(metric) else None,
+                ],
+                f"{words.change(low, metric)} to {words.change(high, metric)}"
+                if words.finite(low) is not None
+                else words.MISSING,
+                words.p_value(entry.get("p_value")),
+                element("td", entry.get("method", ""), class_="words"),
+            ]
+        )
+    head = [
+        "Comparison on the same test examples",
+        "Metric",
+        "Difference",
+        "95 % interval",
+        "Test",
+        element("th", "Method", scope="col", class_="words"),
+    ]
+    return tables.table(head, rows, caption="Paired comparisons", class_="comparisons")
