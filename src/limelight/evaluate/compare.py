@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from limelight.evaluate.estimates import Estimate, bca, check_confidence, gather, left_out, plain, resampled_counts
+from limelight.evaluate.estimates import (
+    Estimate,
+    bca,
+    check_confidence,
+    gather,
+    left_out,
+    plain,
+    resampled_counts,
+    wilson,
+)
 from limelight.evaluate.measures import Measure, measures
 
 
@@ -78,7 +87,7 @@ def paired(
     names: tuple[str, str] = ("first", "second"),
     confidence: float = 0.95,
     resamples: int = 1000,
-    permutations: int = 9999,
+    permutations: int = 4999,
     seed: int = 0,
 ) -> Comparison:
     """Compare two models' predictions of the same test examples.
@@ -127,7 +136,11 @@ def paired(
         for name, value in point.items()
     }
     if metric == "accuracy":
-        p_value, test = _mcnemar(*(labels == prepared.truth for labels in prepared.predicted)), "exact McNemar"
+        right = [labels == prepared.truth for labels in prepared.predicted]
+        ends |= {
+            name: wilson(int(hit.sum()), n, confidence) for name, hit in zip(("first", "second"), right, strict=True)
+        }
+        p_value, test = _mcnemar(*right), "exact McNemar"
     else:
         p_value = _permutation(prepared.pooled(), n, permutations, np.random.default_rng(seed + 1))
         test = f"paired permutation, {permutations} permutations"
@@ -142,17 +155,25 @@ def over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Estimate
     it apart from the interval over examples.
 
     Args:
-        values: A metric, one for each seed.
+        values: A metric, one for each seed. Where one is NaN the mean is: a training that failed is never left out in
+            silence.
         confidence: Level of the interval.
+
+    Raises:
+        ValueError: No value, or not one number for each seed.
 
     Example:
         >>> print(over_seeds([0.75, 0.76, 0.77]))
         0.760 (95 % CI 0.735 to 0.785)
     """
     array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or array.size == 0 or not np.isfinite(array).all():
-        raise ValueError(f"`values` must be one finite number for each seed. Received: {values!r}.")
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"`values` must be one number for each seed. Received: {values!r}.")
     n, mean = len(array), float(array.mean())
+    if not math.isfinite(mean):
+        return Estimate(
+            math.nan, None, None, f"undefined for {int((~np.isfinite(array)).sum())} of {n} seeds", n, confidence
+        )
     if n < 2:
         return Estimate(mean, None, None, "1 seed: the variation between seeds is unknown", n, confidence)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
@@ -221,10 +242,10 @@ def paired_over_seeds(
     check_confidence(confidence, resamples)
     seeds = len(first)
     prepared = measures(truth, [*first, *second], metric, classes)
-    n = prepared.n
+    n, single = prepared.n, prepared.each
 
     def each(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"values": np.stack([measure(weights) for measure in prepared.each], axis=1)}
+        return {"values": np.stack([measure(weights) for measure in single], axis=1)}
 
     values = each(np.ones((1, n)))["values"][0]
     drawn = gather(each, resampled_counts(n, resamples, np.random.default_rng(seed)))["values"]

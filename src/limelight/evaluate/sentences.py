@@ -1,5 +1,7 @@
 """A comparison in words that claim no more than it shows."""
 
+import math
+
 from limelight.evaluate.compare import Comparison
 from limelight.evaluate.metrics import METRICS, Metric
 
@@ -24,6 +26,8 @@ def sentence(comparison: Comparison) -> str:
         Attention raised accuracy from 75.9 to 77.4 % against mean pooling (difference +1.5 points, 95 % CI +0.3 to +2.7, p = .02, 3 seeds, 1,061 test examples).
     """  # noqa: E501
     metric = METRICS[comparison.metric]
+    if math.isnan(comparison.difference.value):
+        return f"{metric.label} of {' and '.join(comparison.names)} could not be compared: it is undefined on these examples."
     first, second = comparison.names
     ours, theirs = number(comparison.first.value, metric), number(comparison.second.value, metric)
     unit = " %" if metric.percent else ""
@@ -73,7 +77,7 @@ def probability(p_value: float) -> str:
         >>> probability(0.0213), probability(0.0004), probability(1.0)
         ('p = .02', 'p < .001', 'p = 1')
     """
-    if p_value != p_value:  # NaN
+    if math.isnan(p_value):
         return "no p value"
     if p_value < 0.001:
         return "p < .001"
