@@ -119,6 +119,17 @@ def test_truncation_is_counted():
     assert encodings[0].ids.tolist() == [2] * 5
 
 
+@pytest.mark.parametrize("length", [0, -1])
+def test_a_length_that_keeps_nothing(length):
+    with pytest.raises(ValueError, match=rf"`length` must be positive, or None for all tokens. Received: {length}"):
+        Tokenizer(["a"]).encode(["a"], length=length)
+
+
+def test_more_texts_than_are_encoded_at_once_keep_their_order():
+    encodings = Tokenizer(["a"]).encode(["a " * (number % 7) for number in range(2503)])
+    assert [len(each) for each in encodings] == [number % 7 for number in range(2503)]
+
+
 def test_special_names_in_a_text_are_ordinary_text():
     tokenizer = Tokenizer.train(["[ padding ] [ unknown ] [PAD] [UNK]"] * 3)
     ids = tokenizer.encode(["[ padding ] [PAD]"])[0].ids

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ PADDING, UNKNOWN = 0, 1
 _FORMAT = "limelight.tokenizer"
 _VERSION = 1
 _MAXIMUM_FILE = 64 * 2**20
+_AT_ONCE = 1000
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 # A token is, first match wins: one character of a script that is written without spaces, with its marks; a word of at
@@ -34,21 +35,33 @@ class Encoding:
 
     Args:
         ids: The tokens' ids, int32 (length,); 1 is a word that the vocabulary lacks, 0 (padding) never occurs.
-        tokens: The tokens as they stand in the text.
-        offsets: The characters that each token spans in the text: `text[start:end]`.
+        spans: The characters of the text that each token spans, int32 (length, 2).
+        text: The text.
         truncated: How many tokens were cut off the end.
     """
 
     ids: np.ndarray
-    tokens: tuple[str, ...]
-    offsets: tuple[tuple[int, int], ...]
+    spans: np.ndarray
+    text: str
     truncated: int = 0
 
+    @property
+    def offsets(self) -> tuple[tuple[int, int], ...]:
+        """The characters that each token spans: `text[start:end]`."""
+        return tuple((start, end) for start, end in self.spans.tolist())
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The tokens as they stand in the text."""
+        return tuple(self.text[start:end] for start, end in self.spans.tolist())
+
     def __len__(self) -> int:
-        return len(self.tokens)
+        return len(self.ids)
 
     def __repr__(self) -> str:
-        shown = " ".join(self.tokens[:8]) + (" …" if len(self) > 8 else "")
+        shown = " ".join(self.text[start:end] for start, end in self.spans[:8].tolist()) + (
+            " …" if len(self) > 8 else ""
+        )
         return f"Encoding({len(self)} tokens, {self.truncated} truncated: {shown[:80]!r})"
 
 
@@ -127,21 +140,32 @@ class Tokenizer:
 
         Returns:
             An `Encoding` for each text; `truncated` says how many tokens were cut off.
+
+        Raises:
+            ValueError: `length` is not positive.
+            TypeError: `texts` is one string.
         """
+        if length is not None and length < 1:
+            raise ValueError(f"`length` must be positive, or None for all tokens. Received: {length}.")
         cleaned = [_clean(text) for text in _texts(texts)]
+        # In parts: what the library returns takes many times the memory of what is kept of it.
+        parts = (cleaned[start : start + _AT_ONCE] for start in range(0, len(cleaned), _AT_ONCE))
+        return [encoding for part in parts for encoding in self._encode(part, length)]
+
+    def _encode(self, texts: list[str], length: int | None) -> Iterator[Encoding]:
+        """Encode clean texts."""
         # The library's own NFC loses the place of combining marks.
-        composed = [compose(text) for text in cleaned]
-        encodings = []
+        composed = [compose(text) for text in texts]
         found = self._tokenizer.encode_batch([text for text, _ in composed])
-        for text, (_, places), whole in zip(cleaned, composed, found, strict=True):
-            ids, offsets = whole.ids, whole.offsets
-            cut = len(ids) if length is None else min(length, len(ids))
-            kept = tuple(offsets[:cut])
+        for text, (_, places), whole in zip(texts, composed, found, strict=True):
+            ids = np.array(whole.ids, dtype=np.int32)
+            kept = ids[:length].copy()
+            spans = np.array(whole.offsets[: len(kept)], dtype=np.int32).reshape(-1, 2)
             if places is not None:
-                kept = tuple((places[start][0], places[end - 1][1]) for start, end in kept)
-            tokens = tuple(text[start:end] for start, end in kept)
-            encodings.append(Encoding(np.array(ids[:cut], dtype=np.int32), tokens, kept, len(ids) - cut))
-        return encodings
+                spans = np.array([(places[start][0], places[end - 1][1]) for start, end in spans], np.int32).reshape(
+                    -1, 2
+                )
+            yield Encoding(kept, spans, text, len(ids) - len(kept))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer to a JSON file, whole or not at all."""
