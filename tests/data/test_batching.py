@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limelight.data import LengthBatches, Tokenizer, pad, padded_length
@@ -49,6 +49,7 @@ def test_pad_refuses_what_does_not_fit():
         pad([], 4)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 150), max_size=60),
     st.integers(1, 17),

@@ -1,7 +1,7 @@
 """Texts evened out, duplicates dropped, labels turned into classes: each change counted."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limelight.data import DataError
@@ -155,6 +155,7 @@ def test_what_cannot_be_classified_is_refused(texts, labels, message):
 anything = st.text(st.characters(), max_size=6) | st.sampled_from(["\ud800", "\0", "\r", "e\u0301"])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(anything, st.sampled_from("xy")), max_size=12))
 def test_whatever_comes_is_clean_or_refused(rows):
     try:

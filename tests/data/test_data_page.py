@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from limelight import data
 
 pytestmark = pytest.mark.backend_free

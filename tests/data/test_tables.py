@@ -133,7 +133,7 @@ def test_a_tsv_is_read_with_and_without_quotes(write, content, expected):
 fields = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=8)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.lists(st.tuples(fields, fields), min_size=1, max_size=8))
 def test_what_pythons_writer_wrote_is_read_again(write, tmp_path, rows_in):
     path = tmp_path / "t.csv"
@@ -143,7 +143,7 @@ def test_what_pythons_writer_wrote_is_read_again(write, tmp_path, rows_in):
     assert list(zip(raw.texts, raw.labels, strict=True)) == [(text, label.strip()) for text, label in rows_in]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(["t.csv", "t.tsv", "t.jsonl", "t.parquet"]))
 def test_any_bytes_are_data_or_one_error(write, content, name):
     path = write(b"text,label\n" + content if name.endswith("v") else content, name)
