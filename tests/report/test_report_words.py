@@ -67,7 +67,9 @@ def test_which_way_is_better():
         "brier_score",
         "rmse",
     ]
-    assert [words.title_of(name) for name in ("roc_auc", "f1", "log_loss")] == ["ROC AUC", "F1", "Log loss"]
+    titles = [words.title_of(name) for name in ("roc_auc", "f1", "log_loss", "macro_f1")]
+    assert titles == ["ROC AUC", "F1", "Log loss", "Macro F1"]
+    assert [words.within(title) for title in titles] == ["ROC AUC", "F1", "log loss", "macro F1"]
 
 
 def test_text_is_cut_at_the_offsets():

@@ -45,7 +45,7 @@ def _differences(models: Sequence[Model], metric: str, comparisons: Sequence[Map
         rows.append(Interval(label, value, words.finite(entry.get("low")), words.finite(entry.get("high")), kind))
     if not rows:
         return None
-    name = words.title_of(metric)
+    name = words.within(words.title_of(metric))
     label = f"Differences in {name}"
     drawing = figures.forest(rows, lambda value: words.change(value, metric), label=label, zero=True)
     meaning = "worse" if words.lower_is_better(metric) else "better"

@@ -37,6 +37,11 @@ def title_of(name: Any) -> str:
     return text[:1].upper() + text[1:]
 
 
+def within(name: str) -> str:
+    """A title in the middle of a sentence: "accuracy", but "F1"."""
+    return name if name[1:2].isupper() or name[1:2].isdigit() else name[:1].lower() + name[1:]
+
+
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of examples, which reads best in per cent."""
     return not _SHARES.isdisjoint(_parts(metric))

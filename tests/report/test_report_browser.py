@@ -1,0 +1,479 @@
+"""The page in a real browser: no error, no request, no markup from data, and everything by mouse, keyboard and address."""
+
+import base64
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from limelight import report
+from limelight.maps import AttentionMap
+from limelight.report import page, texts
+from report.studies import ATTACK, make_maps, make_results
+
+pytestmark = [pytest.mark.backend_free, pytest.mark.slow]
+
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Headless Chromium with a fresh profile, that keeps its logs."""
+    if CHROMIUM is None or DRIVER is None:
+        pytest.skip("needs chromium and chromedriver on the PATH (Debian: chromium, chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+class Tab:
+    """What a test does with the page, and what it may ask."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, path: Path, state: str = "") -> None:
+        self.driver.get("about:blank")
+        self.driver.get(f"{path.as_uri()}#{state}")
+
+    def all(self, selector: str) -> list[Any]:
+        return self.driver.find_elements("css selector", selector)
+
+    def one(self, selector: str) -> Any:
+        return self.driver.find_element("css selector", selector)
+
+    def text(self, selector: str) -> str:
+        return self.one(selector).get_property("textContent")
+
+    def shown(self, selector: str) -> list[Any]:
+        return [element for element in self.all(selector) if element.is_displayed()]
+
+    def keys(self, *keys: str) -> None:
+        from selenium.webdriver import ActionChains
+
+        for key in keys:
+            ActionChains(self.driver).send_keys(key).perform()
+
+    def hover(self, element: Any, x: int = 0, y: int = 0) -> None:
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.driver).scroll_to_element(element).move_to_element_with_offset(element, x, y).perform()
+
+    def wait(self, happened: Callable[[], Any]) -> Any:
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        return WebDriverWait(self.driver, 60, poll_frequency=0.05).until(lambda _: happened())
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def state(self) -> dict[str, str]:
+        pairs = self.run("return location.hash").lstrip("#").split("&")
+        return dict(pair.split("=") for pair in pairs if pair)
+
+    def size(self, width: int, *, scheme: str = "light") -> None:
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+
+    def requests(self) -> set[str]:
+        """Every address that was asked for since the last call."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        asked = {
+            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
+        }
+        # The browser's own first page.
+        return {address for address in asked if not address.startswith("chrome://")}
+
+    def complaints(self) -> list[str]:
+        """Errors and warnings on the console since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+
+@pytest.fixture
+def tab(browser: Any) -> Iterator[Tab]:
+    """The browser at the size of a desk, after which nothing was complained of."""
+    opened = Tab(browser)
+    # Leave the browser's own first page, which asks for much, before anything is counted.
+    browser.get("about:blank")
+    opened.complaints()
+    opened.requests()
+    opened.size(1280)
+    yield opened
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert opened.complaints() == []
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report with everything in it."""
+    return report.write(tmp_path_factory.mktemp("report") / "report.html", make_maps(), results=make_results())
+
+
+def told_share(text: str) -> float:
+    """The share of the attention that a line tells of."""
+    found = re.search(r"([\d.]+)\u202f% of the attention", text)
+    assert found, text
+    return float(found[1]) / 100
+
+
+def test_opens_from_the_disk_without_an_error_or_a_request(tab, path):
+    tab.open(path)
+    tab.wait(lambda: tab.one("canvas").size["height"] > 100)
+    assert tab.requests() == {path.as_uri()}
+    assert tab.complaints() == []
+    assert tab.one(".verdict").text == make_results()["verdict"][0]
+
+
+def test_markup_in_a_review_is_text(tab, path):
+    tab.open(path)
+    (review,) = [element for element in tab.all("#texts .reading") if "prints" in element.text]
+    assert ATTACK in review.text
+    assert tab.all("img") == []
+    from selenium.common.exceptions import NoAlertPresentException
+
+    with pytest.raises(NoAlertPresentException):
+        _ = tab.driver.switch_to.alert.text
+
+
+def test_the_policy_stops_what_is_not_the_pages_own(tab, path):
+    tab.open(path)
+    tab.run("const s = document.createElement('script'); s.textContent = 'window.broken = 1'; document.body.append(s);")
+    tab.run("const i = document.createElement('img'); i.src = 'https://example.org/x.png'; document.body.append(i);")
+    tab.wait(lambda: len(found := tab.complaints()) >= 2 and all("Content Security Policy" in text for text in found))
+    assert tab.run("return window.broken") is None
+
+
+def test_texts_are_chosen_by_kind_and_by_words(tab, path):
+    tab.open(path)
+    assert len(tab.shown("#texts article")) == 12
+    tab.one('[data-kind="uncertain"]').click()
+    assert len(tab.shown("#texts article")) == 3
+    assert tab.text("#found") == "3 of 12 texts"
+    assert tab.one('[data-kind="uncertain"]').get_attribute("aria-pressed") == "true"
+    tab.one('[data-kind=""]').click()
+    tab.keys("/", "DULL")
+    assert [element.text for element in tab.shown("#texts .reading")] == [
+        text for text in (example["text"] for example in make_results()["examples"]) if "dull" in text
+    ]
+    assert tab.state() == {"find": "DULL"}
+    tab.keys("zzz")
+    assert tab.shown("#texts article") == []
+    assert tab.text("#found").startswith("No text fits")
+
+
+def test_hovering_tells_and_a_pin_stands(tab, path):
+    tab.open(path)
+    example = make_results()["examples"][2]
+    card = tab.all("#texts article")[2]
+    marks = card.find_elements("css selector", ".reading mark")
+    told = card.find_element("css selector", ".told")
+    tab.hover(marks[6])
+    assert told.text.startswith("“pacing”: ")
+    assert told_share(told.text) == pytest.approx(example["weights"][6], abs=6e-4)
+    stale = example["tokens"].index("stale")
+    marks[stale].click()
+    assert "“stale”" in told.text
+    assert told.text.endswith("(pinned)")
+    tab.hover(marks[6])
+    assert "“stale”" in told.text
+    assert tab.state() == {"example": "2", "token": str(stale), "pinned": "1"}
+    marks[stale].click()
+    tab.hover(marks[6])
+    assert told.text.startswith("“pacing”: ")
+
+
+def test_keys_move_the_token_and_pin_it(tab, path):
+    tab.open(path)
+    card = tab.all("#texts article")[1]
+    tab.run("arguments[0].focus()", card.find_element("css selector", ".reading"))
+    right, left, enter = "\ue014", "\ue012", "\ue007"
+    tab.keys(right, right, right, left)
+    assert tab.state() == {"example": "1", "token": "1"}
+    assert card.find_element("css selector", "mark.cursor").text == ","
+    tab.keys(right, enter)
+    assert tab.state() == {"example": "1", "token": "2", "pinned": "1"}
+    assert card.find_element("css selector", "mark.pinned").text == "tender"
+    tab.keys(enter)
+    assert tab.state() == {"example": "1", "token": "2"}
+
+
+def test_the_address_brings_the_state_back(tab, path):
+    tab.open(
+        path, "kind=uncertain&example=6&token=4&pinned=1&map=1&head=2&text=1&row=5&column=3&held=1&measure=distance"
+    )
+    assert len(tab.shown("#texts article")) == 3
+    assert tab.one("#texts mark.pinned").text == "charm"
+    assert tab.text(".stage h4") == "encoder/block_2, head 3 of 4"
+    assert tab.text("#maps .side caption") == "“dull” reads (pinned)"
+    assert tab.one("#measure").get_property("value") == "distance"
+    tab.open(path, "map=99&head=-3&text=abc&example=77&token=1&pinned=1&row=1e9&measure=%00")
+    assert tab.text(".stage h4") == "pooling"
+    assert tab.all("mark.pinned") == []
+
+
+def test_links_within_the_page_keep_the_state(tab, path):
+    tab.open(path, "find=film")
+    tab.one('nav a[href="#making"]').click()
+    tab.wait(lambda: abs(tab.one("#making").location["y"] - tab.run("return scrollY")) < 900)
+    assert tab.state() == {"find": "film"}
+
+
+def test_the_matrix_by_mouse(tab, path):
+    from selenium.webdriver import ActionChains
+
+    seen = make_maps()["encoder/block_2"]
+    tokens = list(seen.tokens[0])
+    assert len(set(tokens)) == len(tokens)
+    tab.open(path, "map=1")
+    canvas = tab.wait(lambda: (found := tab.one("canvas")).size["height"] > 100 and found)
+    tab.hover(canvas, -20, 30)
+    reads, read = re.match("“(.*)” reads “(.*?)”", tab.text("#map-told")).groups()
+    expected = seen.weights(examples=[0])[0, 0, tokens.index(reads), tokens.index(read)]
+    assert told_share(tab.text("#map-told")) == pytest.approx(expected, abs=6e-3)
+    assert tab.text("#maps .side caption") == f"“{reads}” reads"
+    ActionChains(tab.driver).click().perform()
+    assert tab.text("#maps .side caption") == f"“{reads}” reads (pinned)"
+    tab.hover(canvas, 40, 120)
+    assert not tab.text("#map-told").startswith(f"“{reads}”")
+    assert tab.text("#maps .side caption") == f"“{reads}” reads (pinned)"
+    row, column = tokens.index(reads), tokens.index(read)
+    assert tab.state() == {"map": "1", "row": str(row), "column": str(column), "held": "1"}
+
+
+def test_the_matrix_by_keyboard(tab, path):
+    maps = make_maps()
+    tab.open(path)
+    tab.run("document.querySelector('.matrix').focus()")
+    down, right, enter = "\ue015", "\ue014", "\ue007"
+    tab.keys("]", "]", "}", down, down, down, right, enter)
+    assert tab.text(".stage h4") == "encoder/block_2, head 3 of 4"
+    tokens = list(maps["encoder/block_2"].tokens[0])
+    weights = maps["encoder/block_2"].weights(heads=[2], examples=[0])[0, 0, 3, : len(tokens)]
+    assert tab.text("#map-told").startswith(f"“{tokens[3]}” reads “{tokens[1]}”")
+    assert tab.text("#maps .side caption") == f"“{tokens[3]}” reads (pinned)"
+    listed = [element.get_property("textContent") for element in tab.all("#maps .side .token")]
+    assert listed[:5] == [tokens[index] for index in np.argsort(-weights, kind="stable")[:5]]
+    assert tab.state() == {"map": "1", "head": "2", "row": "3", "column": "1", "held": "1"}
+    tab.keys("[", "{")
+    assert tab.text(".stage h4") == "encoder/block_1, head 2 of 4"
+
+
+def test_the_grid_of_heads_by_keyboard(tab, path):
+    tab.open(path)
+    assert [button.get_attribute("tabindex") for button in tab.all(".head")].count("0") == 1
+    assert tab.one(".head").get_attribute("aria-label").startswith("encoder/block_1, head 1: reads ")
+    tab.run("document.querySelector('.head').focus()")
+    tab.keys("\ue014", "\ue015", "\ue015")
+    focused = tab.driver.switch_to.active_element
+    assert focused.get_attribute("aria-label").startswith("encoder/block_3, head 2: ")
+    assert focused.get_attribute("aria-pressed") == "true"
+    assert tab.text(".stage h4") == "encoder/block_3, head 2 of 4"
+    tab.run("const m = document.querySelector('#measure'); m.value = 'distance'; m.dispatchEvent(new Event('change'));")
+    assert "tokens away on average" in tab.one(".head").get_attribute("aria-label")
+
+
+def test_help_opens_and_closes(tab, path):
+    tab.open(path)
+    tab.keys("?")
+    assert tab.one("#help").is_displayed()
+    tab.keys("?")
+    assert not tab.one("#help").is_displayed()
+    tab.one("#help-button").click()
+    assert tab.one("#help").is_displayed()
+    tab.keys("\ue00c")
+    assert not tab.one("#help").is_displayed()
+
+
+def test_views_are_saved_as_svg(tab, path, tmp_path):
+    tab.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    tab.open(path, "map=0&head=1")
+    tab.run("document.querySelector('.matrix').focus()")
+    tab.keys("s")
+    (drawn,) = tab.wait(lambda: list(tmp_path.glob("*.svg")))
+    assert drawn.name == "encoder-block_1-head-2-of-4.svg"
+    tree = ElementTree.fromstring(tab.wait(drawn.read_text))
+    names = [element.text for element in tree.iter("{http://www.w3.org/2000/svg}text")]
+    tokens = list(make_maps()["encoder/block_1"].tokens[0])
+    assert [name for name in names if name in tokens] == tokens * 2
+    drawn.unlink()
+    tab.open(path, "example=0&token=0")
+    tab.keys("s")
+    (drawn,) = tab.wait(lambda: list(tmp_path.glob("*.svg")))
+    tree = ElementTree.fromstring(tab.wait(drawn.read_text))
+    assert len(tree.findall("{http://www.w3.org/2000/svg}rect")) == 1 + len(make_results()["examples"][0]["tokens"])
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_never_scrolls_sideways(tab, path, width):
+    tab.size(width)
+    tab.open(path)
+    tab.wait(lambda: tab.one("canvas").size["height"] > 100)
+    for summary in tab.all("summary"):
+        tab.run("arguments[0].click()", summary)
+    assert tab.run("return document.documentElement.scrollWidth") <= width
+    wide = tab.run(
+        "return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1"
+        " && !e.closest('.scroll, pre, svg, select')).map((e) => e.outerHTML.slice(0, 120))"
+    )
+    assert wide == []
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of a computed colour (WCAG 2)."""
+    channels = [float(number) for number in re.findall(r"[\d.]+(?:e-?\d+)?", colour.removeprefix("color(srgb"))][:3]
+    if not colour.startswith("color("):
+        channels = [channel / 255 for channel in channels]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_shade_can_be_read(tab, path, scheme):
+    tab.size(1280, scheme=scheme)
+    tab.open(path)
+    found = tab.run(
+        """
+        const look = (node, name) => [name, getComputedStyle(node).color, getComputedStyle(node).backgroundColor];
+        const shades = [1, 2, 3, 4, 5, 6, 7, 8].map((level) => `weight-${level}`)
+          .concat([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map((level) => `shade-${level}`)).map((name) => {
+            const node = document.createElement("mark");
+            node.className = name;
+            document.body.append(node);
+            return look(node, name);
+          });
+        const [, ink, paper] = look(document.documentElement, "page");
+        return [...shades, ["page", ink, paper], ["note", getComputedStyle(document.querySelector(".note")).color, paper]];
+        """
+    )
+    dark_page = luminance(next(background for name, _, background in found if name == "page")) < 0.1
+    assert dark_page == (scheme == "dark")
+    backgrounds = []
+    for name, ink, background in found:
+        low, high = sorted([luminance(ink), luminance(background)])
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ink, background)
+        if name.startswith("weight"):
+            backgrounds.append(luminance(background))
+    # More attention is always further from the page.
+    steps = np.diff(backgrounds)
+    assert (steps > 0).all() if scheme == "dark" else (steps < 0).all()
+
+
+def test_numbers_and_texts_are_there_without_scripts(tab, path):
+    tab.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        tab.open(path)
+        nodes = tab.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    finally:
+        tab.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    read = " ".join(node["name"]["value"] for node in nodes if node.get("role", {}).get("value") == "StaticText")
+    results = make_results()
+    for expected in [
+        *results["verdict"],
+        "76.4\u202f%",
+        "73.8 to 78.9",
+        "encoder/block_3, head 4",
+        "Confident and wrong".lower(),
+    ]:
+        assert expected in read
+    assert ATTACK.split()[0] in read
+    assert "Search the texts" not in read
+
+
+def test_every_form_of_deflate_is_read(tab, random):
+    tab.driver.get("about:blank")
+    repeated = bytes(random.integers(0, 3, 70_001, dtype=np.uint8))
+    noise = bytes(random.integers(0, 256, 70_001, dtype=np.uint8))
+    stored, fast, best = (0, zlib.Z_DEFAULT_STRATEGY), (1, zlib.Z_DEFAULT_STRATEGY), (9, zlib.Z_DEFAULT_STRATEGY)
+    forms = [stored, fast, best, (9, zlib.Z_FIXED), (9, zlib.Z_HUFFMAN_ONLY)]
+    script = (
+        page.asset("decode.js")
+        + """
+        let text = "";
+        for (const byte of unpack(arguments[0], arguments[1])) text += String.fromCharCode(byte);
+        return btoa(text);
+    """
+    )
+    for content in (b"", b"\x07", b"ab" * 20_011, repeated, noise):
+        for level, strategy in forms:
+            packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
+            packed = base64.b64encode(packer.compress(content) + packer.flush()).decode()
+            assert base64.b64decode(tab.run(script, packed, len(content))) == content
+
+
+def test_script_and_page_shade_alike(tab):
+    tab.driver.get("about:blank")
+    weights = [0.0, 1e-9, 0.003, 0.01, 0.02, 0.05, 0.11, 0.25, 0.6, 1.0]
+    script = page.asset("common.js") + "return arguments[0].map((weight) => shade(weight, 37));"
+    assert tab.run(script, weights) == [texts.shade(weight, 37) for weight in weights]
+
+
+def test_long_maps(tab, tmp_path, random):
+    queries, keys = 521, 1031
+    held = random.exponential(1, (2, queries, keys))
+    held /= held.sum(axis=-1, keepdims=True)
+    held[1, 300] = 0
+    held[1, 300, [5, 600, 1030]] = 0.5, 0.3, 0.2
+    seen = AttentionMap.of(held, path="long", tokens=[f"k{index}" for index in range(keys)])
+    tab.open(report.write(tmp_path / "long.html", seen), "head=1&row=300&column=600&held=1")
+    listed = [element.get_property("textContent") for element in tab.all("#maps .side tbody tr")]
+    assert listed[:3] == ["k550\u202f%", "k60030\u202f%", "k103020\u202f%"]
+    assert tab.text("#map-told").endswith("30\u202f% at most")
+    assert "Too long to show every weight" in tab.text(".stage .note")
+    tab.run("document.querySelector('.matrix').focus()")
+    tab.keys("\ue013")
+    top = np.sort(held[1, 299])[::-1][:16].sum()
+    left = float(re.search(r"Not shown: ([\d.]+)", tab.text("#maps .side .note"))[1]) / 100
+    assert left == pytest.approx(1 - top, abs=0.02)
+
+
+def test_a_frame_in_a_notebook(tab, tmp_path):
+    shown = report.Report(make_maps(), results=make_results())
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!doctype html><title>n</title>{shown._repr_html_()}", encoding="utf-8")
+    tab.open(notebook)
+    tab.driver.switch_to.frame(0)
+    tab.wait(lambda: tab.one("canvas").size["height"] > 100)
+    tab.one('[data-kind="uncertain"]').click()
+    assert len(tab.shown("#texts article")) == 3
+    tab.driver.switch_to.default_content()
+
+
+def test_reports_of_one_kind_only(tab, tmp_path):
+    results = make_results()
+    for name, arguments in {
+        "maps": {"maps": make_maps()},
+        "examples": {"examples": results["examples"]},
+        "bare": {"results": {"title": "Bare", "models": [{}], "data": {}}},
+    }.items():
+        tab.open(report.write(tmp_path / f"{name}.html", **arguments))
+        tab.keys("]", "s" if name == "bare" else "[", "\ue014", "\ue007")
+        assert tab.one("h1").is_displayed()
