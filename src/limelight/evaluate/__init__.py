@@ -8,7 +8,11 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("`limelight.evaluate` needs scipy. Run: pip install 'limelight[study]'") from error
 
+from limelight.evaluate.agreeing import agreement, leave_one_out, permutation_test
 from limelight.evaluate.compare import Comparison, holm, over_seeds, paired, paired_over_seeds
+from limelight.evaluate.distributions import distance, entropy, jensen_shannon, total_variation
+from limelight.evaluate.erased import Faithfulness
+from limelight.evaluate.erasing import faithfulness
 from limelight.evaluate.estimates import Estimate
 from limelight.evaluate.metrics import (
     METRICS,
@@ -19,21 +23,33 @@ from limelight.evaluate.metrics import (
     classification,
     regression,
 )
+from limelight.evaluate.removal import Delete, Replace
 from limelight.evaluate.sentences import sentence
 
 __all__ = [
     "METRICS",
     "ClassificationResult",
     "Comparison",
+    "Delete",
     "Estimate",
+    "Faithfulness",
     "Metric",
     "RegressionResult",
     "Reliability",
+    "Replace",
+    "agreement",
     "classification",
+    "distance",
+    "entropy",
+    "faithfulness",
     "holm",
+    "jensen_shannon",
+    "leave_one_out",
     "over_seeds",
     "paired",
     "paired_over_seeds",
+    "permutation_test",
     "regression",
     "sentence",
+    "total_variation",
 ]

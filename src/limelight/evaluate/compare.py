@@ -18,7 +18,7 @@ from limelight.evaluate.estimates import (
     resampled_counts,
     wilson,
 )
-from limelight.evaluate.measures import Measure, measures
+from limelight.evaluate.measures import Measure, Measures, measures
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,8 @@ def paired_over_seeds(
         mean D  +-  t(df) * sqrt(M / S + max(C, 0)),     df = (S - 1) * ((M + S * max(C, 0)) / M)^2
 
     where M is the variance of D_s between seeds and C the covariance over examples between two seeds' differences, found
-    by resampling the examples once for all seeds. It holds its level at three seeds, where a bootstrap over seeds does
-    not: resampling 3 seeds sees two thirds of their variance. With one seed it falls back on `paired` and says so.
+    by resampling the examples once for all seeds. It is near its level at three seeds (a little below at two), where a
+    bootstrap over seeds is not: resampling three seeds sees two thirds of their variance. One seed falls back on `paired`.
 
     Args:
         truth: True classes or values (n,).
@@ -235,27 +235,29 @@ def paired_over_seeds(
             "Compare the seeds that both have."
         )
     if len(first) == 1:
-        return paired(
-            truth, first[0], second[0], metric=metric, classes=classes, names=names, confidence=confidence,
-            resamples=resamples, seed=seed,
-        )  # fmt: skip
+        same: dict[str, Any] = {"metric": metric, "classes": classes, "names": names, "seed": seed}
+        return paired(truth, first[0], second[0], confidence=confidence, resamples=resamples, **same)
     check_confidence(confidence, resamples)
-    seeds = len(first)
     prepared = measures(truth, [*first, *second], metric, classes)
-    n, single = prepared.n, prepared.each
+    n, seeds = prepared.n, len(first)
+    values, drawn = _resampled(prepared, resamples, np.random.default_rng(seed))
+    ours, theirs = values[:seeds], values[seeds:]
+    difference, p_value = _crossed(ours - theirs, drawn[:, :seeds] - drawn[:, seeds:], n, confidence)
+    means = [over_seeds(model.tolist(), confidence=confidence) for model in (ours, theirs)]
+    test = "t of Obuchowski and Rockette over seeds and examples"
+    both = tuple(ours.tolist()), tuple(theirs.tolist())
+    return Comparison(metric, names, means[0], means[1], difference, p_value, test, n, seeds, *both)
+
+
+def _resampled(prepared: Measures, resamples: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return the metric of each of M models (M,), and on resamples of the examples, the same for all models (R, M)."""
+    single = prepared.each
 
     def each(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {"values": np.stack([measure(weights) for measure in single], axis=1)}
 
-    values = each(np.ones((1, n)))["values"][0]
-    drawn = gather(each, resampled_counts(n, resamples, np.random.default_rng(seed)))["values"]
-    ours, theirs = values[:seeds], values[seeds:]
-    difference, p_value = _crossed(ours - theirs, drawn[:, :seeds] - drawn[:, seeds:], n, confidence)
-    return Comparison(
-        metric, names, over_seeds(ours, confidence=confidence), over_seeds(theirs, confidence=confidence), difference,
-        p_value, "t of Obuchowski and Rockette over seeds and examples", n, seeds, tuple(ours.tolist()),
-        tuple(theirs.tolist()),
-    )  # fmt: skip
+    values = each(np.ones((1, prepared.n)))["values"][0]
+    return values, gather(each, resampled_counts(prepared.n, resamples, random))["values"]
 
 
 def _mcnemar(first: np.ndarray, second: np.ndarray) -> float:
