@@ -1,15 +1,17 @@
 """What every part of an attention has in common: a config that travels with a saved model."""
 
 import dataclasses
-from typing import Any, Self
+import inspect
+from typing import Any, Self, TypeVar
 
 import keras
 from keras import ops
 
 PACKAGE = "limelight"
+Class = TypeVar("Class", bound=type)
 
 
-def register(cls: type) -> type:
+def register(cls: Class) -> Class:
     """Make a part or layer known to Keras's loader as `limelight>Name`."""
     return keras.saving.register_keras_serializable(package=PACKAGE)(cls)
 
@@ -32,6 +34,29 @@ class Part:
                 )
             config[field.name] = keras.saving.serialize_keras_object(value)
         return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        return cls(**{name: restored(value) for name, value in config.items()})
+
+
+class Learned(keras.Layer):
+    """A part that learns, or that holds one that does: a layer, so that its weights are found, trained and saved.
+
+    It is called many times over, on blocks. So the call goes straight to `call`: Keras's own would convert, cast and look for
+    masks each time. Its weights keep their dtype under mixed precision (`autocast=False`), since scores are float32 or wider.
+    Its config holds what its constructor takes, each kept under the same name.
+    """
+
+    def __call__(self, *tensors: Any, **given: Any) -> Any:
+        if not self.built:
+            self.build(*(tuple(tensor.shape) for tensor in tensors if tensor is not None))
+        return self.call(*tensors, **given)
+
+    def get_config(self) -> dict[str, Any]:
+        named = [name for name in inspect.signature(type(self)).parameters if name != "kwargs"]
+        own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in named}
+        return {**keras.Layer.get_config(self), **own}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -8,6 +8,7 @@ from keras import ops
 from limelight import masks, normalizers, scores
 from limelight.masks import Mask
 from limelight.normalizers import Normalizer
+from limelight.parts import is_tensor
 from limelight.scores import Score
 from limelight.tile import Tile
 
@@ -33,6 +34,11 @@ class Question:
     tile: Tile
     lead: tuple = ()
     owner: Any = None
+
+    def prepared(self) -> "Question":
+        """The same question with what concerns queries and keys one by one done already."""
+        query, key, score = self.score.prepare(self.query, self.key, tile=self.tile)
+        return dataclasses.replace(self, query=query, key=key, score=score)
 
     def unfold(self, tensor: Any) -> Any:
         """A result (B, N, ...) with the leading axes that the caller gave."""
@@ -61,7 +67,7 @@ def ask(
     Args and Raises: as `limelight.attend`.
     """
     query, key = ops.convert_to_tensor(query), ops.convert_to_tensor(key)
-    if isinstance(mask, (list, tuple)) or masks.is_tensor(mask):
+    if isinstance(mask, (list, tuple)) or is_tensor(mask):
         mask = explicit(mask, len(query.shape))
     score, mask, normalizer = scores.get(score), masks.get(mask), normalizers.get(normalizer)
     check_shapes(query, key)
@@ -74,8 +80,13 @@ def ask(
         ops.shape(key)[2],
         given_queries=query_positions,
         given_keys=key_positions,
+        extent=None if mask is None else mask.extent,
     )
-    return Question(query, key, score, mask, normalizer, tile, lead, owner)
+    # Here, where whole shapes are known, and not in the first block.
+    scores.build(score, tuple(query.shape), tuple(key.shape))
+    shape = (tile.batch.total, tile.heads.total, tile.rows.total, tile.columns.total)
+    normalizers.build(normalizer, shape)
+    return Question(query, key, score, mask, normalizer.drawn(shape), tile, lead, owner)
 
 
 def fold(tensor: Any) -> Any:

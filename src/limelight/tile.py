@@ -1,6 +1,7 @@
 """Where a block lies among the scores of one attention: which examples, heads, rows and columns it covers."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -58,6 +59,19 @@ class Span:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class History:
+    """Where attention was before, for a layer that walks along the queries.
+
+    Args:
+        previous: the weights of the step before, (b, n, t, s).
+        coverage: the sum of the weights of all earlier steps, (b, n, t, s).
+    """
+
+    previous: Any
+    coverage: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Tile:
     """A block of the scores (B, N, T, S): what a part is told about where it works.
 
@@ -68,6 +82,9 @@ class Tile:
         batch, heads, rows, columns: the spans along B, N, T and S.
         given_queries: int positions of all queries, (T,) or (B, T), where they are not 0, 1, 2, ... aligned at the end.
         given_keys: int positions of all keys, (S,) or (B, S), where they are not 0, 1, 2, ...
+        extent: says how many keys each example has up to its last real one, (B,), or None where that is S: a function, since it
+            is seldom asked.
+        history: where attention was before, where that is known.
     """
 
     batch: Span
@@ -76,6 +93,8 @@ class Tile:
     columns: Span
     given_queries: Any = None
     given_keys: Any = None
+    extent: Callable[[], Any] | None = None
+    history: History | None = None
 
     @classmethod
     def whole(cls, batch: Any, heads: Any, rows: Any, columns: Any, **given: Any) -> "Tile":

@@ -48,6 +48,11 @@ class Attending(keras.Layer):
         if dropout > 0:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
+    def build_parts(self, query_shape: tuple, key_shape: tuple) -> None:
+        """Build the parts that learn, for queries (..., N, T, H) and keys (..., K, S, H)."""
+        scores.build(self.score, query_shape, key_shape)
+        normalizers.build(self.normalizer, (*query_shape[:-1], key_shape[-2]))
+
     def answer(
         self,
         query: Any,
@@ -58,21 +63,25 @@ class Attending(keras.Layer):
         score: Any = None,
         weights: bool = False,
         training: bool | None = None,
+        heads: bool = False,
         **positions: Any,
     ) -> tuple[Any, Any]:
         """Attend with the layer's parts and the call's mask, and tell whoever listens.
 
         Args:
-            query, key, value: (..., T, H), (..., S, H), (..., S, V).
+            query, key, value: (..., T, H), (..., S, H), (..., S, V); with `heads`, (..., N, T, H) and (..., K, S, H).
             mask: the call's own mask, which is AND-ed with the layer's.
             score: in place of the layer's, where a call brings something of its own.
             weights: whether the weights are wanted too.
             training: whether dropout is active.
+            heads: whether the axis before the length is that of heads; otherwise all axes before it are batch.
             positions: `query_positions` and `key_positions`, as `limelight.attend` takes them.
 
         Returns:
             The output (..., T, V), and the weights (..., T, S) in the layer's compute dtype, or None.
         """
+        if not heads:
+            query, key, value = (ops.expand_dims(tensor, -3) for tensor in (query, key, value))
         check_shapes(query, key, value)
         question = ask(
             query,
@@ -87,10 +96,12 @@ class Attending(keras.Layer):
         active = self.dropout_rate if training else 0.0
         seed = self.seed_generator if active else None
         output = question.unfold(attention.output(question, fold(value), dropout=active, seed=seed))
+        output = output if heads else ops.squeeze(output, -3)
         regularized = self.attention_regularizer is not None and training
         if not weights and not regularized:
             return output, None
         given = question.unfold(attention.weights(question))
+        given = given if heads else ops.squeeze(given, -3)
         if self.attention_regularizer is not None and training:
             self.add_loss(self.attention_regularizer(given))
         return output, ops.cast(given, self.compute_dtype) if weights else None

@@ -95,7 +95,7 @@ class Attention(Attending):
             self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
         if self.score_mode == "concat":
             self.concat_score_weight = self.add_weight(name="concat_score_weight", shape=(), initializer="ones")
-        scores.build(self.score, tuple(input_shape[0]), tuple(input_shape[-1]))
+        self.build_parts(tuple(input_shape[0]), tuple(input_shape[-1]))
 
     def call(
         self,

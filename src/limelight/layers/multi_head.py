@@ -128,8 +128,7 @@ class MultiHeadAttention(Overridable):
             "attention_output", rank, width, self.use_bias, self.dtype_policy
         )
         self._output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
-        scores.build(
-            self.score,
+        self.build_parts(
             (query_shape[0], self.num_heads, None, self.key_dim),
             (query_shape[0], self.kv_heads, None, self.key_dim),
         )
@@ -183,6 +182,7 @@ class MultiHeadAttention(Overridable):
                 score=None if bias is None else self.score + scores.Bias(bias),
                 weights=return_attention_scores,
                 training=training,
+                heads=True,
             )
             output, weights = layout.heads_last(output), None if weights is None else layout.weights(weights)
         if self.use_gate:

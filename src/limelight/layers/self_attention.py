@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight import masks, scores
+from limelight import masks
 from limelight.layers.attending import Attending
 from limelight.layers.masking import explicit
 from limelight.parts import register
@@ -74,7 +74,7 @@ class SelfAttention(Attending):
         self.key_dense = self._projection("key", self.units, input_shape)
         self.value_dense = self._projection("value", self.value_units, input_shape)
         projected = (*input_shape[:-1], self.units)
-        scores.build(self.score, projected, projected)
+        self.build_parts(projected, projected)
 
     def _projection(self, name: str, units: int, input_shape: tuple) -> keras.layers.Dense:
         dense = keras.layers.Dense(

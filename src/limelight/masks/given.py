@@ -1,0 +1,151 @@
+"""Masks that hold the data of one call."""
+
+import dataclasses
+from typing import Any
+
+from keras import ops
+
+from limelight.masks.arrays import boolean
+from limelight.masks.mask import PICTURE, Mask
+from limelight.parts import is_tensor, register
+from limelight.tile import Tile
+
+
+@register
+@dataclasses.dataclass(frozen=True, eq=False)
+class Padding(Mask):
+    """Which positions of a batch are real: the others are neither attended to nor, for queries, attend to anything.
+
+    Args:
+        keys: bool (..., S), True where a key is real.
+        queries: bool (..., T), True where a query is real; None where all are.
+
+    Raises:
+        TypeError: something that is not an array.
+        ValueError: numbers other than 0 and 1.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> x = np.ones((1, 3, 4), "float32")
+        >>> print(np.array(ll.weigh(x[:, :1], x, mask=ll.Padding(np.array([[True, True, False]])))))
+        [[[0.5 0.5 0. ]]]
+    """
+
+    keys: Any = None
+    queries: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("keys", "queries"):
+            given = getattr(self, name)
+            if given is not None:
+                object.__setattr__(self, name, boolean(given, f"Padding's `{name}`"))
+
+    def __call__(self, tile: Tile) -> Any:
+        permitted = ops.ones((1, 1, 1, 1), dtype="bool")
+        if self.keys is not None:
+            permitted = tile.align(self.keys, "bs")
+        if self.queries is not None:
+            permitted = ops.logical_and(permitted, tile.align(self.queries, "bt"))
+        return permitted
+
+    def extent(self) -> Any:
+        if self.keys is None:
+            return None
+        places = ops.arange(1, ops.shape(self.keys)[-1] + 1, dtype="int32")
+        return ops.reshape(ops.max(ops.where(self.keys, places, 0), axis=-1), (-1,))
+
+    def shape(self) -> tuple[int, int, int, int]:
+        return pictured(self.keys, self.queries)
+
+
+@register
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segments(Mask):
+    r"""Sequences packed one after another: each attends within itself.
+
+    $$m_{ij} = (g_i = h_j)$$
+
+    Args:
+        queries: int (..., T), the number of each query's sequence.
+        keys: int (..., S), the number of each key's sequence; that of the queries when not given.
+
+    Raises:
+        TypeError: something that is not an array of integers.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> print(ll.Segments(np.array([[0, 0, 1, 1, 1]])) & ll.Causal())
+        ■ · · · ·
+        ■ ■ · · ·
+        · · ■ · ·
+        · · ■ ■ ·
+        · · ■ ■ ■
+
+    References:
+        Raffel et al. 2020, arXiv:1910.10683 (packing).
+    """
+
+    queries: Any
+    keys: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("queries", "keys"):
+            given = getattr(self, name)
+            if given is None:
+                continue
+            if not is_tensor(given) or "int" not in str(given.dtype):
+                raise TypeError(
+                    f"Segments' `{name}` must be an array of integers, the number of each position's sequence. "
+                    f"Received: {given!r}."
+                )
+            object.__setattr__(self, name, ops.cast(given, "int32"))
+
+    def __call__(self, tile: Tile) -> Any:
+        keys = self.queries if self.keys is None else self.keys
+        return ops.equal(tile.align(self.queries, "bt"), tile.align(keys, "bs"))
+
+    def shape(self) -> tuple[int, int, int, int]:
+        return pictured(self.queries if self.keys is None else self.keys, self.queries)
+
+
+@register
+@dataclasses.dataclass(frozen=True, eq=False)
+class Allowed(Mask):
+    """A mask given as an array.
+
+    Args:
+        array: bool (or 0 and 1), of rank 4 and broadcastable to (B, N, T, S). `attend` and the layers make one from arrays
+            of any rank that they take.
+
+    Raises:
+        TypeError: something that is not an array.
+        ValueError: a number other than 0 and 1, or a float array whose values cannot be looked at while compiling.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> print(ll.Allowed(np.eye(3, dtype=bool)))
+        ■ · ·
+        · ■ ·
+        · · ■
+    """
+
+    array: Any
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array", boolean(self.array, "a mask"))
+
+    def __call__(self, tile: Tile) -> Any:
+        return tile.align(self.array, "bnts" if len(self.array.shape) > 2 else "ts")
+
+    def shape(self) -> tuple[int, int, int, int]:
+        examples, heads, *lengths = (1, 1, *tuple(self.array.shape))[-4:]
+        rows, columns = (PICTURE if length == 1 else int(length) for length in lengths)
+        return int(examples), int(heads), rows, columns
+
+
+def pictured(keys: Any, queries: Any) -> tuple[int, int, int, int]:
+    """The shape of a picture for keys (..., S) and queries (..., T), where either may be missing."""
+    given = keys if queries is None else queries
+    examples = 1 if len(given.shape) == 1 else int(given.shape[0])
+    rows = PICTURE if queries is None else int(queries.shape[-1])
+    return examples, 1, rows, rows if keys is None else int(keys.shape[-1])

@@ -1,0 +1,180 @@
+"""What a mask is, and how masks combine."""
+
+import dataclasses
+from typing import Any, Literal
+
+import numpy as np
+from keras import ops
+
+from limelight.masks.bounds import larger, smaller
+from limelight.parts import Part, register
+from limelight.tile import Span, Tile
+
+Cover = Literal["empty", "partial", "full"]
+OPPOSITE: dict[Cover, Cover] = {"empty": "full", "partial": "partial", "full": "empty"}
+# How many rows and columns a picture of a mask shows.
+PICTURE = 8
+
+
+class Mask(Part):
+    """A rule about positions, or about the data of one call, that permits or forbids pairs of query and key.
+
+    Masks combine with `&`, `|` and `~`. A row that permits nothing has weights 0 and output 0. Printed, a mask shows a small
+    picture of itself.
+
+    Example:
+        >>> import limelight as ll
+        >>> print(ll.Causal() & ll.Window(2))
+        ■ · · · · · · ·
+        ■ ■ · · · · · ·
+        ■ ■ ■ · · · · ·
+        · ■ ■ ■ · · · ·
+        · · ■ ■ ■ · · ·
+        · · · ■ ■ ■ · ·
+        · · · · ■ ■ ■ ·
+        · · · · · ■ ■ ■
+    """
+
+    def __call__(self, tile: Tile) -> Any:
+        """The mask on a tile: bool, broadcastable to (b, n, t, s)."""
+        raise NotImplementedError
+
+    def columns(self, tile: Tile) -> tuple[Any, Any]:
+        """The run `first .. last - 1` of columns outside which the tile's rows may attend to nothing.
+
+        It may be wider than need be, never narrower: an engine skips what lies outside.
+        """
+        return 0, tile.columns.total
+
+    def cover(self, tile: Tile) -> Cover:
+        """Whether a tile of known place is all forbidden ("empty"), all permitted ("full"), or neither as far as can be told.
+
+        "partial" may be said of a tile that is empty or full; the other two are never said wrongly. An engine skips empty tiles
+        and leaves out the mask on full ones.
+        """
+        return "partial"
+
+    def extent(self) -> Any:
+        """How many keys each example has up to its last real one, int32 (B,); None where no padding says so."""
+        return None
+
+    def blocks(self, rows: int, columns: int, size: int) -> np.ndarray:
+        """The cover of each block of `size` rows and columns: 0 empty, 1 partial, 2 full.
+
+        Returns:
+            int8 (ceil(rows / size), ceil(columns / size)).
+
+        Example:
+            >>> import limelight as ll
+            >>> print(ll.Causal().blocks(6, 6, 2))
+            [[1 0 0]
+             [2 1 0]
+             [2 2 1]]
+        """
+        whole = Tile.whole(1, 1, rows, columns)
+        starts = [range(0, total, size) for total in (rows, columns)]
+        named = ("empty", "partial", "full")
+        covers = [
+            [
+                named.index(
+                    self.cover(
+                        whole.replace(
+                            rows=Span(rows, row, min(size, rows - row)),
+                            columns=Span(columns, column, min(size, columns - column)),
+                        )
+                    )
+                )
+                for column in starts[1]
+            ]
+            for row in starts[0]
+        ]
+        return np.array(covers, "int8")
+
+    def __and__(self, other: "Mask") -> "Mask":
+        return And(self, combinable(other))
+
+    def __or__(self, other: "Mask") -> "Mask":
+        return Or(self, combinable(other))
+
+    def __invert__(self) -> "Mask":
+        return Not(self)
+
+    def __str__(self) -> str:
+        examples, heads, rows, columns = self.shape()
+        shown = np.array(ops.convert_to_numpy(self(Tile.whole(examples, heads, rows, columns))))
+        shown = np.broadcast_to(shown, (*np.broadcast_shapes(shown.shape[:-2], (1, 1)), rows, columns))[0, 0]
+        return "\n".join(" ".join("■" if cell else "·" for cell in row[:PICTURE]) for row in shown[:PICTURE])
+
+    def shape(self) -> tuple[int, int, int, int]:
+        """The shape (B, N, T, S) that a picture of the mask has; a mask that holds data has that of its data."""
+        held = [value for value in vars(self).values() if isinstance(value, Mask)]
+        shapes = [mask.shape() for mask in held if mask.shape() != (1, 1, PICTURE, PICTURE)]
+        return shapes[0] if shapes else (1, 1, PICTURE, PICTURE)
+
+
+def combinable(other: Any) -> Mask:
+    """The other side of `&` or `|`, which must be a mask."""
+    if not isinstance(other, Mask):
+        raise TypeError(
+            f"A mask combines with another mask. Received: {other!r} of type {type(other).__name__}. "
+            "Wrap a boolean array as limelight.Allowed(array), a function of positions as limelight.Where(function)."
+        )
+    return other
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class And(Mask):
+    """What both masks permit: `left & right`."""
+
+    left: Mask
+    right: Mask
+
+    def __call__(self, tile: Tile) -> Any:
+        return ops.logical_and(self.left(tile), self.right(tile))
+
+    def columns(self, tile: Tile) -> tuple[Any, Any]:
+        (first, last), (other_first, other_last) = self.left.columns(tile), self.right.columns(tile)
+        return larger(first, other_first), smaller(last, other_last)
+
+    def cover(self, tile: Tile) -> Cover:
+        covers = {self.left.cover(tile), self.right.cover(tile)}
+        return "empty" if "empty" in covers else "full" if covers == {"full"} else "partial"
+
+    def extent(self) -> Any:
+        left, right = self.left.extent(), self.right.extent()
+        return right if left is None else left if right is None else smaller(left, right)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Or(Mask):
+    """What either mask permits: `left | right`."""
+
+    left: Mask
+    right: Mask
+
+    def __call__(self, tile: Tile) -> Any:
+        return ops.logical_or(self.left(tile), self.right(tile))
+
+    def columns(self, tile: Tile) -> tuple[Any, Any]:
+        (first, last), (other_first, other_last) = self.left.columns(tile), self.right.columns(tile)
+        return smaller(first, other_first), larger(last, other_last)
+
+    def cover(self, tile: Tile) -> Cover:
+        covers = {self.left.cover(tile), self.right.cover(tile)}
+        return "full" if "full" in covers else "empty" if covers == {"empty"} else "partial"
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Not(Mask):
+    """What the mask forbids: `~mask`."""
+
+    mask: Mask
+
+    def __call__(self, tile: Tile) -> Any:
+        return ops.logical_not(self.mask(tile))
+
+    def cover(self, tile: Tile) -> Cover:
+        return OPPOSITE[self.mask.cover(tile)]

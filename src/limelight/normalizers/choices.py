@@ -1,0 +1,176 @@
+"""Normalizers that choose: the largest few, one, or one at random."""
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from limelight.normalizers.exponential import Softmax
+from limelight.normalizers.normalizer import LOWEST, Normalizer, masked
+from limelight.parts import Learned, register
+from limelight.tile import Tile
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class TopK(Normalizer):
+    r"""The largest scores of each row alone, normalised by another normalizer.
+
+    $$w_i = \mathrm{normalizer}(s_i,\, m_i \wedge s_i \ge s_i^{(k)})$$
+
+    where $s^{(k)}$ is the k-th largest permitted score. Scores that are equal to it are all kept, so that the order of the keys
+    does not matter.
+
+    Args:
+        k: how many.
+        normalizer: what makes weights of them; softmax when not given.
+
+    Shapes: scores and weights (..., T, S).
+
+    Raises:
+        ValueError: k is not a positive integer.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> query, key = np.array([[1.0]]), np.array([[1.0], [3.0], [3.0]])
+        >>> print(np.array(ll.weigh(query, key, normalizer=ll.TopK(2))))
+        [[0.  0.5 0.5]]
+
+    References:
+        Zhao et al. 2019, arXiv:1912.11637; Gupta et al. 2021, arXiv:2106.06899.
+    """
+
+    k: int
+    normalizer: Normalizer = Softmax()  # noqa: RUF009 (it is frozen)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.k, int) or self.k < 1:
+            raise ValueError(f"`k` must be a positive integer. Received: k={self.k!r}.")
+
+    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+        columns = scores.shape[-1]
+        count = min(self.k, columns) if columns is not None else ops.minimum(self.k, ops.shape(scores)[-1])
+        still = ops.stop_gradient(scores if mask is None else ops.where(mask, scores, LOWEST))
+        least = ops.top_k(still, count)[0][..., -1:]
+        kept = still >= least
+        return self.normalizer(scores, kept if mask is None else ops.logical_and(kept, mask), tile=tile)
+
+
+@register
+@dataclasses.dataclass(frozen=True)
+class Hard(Normalizer):
+    r"""All weight on the largest score; the gradient is that of softmax ("straight through").
+
+    $$w_{ij} = 1 \text{ where } j = \arg\max_k s_{ik}, \text{ else } 0$$
+
+    Among equal scores the first is taken.
+
+    Args:
+        temperature: of the softmax whose gradient is used.
+
+    Shapes: scores and weights (..., T, S).
+
+    Raises:
+        ValueError: the temperature is not positive.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> query, key = np.array([[1.0]]), np.array([[1.0], [3.0], [2.0]])
+        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Hard())))
+        [[0. 1. 0.]]
+
+    References:
+        Xu et al. 2015, arXiv:1502.03044 (hard attention); Bengio et al. 2013, arXiv:1308.3432 (straight through).
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        Softmax(self.temperature)
+
+    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+        return straight_through(Softmax(self.temperature)(scores, mask, tile=tile), scores, mask)
+
+
+@register
+class Gumbel(Learned, Normalizer):
+    r"""A random choice during training: softmax of scores with Gumbel noise.
+
+    $$w_i = \mathrm{softmax}((s_i + g_i) / \tau), \qquad g_{ij} = -\ln(-\ln u_{ij}),\; u_{ij} \sim U(0, 1)$$
+
+    Outside of training there is no noise. The output and the weights of one call see the same noise.
+
+    Args:
+        temperature: $\tau > 0$.
+        hard: whether all weight goes to the largest, with the gradient of softmax ("straight through").
+        seed: of the noise.
+
+    Shapes: scores and weights (..., T, S).
+
+    Raises:
+        ValueError: the temperature is not positive.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> query, key = np.array([[1.0]]), np.array([[1.0], [3.0], [2.0]])
+        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Gumbel(hard=True))))
+        [[0. 1. 0.]]
+
+    References:
+        Jang et al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712.
+    """
+
+    def __init__(self, temperature: float = 1.0, hard: bool = False, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.inner = Softmax(temperature)
+        self.temperature, self.hard, self.seed = temperature, hard, seed
+        self.noise = Noise(seed)
+
+    def build(self, scores_shape: tuple) -> None:
+        self.noise.build(scores_shape)
+
+    def call(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+        weights = self.inner(scores, mask, tile=tile)
+        return straight_through(weights, scores, mask) if self.hard else weights
+
+    def drawn(self, shape: tuple) -> Normalizer:
+        uniform = self.noise(shape=shape)
+        return self if uniform is None else Noisy(self, -ops.log(-ops.log(uniform)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Noisy(Normalizer):
+    """A normalizer of scores with noise (B, N, T, S) that has been drawn."""
+
+    normalizer: Normalizer
+    noise: Any
+
+    @property
+    def linked_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those of the normalizer."""
+        return self.normalizer.linked_rows
+
+    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+        return self.normalizer(scores + tile.align(self.noise, "bnts"), mask, tile=tile)
+
+
+class Noise(keras.Layer):
+    """Uniform random numbers while a model trains, nothing otherwise. A layer, because layers know whether they train."""
+
+    def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(seed)
+
+    def call(self, shape: tuple = (), training: bool | None = None) -> Any:
+        if not training:
+            return None
+        # Away from 0 and 1, where the logarithms end.
+        return keras.random.uniform(shape, 1e-7, 1 - 1e-7, dtype="float32", seed=self.generator)
+
+
+def straight_through(weights: Any, scores: Any, mask: Any) -> Any:
+    """One-hot weights at the largest score of each row, with the gradient of the given weights."""
+    still = scores if mask is None else ops.where(mask, scores, LOWEST)
+    chosen = ops.one_hot(ops.argmax(still, axis=-1), ops.shape(scores)[-1], dtype=weights.dtype)
+    return ops.stop_gradient(masked(chosen, mask) - weights) + weights

@@ -1,0 +1,86 @@
+"""Attention that only moves forward."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from limelight.normalizers.choices import Noise, Noisy
+from limelight.normalizers.normalizer import Normalizer, masked
+from limelight.parts import Learned, register
+from limelight.tile import Tile
+
+
+@register
+class Monotonic(Learned, Normalizer):
+    r"""The expected attention of a reader that starts where it stopped before and moves forward until it stops.
+
+    $$p_{ij} = \sigma(s_{ij} + r), \qquad w_{ij} = p_{ij} \sum_{k \le j} w_{i-1,k} \prod_{l=k}^{j-1} (1 - p_{il})$$
+
+    with all of $w_{-1}$ on the first key. Weights sum to at most one: what is missing has run off the end. The recurrence along
+    the keys is solved by a parallel scan, without the division by vanishing products that the paper's form needs. A query
+    that may attend to nothing leaves the reader where it is.
+
+    Args:
+        offset: the first value of $r$, which is learned; negative for a reader that first moves on easily.
+        noise: the spread of the normal noise that is added to scores during training, so that choices become clear.
+        seed: of the noise.
+
+    Shapes: scores and weights (..., T, S). Queries must come in order, all at once.
+
+    Raises:
+        ValueError: a negative spread.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> query, key = np.array([[1.0], [1.0]]), np.array([[-50.0], [50.0], [50.0]])
+        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Monotonic())).round(3) + 0)
+        [[0. 1. 0.]
+         [0. 1. 0.]]
+
+    References:
+        Raffel et al. 2017, arXiv:1704.00784.
+    """
+
+    linked_rows = True
+
+    def __init__(self, offset: float = 0.0, noise: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if noise < 0:
+            raise ValueError(f"`noise` must not be negative. Received: noise={noise}.")
+        self.offset, self.noise, self.seed = offset, noise, seed
+        self.generator = Noise(seed)
+
+    def build(self, scores_shape: tuple) -> None:
+        first = keras.initializers.Constant(self.offset)
+        self.shift = self.add_weight(name="shift", shape=(), initializer=first, autocast=False)
+        self.generator.build(scores_shape)
+
+    def call(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+        stops = masked(ops.sigmoid(scores + self.shift), mask)  # (b, n, t, s)
+        first = ops.zeros_like(stops[..., :1, :])
+        first = ops.concatenate([ops.ones_like(first[..., :1]), first[..., 1:]], axis=-1)[..., 0, :]
+        passes = ops.concatenate([ops.ones_like(stops[..., :1]), 1.0 - stops[..., :-1]], axis=-1)
+        # A row that permits nothing hands on where the reader was.
+        idle = ops.logical_not(ops.any(stops > 0, axis=-1, keepdims=True))
+
+        def step(reader: Any, row: Any) -> tuple[Any, Any]:
+            stop, keep, still = row
+            reached = ops.associative_scan(_later, (keep, reader), axis=-1)[1]
+            weights = stop * reached
+            return ops.where(still, reader, weights), weights
+
+        rows = tuple(ops.moveaxis(part, -2, 0) for part in (stops, passes, idle))
+        return ops.moveaxis(ops.scan(step, first, rows)[1], 0, -2)
+
+    def drawn(self, shape: tuple) -> Normalizer:
+        uniform = self.generator(shape=shape) if self.noise else None
+        if uniform is None:
+            return self
+        return Noisy(self, self.noise * ops.sqrt(2.0) * ops.erfinv(2.0 * uniform - 1.0))
+
+
+def _later(earlier: tuple[Any, Any], later: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Two steps of $x_j = a_j x_{j-1} + b_j$ as one."""
+    (factor, term), (other_factor, other_term) = earlier, later
+    return factor * other_factor, term * other_factor + other_term

@@ -1,0 +1,68 @@
+"""What a normalizer is."""
+
+from typing import Any, ClassVar, Self
+
+import keras
+from keras import ops
+
+from limelight.parts import Part
+from limelight.tile import Tile
+
+# Below every score that float32 can hold but -inf; stands only under a maximum, never in an exponential.
+LOWEST = -3.0e38
+
+
+class Normalizer(Part):
+    """Turns the scores of each row into weights.
+
+    It is called with scores in float32 or wider, the mask (bool, broadcastable to the scores, or None) and the tile. Weights
+    where the mask is False are exactly 0, also in a row that permits nothing, and gradients are finite. The scores are those
+    of whole rows.
+
+    A normalizer whose weights are exponentials shared out over the row says so by `exponential`, and gives `logits` and `sinks`
+    besides: then a path can run over blocks of keys and need not see a row as a whole.
+    """
+
+    # Whether weights are exp(logits) over the sum of these in the row, and of the sink's where there is one.
+    exponential: ClassVar[bool] = False
+    # Whether the weights of a row depend on the scores of other rows, so that all rows must be given at once.
+    linked_rows: bool = False
+
+    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+        """Weights of the same shape and dtype as the scores."""
+        raise NotImplementedError
+
+    def logits(self, scores: Any, *, tile: Tile) -> Any:
+        """What the exponential is taken of, for a block of scores of any columns; asked only of an `exponential` one."""
+        return scores
+
+    def sinks(self, tile: Tile) -> Any:
+        """A logit, broadcastable to (b, n, t, 1), whose exponential joins the sum of each row; None where there is none."""
+        return None
+
+    def drawn(self, shape: tuple) -> Self:
+        """This normalizer with its random numbers drawn, for one question with scores of the given shape (B, N, T, S).
+
+        So that the output and the weights of one call, and each of its blocks, see the same numbers. One without random numbers
+        returns itself.
+        """
+        return self
+
+
+def row_peak(scores: Any, mask: Any) -> Any:
+    """The largest permitted score of each row, (..., t, 1); 0 in a row that permits nothing."""
+    if mask is None:
+        return ops.max(scores, axis=-1, keepdims=True)
+    peak = ops.max(ops.where(mask, scores, LOWEST), axis=-1, keepdims=True)
+    return ops.where(peak <= LOWEST, 0.0, peak)
+
+
+def masked(weights: Any, mask: Any) -> Any:
+    """Weights that are 0 where the mask is False."""
+    return weights if mask is None else ops.where(mask, weights, 0.0)
+
+
+def build(normalizer: Any, shape: tuple) -> None:
+    """Build a normalizer that learns, for scores of the given shape (..., N, T, S); nothing for one that does not."""
+    if isinstance(normalizer, keras.Layer) and not normalizer.built:
+        normalizer.build(shape)

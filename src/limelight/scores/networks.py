@@ -1,0 +1,172 @@
+"""Scores that are small networks: Bahdanau's, and the one that looks at where attention was before."""
+
+import dataclasses
+from typing import Any
+
+import keras
+from keras import ops
+
+from limelight.parts import Learned, register
+from limelight.product import widened
+from limelight.scores.score import Score
+from limelight.tile import Tile
+
+
+class Hidden(Learned, Score):
+    """A score that reads a hidden layer over query and key. Abstract.
+
+    Args:
+        units: width of the hidden layer.
+        kernel_initializer, kernel_regularizer: of its kernels.
+    """
+
+    def __init__(
+        self, units: int, kernel_initializer: Any = "glorot_uniform", kernel_regularizer: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(units, int) or units < 1:
+            raise ValueError(f"`units` must be a positive integer. Received: units={units!r}.")
+        self.units = units
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+
+    def build(self, query_shape: tuple, key_shape: tuple) -> None:
+        self.query_kernel = self.kernel("query_kernel", query_shape[-1])
+        self.key_kernel = self.kernel("key_kernel", key_shape[-1])
+        self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros", autocast=False)
+        # Glorot over a vector: as if it were the matrix (units, 1) that it stands for.
+        self.readout = self.kernel("readout", self.units, 1)
+
+    def kernel(self, name: str, size: int, units: int | None = None) -> Any:
+        """A new weight (size, units) of the hidden layer, with an initializer of its own."""
+        return self.add_weight(
+            name=name,
+            shape=(size, self.units if units is None else units),
+            # A clone: one initializer object would give every weight of the same shape the same values.
+            initializer=self.kernel_initializer.clone(),
+            regularizer=self.kernel_regularizer,
+            autocast=False,
+        )
+
+
+@register
+class Additive(Hidden):
+    r"""Bahdanau's score: a small network of one hidden layer over query and key, which may differ in size.
+
+    $$s_{ij} = v^\top \tanh(W q_i + U k_j + b)$$
+
+    Luong's "concat" is the same, with $W$ and $U$ written as one matrix over query and key side by side.
+
+    Args:
+        units: width of the hidden layer.
+        kernel_initializer, kernel_regularizer: of $W$ (query size, units), $U$ (key size, units) and $v$ (units,).
+
+    Shapes: query (..., T, H), key (..., S, G), scores (..., T, S).
+
+    Raises:
+        ValueError: `units` is not a positive integer.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> query, key = np.ones((1, 2, 3), "float32"), np.ones((1, 5, 4), "float32")
+        >>> tuple(ll.weigh(query, key, score=ll.Additive(7)).shape)
+        (1, 2, 5)
+
+    References:
+        Bahdanau et al. 2015, arXiv:1409.0473; Luong et al. 2015, arXiv:1508.04025 (concat).
+    """
+
+    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
+        query, key, readout = self.prepare(query, key, tile=tile)
+        return readout(query, key, tile=tile)
+
+    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
+        queries = ops.matmul(widened(query), self.query_kernel) + self.bias
+        return queries, ops.matmul(widened(key), self.key_kernel), Readout(self.readout)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Readout(Score):
+    """The rest of an additive score once queries and keys are projected: $v^T tanh(q_i + k_j)$."""
+
+    kernel: Any
+
+    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+        hidden = ops.tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3))  # (..., t, s, units)
+        return ops.squeeze(ops.matmul(hidden, self.kernel), -1)
+
+
+@register
+class Location(Hidden):
+    r"""A score that sees, besides query and key, where attention was at the step before.
+
+    $$s_{ij} = v^\top \tanh(W q_i + U k_j + Z f_{ij} + b), \qquad f_i = F * w_{i-1}$$
+
+    It lives where previous weights exist: in `limelight.layers.AttentionCell`, which walks along the queries.
+
+    Args:
+        units: width of the hidden layer.
+        filters: how many features the convolution $F$ makes of the weights.
+        kernel_size: how many neighbouring keys it sees.
+        over: "previous" for the weights of the step before, "coverage" for the sum of all earlier ones.
+        kernel_initializer, kernel_regularizer: of all kernels.
+
+    Shapes: query (..., T, H), key (..., S, G), weights of the step before (..., T, S), scores (..., T, S).
+
+    Raises:
+        ValueError: a number that is not a positive integer, an unknown `over`, or a call without previous weights.
+
+    Example:
+        >>> import keras, limelight as ll
+        >>> cell = ll.layers.AttentionCell(keras.layers.GRUCell(8), score=ll.Location(4, kernel_size=3))
+        >>> steps, memory = keras.Input((None, 5)), keras.Input((None, 6))
+        >>> keras.layers.RNN(cell, return_sequences=True)(steps, constants=[memory]).shape
+        (None, None, 8)
+
+    References:
+        Chorowski et al. 2015, arXiv:1506.07503; Tu et al. 2016, arXiv:1601.04811 (coverage); See et al. 2017,
+        arXiv:1704.04368 (coverage, with a kernel of 1); Shen et al. 2018, arXiv:1712.05884 (with a convolution).
+    """
+
+    def __init__(
+        self,
+        units: int,
+        filters: int = 10,
+        kernel_size: int = 31,
+        over: str = "previous",
+        kernel_initializer: Any = "glorot_uniform",
+        kernel_regularizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(units, kernel_initializer, kernel_regularizer, **kwargs)
+        for name, given in (("filters", filters), ("kernel_size", kernel_size)):
+            if not isinstance(given, int) or given < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={given!r}.")
+        if over not in ("previous", "coverage"):
+            raise ValueError(f'`over` must be "previous" or "coverage". Received: over={over!r}.')
+        self.filters, self.kernel_size, self.over = filters, kernel_size, over
+
+    def build(self, query_shape: tuple, key_shape: tuple) -> None:
+        super().build(query_shape, key_shape)
+        self.filter_kernel = self.add_weight(
+            name="filter_kernel",
+            shape=(self.kernel_size, 1, self.filters),
+            initializer=self.kernel_initializer.clone(),
+            autocast=False,
+        )
+        self.location_kernel = self.kernel("location_kernel", self.filters)
+
+    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
+        if tile.history is None:
+            raise ValueError(
+                "Location needs the weights of the step before. Received: a call that has none. "
+                "Use it in limelight.layers.AttentionCell, which walks along the queries."
+            )
+        weights = widened(getattr(tile.history, self.over))  # (b, n, t, s)
+        shape = tuple(ops.shape(weights))
+        rows = ops.reshape(weights, (-1, shape[-1], 1))
+        features = ops.conv(rows, self.filter_kernel, padding="same", data_format="channels_last")
+        features = ops.reshape(ops.matmul(features, self.location_kernel), (*shape, self.units))
+        queries = ops.expand_dims(ops.matmul(widened(query), self.query_kernel) + self.bias, -2)
+        keys = ops.expand_dims(ops.matmul(widened(key), self.key_kernel), -3)
+        return ops.squeeze(ops.matmul(ops.tanh(queries + keys + features), self.readout), -1)
