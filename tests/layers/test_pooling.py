@@ -62,6 +62,18 @@ def test_padding_is_invisible_and_an_empty_sequence_gives_zeros(random, steps):
     assert not array(vectors)[1].any()
 
 
+def test_words_pool_to_sentences_and_these_to_a_document():
+    ids = np.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]], [[4, 5, 6], [0, 0, 0], [0, 0, 0]]])
+    words = keras.layers.Embedding(10, 4, mask_zero=True)(ids)
+    pool, again = ll.layers.AttentionPooling(), ll.layers.AttentionPooling()
+    sentences, of_words = pool(words, return_attention_scores=True)
+    _, of_sentences = again(sentences, return_attention_scores=True)
+    np.testing.assert_array_equal(array(of_words) > 0, ids > 0)
+    np.testing.assert_array_equal(array(of_sentences) > 0, [[True, True, False], [True, False, False]])
+    alone = pool(array(words)[0, :1, :2])
+    np.testing.assert_allclose(array(sentences)[0, :1], array(alone), atol=1e-6)
+
+
 def test_the_mask_ends_with_the_time_axis():
     words = keras.layers.Embedding(10, 4, mask_zero=True)(np.array([[1, 2, 0]]))
     pooled = ll.layers.AttentionPooling()(words)

@@ -43,10 +43,12 @@ def test_padded_steps_neither_attend_nor_are_attended_to(steps):
 def test_takes_any_number_of_batch_axes(random):
     words = random.normal(size=(2, 3, T, D)).astype("float32")
     layer = ll.layers.SelfAttention(7, mask="causal")
-    together, weights = layer(words, return_attention_scores=True)
+    real, allowed = random.random((2, 3, T)) < 0.8, random.random((2, 3, T, T)) < 0.8
+    together, weights = layer(words, mask=real, attention_mask=allowed, return_attention_scores=True)
     assert weights.shape == (2, 3, T, T)
     for document in range(2):
-        np.testing.assert_allclose(array(together)[document], array(layer(words[document])), atol=1e-6)
+        alone = layer(words[document], mask=real[document], attention_mask=allowed[document])
+        np.testing.assert_allclose(array(together)[document], array(alone), atol=1e-6)
 
 
 def test_an_attention_mask_is_obeyed(random, steps):

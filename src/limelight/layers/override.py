@@ -45,6 +45,7 @@ class Overridable(Attending):
             mask=masks.both(given, masks.Causal() if use_causal_mask else None),
             weights=return_attention_scores,
             training=training,
+            heads=True,
         )
         return layout.heads_last(output), None if weights is None else layout.weights(weights)
 

@@ -35,7 +35,7 @@ class AttentionPooling(Attending):
 
     Returns:
         (..., H), or (..., Q, H) with `queries=Q`. Asked for, the weights too: (..., T), or (..., Q, T). A sequence with no
-        real step gives zeros.
+        real step gives zeros. Pooling the words of (B, sentences, words, H) leaves a mask of the sentences that have any.
 
     Raises:
         ValueError: `units` or `queries` is not a positive integer.
@@ -87,7 +87,7 @@ class AttentionPooling(Attending):
             hidden.build(input_shape)
             self.hidden = hidden
         self.query = self.add_weight(name="query", shape=(self.queries or 1, size), initializer=self.kernel_initializer)
-        scores.build(self.score, (*input_shape[:-2], self.queries or 1, size), (*input_shape[:-1], size))
+        self.build_parts((*input_shape[:-2], self.queries or 1, size), (*input_shape[:-1], size))
 
     def call(
         self, inputs: Any, mask: Any = None, return_attention_scores: bool = False, training: bool | None = None
@@ -104,9 +104,11 @@ class AttentionPooling(Attending):
             weights = None if weights is None else ops.squeeze(weights, -2)
         return (vectors, weights) if return_attention_scores else vectors
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
-        """The time axis is gone, and its mask with it."""
-        return
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        """The time axis is gone, and its mask with it; of an axis before it, what holds a real step is real itself."""
+        if previous_mask is None or len(previous_mask.shape) < 3 or self.queries is not None:
+            return None
+        return ops.any(previous_mask, axis=-1)
 
     def compute_output_spec(
         self, inputs: Any, mask: Any = None, return_attention_scores: bool = False, training: bool | None = None
