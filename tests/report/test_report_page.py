@@ -42,6 +42,7 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: dict[str, list[str]] = {}
         self._open = ""
+        self._shown: list[str] = []
         self.feed(text)
         self.close()
 
@@ -54,6 +55,8 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.texts.setdefault(self._open, []).append(data)
+        if self._open not in ("script", "style"):
+            self._shown.append(data)
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]
@@ -63,7 +66,8 @@ class Page(HTMLParser):
         return json.loads(start)
 
     def text(self) -> str:
-        return " ".join(text for tag, texts in self.texts.items() if tag not in ("script", "style") for text in texts)
+        """All text in its order; where one element ends and the next begins there is nothing between."""
+        return "".join(self._shown)
 
 
 def replaced(value, text):
@@ -94,6 +98,8 @@ def test_says_what_was_found(results, maps):
         "24 × duplicates removed",
         "jax 0.10.2",
         "Every run",
+        "Confusion matrix, 5 runs together",
+        "against TF-IDF linear",
     ]:
         assert expected in text
     assert read.texts["title"][0] == results["title"]

@@ -67,7 +67,7 @@ def test_which_way_is_better():
         "brier_score",
         "rmse",
     ]
-    titles = [words.title_of(name) for name in ("roc_auc", "f1", "log_loss", "macro_f1")]
+    titles = [words.title_of(name) for name in ("roc_auc", "f1", "log_loss", "f1_macro")]
     assert titles == ["ROC AUC", "F1", "Log loss", "Macro F1"]
     assert [words.within(title) for title in titles] == ["ROC AUC", "F1", "log loss", "macro F1"]
 
@@ -130,6 +130,13 @@ def test_equal_weights_are_pale_at_any_length():
 )
 def test_ticks_are_round(low, high, expected):
     assert figures.Axis(low, high, 0, 1).ticks() == pytest.approx(expected)
+
+
+def test_names_in_a_forest_leave_room_for_the_values():
+    drawn = figures.forest(
+        [figures.Interval("a very long name of a model " * 3, 0.5, None, None, 0)], "{:.1f}".format, label=""
+    )
+    assert ">a very long name of a model a very long …<" in drawn
 
 
 def test_an_axis_of_equal_values_has_a_length():

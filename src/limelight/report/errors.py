@@ -20,7 +20,7 @@ def by_class(models: Sequence[Model], classes: Sequence[str]) -> Markup | None:
             names = [str(index) for index in range(len(counts))]
         parts = [element("h4", model.label())]
         if counts:
-            parts.append(tables.confusion(counts, names, of=model.title))
+            parts.append(tables.confusion(counts, names, of=model.title, runs=len(model.runs)))
         if per_class:
             parts.append(_per_class(model, per_class))
         if len(parts) > 1:
@@ -47,22 +47,27 @@ def _per_class(model: Model, entries: Sequence[Mapping[str, Any]]) -> Markup:
 
 
 def reliability(models: Sequence[Model]) -> Markup | None:
-    panels = []
-    for model in models:
-        bins = []
-        for entry in map(mapping, listing(model.entry.get("reliability"))):
-            confidence, accuracy = words.finite(entry.get("confidence")), words.finite(entry.get("accuracy"))
-            count = words.finite(entry.get("count"))
-            if confidence is not None and accuracy is not None and count:
-                bins.append((confidence, accuracy, int(count)))
-        if bins:
-            drawing = figures.reliability(bins, words.per_cent, label=f"Reliability of {model.title}", kind=model.kind)
-            panels.append(
-                tables.panel(model.title, drawing, f"Share that is right, in {len(bins)} groups by how sure it is.")
-            )
-    if not panels:
+    """For each model how often it is right against how sure it is, all on the same axes."""
+    binned = [(model, bins) for model in models if (bins := _bins(model))]
+    if not binned:
         return None
-    lead = element(
-        "p", "On the dashed line a model is right as often as it says. Below it, it is too sure.", class_="lead"
-    )
-    return Markup(element("h3", "Reliability") + lead + element("div", panels, class_="panels"))
+    least = min(min(confidence, accuracy) for _, bins in binned for confidence, accuracy, _ in bins)
+    panels = []
+    for model, bins in binned:
+        label = f"Reliability of {model.title}"
+        low = 0.0 if least < 0.4 else 0.4
+        drawing = figures.reliability(bins, words.per_cent, label=label, kind=model.kind, low=low)
+        panels.append(tables.panel(model.title, drawing, f"Share right, in {len(bins)} groups by probability"))
+    lead = "On the dashed line a model is right as often as it says. Below it, it is too sure."
+    grid = element("div", panels, class_="panels")
+    return Markup(element("h3", "Reliability") + element("p", lead, class_="lead") + grid)
+
+
+def _bins(model: Model) -> list[tuple[float, float, int]]:
+    """(mean confidence, accuracy, number of examples) of each group that has examples."""
+    bins = []
+    for entry in map(mapping, listing(model.entry.get("reliability"))):
+        confidence, accuracy, count = (words.finite(entry.get(key)) for key in ("confidence", "accuracy", "count"))
+        if confidence is not None and accuracy is not None and count:
+            bins.append((confidence, accuracy, int(count)))
+    return bins

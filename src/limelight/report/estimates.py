@@ -32,25 +32,35 @@ def _values(models: Sequence[Model], metric: str) -> Markup | None:
     return tables.panel(f"{name} on the test part", drawing, note)
 
 
-def _differences(models: Sequence[Model], metric: str, comparisons: Sequence[Mapping[str, Any]]) -> Markup | None:
+def _differences(models: Sequence[Model], metric: str, compared: Sequence[Mapping[str, Any]]) -> Markup | None:
     known = {model.name: model for model in models}
-    rows = []
-    for entry in comparisons:
-        value = words.finite(entry.get("difference"))
-        if entry.get("metric") != metric or value is None:
-            continue
-        sides = [str(entry.get(side)) for side in ("first", "second")]
-        label = f" {words.MINUS} ".join(known[name].title if name in known else name for name in sides)
-        kind = known[sides[1]].kind if sides[1] in known else 0
-        rows.append(Interval(label, value, words.finite(entry.get("low")), words.finite(entry.get("high")), kind))
-    if not rows:
+    entries = [entry for entry in compared if entry.get("metric") == metric and _difference(entry) is not None]
+    if not entries:
         return None
+    firsts = {str(entry.get("first")) for entry in entries}
+    rows = []
+    for entry in entries:
+        first, second = (_title(known, entry.get(side)) for side in ("first", "second"))
+        label = f"against {second}" if len(firsts) == 1 else f"{first} {words.MINUS} {second}"
+        kind = known[entry["second"]].kind if entry.get("second") in known else 0
+        low, high = words.finite(entry.get("low")), words.finite(entry.get("high"))
+        rows.append(Interval(label, _difference(entry) or 0.0, low, high, kind))
     name = words.within(words.title_of(metric))
-    label = f"Differences in {name}"
-    drawing = figures.forest(rows, lambda value: words.change(value, metric), label=label, zero=True)
+    drawing = figures.forest(rows, lambda value: words.change(value, metric), label=f"Differences in {name}", zero=True)
+    whose = f" of {_title(known, next(iter(firsts)))}" if len(firsts) == 1 else ""
+    unit = ", in points" if words.is_share(metric) else ""
     meaning = "worse" if words.lower_is_better(metric) else "better"
-    note = f"Right of zero the first is higher, which is {meaning}. An interval that holds zero leaves it open."
-    return tables.panel(f"Difference in {name}{', in points' if words.is_share(metric) else ''}", drawing, note)
+    note = f"Right of zero {'it' if whose else 'the first'} is {meaning}. An interval that holds zero leaves it open."
+    return tables.panel(f"Difference in {name}{whose}{unit}", drawing, note)
+
+
+def _difference(entry: Mapping[str, Any]) -> float | None:
+    return words.finite(entry.get("difference"))
+
+
+def _title(known: Mapping[str, Model], name: Any) -> str:
+    """What tables call a model."""
+    return known[name].title if name in known else str(name)
 
 
 def _row(model: Model, metric: str) -> Interval | None:
@@ -118,40 +128,29 @@ def _estimate(estimate: Mapping[str, Any], metric: str) -> Markup:
     return element("td", words.amount(estimate.get("value"), metric), between)
 
 
-def comparisons(models: Sequence[Model], comparisons: Sequence[Mapping[str, Any]]) -> Markup | None:
-    """Each paired comparison in words and numbers."""
-    if not comparisons:
+def comparisons(models: Sequence[Model], compared: Sequence[Mapping[str, Any]]) -> Markup | None:
+    """Each paired comparison in words and numbers, and below how they were made."""
+    if not compared:
         return None
-    titles = {model.name: model.title for model in models}
+    known = {model.name: model for model in models}
     rows = []
-    for entry in comparisons:
-        metric = str(entry.get("metric", ""))
-        first, second = (str(entry.get(side, "")) for side in ("first", "second"))
-        low, high = entry.get("low"), entry.get("high")
+    for entry in compared:
+        metric, low, high = str(entry.get("metric", "")), entry.get("low"), entry.get("high")
+        first, second = (_title(known, entry.get(side)) for side in ("first", "second"))
+        between = f"{words.change(low, metric)} to {words.change(high, metric)}"
         rows.append(
             [
-                [
-                    f"{titles.get(first, first)} against {titles.get(second, second)}",
-                    element("small", entry.get("sentence", "")),
-                ],
+                [f"{first} against {second}", element("small", tables.unbroken(str(entry.get("sentence") or "")))],
                 words.title_of(metric),
                 [
-                    words.change(entry.get("difference"), metric),
+                    words.change(_difference(entry), metric),
                     element("small", "points") if words.is_share(metric) else None,
                 ],
-                f"{words.change(low, metric)} to {words.change(high, metric)}"
-                if words.finite(low) is not None
-                else words.MISSING,
+                between if words.finite(low) is not None else words.MISSING,
                 words.p_value(entry.get("p_value")),
-                element("td", entry.get("method", ""), class_="words"),
             ]
         )
-    head = [
-        "Comparison on the same test examples",
-        "Metric",
-        "Difference",
-        "95 % interval",
-        "Test",
-        element("th", "Method", scope="col", class_="words"),
-    ]
-    return tables.table(head, rows, caption="Paired comparisons", class_="comparisons")
+    head = ["On the same test examples", "Metric", "Difference", "95 % interval", "Test"]
+    drawn = tables.table(head, rows, caption="Paired comparisons", class_="comparisons")
+    methods = dict.fromkeys(str(entry["method"]) for entry in compared if entry.get("method"))
+    return Markup(drawn + (element("p", f"Tests: {'; '.join(methods)}.", class_="note") if methods else ""))

@@ -29,7 +29,7 @@ class Axis:
         held = list(values) or [0.0, 1.0]
         low, high = min(held), max(held)
         # Equal values still need an axis of some length; a tenth of their size reads well.
-        pad = (high - low) * margin or abs(high) * 0.1 or 1.0
+        pad = (high - low) * margin if high > low else abs(high) * 0.1 or 1.0
         return cls(low - pad, high + pad, start, end)
 
     def __call__(self, value: float) -> float:
@@ -39,9 +39,9 @@ class Axis:
 
     def ticks(self, about: int = 4) -> list[float]:
         """Round values on the axis, about so many."""
-        rough = (self.high - self.low) / about
-        power = 10.0 ** math.floor(math.log10(rough))
-        step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+        length = self.high - self.low
+        power = 10.0 ** math.floor(math.log10(length / about))
+        step = min((power * factor for factor in (1, 2, 2.5, 5, 10)), key=lambda step: abs(length / step - about))
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [round(index * step, 12) for index in range(first, last + 1)]
 
@@ -86,25 +86,24 @@ def forest(rows: Sequence[Interval], show: Callable[[float], str], *, label: str
         parts += [_line(axis(tick), top + 20, axis(tick), top + step, "grid") for tick in axis.ticks(4)]
         if zero:
             parts.append(_line(axis(0), top + 20, axis(0), top + step, "zero"))
-        parts.append(_text(2, top + 14, row.label, "name"))
-        parts.append(_text(WIDTH - 2, top + 14, show(row.value), "value", anchor="end"))
+        value = show(row.value)
+        parts.append(_text(2, top + 14, _clipped(row.label, WIDTH - 12 - 8 * len(value)), "name"))
+        parts.append(_text(WIDTH - 2, top + 14, value, "value", anchor="end"))
         parts.append(_interval(row, axis, middle))
     return _svg(parts, WIDTH, bottom + 20, label)
 
 
 def sparkline(rows: Sequence[Interval], show: Callable[[float], str], *, label: str, width: int = 200) -> Markup:
     """The intervals of `forest` close together and without words, for a cell of a table."""
-    axis = Axis.around(
-        [value for row in rows for value in (row.value, row.low, row.high) if value is not None], 6, width - 6
-    )
+    values = [value for row in rows for value in (row.value, row.low, row.high) if value is not None]
+    axis, least, most = Axis.around(values, 4, width - 4, margin=0), min(values), max(values)
     parts = []
     for index, row in enumerate(rows):
         parts.append(_interval(dataclasses.replace(row, points=(), seeds=None), axis, 7 + 12 * index, radius=3.5))
     bottom = 12 * len(rows) + 14
-    parts.append(_line(2, bottom - 11, width - 2, bottom - 11, "base"))
-    ends = [axis.low, axis.high]
-    for value, place, anchor in zip(ends, (2, width - 2), ("start", "end"), strict=True):
-        parts.append(_text(place, bottom, show(value), "tick", anchor=anchor))
+    parts.append(_line(axis(least), bottom - 11, axis(most), bottom - 11, "base"))
+    parts.append(_text(axis(least), bottom, show(least), "tick"))
+    parts.append(_text(axis(most), bottom, show(most), "tick", anchor="end"))
     return _svg(parts, width, bottom + 2, label, fixed=True)
 
 
@@ -145,7 +144,7 @@ def curves(
 
 
 def reliability(
-    bins: Sequence[tuple[float, float, int]], show: Callable[[float], str], *, label: str, kind: int
+    bins: Sequence[tuple[float, float, int]], show: Callable[[float], str], *, label: str, kind: int, low: float
 ) -> Markup:
     """How often the model is right against how sure it is; on the diagonal the two agree.
 
@@ -154,9 +153,9 @@ def reliability(
         show: turns a share into the text of a tick.
         label: what a screen reader says.
         kind: the kind whose colour the marks take.
+        low: where both axes begin.
     """
     left, bottom = 44, 262
-    low = 0.0 if min(min(confidence, accuracy) for confidence, accuracy, _ in bins) < 0.4 else 0.4
     across, up = Axis(low, 1, left + 10, WIDTH - 14), Axis(low, 1, bottom - 10, 12)
     parts = _horizontal_grid(up, left, show)
     for tick in across.ticks(4):
@@ -197,6 +196,12 @@ def _horizontal_grid(axis: Axis, left: float, show: Callable[[float], str]) -> l
 
 def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
+
+
+def _clipped(text: str, room: float) -> str:
+    """A text cut to what fits into a width, by the breadth of a letter of a name."""
+    most = int(room / 7.4)
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _text(x: float, y: float, text: str, class_: str, *, anchor: str | None = None) -> Markup:

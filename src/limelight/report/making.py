@@ -71,7 +71,9 @@ def _repairs(data: Mapping[str, Any]) -> Markup | None:
 
 
 def _pairs(settings: Mapping[str, Any]) -> Markup | None:
-    return tables.facts((str(name).replace("_", " "), _value(value)) for name, value in settings.items())
+    return tables.facts(
+        (str(name).replace("_", " "), _value(value)) for name, value in settings.items() if value is not None
+    )
 
 
 def _value(value: Any) -> str:
@@ -80,8 +82,6 @@ def _value(value: Any) -> str:
         return ", ".join(f"{name} {_value(item)}" for name, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(_value, value))
-    if value is None:
-        return "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -96,8 +96,8 @@ def _verdict(results: Mapping[str, Any], title: str) -> Markup:
     return element(
         "section",
         element("h1", title, class_=None if sentences else "verdict"),
-        element("p", sentences[0], class_="verdict") if sentences else None,
-        [element("p", sentence, class_="further") for sentence in sentences[1:]],
+        element("p", tables.unbroken(sentences[0]), class_="verdict") if sentences else None,
+        [element("p", tables.unbroken(sentence), class_="further") for sentence in sentences[1:]],
         summary,
         id="verdict",
         aria_label="Verdict",
@@ -114,13 +114,14 @@ def _attention(examples: Sequence[Mapping[str, Any]], maps: Sequence[Mapping[str
     shown = []
     if examples:
         shown += [
-            element("h3", "Texts"),
+            element("h3", "Examples"),
             element("div", id="texts", class_="live", hidden=True),
             element("noscript", texts.static_table(examples)),
         ]
     if maps:
+        several = len(maps) > 1 or any(entry["heads"] > 1 for entry in maps)
         shown += [
-            element("h3", "Layers and heads"),
+            element("h3", "Layers and heads" if several else "Attention map"),
             element("div", id="maps", class_="live", hidden=True),
             element("noscript", _heads(maps)),
         ]

@@ -1,5 +1,6 @@
 """Tables and lists of the page, and what they share: a box that scrolls on its own, so that the page never does."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,12 @@ def _cell(cell: Any, name: str, **attributes: Any) -> Markup:
     return cell if is_cell else element(name, cell, **attributes)
 
 
+def unbroken(sentence: str) -> list[Any]:
+    """A sentence whose numbers stay with their signs at the end of a line: "74.9 %", "p = .02"."""
+    parts = re.split(r"(\(?[\d.,]+[\s\u202f]%\S*|p [=<] [\d.]+|[−+][\d.]+ points)", sentence)
+    return [element("span", part, class_="whole") if index % 2 else part for index, part in enumerate(parts)]
+
+
 def facts(pairs: Iterable[tuple[Any, Any]], *, class_: str = "facts") -> Markup | None:
     """A list of names with their values; None where there are none."""
     items = [
@@ -78,29 +85,35 @@ def panel(title: str, drawing: Markup, note: str | None = None, *, class_: str =
     return element("figure", caption, drawing, class_=class_)
 
 
-def confusion(counts: Sequence[Sequence[Any]], classes: Sequence[str], *, of: str) -> Markup:
-    """The confusion matrix: truth down, prediction across, each cell shaded by its share of its row."""
+def confusion(counts: Sequence[Sequence[Any]], classes: Sequence[str], *, of: str, runs: int = 1) -> Markup:
+    """The confusion matrix: truth down, prediction across, each cell shaded by its share of its row.
+
+    Args:
+        counts: (classes, classes), summed over the runs.
+        classes: their names.
+        of: what it is about, for a screen reader.
+        runs: how many runs it sums.
+    """
     head = [element("th", element("span", name), scope="col", title=name) for name in classes]
     body = []
     for name, row in zip(classes, counts, strict=False):
         numbers = [words.finite(value) or 0 for value in row]
         total = sum(numbers) or 1
-        cells = [
-            element(
-                "td",
-                words.count(number),
-                element("small", f"{100 * number / total:.0f}\u202f%"),
-                class_=f"shade-{round(SHADES * number / total)}",
-            )
-            for number in numbers
-        ]
+        cells = [_share_cell(number, number / total) for number in numbers]
         body.append(element("tr", element("th", element("span", name), scope="row", title=name), cells))
     corner = element("th", "truth \\ predicted", scope="col", class_="corner")
     inner = element(
         "table",
-        element("caption", "Confusion matrix"),
+        element("caption", f"Confusion matrix{f', {runs} runs together' if runs > 1 else ''}"),
         element("thead", element("tr", corner, head)),
         element("tbody", body),
         class_="confusion",
     )
     return scroller(inner, f"Confusion matrix, {of}")
+
+
+def _share_cell(number: float, share: float) -> Markup:
+    if not number:
+        return element("td", "0", class_="shade-0 none")
+    small = element("small", f"{100 * share:.0f}\u202f%")
+    return element("td", words.count(number), small, class_=f"shade-{round(SHADES * share)}")

@@ -31,7 +31,8 @@ def read(examples: Any) -> list[dict[str, Any]]:
     """The examples as the script wants them.
 
     Each has the text cut into `pieces`, one a token, with `gaps` before, between and after them; `ghosts` are the tokens
-    that have no characters of their own in the text, such as a start mark.
+    that have no characters of their own in the text, such as a start mark. Without a text, tokens that are but numbers
+    are the steps of a `series`, which is shown as bars.
 
     Raises:
         TypeError: something else than a list of mappings.
@@ -71,6 +72,7 @@ def _read_one(number: int, example: Mapping[str, Any]) -> dict[str, Any]:
         "pieces": pieces,
         "gaps": gaps,
         "ghosts": ghosts,
+        "series": text is None and all(token.isdecimal() for token in tokens),
         "weights": [float(f"{weight:.5g}") for weight in weights],
     }
 
@@ -109,7 +111,7 @@ def static_table(examples: Sequence[Mapping[str, Any]]) -> Markup | None:
         ]
         for example in examples
     ]
-    return tables.table(["Kind", "Text", "Truth", "Prediction", "Probability"], rows, caption="Highlighted texts")
+    return tables.table(["Kind", "Text", "Truth", "Prediction", "Probability"], rows, caption="Examples")
 
 
 def _known(value: Any) -> Any:

@@ -28,7 +28,7 @@ def curves(models: Sequence[Model]) -> Markup | None:
         for model, series in drawn:
             drawing = figures.curves(
                 series,
-                words.per_cent if quantity == "accuracy" else "{:.2g}".format,
+                words.per_cent if quantity == "accuracy" else "{:.3g}".format,
                 label=f"{words.title_of(quantity)} per epoch of {model.title}",
                 bounds=(min(values), max(values)),
                 longest=longest,

@@ -21,6 +21,7 @@ _NAMES = {
     "roc": "ROC",
     "smape": "sMAPE",
 }
+_AVERAGES = frozenset({"macro", "micro", "weighted"})
 _SHARES = frozenset({"accuracy", "precision", "recall", "f1"})
 _LOWER_IS_BETTER = frozenset({"loss", "error", "brier", "mse", "rmse", "mae", "mape", "smape", "mase"})
 
@@ -29,10 +30,12 @@ def title_of(name: Any) -> str:
     """A name from code as words: `roc_auc` is "ROC AUC", `log_loss` "Log loss".
 
     Example:
-        >>> title_of("macro_f1")
+        >>> title_of("f1_macro")
         'Macro F1'
     """
     words = [_NAMES.get(part.lower(), part) for part in str(name).replace("_", " ").split()]
+    if words and words[-1] in _AVERAGES:
+        words = [words[-1], *words[:-1]]
     text = " ".join(words)
     return text[:1].upper() + text[1:]
 

@@ -10,9 +10,15 @@ function matrixView(canvas, box) {
     const wide = box.clientWidth, gutter = Math.min(NAME_WIDTH, wide * 0.26);
     const across = matrix.rows === 1 ? (wide - 2) / matrix.columns : (wide - gutter - 2) / matrix.columns;
     const cell = Math.min(across, 30);
-    if (matrix.rows === 1) return { strip: true, left: 1, top: 8, cell, tall: 120, width: wide, height: cell >= 11 ? 230 : 140 };
+    if (matrix.rows === 1) return { strip: true, left: 1, top: 8, cell, tall: 120, width: wide, height: cell >= 11 ? 138 + nameRoom(matrix) : 132 };
     const down = Math.min(cell, 620 / matrix.rows);
     return { strip: false, left: gutter, top: NAME_WIDTH, cell, tall: down, width: wide, height: NAME_WIDTH + down * matrix.rows + 4 };
+  }
+  // What upright names take below a strip: the longest of them, none more than there is.
+  function nameRoom(matrix) {
+    const pen = canvas.getContext("2d");
+    pen.font = `12px ${getComputedStyle(box).fontFamily}`;
+    return Math.min(NAME_WIDTH, Math.max(...Array.from({ length: matrix.columns }, (_, column) => pen.measureText(visible(matrix.keyName(column))).width)));
   }
   function show(matrix, mark) {
     if (!box.clientWidth) return;

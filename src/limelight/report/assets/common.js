@@ -69,9 +69,9 @@ function viridis(share) {
 
 const rgb = (share) => `rgb(${viridis(share).join(" ")})`;
 
-// Bars from the strongest down, each with its token and its weight, and below them how much they leave out.
-function ranking(tokens, weights, most, { caption, current = -1, onpick = null } = {}) {
-  const order = strongest(weights, most), top = weights[order[0]] || 1, rest = 1 - order.reduce((sum, index) => sum + weights[index], 0);
+// Bars from the strongest down, each with its token and its weight, and where it matters the rest that they leave out.
+function ranking(tokens, weights, most, { caption, current = -1, onpick = null, rest = true }) {
+  const order = strongest(weights, most), top = weights[order[0]] || 1, other = 1 - order.reduce((sum, index) => sum + weights[index], 0);
   const rows = order.map((index) => {
     const bar = make("i", { class: "bar" });
     bar.style.width = `${100 * weights[index] / top}%`;
@@ -80,6 +80,6 @@ function ranking(tokens, weights, most, { caption, current = -1, onpick = null }
       make("th", { scope: "row", dir: "auto" }, name), make("td", {}, bar), make("td", { class: "number" }, percent(weights[index])));
   });
   // What 8 bits round away is nobody's attention.
-  const left = rest > 0.005 ? make("p", { class: "note" }, `Not shown: ${percent(rest)}, on other tokens`) : null;
+  const left = rest && other > 0.005 ? make("p", { class: "note" }, `Not shown: ${percent(other)}, on other tokens`) : null;
   return [make("table", { class: "ranking" }, make("caption", {}, caption), make("tbody", {}, rows)), left].filter(Boolean);
 }

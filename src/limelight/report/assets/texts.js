@@ -6,13 +6,13 @@ function startTexts(texts, state, changed) {
   const kinds = [...new Set(texts.map((text) => text.kind).filter(Boolean))];
   const chips = ["", ...kinds].map((kind) => make("button", { class: "chip", "data-kind": kind, onclick: () => choose({ kind }) },
     capital(kind || "all"), make("span", { class: "count" }, String(kind ? texts.filter((text) => text.kind === kind).length : texts.length))));
-  const search = make("input", { type: "search", id: "find", placeholder: "Search the texts", "aria-label": "Search the texts",
+  const search = make("input", { type: "search", id: "find", placeholder: "Search", "aria-label": "Search the examples",
     autocomplete: "off", spellcheck: "false", oninput: () => choose({ find: search.value }) });
   const shown = make("p", { class: "note", role: "status", id: "found" });
   const cards = texts.map((text, index) => textCard(text, index, kinds, state, changed));
-  root.append(
+  root.append(...[
     make("div", { class: "controls" }, make("div", { class: "chips", role: "group", "aria-label": "Kind" }, chips), search, shown),
-    legend(), make("div", { class: "texts" }, cards.map((card) => card.node)));
+    texts.every((text) => text.series) ? null : legend(), make("div", { class: "texts" }, cards.map((card) => card.node))].filter(Boolean));
 
   function choose(change) {
     Object.assign(state, change);
@@ -30,7 +30,7 @@ function startTexts(texts, state, changed) {
       count += fits ? 1 : 0;
       card.update();
     });
-    shown.textContent = count ? `${count} of ${texts.length} texts` : "No text fits. Clear the search or choose another kind.";
+    shown.textContent = count ? `${count} of ${texts.length} examples` : "No example fits. Clear the search or choose another kind.";
   }
   // The text whose token the keys move: the one in use, else the first on show.
   function current() {
@@ -42,7 +42,7 @@ function startTexts(texts, state, changed) {
 
 function legend() {
   const marks = [["0", "none"], ["2", "its equal share"], ["4", "2 times"], ["6", "4 times"], ["8", "8 times or more"]];
-  return make("p", { class: "legend" }, "A word’s share of the attention: ",
+  return make("p", { class: "legend" }, "A token’s share of the attention: ",
     marks.map(([level, words]) => make("mark", { class: `weight-${level}` }, words)));
 }
 
@@ -60,20 +60,30 @@ function highlighted(text, weights) {
   return { nodes, marks };
 }
 
+// The steps of a series as bars.
+function drawBars(marks, weights) {
+  const most = Math.max(...weights) || 1;
+  marks.forEach((mark, index) => {
+    mark.className = "";
+    mark.style.height = `${Math.max(1, 100 * weights[index] / most)}%`;
+  });
+}
+
 function textCard(text, index, kinds, state, changed) {
   const right = text.truth === text.prediction;
   const { nodes, marks } = highlighted(text, text.weights);
-  const body = make("p", { class: "reading", dir: "auto", tabindex: "0", role: "group",
-    "aria-label": `Text ${text.id}. Arrow keys move from token to token, Enter pins.`, "aria-describedby": `told-${index}` }, nodes);
+  if (text.series) drawBars(marks, text.weights);
+  const body = make("p", { class: text.series ? "reading bars" : "reading", dir: "auto", tabindex: "0", role: "group",
+    "aria-label": `Example ${text.id}. Arrow keys move from token to token, Enter pins.`, "aria-describedby": `told-${index}` }, nodes);
   const told = make("p", { class: "told", id: `told-${index}`, role: "status" });
   const known = text.truth !== null && text.prediction !== null;
   const answer = make("p", { class: "answer" },
     known ? [make("b", {}, String(text.truth)), right ? ", predicted" : [", predicted ", make("b", {}, String(text.prediction))]] : null,
     text.probability === null ? null : ` with ${percent(text.probability)}`);
-  const side = make("div", { class: "side" }, text.weights.length ? ranking(text.pieces, text.weights, 4, { caption: "Strongest words" }) : null);
+  const side = make("div", { class: "side" }, text.weights.length ? ranking(text.pieces, text.weights, 4, { caption: text.series ? "Strongest steps" : "Strongest tokens", rest: false }) : null);
   const kind = Math.max(0, kinds.indexOf(text.kind));
   const node = make("article", { class: "text", "data-example": index },
-    make("header", {}, make("p", { class: `tag tag-${kind % 8}` }, capital(text.kind) || `Text ${text.id}`), answer),
+    make("header", {}, make("p", { class: `tag tag-${kind % 8}` }, capital(text.kind) || `Example ${text.id}`), answer),
     make("div", { class: "body" }, body, told), side);
   let hovered = -1;
 
@@ -87,7 +97,7 @@ function textCard(text, index, kinds, state, changed) {
       mark.classList.toggle("cursor", place === chosen);
     });
     told.textContent = chosen >= 0 && chosen < marks.length
-      ? describe(text.pieces[chosen], text.weights[chosen] ?? 0, text.weights) + (pinned() >= 0 ? " (pinned)" : "")
+      ? describe(text.series ? `step ${text.pieces[chosen]}` : text.pieces[chosen], text.weights[chosen] ?? 0, text.weights) + (pinned() >= 0 ? " (pinned)" : "")
       : "";
   }
   function move(step) {

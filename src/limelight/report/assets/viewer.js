@@ -19,7 +19,7 @@ function startViewer(maps, state, changed) {
   const several = maps.length > 1 || maps.some((map) => map.heads > 1);
   root.append(
     make("div", { class: "controls" },
-      texts > 1 ? make("label", {}, "Text ", select) : null,
+      texts > 1 ? make("label", {}, "Example ", select) : null,
       several ? make("label", {}, "Colour heads by ", measure) : null),
     make("div", { class: several ? "viewer" : "viewer single" }, several ? grid.node : null,
       make("div", { class: "stage" }, make("header", {}, title, save), note, box, told, text), side));
@@ -96,7 +96,8 @@ function startViewer(maps, state, changed) {
 // The first words of an example of the batch, to choose it by.
 function opening(maps, index) {
   const keys = maps.map((map) => map.examples[index]?.keys).find(Boolean);
-  return keys ? shorten(keys.slice(0, 12).join(" "), 44) : `example of ${maps[0].examples.length}`;
+  if (!keys) return `of ${maps[0].examples.length}`;
+  return keys.every((key) => /^\d+$/.test(key)) ? `${keys.length} steps` : shorten(keys.slice(0, 12).join(" "), 44);
 }
 
 function explain(example, matrix, head) {
