@@ -456,6 +456,14 @@ def test_script_and_page_shade_alike(tab):
     assert tab.run(script, weights) == [texts.shade(weight, 37) for weight in weights]
 
 
+def test_shares_in_per_cent(tab):
+    tab.driver.get("about:blank")
+    shares = [0, 0.00005, 0.0005, 0.005, 0.0996, 0.123, 0.994, 0.9971, 0.9999, 1]
+    expected = ["0", "< 0.01", "0.05", "0.5", "10", "12", "99", "99.7", "> 99.9", "100"]
+    script = page.asset("common.js") + "return arguments[0].map(percent);"
+    assert tab.run(script, shares) == [f"{share}\u202f%" for share in expected]
+
+
 def test_long_maps(tab, tmp_path, random):
     queries, keys = 521, 1031
     held = random.exponential(1, (2, queries, keys))

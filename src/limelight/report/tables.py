@@ -67,7 +67,7 @@ def _cell(cell: Any, name: str, **attributes: Any) -> Markup:
 
 def unbroken(sentence: str) -> list[Any]:
     """A sentence whose numbers stay with their signs at the end of a line: "74.9 %", "p = .02"."""
-    parts = re.split(r"(\(?[\d.,]+[\s\u202f]%\S*|p [=<] [\d.]+|[−+][\d.]+ points)", sentence)
+    parts = re.split(r"(\(?[\d.,]+[\s\u202f]%\S*(?: CI)?|p [=<] [\d.]+|[−+][\d.]+ points)", sentence)
     return [element("span", part, class_="whole") if index % 2 else part for index, part in enumerate(parts)]
 
 

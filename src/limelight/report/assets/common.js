@@ -31,7 +31,9 @@ function percent(share) {
   const value = 100 * share;
   if (!(value > 0)) return "0\u202f%";
   if (value < 0.01) return "< 0.01\u202f%";
-  return `${value.toFixed(value >= 9.95 ? 0 : value >= 0.095 ? 1 : 2)}\u202f%`;
+  // Nearly all is not all.
+  if (value >= 99.95 && value < 100) return "> 99.9\u202f%";
+  return `${value.toFixed(value < 0.095 ? 2 : value < 9.95 || (value >= 99.5 && value < 100) ? 1 : 0)}\u202f%`;
 }
 
 function ordinal(number) {
