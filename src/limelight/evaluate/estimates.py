@@ -15,7 +15,7 @@ from scipy import stats
 # A metric over weighted examples: weights of shape (R, n) to values of shape (R,) or (R, K).
 Statistics = Callable[[np.ndarray], dict[str, np.ndarray]]
 
-_CHUNK = 4_000_000  # counts held at a time: 32 MB of float64
+_CHUNK = 2_000_000  # counts held at a time: 16 MB of float64
 
 
 @dataclass(frozen=True)

@@ -23,34 +23,46 @@ def mean(losses: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def roc_auc(positive: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the weighted area under the ROC curve: the chance that a positive outranks a negative, ties half."""
+    """Return the weighted area under the ROC curve: the chance that a positive outranks a negative, ties half.
+
+    The weights are (n, R): sums along examples are then sums of rows, which is several times as fast.
+    """
     negatives = np.flatnonzero(~positive)
     negatives = negatives[np.argsort(scores[negatives], kind="stable")]
     positives = np.flatnonzero(positive)
     before = np.searchsorted(scores[negatives], scores[positives], side="left")
     through = np.searchsorted(scores[negatives], scores[positives], side="right")
 
-    def area(weights: np.ndarray) -> np.ndarray:
-        up = weights[:, positives]
-        below = np.zeros((len(weights), len(negatives) + 1))
-        np.cumsum(weights[:, negatives], axis=1, out=below[:, 1:])
-        wins = np.einsum("rp,rp->r", up, below[:, before] + below[:, through]) / 2
-        return ratio(wins, up.sum(1) * below[:, -1])
+    def area(columns: np.ndarray) -> np.ndarray:
+        up = columns[positives]
+        below = np.zeros((len(negatives) + 1, columns.shape[1]))
+        np.cumsum(columns[negatives], axis=0, out=below[1:])
+        wins = (up * (below[before] + below[through])).sum(0) / 2
+        return ratio(wins, up.sum(0) * below[-1])
 
     return area
 
 
 def average_precision(positive: np.ndarray, scores: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Return the weighted average precision: the sum over thresholds of the gain in recall times the precision."""
+    """Return the weighted average precision: the sum over thresholds of the gain in recall times the precision.
+
+    The weights are (n, R), as for `roc_auc`.
+    """
     order = np.argsort(-scores, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.flatnonzero(positive[order])
+    through = np.searchsorted(hits, ends, side="right")
+    gains = np.diff(through, prepend=0) > 0  # only thresholds that pass a positive add to the sum
+    ends, through = ends[gains], through[gains]
 
-    def area(weights: np.ndarray) -> np.ndarray:
-        ranked = weights[:, order]
-        found = np.cumsum(ranked * positive[order], axis=1)[:, ends]
-        precision = ratio(found, np.cumsum(ranked, axis=1)[:, ends], 0.0)
-        gained = np.diff(found, axis=1, prepend=0.0)
-        return ratio((gained * precision).sum(1), found[:, -1])
+    def area(columns: np.ndarray) -> np.ndarray:
+        ranked = columns[order]
+        found = np.cumsum(ranked[hits], axis=0)[through - 1]
+        if not len(found):
+            return np.full(columns.shape[1], np.nan)
+        precision = ratio(found, np.cumsum(ranked, axis=0)[ends], 0.0)
+        gained = np.diff(found, axis=0, prepend=0.0)
+        return ratio((gained * precision).sum(0), found[-1])
 
     return area
 
@@ -62,7 +74,12 @@ def one_against_rest(
     count = probabilities.shape[1]
     kept = [1] if count == 2 else [k for k in range(count) if np.any(truth == k)]
     areas = [metric(truth == k, probabilities[:, k]) for k in kept]
-    return lambda weights: mean_known(np.stack([area(weights) for area in areas], axis=1))
+
+    def mean_area(weights: np.ndarray) -> np.ndarray:
+        columns = np.ascontiguousarray(weights.T)
+        return mean_known(np.stack([area(columns) for area in areas], axis=1))
+
+    return mean_area
 
 
 def label_scores(truth: np.ndarray, predicted: np.ndarray, count: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -185,7 +185,7 @@ def _image(ax: Axes, matrix: np.ndarray, block: tuple[int, int], weights: Weight
         cmap=canvas.AMOUNTS,
         norm=norm,
         aspect="auto",
-        interpolation="nearest",
+        interpolation="none",
         extent=(-0.5, right, bottom, -0.5),
     )
     ax.set(xlim=(-0.5, weights.shape[2] - 0.5), ylim=(weights.shape[1] - 0.5, -0.5))

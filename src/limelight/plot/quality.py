@@ -42,7 +42,7 @@ def confusion(
     shares = np.divide(counts, support, out=np.zeros(counts.shape), where=support > 0)
     side = min(10.0, max(2.4, 0.45 * len(counts)))
     ax = canvas.axes(ax, side + 2.2, side + 1.2)
-    image = ax.imshow(shares, cmap=canvas.AMOUNTS, vmin=0, vmax=1, interpolation="nearest")
+    image = ax.imshow(shares, cmap=canvas.AMOUNTS, vmin=0, vmax=1, interpolation="none")
     if len(counts) <= _MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             dark = shares[row, column] < 0.6
