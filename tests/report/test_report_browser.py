@@ -432,6 +432,7 @@ def test_every_form_of_deflate_is_read(tab, random):
     tab.driver.get("about:blank")
     repeated = bytes(random.integers(0, 3, 70_001, dtype=np.uint8))
     noise = bytes(random.integers(0, 256, 70_001, dtype=np.uint8))
+    runs = b"".join(bytes([value]) * count for value, count in random.integers(1, 90, (700, 2)))
     stored, fast, best = (0, zlib.Z_DEFAULT_STRATEGY), (1, zlib.Z_DEFAULT_STRATEGY), (9, zlib.Z_DEFAULT_STRATEGY)
     forms = [stored, fast, best, (9, zlib.Z_FIXED), (9, zlib.Z_HUFFMAN_ONLY)]
     script = (
@@ -442,10 +443,15 @@ def test_every_form_of_deflate_is_read(tab, random):
         return btoa(text);
     """
     )
-    for content in (b"", b"\x07", b"ab" * 20_011, repeated, noise):
+    for content in (b"", b"\x07", b"ab" * 20_011, repeated, noise, runs):
         for level, strategy in forms:
             packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
-            packed = base64.b64encode(packer.compress(content) + packer.flush()).decode()
+            # A flush puts a stored block behind a compressed one.
+            stream = b"".join(
+                packer.compress(content[start : start + 5_003]) + packer.flush(zlib.Z_SYNC_FLUSH)
+                for start in range(0, len(content), 5_003)
+            )
+            packed = base64.b64encode(stream + packer.flush()).decode()
             assert base64.b64decode(tab.run(script, packed, len(content))) == content
 
 

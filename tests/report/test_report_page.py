@@ -95,7 +95,7 @@ def test_says_what_was_found(results, maps):
         "+0.3 to +2.7",
         "−0.7",
         "sha256:9b1f4c27d0e2a6",
-        "24 × duplicates removed",
+        "24 duplicates removed",
         "jax 0.10.2",
         "Every run",
         "Confusion matrix, 5 runs together",

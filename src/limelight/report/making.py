@@ -66,7 +66,7 @@ def _repairs(data: Mapping[str, Any]) -> Markup | None:
     repairs = [mapping(entry) for entry in listing(data.get("repairs"))]
     if not repairs:
         return None
-    items = [element("li", f"{words.count(entry.get('count'))} × {entry.get('what', '')}") for entry in repairs]
+    items = [element("li", f"{words.count(entry.get('count'))} {entry.get('what', '')}") for entry in repairs]
     return Markup(element("p", "Repairs made while reading:", class_="lead") + element("ul", items))
 
 

@@ -142,7 +142,7 @@ function exactRows({ rows, columns, values, queryName, keyName }) {
 function coarseRows({ example, rows, columns, values, rowOf, columnOf, rowStart, columnStart, queryName, keyName }, head) {
   const { count } = example.top, all = example.rows * count, means = unpackWeights(example.means, head, rows * columns);
   const strengths = unpackWeights(example.top.weights, head, all);
-  example.top.decoded ??= unpack(example.top.keys, 4 * all * example.top.weights.scale.length);
+  example.top.decoded = example.top.decoded ?? unpack(example.top.keys, 4 * all * example.top.weights.scale.length);
   const keys = new DataView(example.top.decoded.buffer, 4 * all * head);
   const row = (index) => ({
     names: Array.from({ length: count }, (_, rank) => keyName(keys.getUint32(4 * (index * count + rank), true))),
