@@ -10,7 +10,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from limelight.observe import keras_layers, loops
+import keras
+from keras.src import backend
+from keras.src.backend.common.keras_tensor import any_symbolic_tensors
+from keras.src.ops.operation import Operation
+
+from limelight.observe import adapters, keras_layers, loops, softmaxes
 from limelight.observe.recorder import Recorder, current
 
 _lock = threading.Lock()
@@ -61,10 +66,6 @@ def _passing(original: Callable[..., Any], wrap: Callable[..., Any]) -> Callable
 
 def _table() -> list[tuple[Any, str, Callable[..., Any]]]:
     """What is replaced: the owner, the name, and what runs instead, given the recorder and the original."""
-    import keras
-    from keras.src import backend
-    from keras.src.ops.operation import Operation
-
     multi_head, grouped = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
     return [
         (Operation, "__call__", _operation),
@@ -73,31 +74,75 @@ def _table() -> list[tuple[Any, str, Callable[..., Any]]]:
         (grouped, "_compute_attention", keras_layers.compute_attention),
         (grouped, "_compute_attention_mask", keras_layers.compute_mask),
         (backend.nn, "dot_product_attention", keras_layers.dot_product_attention),
+        (backend.nn, "softmax", softmaxes.function),
+        *_softmaxes_of_backends(),
         *loops.table(),
     ]
 
 
+def _softmaxes_of_backends() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Softmaxes that layers written for one backend call by its own name."""
+    name = keras.backend.backend()
+    if name == "jax":
+        import jax
+
+        return [(jax.nn, "softmax", softmaxes.function)]
+    if name == "tensorflow":
+        import tensorflow
+
+        return [(tensorflow.nn, "softmax", softmaxes.function)]
+    import torch
+
+    return [(torch, "softmax", softmaxes.function), (torch.nn.functional, "softmax", softmaxes.function)]
+
+
 def _operation(recorder: Recorder, original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:
     """Run a layer or operation of the model, knowing that it runs."""
-    from limelight.observe import adapters
-
+    if any_symbolic_tensors(args, kwargs):
+        return original(operation, *args, **kwargs)
+    noted, kept = len(recorder.notes), len(recorder.records)
     with recorder.inside(operation):
-        adapter = adapters.of(operation) if recorder.listening else None
-        if adapter is None:
-            return _run(original, operation, *args, **kwargs)
+        outputs = _observed(recorder, original, operation, args, kwargs)
+        if recorder.listening:
+            softmaxes.follow(recorder, operation, args, kwargs, outputs)
+            if operation is recorder.root:
+                softmaxes.settle(recorder, outputs)
+            elif len(recorder.notes) == noted and len(recorder.records) == kept:
+                _miss(recorder, operation)
+    return outputs
+
+
+def _observed(
+    recorder: Recorder, original: Callable[..., Any], operation: Any, args: tuple, kwargs: dict[str, Any]
+) -> Any:
+    """Run an operation and record what it asks, where it is of a kind that is known."""
+    adapter = adapters.of(operation) if recorder.listening else None
+    if adapter is not None:
         with recorder.muted():
             outputs = _run(original, operation, *args, **kwargs)
         recorder.record(operation, lambda: adapter(operation, adapters.arguments(operation, args, kwargs), outputs))
         return outputs
+    if isinstance(operation, keras.layers.Softmax):
+        # As a whole: with a mask, the layer has more to do than the softmax.
+        with recorder.muted():
+            outputs = _run(original, operation, *args, **kwargs)
+        softmaxes.notice(recorder, outputs, operation.axis)
+        return outputs
+    return _run(original, operation, *args, **kwargs)
+
+
+def _miss(recorder: Recorder, operation: Any) -> None:
+    """Say so where a layer by its name attends, and nothing was seen of it."""
+    path = recorder.path(operation)
+    if isinstance(operation, keras.Layer) and "attention" in type(operation).__name__.lower() and recorder.wants(path):
+        reason = "no softmax and no fused attention was seen in it; limelight.register_adapter can tell what it asks"
+        recorder.note(path, type(operation).__name__, reason)
 
 
 def _run(original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:
     # Rematerialisation runs a layer inside a transformation that its tensors cannot leave. It saves memory of gradients, and
     # there are none here.
     if getattr(operation, "_remat_mode", None) is not None:
-        from keras.src.backend.common.keras_tensor import any_symbolic_tensors
-
-        if not any_symbolic_tensors(args, kwargs):
-            quantized = getattr(operation, "quantization_mode", None) is not None
-            return (operation.quantized_call if quantized else operation.call)(*args, **kwargs)
+        quantized = getattr(operation, "quantization_mode", None) is not None
+        return (operation.quantized_call if quantized else operation.call)(*args, **kwargs)
     return original(operation, *args, **kwargs)

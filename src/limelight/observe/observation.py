@@ -1,6 +1,7 @@
 """What was seen of one attention while a model ran: tensors of the backend, and plain numbers."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -72,6 +73,41 @@ class Observation:
         filled = {name: raised(getattr(seen, name), rank) for name in ("bias", "array")}
         scale = whole.shape[-1] ** -0.5 if seen.weights is None and seen.scale is None else seen.scale
         return dataclasses.replace(seen, **filled, scale=scale)
+
+    def answered(self) -> "Observation":
+        """The weights that a laid out question gives, computed by the backend."""
+        query, key = (ops.cast(one, "float32") for one in (self.query, self.key))
+        groups = query.shape[-3] // key.shape[-3]
+        key = ops.repeat(key, groups, axis=-3) if groups > 1 else key
+        if self.vector is None:
+            scores = ops.matmul(query, ops.swapaxes(key, -1, -2))
+        else:
+            scores = ops.sum(ops.tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3)) * self.vector, axis=-1)
+        scores = scores * ops.cast(self.scale, "float32")
+        scores = scores if self.softcap is None else self.softcap * ops.tanh(scores / self.softcap)
+        scores = scores if self.bias is None else scores + ops.cast(self.bias, "float32")
+        allowed = self.permitted(ops.shape(scores)[-2], ops.shape(scores)[-1])
+        if allowed is None:
+            return Observation(weights=ops.softmax(scores))
+        weights = ops.softmax(ops.where(allowed, scores, -1e30))
+        return Observation(weights=ops.where(allowed, weights, 0.0))
+
+    def permitted(self, rows: Any, columns: Any) -> Any:
+        """All permissions of a laid out question as one array that broadcasts to the weights; None where all is permitted."""
+        parts = []
+        if self.keys is not None:
+            parts.append(ops.cast(self.keys, "bool")[..., None, None, :])
+        if self.queries is not None:
+            parts.append(ops.cast(self.queries, "bool")[..., None, :, None])
+        if self.array is not None:
+            parts.append(ops.cast(self.array, "bool"))
+        shift = columns - rows if self.align == "end" else 0
+        distance = ops.expand_dims(ops.arange(columns), 0) - ops.expand_dims(ops.arange(rows) + shift, 1)
+        if self.ahead is not None:
+            parts.append(distance <= self.ahead)
+        if self.behind is not None:
+            parts.append(distance >= -self.behind)
+        return functools.reduce(ops.logical_and, parts) if parts else None
 
     def split(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The tensors, which travel through a compiled model, and the numbers, which stay here."""

@@ -30,11 +30,13 @@ class Record:
         path: the names of the layers that lead to it, joined by "/", without the model's own.
         layer: the layer's class.
         seen: the observation.
+        doubt: what there is to be known before it counts, of a softmax that may be a prediction.
     """
 
     path: str
     layer: str
     seen: Observation
+    doubt: Any = None
 
 
 class Recorder:
@@ -52,6 +54,8 @@ class Recorder:
         self.records: list[Record] = []
         self.notes: list[str] = []
         self.masks: dict[int, Any] = {}
+        self.lengths: set[int | None] = set()
+        self.loop: Any = None
         self._muted = 0
         self._trace = tracing.state()
 
@@ -100,37 +104,41 @@ class Recorder:
     def path(self, owner: Any = None) -> str:
         """The path of a layer that runs now, or of the innermost one."""
         names = [one for one in self.stack if one is not self.root]
-        if owner is not None and owner is not self.root and (not names or names[-1] is not owner):
+        if owner is not None and owner in names:
+            # A softmax that the owner had computed for it is no layer of its own.
+            names = names[: names.index(owner) + 1]
+        elif owner is not None and owner is not self.root:
             names.append(owner)
-        return "/".join(one.name for one in names)
+        return "/".join(one.name for one in names) or self.root.name
 
     def wants(self, path: str) -> bool:
         """Whether the user asked for a path."""
         return self.layers is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.layers)
 
-    def record(self, owner: Any, observe: Callable[[], Observation]) -> None:
+    def record(self, owner: Any, observe: Callable[[], Observation], doubt: Any = None) -> None:
         """Keep an observation of a layer, if it is wanted.
 
         Args:
             owner: the layer.
             observe: makes the observation; called only where it will be kept.
+            doubt: what is not known of it yet.
         """
-        path = self.path(owner)
+        path, layer = self.path(owner), type(owner).__name__
         if not self.listening or not self.wants(path):
             return
         if tracing.state() != self._trace:
-            self.note(path, owner, "it runs inside a loop or transformation of the backend that hides its tensors")
+            self.note(path, layer, "it runs inside a loop or transformation of the backend that hides its tensors")
             return
         with self.muted():
             seen = observe().laid_out()
-        self.add(Record(path, type(owner).__name__, seen))
+        self.add(Record(path, layer, seen, doubt))
 
     def add(self, record: Record) -> None:
         """Keep a record."""
         self.records.append(record)
 
-    def note(self, path: str, owner: Any, reason: str) -> None:
+    def note(self, path: str, layer: str, reason: str) -> None:
         """Remember what could not be captured, and why."""
-        note = f"{path!r} ({type(owner).__name__}): {reason}"
+        note = f"{path!r} ({layer}): {reason}"
         if note not in self.notes:
             self.notes.append(note)
