@@ -1,0 +1,136 @@
+"""Classifiers of texts and series: values, padding, masks, and a round trip through a file."""
+
+import keras
+import numpy as np
+import pytest
+
+from limelight import data, layers
+from limelight.models import series_classifier, text_classifier
+
+
+def probabilities(model, inputs):
+    return np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)))
+
+
+def shaken(model):
+    """The model with trained weights that are no longer those of its initializers, among them biases of 0."""
+    random = np.random.default_rng(11)
+    for variable in model.trainable_variables:
+        variable.assign(random.normal(size=variable.shape, scale=0.5))
+    return model
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm(steps, kernel, recurrent, bias, units):
+    """Every state of an LSTM (gates i, f, c, o) over (T, H), one step after the other."""
+    hidden, carry, states = np.zeros(units), np.zeros(units), []
+    for step in steps:
+        i, f, c, o = np.split(step @ kernel + hidden @ recurrent + bias, 4)
+        carry = sigmoid(f) * carry + sigmoid(i) * np.tanh(c)
+        hidden = sigmoid(o) * np.tanh(carry)
+        states.append(hidden)
+    return np.array(states)
+
+
+def both_ways(steps, weights, units):
+    forward, backward = lstm(steps, *weights[:3], units), lstm(steps[::-1], *weights[3:], units)[::-1]
+    return np.concatenate([forward, backward], axis=-1)
+
+
+def softmax(x):
+    return np.exp(x - x.max()) / np.exp(x - x.max()).sum()
+
+
+def test_text_classifier_against_loops():
+    model = shaken(text_classifier(13, 3, units=5, width=7))
+    ids = [4, 11, 2, 2]
+    weights = {layer.name: layer.get_weights() for layer in model.layers}
+
+    states = both_ways(weights["embedding"][0][ids], weights["lstm"], 5)
+    named = {
+        variable.path.split("attention/")[-1]: np.asarray(keras.ops.convert_to_numpy(variable))
+        for variable in model.get_layer("attention").variables
+    }
+    hidden = np.tanh(states @ named["hidden/kernel"] + named["hidden/bias"])
+    attention = softmax(hidden @ named["query"][0])
+    kernel, bias = weights["classes"]
+    expected = softmax((attention @ states) @ kernel + bias)
+
+    np.testing.assert_allclose(probabilities(model, np.array([ids])), expected[None], rtol=2e-5)
+
+
+def test_series_classifier_against_loops(random):
+    mean, variance = np.array([3.0, -1.0]), np.array([4.0, 0.25])
+    pooling = keras.layers.GlobalAveragePooling1D()
+    model = shaken(series_classifier(2, 3, units=5, pooling=pooling, mean=mean, variance=variance))
+    steps = random.normal(size=(4, 2))
+    states = both_ways((steps - mean) / np.sqrt(variance), model.get_layer("lstm").get_weights(), 5)
+    kernel, bias = model.get_layer("classes").get_weights()
+    expected = softmax(states.mean(0) @ kernel + bias)
+
+    inputs = {"steps": steps[None].astype("float32"), "mask": np.ones((1, 4), bool)}
+    np.testing.assert_allclose(probabilities(model, inputs), expected[None], rtol=2e-5)
+
+
+@pytest.mark.parametrize("pooling", [layers.AttentionPooling, keras.layers.GlobalAveragePooling1D])
+def test_padding_changes_nothing(pooling, random):
+    ids = [np.array([3, 8, 2]), np.array([5, 1, 7, 9, 9])]
+    text = shaken(text_classifier(11, 3, pooling=pooling(), units=5, width=7))
+    short, long = (data.pad(ids, length)[0] for length in (5, 13))
+    np.testing.assert_allclose(probabilities(text, short), probabilities(text, long), rtol=2e-5)
+    np.testing.assert_allclose(probabilities(text, ids[0][None]), probabilities(text, long)[:1], rtol=2e-5)
+
+    # A step of zeros is a step like any other; padding is what the mask says, whatever stands there.
+    series = shaken(series_classifier(2, 3, pooling=pooling(), units=5))
+    steps, mask = data.pad([np.zeros((3, 2), "float32"), random.normal(size=(5, 2)).astype("float32")], 13)
+    steps[~mask] = 77.0
+    alone = probabilities(series, {"steps": np.zeros((1, 3, 2), "float32"), "mask": np.ones((1, 3), bool)})
+    np.testing.assert_allclose(probabilities(series, {"steps": steps, "mask": mask})[:1], alone, rtol=2e-5)
+
+
+def test_dropout_acts_in_training_alone():
+    model = text_classifier(11, 2, units=5, width=7, dropout=0.5, word_dropout=0.5)
+    ids = np.array([[3, 8, 2, 9]])
+    assert np.ptp([probabilities(model, ids)[0, 0] for _ in range(3)]) == 0
+    training = [np.asarray(keras.ops.convert_to_numpy(model(ids, training=True)))[0, 0] for _ in range(5)]
+    assert np.ptp(training) > 0
+
+
+def test_word_dropout_drops_whole_words():
+    model = text_classifier(11, 2, units=5, width=7, dropout=0.0, word_dropout=0.5)
+    words = keras.Model(model.input, model.get_layer("word_dropout").output)
+    vectors = np.asarray(keras.ops.convert_to_numpy(words(np.full((3, 29), 4), training=True)))
+    gone = (vectors == 0).all(-1)
+    assert 0 < gone.sum() < gone.size
+    assert (vectors[~gone] != 0).all()
+
+
+@pytest.mark.parametrize("kind", ["text", "series"])
+def test_a_saved_model_comes_back(kind, tmp_path, random):
+    if kind == "text":
+        model, inputs = text_classifier(11, 3, units=5, width=7), np.array([[3, 8, 2, 0]])
+    else:
+        model = series_classifier(2, 3, units=5, mean=[1, 2], variance=[3, 4])
+        inputs = {
+            "steps": random.normal(size=(1, 4, 2)).astype("float32"),
+            "mask": np.array([[True, True, True, False]]),
+        }
+    shaken(model).save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(probabilities(loaded, inputs), probabilities(model, inputs))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: text_classifier(0, 2), r"`vocabulary` must be at least 1\. Received: 0\."),
+        (lambda: text_classifier(9, 0), r"`classes` must be at least 1\. Received: 0\."),
+        (lambda: series_classifier(-1, 2), r"`channels` must be at least 1\. Received: -1\."),
+    ],
+)
+def test_a_wrong_size_is_named(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
