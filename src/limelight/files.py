@@ -77,7 +77,9 @@ def write_json(path: str | os.PathLike[str], document: Any) -> None:
     Raises:
         ValueError: the document holds a NaN or an infinity, which JSON cannot say.
     """
-    write_text(path, json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    # A lone surrogate, such as a file name that is no UTF-8 brings, becomes its JSON escape: it only stands in strings.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def sweep(folder: str | os.PathLike[str]) -> int:

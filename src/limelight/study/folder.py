@@ -45,6 +45,7 @@ class Run:
 
     @property
     def name(self) -> str:
+        """The model and the seed, as its folder is called."""
         return f"{self.model}-seed{self.seed}"
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -114,6 +113,8 @@ def flag(name: str) -> str:
 
 def _read(file: str) -> dict[str, Any]:
     """Read the `[study]` table of a TOML file, with its keys as the settings are named."""
+    import tomllib
+
     try:
         document = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:

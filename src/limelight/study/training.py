@@ -1,0 +1,203 @@
+"""Train one Keras model from several seeds, stop on the validation part, and predict."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from limelight.data import Batch, LengthBatches
+from limelight.study.errors import TrainingError
+
+
+class Watcher(Protocol):
+    """Sees each step of a training, and may end it by raising."""
+
+    def step(self, steps: int) -> None:
+        """Take note of so many steps."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Part:
+    """One part of the data, encoded: sequences of ids or of steps, and the class of each."""
+
+    sequences: list[Any]
+    labels: np.ndarray
+
+
+class Trainer:
+    """One architecture, compiled once and trained from several seeds.
+
+    Compiling takes longer than an epoch, so every seed is given to the same compiled model: its variables, those of the
+    optimizer and the states of its random generators are set to what a new model of that seed has. A training depends on
+    its seed alone, not on those before it.
+
+    Args:
+        build: Makes the model, not compiled.
+        train: What is learned from.
+        validation: What stops the training: the epoch with the lowest loss on it is kept.
+        epochs: The most passes over `train`.
+        patience: After how many epochs without a lower validation loss to stop.
+        batch_size: Examples in a step.
+        learning_rate: Step size of Adam.
+        watcher: Told of each step.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], keras.Model],
+        train: Part,
+        validation: Part,
+        *,
+        epochs: int,
+        patience: int,
+        batch_size: int,
+        learning_rate: float,
+        watcher: Watcher,
+    ) -> None:
+        self.build = build
+        self.train_part, self.validation_part = train, validation
+        self.epochs, self.patience = epochs, patience
+        # Rows beyond the examples that there are would only be padding.
+        self.batch_size = min(batch_size, len(train.sequences))
+        self.learning_rate = learning_rate
+        self.watcher = watcher
+        self.model: keras.Model | None = None
+
+    def fit(self, seed: int) -> dict[str, Any]:
+        """Train from a seed.
+
+        Returns:
+            What the run tells: seconds, epochs, the best one, parameters, and the history: for each epoch the mean loss and
+            accuracy over the examples of the train part as they were met, and those over the validation part after it.
+
+        Raises:
+            TrainingError: the loss is not a number any more.
+        """
+        start = time.perf_counter()
+        model = self._fresh(seed)
+        batches = LengthBatches(
+            self.train_part.sequences, self.train_part.labels, batch_size=self.batch_size, shuffle_seed=seed
+        )
+        history: dict[str, list[float]] = {"loss": [], "accuracy": [], "val_loss": [], "val_accuracy": []}
+        best, weights = 0, model.get_weights()
+        for epoch in range(self.epochs):
+            measured = (*self._pass(model, batches, epoch, seed), *self._validate())
+            for values, value in zip(history.values(), measured, strict=True):
+                values.append(value)
+            if history["val_loss"][epoch] <= min(history["val_loss"]):
+                # Copies: on torch the arrays are the weights themselves.
+                best, weights = epoch, [np.array(weight) for weight in model.get_weights()]
+            if epoch - best >= self.patience:
+                break
+        model.set_weights(weights)
+        return {
+            "seconds": time.perf_counter() - start,
+            "epochs": len(history["loss"]),
+            "best_epoch": best + 1,
+            "parameters": int(model.count_params()),
+            "history": history,
+        }
+
+    @property
+    def most_steps(self) -> int:
+        """How many steps a training takes that is never stopped."""
+        return self.epochs * -(-len(self.train_part.sequences) // self.batch_size)
+
+    def predict(self, sequences: list[Any]) -> np.ndarray:
+        """Return the probabilities (examples, classes) of the model as it was last trained."""
+        if self.model is None:
+            raise ValueError("`predict` needs a model that was trained. Call `fit` first.")
+        return predict(self.model, sequences, self.batch_size)
+
+    def save(self, path: Any) -> None:
+        """Write the model as it was last trained, without the optimizer, to a .keras file."""
+        if self.model is None:
+            raise ValueError("`save` needs a model that was trained. Call `fit` first.")
+        bare = self.build()
+        bare.set_weights(self.model.get_weights())
+        bare.save(path)
+
+    def _fresh(self, seed: int) -> keras.Model:
+        """Return the compiled model with the state of a new one."""
+        keras.utils.set_random_seed(seed)
+        new = self.build()
+        if self.model is None:
+            self.model = new
+            optimizer = keras.optimizers.Adam(self.learning_rate)
+            # The last batch is filled up with rows of weight 0: the loss is the mean over the others.
+            loss = keras.losses.SparseCategoricalCrossentropy(reduction="mean_with_sample_weight")
+            new.compile(optimizer, loss, weighted_metrics=["accuracy"])
+            optimizer.build(new.trainable_variables)
+        else:
+            for variable, value in zip(self.model.variables, new.variables, strict=True):
+                variable.assign(value)
+            for variable in self.model.optimizer.variables:
+                variable.assign(np.zeros(variable.shape))
+            self.model.optimizer.learning_rate = self.learning_rate
+        return self.model
+
+    def _pass(self, model: keras.Model, batches: LengthBatches, epoch: int, seed: int) -> tuple[float, float]:
+        """Go through the train part once; return the mean loss and accuracy over its examples."""
+        if epoch == 0:
+            # On torch, dropout draws from the process's own generator, as what came before may have done.
+            keras.utils.set_random_seed(seed)
+        totals = np.zeros(2)
+        for step, batch in enumerate(batches.batches(epoch), start=1):
+            self.watcher.step(1)
+            filled = fill(batch, self.batch_size)
+            weights = (np.arange(len(filled.values)) < len(batch.indices)).astype("float32")
+            model.reset_metrics()
+            logs = model.train_on_batch(inputs_of(filled), filled.labels, sample_weight=weights, return_dict=True)
+            if not math.isfinite(logs["loss"]):
+                raise TrainingError(
+                    f"The loss must stay a number. It became {float(logs['loss'])} in epoch {epoch + 1}, step {step}, with "
+                    f"seed {seed}. The likely cause is a learning rate that is too high ({self.learning_rate:g}): lower it "
+                    "with --learning-rate."
+                )
+            totals += len(batch.indices) * np.array([logs["loss"], logs["accuracy"]], dtype=np.float64)
+        loss, accuracy = totals / len(self.train_part.sequences)
+        return float(loss), float(accuracy)
+
+    def _validate(self) -> tuple[float, float]:
+        """Return loss and accuracy on the validation part."""
+        part = self.validation_part
+        probabilities = self.predict(part.sequences)
+        chosen = probabilities[np.arange(len(part.labels)), part.labels]
+        loss = -np.log(np.maximum(chosen, keras.config.epsilon())).mean()
+        return float(loss), float((probabilities.argmax(1) == part.labels).mean())
+
+
+def predict(model: keras.Model, sequences: list[Any], batch_size: int) -> np.ndarray:
+    """Return the model's probabilities (examples, classes) for sequences of any lengths, in their order."""
+    batches = LengthBatches(sequences, batch_size=batch_size)
+    outputs = []
+    for batch in batches:
+        filled = fill(batch, batch_size)
+        outputs.append(np.asarray(model.predict_on_batch(inputs_of(filled)))[: len(batch.indices)])
+    return batches.restore(outputs).astype(np.float64)
+
+
+def fill(batch: Batch, rows: int) -> Batch:
+    """Repeat a batch's first row until it has `rows`: each other number of rows would be compiled anew.
+
+    A repeated real row, since a row of nothing but padding has no mean.
+    """
+    missing = rows - len(batch.indices)
+    if missing <= 0:
+        return batch
+
+    def grown(array: np.ndarray) -> np.ndarray:
+        return np.concatenate([array, np.repeat(array[:1], missing, axis=0)])
+
+    labels = None if batch.labels is None else grown(batch.labels)
+    return Batch(grown(batch.values), grown(batch.mask), labels, batch.indices)
+
+
+def inputs_of(batch: Batch) -> Any:
+    """Return what the classifiers take: ids (B, T), or the steps (B, T, C) with their mask."""
+    return batch.values if batch.values.ndim == 2 else {"steps": batch.values, "mask": batch.mask}

@@ -1,0 +1,83 @@
+"""Lines go to stderr, and a bar is drawn on a terminal only."""
+
+import os
+import pty
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from limelight.study import Progress
+
+pytestmark = pytest.mark.backend_free
+
+PROGRAM = textwrap.dedent("""
+    from limelight.study import Progress
+
+    with Progress() as progress:
+        progress.plan(20)
+        progress.begin("attention, seed 1 of 2", 10)
+        progress.step(4)
+        progress.end("attention-seed1: 4 of [bold]10[/bold] steps")
+        progress.begin("attention, seed 2 of 2", 10)
+        progress.step(10)
+        progress.end("attention-seed2: done")
+    print("result")
+""")
+
+
+def on_a_terminal(**environment):
+    """Run the program with a terminal as its stderr, and return what it wrote there."""
+    parent, child = pty.openpty()
+    variables = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        stdout=subprocess.PIPE,
+        stderr=child,
+        text=True,
+        env={**variables, "TERM": "xterm-256color", "COLUMNS": "100", **environment},
+    )
+    os.close(child)
+    written = b""
+    # Linux answers EIO, others nothing, where a terminal has no writer left.
+    try:
+        while piece := os.read(parent, 4096):
+            written += piece
+    except OSError:
+        pass
+    os.close(parent)
+    assert (done.returncode, done.stdout) == (0, "result\n")
+    return written.decode()
+
+
+def test_a_terminal_shows_a_bar_and_the_lines():
+    written = on_a_terminal()
+    assert "attention-seed1: 4 of [bold]10[/bold] steps" in written
+    assert "━" in written
+    assert "attention, seed 2 of 2" in written
+    # The six steps that the first run left over are gone from the total: the bar ends full.
+    assert "100%" in written
+    assert "\x1b[3" in written  # colours
+
+
+def test_no_color_is_honoured():
+    written = on_a_terminal(NO_COLOR="1")
+    assert "━" in written
+    assert "\x1b[3" not in written
+
+
+def test_elsewhere_there_are_lines_alone(capsys):
+    with Progress() as progress:
+        progress.plan(20)
+        progress.begin("attention, seed 1", 10)
+        progress.step(10)
+        progress.end("attention-seed1: done")
+    assert capsys.readouterr() == ("", "attention-seed1: done\n")
+
+
+def test_quiet_says_nothing(capsys):
+    with Progress(quiet=True) as progress:
+        progress.say("a line")
+        progress.end("another")
+    assert capsys.readouterr() == ("", "")
