@@ -72,11 +72,15 @@ def notice(recorder: Recorder, result: Any, axis: Any) -> None:
     doubt = Doubt(
         owner, result.shape[axes[-1]], {id(result): result}, written, along=not written and axes[-1] == rank - 1
     )
-    recorder.record(owner, lambda: Observation(weights=layout(result, axes)), doubt)
+    multi_head = isinstance(owner, keras.layers.MultiHeadAttention)
+    recorder.record(owner, lambda: Observation(weights=layout(result, axes, grouped=not multi_head)), doubt)
 
 
-def layout(weights: Any, axes: list[int]) -> Any:
-    """Weights as (B, N, T, S), or with more axes after B: the softmax's axes last and as one, heads before queries."""
+def layout(weights: Any, axes: list[int], grouped: bool = True) -> Any:
+    """Weights as (B, N, T, S): the softmax's axes last and as one, heads before queries.
+
+    Of more axes, `grouped` takes those between examples and queries as groups of heads (B, K, G, T, S); else they stay.
+    """
     rank = len(weights.shape)
     others = [axis for axis in range(rank) if axis not in axes]
     if rank == 4 and axes == [2]:
@@ -84,6 +88,9 @@ def layout(weights: Any, axes: list[int]) -> Any:
     weights = ops.transpose(weights, (*others, *axes))
     if len(axes) > 1:
         weights = ops.reshape(weights, (*tuple(ops.shape(weights))[: len(others)], -1))
+    if len(weights.shape) > 4 and grouped:
+        shape = tuple(ops.shape(weights))
+        return ops.reshape(weights, (shape[0], -1, *shape[-2:]))
     return weights[:, None, None] if len(weights.shape) == 2 else weights
 
 
