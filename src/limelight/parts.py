@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 import keras
@@ -9,6 +10,7 @@ from keras import ops
 
 PACKAGE = "limelight"
 Class = TypeVar("Class", bound=type)
+Function = TypeVar("Function", bound=Callable)
 
 
 def register(cls: Class) -> Class:
@@ -40,6 +42,12 @@ class Part:
         return cls(**{name: restored(value) for name, value in config.items()})
 
 
+def unconverted(function: Function) -> Function:
+    """Keep TensorFlow's AutoGraph from rewriting a function and all that it calls, in which it would find nothing to do."""
+    function.autograph_info__ = {}  # pyright: ignore[reportFunctionMemberAccess]
+    return function
+
+
 class Learned(keras.Layer):
     """A part that learns, or that holds one that does: a layer, so that its weights are found, trained and saved.
 
@@ -48,6 +56,7 @@ class Learned(keras.Layer):
     Its config holds what its constructor takes, each kept under the same name.
     """
 
+    @unconverted
     def __call__(self, *tensors: Any, **given: Any) -> Any:
         if not self.built:
             self.build(*(tuple(tensor.shape) for tensor in tensors if tensor is not None))

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 
 import limelight as ll
@@ -18,6 +19,15 @@ REAL_KEYS = np.array([[True] * S, [True] * 4 + [False] * 3])
 REAL_QUERIES = np.array([[True] * 3 + [False] * 2, [True] * T])
 PERMITTED = _random.random((B, N, T, S)) < 0.6
 PERMITTED[1, 2, 3] = False  # a row that permits nothing
+BIAS = _random.normal(size=(N, T, S)).astype("float32")
+QUERY_SEGMENTS = np.array([[0, 0, 1, 1, 2], [3, 1, 1, 2, 9]])
+KEY_SEGMENTS = np.array([[0, 0, 0, 1, 1, 2, 2], [1, 1, 1, 1, 2, 2, 2]])
+
+
+@keras.saving.register_keras_serializable("tests")
+def every_third(query: Any, key: Any) -> Any:
+    """A rule of positions."""
+    return (query + key) % 3 == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +41,8 @@ class Case:
         size: H, where the part asks for another than a prime.
         fixed: whether a part holds data of the shape of one call, so that it serves no other shape and is not saved.
         align: which end of the sequences the part's positions are counted from.
+        linked: whether the weights of a query depend on the queries before it.
+        smooth: whether the gradient is that of the function; it is another for what is straight through.
     """
 
     name: str
@@ -41,6 +53,8 @@ class Case:
     size: int = H
     fixed: bool = False
     align: str = "end"
+    linked: bool = False
+    smooth: bool = True
 
     @property
     def oracle(self) -> dict[str, Any]:
@@ -92,6 +106,97 @@ CASES = [
     ),
     mask("not", lambda: ~ll.Causal(), lambda i, j, place: not oracles.causal(i, j, place)),
     normalizer("softmax at a temperature", lambda: ll.Softmax(temperature=0.5), oracles.softmax(0.5)),
+    score("cosine", lambda: ll.Cosine(scale=3.0), oracles.cosine),
+    score("distance", lambda: ll.Distance(0.3), oracles.distance(0.3)),
+    score("sum", lambda: ll.Dot(0.2) + ll.Bilinear(), oracles.summed(oracles.dot(0.2), oracles.bilinear)),
+    score("bias", lambda: ll.Dot() + ll.Bias(BIAS), oracles.summed(DOT, oracles.bias(BIAS)), fixed=True),
+    score("soft cap", lambda: ll.SoftCap(ll.Dot(), 0.7), oracles.soft_cap(0.7, DOT)),
+    score("scaled", lambda: ll.Scaled(ll.Dot(), 2.0), oracles.scaled(DOT)),
+    score("rms normed", lambda: ll.Normed(ll.Dot()), oracles.normed("rms", DOT)),
+    score("l2 normed", lambda: ll.Normed(ll.Dot(4.0), "l2"), oracles.normed("l2", oracles.dot(4.0))),
+    score("alibi", lambda: ll.Dot() + ll.ALiBi(), oracles.summed(DOT, oracles.alibi([2**-4, 2**-8, 2**-2]))),
+    score("relative bias", lambda: ll.Dot() + ll.RelativeBias(8, 6), oracles.summed(DOT, oracles.relative_bias(8, 6))),
+    score(
+        "relative bias to the left",
+        lambda: ll.Dot() + ll.RelativeBias(4, 5, bidirectional=False),
+        oracles.summed(DOT, oracles.relative_bias(4, 5, False)),
+    ),
+    score("shaw", lambda: ll.Dot() + ll.Shaw(2), oracles.summed(DOT, oracles.shaw(2))),
+    score("transformer-xl", lambda: ll.TransformerXL(6), oracles.transformer_xl(6)),
+    score(
+        "gaussian", lambda: ll.Dot() + ll.Gaussian(3.0, 4), oracles.summed(DOT, oracles.gaussian(3.0, lambda place: S))
+    ),
+    Case(
+        "gaussian over padding",
+        lambda: {"score": ll.Gaussian(3.0, 4), "mask": ll.Causal() & ll.Padding(REAL_KEYS)},
+        score=oracles.gaussian(3.0, lambda place: (S, 4)[place.example]),
+        mask=lambda i, j, place: oracles.causal(i, j, place) and oracles.padding(REAL_KEYS)(i, j, place),
+        fixed=True,
+    ),
+    score("rotary", lambda: ll.Rotary(ll.Dot()), oracles.rotary(DOT, oracles.rotary_frequencies()), size=10),
+    score(
+        "rotary of neighbours and a part",
+        lambda: ll.Rotary(ll.Dot(), base=100.0, size=6, pairs="neighbours"),
+        oracles.rotary(DOT, oracles.rotary_frequencies(100.0), size=6, neighbours=True),
+    ),
+    score(
+        "rotary scaled linearly",
+        lambda: ll.Rotary(ll.Dot(), scaling=ll.LinearScaling(4.0)),
+        oracles.rotary(DOT, oracles.rotary_frequencies(divided=4.0)),
+        size=10,
+    ),
+    score(
+        "rotary scaled by NTK",
+        lambda: ll.Rotary(ll.Dot(), scaling=ll.NTKScaling(4.0)),
+        oracles.rotary(DOT, oracles.rotary_frequencies(10000 * 4 ** (10 / 8))),
+        size=10,
+    ),
+    score(
+        "rotary scaled by YaRN",
+        lambda: ll.Rotary(ll.Dot(), scaling=ll.YaRNScaling(4.0, trained=64)),
+        oracles.rotary(DOT, oracles.yarn_frequencies(4.0, 64), magnitude=1.1386294361119891),
+        size=10,
+    ),
+    score(
+        "normed rotary plus alibi",
+        lambda: ll.Normed(ll.Rotary(ll.Dot())) + ll.ALiBi(),
+        oracles.summed(
+            oracles.normed("rms", oracles.rotary(DOT, oracles.rotary_frequencies())),
+            oracles.alibi([2**-4, 2**-8, 2**-2]),
+        ),
+        size=10,
+    ),
+    mask("window", lambda: ll.Window(2, 1), oracles.window(2, 1)),
+    mask("window to the right", lambda: ll.Window(None, 0), oracles.window(None, 0)),
+    mask(
+        "prefix",
+        lambda: ll.Causal() | ll.Prefix(4),
+        lambda i, j, place: oracles.causal(i, j, place) or oracles.prefix(4)(i, j, place),
+    ),
+    mask("dilated", lambda: ll.Dilated(3), oracles.dilated(3)),
+    mask("blocks", lambda: ll.Blocks(1, 0, 0, 1, seed=5), oracles.block_pattern(1, 0, 0, 1, 5)),
+    mask("blocks of two", lambda: ll.Blocks(2, 1, 0, 2, seed=2), oracles.block_pattern(2, 1, 0, 2, 2)),
+    mask(
+        "segments",
+        lambda: ll.Segments(QUERY_SEGMENTS, KEY_SEGMENTS),
+        oracles.segments(QUERY_SEGMENTS, KEY_SEGMENTS),
+        fixed=True,
+    ),
+    mask("where", lambda: ll.Where(every_third), lambda i, j, place: (place.queries[i] + place.keys[j]) % 3 == 0),
+    normalizer("sink", ll.Sink, oracles.sink()),
+    normalizer("learned sink", lambda: ll.Sink(0.5, learned=True), oracles.sink(None)),
+    normalizer("sparsemax", ll.Sparsemax, oracles.entmax(2.0)),
+    normalizer("entmax", ll.Entmax, oracles.entmax(1.5)),
+    normalizer("entmax near softmax", lambda: ll.Entmax(1.25), oracles.entmax(1.25)),
+    normalizer("entmax beyond sparsemax", lambda: ll.Entmax(2.5), oracles.entmax(2.5)),
+    normalizer("sigmoid", ll.Sigmoid, oracles.sigmoid(None)),
+    normalizer("sigmoid with a bias", lambda: ll.Sigmoid(-0.5), oracles.sigmoid(-0.5)),
+    normalizer("top k", lambda: ll.TopK(3), oracles.top_k(3, SOFTMAX)),
+    normalizer("top k of sparsemax", lambda: ll.TopK(2, ll.Sparsemax()), oracles.top_k(2, oracles.entmax(2.0))),
+    normalizer("hard", ll.Hard, oracles.hard, smooth=False),
+    normalizer("gumbel at rest", lambda: ll.Gumbel(0.5), oracles.softmax(0.5)),
+    normalizer("hard gumbel at rest", lambda: ll.Gumbel(hard=True), oracles.hard, smooth=False),
+    normalizer("monotonic", lambda: ll.Monotonic(-0.5), oracles.monotonic, linked=True),
 ]
 
 X = np.ones((2, 3))

@@ -64,7 +64,7 @@ def test_weights_and_output_equal_the_oracle(case: Case, kept: int) -> None:
     np.testing.assert_allclose(numpy(ll.attend(query, key, value, **parts)), output, atol=3e-5)
 
 
-@each_case
+@pytest.mark.parametrize("case", [case for case in CASES if case.smooth], ids=lambda case: case.name)
 def test_gradients_equal_the_oracle(case: Case) -> None:
     arrays = inputs(case.size)
     parts = case.parts()
@@ -171,7 +171,9 @@ def test_padding_is_invisible(case: Case) -> None:
         assert index >= 3 or not wider[:, :, length:].any()
 
 
-@each_open_case
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.fixed and not case.linked], ids=lambda case: case.name
+)
 def test_a_single_query_is_the_last_position(case: Case) -> None:
     query, key, _ = inputs(case.size)
     parts = case.parts()

@@ -66,8 +66,7 @@ class Monotonic(Learned, Normalizer):
 
         def step(reader: Any, row: Any) -> tuple[Any, Any]:
             stop, keep, still = row
-            reached = ops.associative_scan(_later, (keep, reader), axis=-1)[1]
-            weights = stop * reached
+            weights = stop * carried(keep, reader)
             return ops.where(still, reader, weights), weights
 
         rows = tuple(ops.moveaxis(part, -2, 0) for part in (stops, passes, idle))
@@ -80,7 +79,22 @@ class Monotonic(Learned, Normalizer):
         return Noisy(self, self.noise * ops.sqrt(2.0) * ops.erfinv(2.0 * uniform - 1.0))
 
 
-def _later(earlier: tuple[Any, Any], later: tuple[Any, Any]) -> tuple[Any, Any]:
-    """Two steps of $x_j = a_j x_{j-1} + b_j$ as one."""
-    (factor, term), (other_factor, other_term) = earlier, later
-    return factor * other_factor, term * other_factor + other_term
+def carried(factor: Any, term: Any) -> Any:
+    """The sequence $x_j = a_j x_{j-1} + b_j$ along the last axis, from $a$ and $b$, in steps of 1, 2, 4, ... at once.
+
+    (`ops.associative_scan` cannot be compiled by XLA inside a loop on TensorFlow where the length is odd.)
+    """
+    length = ops.shape(term)[-1]
+    # Where the length is only known at run time, there are steps for a million keys.
+    longest = length if isinstance(length, int) else 2**20
+    step = 1
+    while step < longest:
+        shift = step if isinstance(length, int) else ops.minimum(step, length)
+        lead = tuple(ops.shape(term))[:-1]
+        before_factor, before_term = (
+            ops.concatenate([fill((*lead, shift), dtype=term.dtype), part[..., : length - shift]], axis=-1)
+            for fill, part in ((ops.ones, factor), (ops.zeros, term))
+        )
+        factor, term = factor * before_factor, term + factor * before_term
+        step *= 2
+    return term

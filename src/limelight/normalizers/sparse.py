@@ -137,11 +137,12 @@ def _descending(z: Any) -> tuple[Any, Any]:
 
 def searched_threshold(z: Any, alpha: float) -> Any:
     """The threshold of each row for any alpha, (..., t, 1), by halving the interval that it must lie in."""
-    power, width = 1 / (alpha - 1), 1.0
-    low = ops.max(z, axis=-1, keepdims=True) - 1.0
-    for _ in range(HALVINGS):
-        width /= 2
-        above = ops.maximum(z - (low + width), 0.0)
+    power = 1 / (alpha - 1)
+
+    def halve(number: Any, low: Any) -> Any:
+        middle = low + 0.5 ** (ops.cast(number, low.dtype) + 1.0)
+        above = ops.maximum(z - middle, 0.0)
         total = ops.sum(ops.where(above > 0, ops.where(above > 0, above, 1.0) ** power, 0.0), axis=-1, keepdims=True)
-        low = ops.where(total >= 1.0, low + width, low)
-    return low
+        return ops.where(total >= 1.0, middle, low)
+
+    return ops.fori_loop(0, HALVINGS, halve, ops.max(z, axis=-1, keepdims=True) - 1.0)
