@@ -1,0 +1,130 @@
+"""The cache of keys and values: what is in which slot, and that decoding with it is the whole computation in steps."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from gradients import compiled
+from limelight.layers.cache import KVCache
+
+B, K, H, V = 2, 3, 4, 5
+
+
+def numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def steps(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and values of so many steps."""
+    return tuple(random.normal(size=(B, K, count, size)).astype("float32") for size in (H, V))
+
+
+class Slots:
+    """The cache of one example as a list of slots, written one step at a time."""
+
+    def __init__(self, size: int) -> None:
+        self.key, self.value = np.zeros((K, size, H), "float32"), np.zeros((K, size, V), "float32")
+        self.positions, self.length = [-1] * size, 0
+
+    def write(self, key: np.ndarray, value: np.ndarray) -> None:
+        slot = self.length % len(self.positions)
+        self.key[:, slot], self.value[:, slot], self.positions[slot] = key, value, self.length
+        self.length += 1
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1, 1, 1, 1, 1), (3, 4, 1), (2, 5, 5), (11, 1), (6, 1)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_each_step_is_in_its_slot(random: np.random.Generator, counts: tuple[int, ...], masked: bool) -> None:
+    cache, slots = KVCache.empty(B, K, 6, H, V), [Slots(6) for _ in range(B)]
+    for count in counts:
+        key, value = steps(random, count)
+        mask = random.random((B, count)) < 0.6 if masked else None
+        cache = cache.append(key, value, mask)
+        for example in range(B):
+            for step in range(count):
+                if mask is None or mask[example, step]:
+                    slots[example].write(key[example, :, step], value[example, :, step])
+        np.testing.assert_array_equal(numpy(cache.key), [slot.key for slot in slots])
+        np.testing.assert_array_equal(numpy(cache.value), [slot.value for slot in slots])
+        np.testing.assert_array_equal(numpy(cache.positions), [slot.positions for slot in slots])
+        np.testing.assert_array_equal(numpy(cache.length), [slot.length for slot in slots])
+
+
+def test_the_positions_of_the_latest_steps(random: np.random.Generator) -> None:
+    mask = np.array([[False, True, True], [True, False, True]])
+    cache = KVCache.empty(B, K, 4, H, V).append(*steps(random, 2)).append(*steps(random, 3), mask)
+    assert numpy(cache.latest(2)).tolist() == [[2, 3], [2, 3]]
+    assert numpy(cache.latest(3, mask)).tolist() == [[1, 2, 3], [2, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("parts", "size"),
+    [
+        ({"mask": ll.Causal()}, 9),
+        ({"mask": ll.Causal() & ll.Window(3)}, 4),
+        ({"mask": ll.Causal() & ll.Window(3), "score": "rotary"}, 4),
+        ({"mask": ll.Causal(), "score": "relative", "normalizer": "sparsemax"}, 9),
+        ({"mask": ll.Causal() & ll.Dilated(2), "score": "alibi"}, 9),
+    ],
+    ids=["causal", "rolling window", "rotary in a rolling window", "relative bias", "dilated"],
+)
+def test_decoding_is_the_whole_in_steps(random: np.random.Generator, parts: dict[str, Any], size: int) -> None:
+    scores = {
+        "rotary": ll.Rotary(ll.Dot()),
+        "relative": ll.Dot() + ll.RelativeBias(4, 5, initializer="normal"),
+        "alibi": ll.Dot() + ll.ALiBi(),
+    }
+    parts = {**parts, "score": scores.get(parts.get("score", ""))}
+    length, heads = 9, 2 * K
+    query = random.normal(size=(B, heads, length, H)).astype("float32")
+    key, value = steps(random, length)
+    expected = numpy(ll.attend(query, key, value, **parts))
+
+    @compiled
+    def step(cache: KVCache, query: Any, key: Any, value: Any) -> tuple[Any, KVCache]:
+        cache = cache.append(key, value)
+        output = ll.attend(
+            query,
+            cache.key,
+            cache.value,
+            **{**parts, "mask": parts["mask"] & cache.mask()},
+            query_positions=cache.latest(query.shape[2]),
+            key_positions=cache.positions,
+        )
+        return output, cache
+
+    cache = KVCache.empty(B, K, size, H, V)
+    # A prompt that fits even a small cache, then one step at a time.
+    ends = [3, *range(4, length + 1)]
+    for start, end in zip([0, *ends], ends, strict=False):
+        now = slice(start, end)
+        tensors = [ops.convert_to_tensor(tensor[:, :, now]) for tensor in (query, key, value)]
+        output, cache = step(cache, *tensors)
+        np.testing.assert_allclose(numpy(output), expected[:, :, now], atol=2e-5)
+    assert tuple(cache.key.shape) == (B, K, size, H)
+
+
+def test_a_cache_in_half_precision_keeps_its_dtype(random: np.random.Generator) -> None:
+    cache = KVCache.empty(B, K, 4, H, dtype="bfloat16").append(*[steps(random, 2)[0]] * 2)
+    assert keras.backend.standardize_dtype(cache.key.dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(cache.positions.dtype) == "int32"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: KVCache.empty(2, 0, 4, 3), "positive integer.*heads=0"),
+        (
+            lambda: KVCache.empty(2, 1, 4, 3).append(np.ones((2, 1, 1, 5)), np.ones((2, 1, 1, 3))),
+            r"\(2, 1, 4, 3\) but for T",
+        ),
+        (lambda: KVCache.empty(2, 1, 4, 3).append(np.ones((2, 1, 3)), np.ones((2, 1, 3))), r"\(B, K, T, size\)"),
+    ],
+)
+def test_a_wrong_cache_says_what_is_wrong(wrong: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        wrong()
