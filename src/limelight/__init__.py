@@ -55,6 +55,7 @@ _PUBLIC = {
     "layers": "limelight.layers",
     "capture": "limelight.observe",
     "Probe": "limelight.observe",
+    "AttentionCallback": "limelight.observe",
     "register_adapter": "limelight.observe",
     "observe": "limelight.observe",
     "AttentionMap": "limelight.maps",

@@ -1,0 +1,52 @@
+"""Maps after each epoch of a training."""
+
+import keras
+import numpy as np
+import pytest
+
+import limelight as ll
+from limelight.maps import AttentionMaps
+
+
+@pytest.fixture
+def model():
+    steps = keras.Input((5, 4))
+    hidden = ll.layers.SelfAttention(4, name="reader")(steps)
+    model = keras.Model(steps, ll.layers.AttentionPooling(name="pool")(hidden))
+    model.compile("adam", "mse")
+    return model
+
+
+@pytest.fixture
+def data(random):
+    return random.normal(size=(6, 5, 4)).astype("float32"), random.normal(size=(6, 4)).astype("float32")
+
+
+def test_maps_of_each_epoch(model, data, tmp_path):
+    before = ll.capture(model, data[0][:2])
+    callback = ll.AttentionCallback(tmp_path / "epochs", data[0][:2], tokens=[["a"] * 5, ["b"]], layers="reader")
+    model.fit(*data, epochs=2, verbose=0, callbacks=[callback])
+    found = [AttentionMaps.load(path) for path in ll.AttentionCallback.files(tmp_path / "epochs")]
+    assert [list(one) for one in found] == [["reader"]] * 3
+    np.testing.assert_allclose(found[0]["reader"].weights(), before["reader"].weights(), atol=1e-6)
+    after = ll.capture(model, data[0][:2])
+    np.testing.assert_allclose(found[2]["reader"].weights(), after["reader"].weights(), atol=1e-6)
+    assert list(found[1]["reader"].tokens[1]) == ["b"]
+    assert found[0]["reader"].diff(found[2]["reader"]).divergence[0] > 0
+
+
+def test_a_training_that_goes_on(model, data, tmp_path):
+    callback = ll.AttentionCallback(tmp_path, data[0][:1], every=2)
+    model.fit(*data, epochs=3, verbose=0, callbacks=[callback])
+    assert [path.name for path in callback.files(tmp_path)] == ["epoch-0000.npz", "epoch-0002.npz", "epoch-0003.npz"]
+    first = (tmp_path / "epoch-0000.npz").read_bytes()
+    model.fit(*data, initial_epoch=3, epochs=4, verbose=0, callbacks=[callback])
+    assert (tmp_path / "epoch-0000.npz").read_bytes() == first
+    assert (tmp_path / "epoch-0004.npz").exists()
+
+
+def test_the_callback_is_for_training(data, tmp_path):
+    with pytest.raises(ValueError, match="`every` must be at least 1"):
+        ll.AttentionCallback(tmp_path, data[0], every=0)
+    with pytest.raises(ValueError, match="keeps maps during `fit`"):
+        ll.AttentionCallback(tmp_path, data[0])._keep(0)
