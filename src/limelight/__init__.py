@@ -61,6 +61,7 @@ _PUBLIC = {
     "AttentionMap": "limelight.maps",
     "AttentionMaps": "limelight.maps",
     "data": "limelight.data",
+    "analysis": "limelight.analysis",
     "evaluate": "limelight.evaluate",
     "plot": "limelight.plot",
     "report": "limelight.report",

@@ -1,0 +1,12 @@
+"""What maps say about a model: which tokens reach which, what each head does, and which heads are alike.
+
+Numbers from numpy arrays: nothing here runs a model. (What a head matters to a model is asked of the model:
+`limelight.observe.head_importance`.)
+"""
+
+from limelight.analysis.heads import clusters, similarity
+from limelight.analysis.mixing import flow, rollout
+from limelight.analysis.patterns import patterns
+from limelight.analysis.statistics import distance, entropy, received, sinks
+
+__all__ = ["clusters", "distance", "entropy", "flow", "patterns", "received", "rollout", "similarity", "sinks"]
