@@ -103,7 +103,9 @@ def test_says_what_was_found(results, maps):
     ]:
         assert expected in text
     assert read.texts["title"][0] == results["title"]
-    assert len(read.named("svg")) == 2 + 6 + 3 + 4  # forests, a row of intervals a metric, reliability, learning curves
+    assert (
+        len(read.named("svg")) == 2 + 6 + 3 + 4 + 1
+    )  # forests, a row of intervals a metric, reliability, learning curves
 
 
 def test_loads_nothing_and_runs_only_its_own(results, maps):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limelight import __version__
-from limelight.report import making, quality, tables, texts, words
+from limelight.report import making, overview, quality, tables, texts, words
 from limelight.report.markup import Markup, element, escape, to_json
 from limelight.report.tables import listing, mapping
 
@@ -118,6 +118,8 @@ def _attention(examples: Sequence[Mapping[str, Any]], maps: Sequence[Mapping[str
             element("div", id="texts", class_="live", hidden=True),
             element("noscript", texts.static_table(examples)),
         ]
+        drawn = overview.heatmap(examples)
+        shown += [element("h3", "All examples at a glance"), drawn] if drawn else []
     if maps:
         several = len(maps) > 1 or any(entry["heads"] > 1 for entry in maps)
         shown += [
