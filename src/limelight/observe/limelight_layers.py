@@ -7,6 +7,8 @@ from keras import ops
 from limelight import attention, masks, normalizers, scores
 from limelight.observe.observation import Observation
 from limelight.question import Question
+from limelight.scores.networks import Readout
+from limelight.scores.score import Term
 
 
 def observation(question: Question) -> Observation:
@@ -14,29 +16,35 @@ def observation(question: Question) -> Observation:
     scored = _scored(question)
     if scored is None:
         return Observation(weights=_unfolded(question, attention.weights(question)))
-    parts = _permissions(question)
-    names = [name for name in ("query", "key", "array") if name in {**scored, **parts}]
-    found = {**scored, **parts}
-    return Observation(**{**found, **{name: _unfolded(question, found[name]) for name in names}})
+    found = {**scored, **_permissions(question)}
+    spread = ("query", "key", "array", "bias", "keys", "queries")
+    return Observation(
+        **{name: _unfolded(question, value) if name in spread else value for name, value in found.items()}
+    )
 
 
 def _scored(question: Question) -> dict[str, Any] | None:
     """Queries, keys and numbers of the scores, where the parts are ones that maps know."""
-    query, key = question.query, question.key
-    score: Any = question.score
     normalizer: Any = question.normalizer
     # The classes themselves: a subclass may compute something else.
     if type(normalizer) is not normalizers.Softmax:
         return None
     cold = 1 / normalizer.temperature
+    score: Any
+    query, key, score = question.score.prepare(question.query, question.key, tile=question.tile)
+    bias = None
+    while type(score) is scores.Sum and (isinstance(score.left, Term) or isinstance(score.right, Term)):
+        term, score = (score.left, score.right) if isinstance(score.left, Term) else (score.right, score.left)
+        added = term(query, key, tile=question.tile)
+        bias = added if bias is None else bias + added
+    capped = {}
+    if type(score) is scores.SoftCap and cold == 1:
+        capped, score = {"softcap": float(score.cap)}, score.score
+    found: dict[str, Any] = {"query": query, "key": key, "bias": bias if bias is None else bias * cold, **capped}
     if type(score) is scores.Dot:
-        return {"query": query, "key": key, "scale": score.factor(query.shape[-1]) * cold}
-    if type(score) is scores.Bilinear:
-        return {"query": ops.matmul(query, score.kernel), "key": key, "scale": cold}
-    if type(score) is scores.Additive:
-        hidden = ops.matmul(query, score.query_kernel) + score.bias
-        vector = ops.squeeze(score.readout, -1)
-        return {"query": hidden, "key": ops.matmul(key, score.key_kernel), "vector": vector, "scale": cold}
+        return {**found, "scale": float(score.factor(query.shape[-1])) * cold}
+    if type(score) is Readout:
+        return {**found, "vector": ops.squeeze(score.kernel, -1), "scale": cold}
     return None
 
 
@@ -45,20 +53,30 @@ def _permissions(question: Question) -> dict[str, Any]:
     found: dict[str, Any] = {}
     dense = None
     mask: Any
+    reach: tuple[int | None, int | None]
+    counted = question.tile.given_queries is None and question.tile.given_keys is None
     for mask in _flattened(question.mask):
-        if type(mask) is masks.Causal and "ahead" not in found and question.tile.given_queries is None:
-            found |= {"ahead": 0, "align": mask.align}
+        align = mask.align if type(mask) is masks.Causal else "end"
+        placed = counted and type(mask) in (masks.Causal, masks.Window) and found.get("align", align) == align
+        if placed:
+            reach = (None, 0) if isinstance(mask, masks.Causal) else (mask.left, mask.right)
+            nearer = {name: _nearer(found.get(name), own) for name, own in zip(("behind", "ahead"), reach, strict=True)}
+            found |= {**nearer, "align": align}
         elif type(mask) is masks.Padding:
             for name in ("keys", "queries"):
                 given = getattr(mask, name)
                 if given is not None:
-                    flat = ops.reshape(given, (-1, given.shape[-1] or ops.shape(given)[-1]))
+                    flat = ops.reshape(given, (-1, ops.shape(given)[-1]))
                     found[name] = ops.logical_and(found[name], flat) if name in found else flat
         else:
             dense = mask if dense is None else dense & mask
     if dense is not None:
         found["array"] = dense(question.tile)
     return found
+
+
+def _nearer(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else min(one, other)
 
 
 def _flattened(mask: Any) -> list[Any]:
@@ -69,7 +87,10 @@ def _flattened(mask: Any) -> list[Any]:
 
 
 def _unfolded(question: Question, tensor: Any) -> Any:
-    """A tensor (B, N, ...) with the steps that the layer's input had between B and N."""
-    if len(question.lead) < 3:
+    """A tensor (B, ...) with the steps that the layer's input had between examples and heads."""
+    if tensor is None or len(question.lead) < 3 or ops.shape(tensor)[0] == 1:
+        extra = max(len(question.lead) - 2, 0) if tensor is not None else 0
+        for _ in range(extra):
+            tensor = ops.expand_dims(tensor, 0)
         return tensor
     return ops.reshape(tensor, (*question.lead[:-1], *tuple(ops.shape(tensor))[1:]))

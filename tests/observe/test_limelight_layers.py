@@ -1,0 +1,61 @@
+"""limelight's own layers: what is captured gives the weights that the layer returns."""
+
+import keras
+import numpy as np
+import pytest
+
+import limelight as ll
+
+B, T, D = 2, 5, 6
+
+
+@pytest.fixture
+def steps(random):
+    return random.normal(size=(B, T, D)).astype("float32")
+
+
+PARTS = {
+    "plain": ({}, "Asked"),
+    "bilinear": ({"score": ll.Bilinear()}, "Asked"),
+    "additive": ({"score": ll.Additive(7)}, "Asked"),
+    "cosine": ({"score": ll.Cosine()}, "Asked"),
+    "rotary and a bias": ({"score": ll.Rotary(ll.Dot()) + ll.ALiBi()}, "Asked"),
+    "relative bias": ({"score": ll.Dot() + ll.RelativeBias(8, max_distance=8, initializer="normal")}, "Asked"),
+    "cap": ({"score": ll.SoftCap(ll.Dot(), 0.5)}, "Asked"),
+    "shaw": ({"score": ll.Shaw(2)}, "Kept"),
+    "causal window": ({"mask": ll.Causal() & ll.Window(1)}, "Asked"),
+    "either mask": ({"mask": ll.Causal() | ll.Window(1, 1)}, "Asked"),
+    "sparsemax": ({"normalizer": ll.Sparsemax()}, "Kept"),
+    "temperature": ({"score": ll.Dot() + ll.ALiBi(), "normalizer": ll.Softmax(temperature=2.0)}, "Asked"),
+    "temperature over a cap": ({"score": ll.SoftCap(ll.Dot(), 0.5), "normalizer": ll.Softmax(temperature=2.0)}, "Kept"),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts(name, steps):
+    settings, kind = PARTS[name]
+    x = keras.Input((None, D))
+    layer = ll.layers.MultiHeadAttention(2, 4, kv_heads=1, name="mixing", **settings)
+    mask = np.array([[True] * T, [True] * 3 + [False] * 2])
+    padding = keras.Input((None,), dtype="bool")
+    output, weights = layer(x, x, value_mask=padding, return_attention_scores=True)
+    model = keras.Model([x, padding], [output, weights])
+    outputs, maps = ll.Probe(model).predict([steps, mask])
+    plain = model.predict([steps, mask], verbose=0)
+    np.testing.assert_allclose(outputs[0], plain[0], atol=1e-6)
+    np.testing.assert_allclose(maps["mixing"].weights(), plain[1], atol=1e-5)
+    assert type(maps["mixing"].source).__name__ == kind
+    if name == "causal window":
+        assert (maps["mixing"].source.allowed.behind, maps["mixing"].source.allowed.ahead) == (1, 0)
+
+
+def test_steps_between_examples_and_words(random):
+    words = random.normal(size=(B, 3, T, D)).astype("float32")
+    x = keras.Input((3, None, D))
+    model = keras.Model(x, ll.layers.SelfAttention(4, mask="causal", name="mixing")(x))
+    maps = ll.capture(model, words)
+    weights = maps["mixing"].weights()
+    assert weights.shape == (B, 3, 1, T, T)
+    alone = keras.Sequential([keras.Input((None, D)), model.layers[-1]])
+    for step in range(3):
+        np.testing.assert_allclose(weights[:, step], ll.capture(alone, words[:, step])["mixing"].weights(), atol=1e-6)
