@@ -38,6 +38,11 @@ def test_flag_before_environment_before_file_before_default(tmp_path):
         ({"learning_rate": "nan"}, {}, r"^--learning-rate must be a number\. Received: nan\.$"),
         ({"require_accuracy": "75"}, {}, r"^--require-accuracy must be at least 0 and at most 1\. Received: 75\.0\.$"),
         ({"task": "regress"}, {}, r"^--task must be one of classify\. Received: 'regress'\.$"),
+        (
+            {"validation": "0.5", "test": "0.5"},
+            {},
+            r"^validation and test must leave a share to train on\. Received: 0\.5 ",
+        ),
         ({}, {"LIMELIGHT_BATCH_SIZE": "1.5"}, r"^LIMELIGHT_BATCH_SIZE must be a whole number\. Received: '1\.5'\.$"),
     ],
 )

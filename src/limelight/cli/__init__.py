@@ -33,15 +33,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with Interruption() as interruption:
         try:
             commands.run(parsing.parse(sys.argv[1:] if arguments is None else arguments), interruption)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Whoever read stdout has seen enough, and all is written. Python would complain when it flushes at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = failures.OK
         except BaseException as error:
             # Libraries turn an interruption into errors of their own, such as a failed import.
             received = interruption.received
-            return _fail(error if received is None else Interrupted(received))
-    return failures.OK
+            code = _fail(error if received is None else Interrupted(received))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read stdout has seen enough. Python would complain when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _fail(error: BaseException) -> int:

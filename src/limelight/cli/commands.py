@@ -28,7 +28,7 @@ def _study(arguments: argparse.Namespace, interruption: Interruption) -> None:
     from limelight.study.preparing import prepare
 
     # Bad data end the command before Keras is loaded, which takes seconds.
-    prepared = prepare(settings)
+    prepared = prepare(settings, arguments.fresh)
     _load_keras()
     from limelight.study import job
 
@@ -81,13 +81,18 @@ def _check_backend() -> None:
 
 
 def _load_keras() -> None:
-    """Import Keras without the greetings of its backends."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with _silent_stderr():
-        import keras
+    """Import Keras without TensorFlow, where that is not the backend, and without its greetings, where it is.
 
-        # Seeding imports TensorFlow wherever it is installed, and TensorFlow greets before its log level is read.
-        keras.utils.set_random_seed(0)
+    Keras imports TensorFlow wherever it is installed, if only to seed it: seconds, and 300 MB.
+    """
+    if backend.require() == "tensorflow":
+        # TensorFlow greets before its own log level is read.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        with _silent_stderr():
+            import keras  # noqa: F401
+    else:
+        # What Python and importlib take for a package that is not there.
+        sys.modules.setdefault("tensorflow", None)  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager

@@ -34,6 +34,8 @@ def _explain(error: BaseException) -> tuple[int, str]:
             return code, "interrupted. Finished runs are kept: the same command goes on."
         case StudyError():
             return error.exit_code, str(error)
+        case BrokenPipeError():
+            return OK, ""
         case DataError():
             return BAD_INPUT, str(error)
         case OSError() if error.errno in _NO_ROOM:

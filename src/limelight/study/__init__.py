@@ -29,7 +29,7 @@ def study(settings: Settings, *, fresh: bool = False, progress: Progress | None 
     """
     from limelight.study.preparing import prepare
 
-    prepared = prepare(settings)
+    prepared = prepare(settings, fresh)
     from limelight.study import job
 
     return job.run(settings, prepared, fresh=fresh, progress=progress)

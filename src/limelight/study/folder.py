@@ -63,28 +63,32 @@ class StudyFolder:
         self.path = Path(path)
         self._lock: IO[str] | None = None
 
-    def check(self) -> None:
-        """Raise where the folder cannot be a study's. Changes nothing."""
-        if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--out must be a folder. {self.path} is a file: use another --out.")
-        foreign = [] if self._configuration() is not None else [path.name for path in self._entries()]
-        if foreign:
-            raise UsageError(
-                f"--out must be an empty folder or one that an earlier study wrote. {self.path} holds "
-                f"{foreign[0]!r}: use another --out."
-            )
+    def check(self, configuration: Mapping[str, Any] | None = None, fresh: bool = False) -> None:
+        """Raise where a study cannot be written here, so far as can be told without writing.
+
+        Args:
+            configuration: What `claim` will be given, where it is known.
+            fresh: Likewise.
+
+        Raises:
+            UsageError: as entering the block and `claim` do.
+        """
+        self._check_place()
+        if (self.path / LOCK).exists():
+            with open(self.path / LOCK, "a+", encoding="ascii") as stream:
+                self._take(stream)
+        if configuration is not None and not fresh:
+            self._check_same(configuration)
 
     def __enter__(self) -> "StudyFolder":
-        self.check()
+        self._check_place()
         (self.path / RUNS).mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / LOCK, "a+", encoding="ascii")
-        if not _take(self._lock):
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
+        try:
+            self._take(self._lock)
+        except UsageError:
             self._lock.close()
-            raise UsageError(
-                f"another process (id {holder}) is writing {self.path}. Wait until it ends, or use another --out."
-            )
+            raise
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -109,16 +113,10 @@ class StudyFolder:
         """
         if fresh:
             self._clear()
-        wanted = json.loads(json.dumps(configuration))
-        found = self._configuration()
-        if found is not None and (differing := _differences(found, wanted)):
-            raise UsageError(
-                f"{self.path} holds a study with {'; '.join(differing)}. "
-                "Use --fresh to replace it, or another --out to keep it."
-            )
-        if found is None:
+        self._check_same(configuration)
+        if self._configuration() is None:
             (self.path / RUNS).mkdir(exist_ok=True)
-            files.write_json(self.path / CONFIGURATION, {MARK: 1, "configuration": wanted})
+            files.write_json(self.path / CONFIGURATION, {MARK: 1, "configuration": configuration})
 
     def keep(
         self,
@@ -174,6 +172,34 @@ class StudyFolder:
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
             return None
 
+    def _check_place(self) -> None:
+        """Raise where there is a file, or a folder of something else."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UsageError(f"--out must be a folder. {self.path} is a file: use another --out.")
+        if self._configuration() is None and (foreign := next(self._entries(), None)):
+            raise UsageError(
+                f"--out must be an empty folder or one that an earlier study wrote. {self.path} holds "
+                f"{foreign.name!r}: use another --out."
+            )
+
+    def _check_same(self, configuration: Mapping[str, Any]) -> None:
+        """Raise where the folder holds a study of another configuration."""
+        found, wanted = self._configuration(), json.loads(json.dumps(configuration))
+        if found is not None and (differing := _differences(found, wanted)):
+            raise UsageError(
+                f"{self.path} holds a study with {'; '.join(differing)}. "
+                "Use --fresh to replace it, or another --out to keep it."
+            )
+
+    def _take(self, stream: IO[str]) -> None:
+        """Lock the folder by its open lock file, or raise where another process has it."""
+        if not _lock(stream):
+            stream.seek(0)
+            raise UsageError(
+                f"another process (id {stream.read().strip() or 'unknown'}) is writing {self.path}. Wait until it ends, or "
+                "use another --out."
+            )
+
     def _entries(self) -> Iterator[Path]:
         """Yield what lies in the folder and is neither its lock nor an unfinished file of a killed study."""
         if not self.path.is_dir():
@@ -215,7 +241,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _take(stream: IO[str]) -> bool:
+def _lock(stream: IO[str]) -> bool:
     """Lock a file for this process, until it closes it or dies. Return whether it was free."""
     try:
         import fcntl

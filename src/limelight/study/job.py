@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-import limelight
 from limelight.layers import AttentionPooling
 from limelight.study import document, material, showing
 from limelight.study.folder import Run, StudyFolder
@@ -47,7 +46,7 @@ def run(
     """
     study = _Study(settings, prepared, progress or Progress(quiet=True))
     with StudyFolder(prepared.out) as folder:
-        folder.claim(study.configuration(), fresh=fresh)
+        folder.claim(prepared.configuration(settings), fresh=fresh)
         return study.write(folder.path, study.runs(folder)), prepared.out / "report.html"
 
 
@@ -62,16 +61,6 @@ class _Study:
             "attention": "LSTM + attention",
             "mean": "LSTM + mean pooling",
             LINEAR: self.material.baseline_title,
-        }
-
-    def configuration(self) -> dict[str, Any]:
-        """What decides the runs."""
-        return {
-            "limelight": limelight.__version__,
-            "backend": keras.backend.backend(),
-            "data": self.dataset.name,
-            "fingerprint": self.split.fingerprint,
-            **self.settings.of_runs(),
         }
 
     def runs(self, folder: StudyFolder) -> dict[str, list[Run]]:

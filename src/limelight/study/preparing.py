@@ -2,8 +2,10 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from limelight import data
+import limelight
+from limelight import backend, data
 from limelight.study.folder import StudyFolder
 from limelight.study.settings import Settings
 
@@ -16,18 +18,32 @@ class Prepared:
     split: data.Split
     out: Path
 
+    def configuration(self, settings: Settings) -> dict[str, Any]:
+        """What decides the runs of the study, ready for JSON."""
+        return {
+            "limelight": limelight.__version__,
+            "backend": backend.require(),
+            "data": self.dataset.name,
+            "fingerprint": self.split.fingerprint,
+            **settings.of_runs(),
+        }
 
-def prepare(settings: Settings) -> Prepared:
+
+def prepare(settings: Settings, fresh: bool = False) -> Prepared:
     """Read and split the data and look at the output folder. Writes nothing there.
+
+    Args:
+        settings: What will be done.
+        fresh: Whether an earlier study will be replaced.
 
     Raises:
         DataError: something is wrong with the data.
-        UsageError: the folder cannot be a study's.
+        UsageError: the folder cannot be a study's, or holds one of another configuration.
     """
     if settings.out is not None:
         StudyFolder(settings.out).check()
     dataset = data.load(settings.source, text=settings.text, label=settings.label, task=settings.task)
-    split = data.split(dataset)
-    out = Path(settings.out or Path("limelight-study", dataset.name))
-    StudyFolder(out).check()
-    return Prepared(dataset, split, out)
+    split = data.split(dataset, validation=settings.validation, test=settings.test)
+    prepared = Prepared(dataset, split, Path(settings.out or Path("limelight-study", dataset.name)))
+    StudyFolder(prepared.out).check(prepared.configuration(settings), fresh)
+    return prepared

@@ -23,7 +23,7 @@ class Settings:
     """Every setting of `limelight study`.
 
     Those marked `shapes_runs=False` decide what is reported and where, and may change between two calls that share an
-    output folder. All others decide what a run computes.
+    output folder, or name the data, which the split's fingerprint stands for. All others decide what a run computes.
 
     Raises:
         UsageError: a value is of the wrong type or outside its limits.
@@ -40,6 +40,8 @@ class Settings:
     text: str | None = _setting(None, "the column that holds the text", shapes_runs=False)
     label: str | None = _setting(None, "the column that holds the label", shapes_runs=False)
     task: str = _setting("classify", "what is learned", choices=("classify",))
+    validation: float = _setting(0.1, "share that stops the training", above=0.0, below=1.0, shapes_runs=False)
+    test: float = _setting(0.2, "share that is kept for the test", above=0.0, below=1.0, shapes_runs=False)
     seeds: int = _setting(3, "how often each model is trained, from different seeds", at_least=1, shapes_runs=False)
     out: str | None = _setting(None, "the output folder (default: limelight-study/NAME)", shapes_runs=False)
     epochs: int = _setting(12, "the most passes over the training part", at_least=1)
@@ -64,6 +66,10 @@ class Settings:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _check(field.name, getattr(self, field.name), field.name))
+        if self.validation + self.test >= 1:
+            raise UsageError(
+                f"validation and test must leave a share to train on. Received: {self.validation:g} and {self.test:g}."
+            )
 
     def of_runs(self) -> dict[str, Any]:
         """Return the settings that decide what a run computes."""
