@@ -8,7 +8,7 @@ import pytest
 
 from limelight.data import LengthBatches
 from limelight.study.errors import TrainingError
-from limelight.study.training import Part, Trainer, fill, inputs_of, predict
+from limelight.study.training import Average, Part, Trainer, fill, inputs_of, predict
 
 
 class Count:
@@ -39,7 +39,7 @@ def part(count, seed):
 def made(dropout=0.4):
     return Trainer(
         functools.partial(bag_of_words, dropout), part(29, seed=1), part(13, seed=2),
-        epochs=3, patience=3, batch_size=8, learning_rate=0.05, watcher=Count(),
+        epochs=3, patience=3, batch_size=8, learning_rate=0.05, averaging=0.5, watcher=Count(),
     )  # fmt: skip
 
 
@@ -175,6 +175,19 @@ def test_a_batch_is_filled_with_a_real_row(kind):
         assert inputs is filled.values
     else:
         assert set(inputs) == {"steps", "mask"}
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6, 0.9])
+def test_an_average_is_a_mean_at_first_and_forgets_later(momentum, random):
+    steps = random.normal(size=(7, 3))
+    average = Average(momentum)
+    expected = steps[0]
+    for count, step in enumerate(steps, start=1):
+        average.update([step])
+        expected = expected + max(1 - momentum, 1 / count) * (step - expected)
+        np.testing.assert_allclose(average.values[0], expected, rtol=1e-12)
+        if count <= 1 / (1 - momentum):
+            np.testing.assert_allclose(expected, steps[:count].mean(0), rtol=1e-12)
 
 
 def test_nothing_comes_of_a_model_that_was_not_trained(tmp_path):

@@ -125,6 +125,7 @@ class _Study:
             patience=settings.patience,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
+            averaging=settings.averaging,
             watcher=self.progress,
         )
 

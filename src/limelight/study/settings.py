@@ -44,10 +44,13 @@ class Settings:
     test: float = _setting(0.2, "share that is kept for the test", above=0.0, below=1.0, shapes_runs=False)
     seeds: int = _setting(3, "how often each model is trained, from different seeds", at_least=1, shapes_runs=False)
     out: str | None = _setting(None, "the output folder (default: limelight-study/NAME)", shapes_runs=False)
-    epochs: int = _setting(12, "the most passes over the training part", at_least=1)
+    epochs: int = _setting(10, "the most passes over the training part", at_least=1)
     patience: int = _setting(2, "stop after so many epochs without a lower validation loss", at_least=1)
     batch_size: int = _setting(64, "examples in one training step", at_least=1)
-    learning_rate: float = _setting(1e-3, "step size of Adam", above=0.0)
+    learning_rate: float = _setting(2e-3, "step size of Adam", above=0.0)
+    averaging: float = _setting(
+        0.98, "share of the past in the running average of the weights that is kept", at_least=0.0, below=1.0
+    )
     units: int = _setting(64, "units of the LSTM, in each direction", at_least=1)
     width: int = _setting(64, "size of a word's vector", at_least=1)
     dropout: float = _setting(0.5, "share of the features dropped in training", at_least=0.0, below=1.0)

@@ -44,6 +44,8 @@ class Trainer:
         patience: After how many epochs without a lower validation loss to stop.
         batch_size: Examples in a step.
         learning_rate: Step size of Adam.
+        averaging: Share of the past in the running average of the weights that is validated and kept; 0 keeps the weights
+            themselves. It evens out the last steps, and so what differs between seeds.
         watcher: Told of each step.
     """
 
@@ -57,6 +59,7 @@ class Trainer:
         patience: int,
         batch_size: int,
         learning_rate: float,
+        averaging: float,
         watcher: Watcher,
     ) -> None:
         self.build = build
@@ -64,7 +67,7 @@ class Trainer:
         self.epochs, self.patience = epochs, patience
         # Rows beyond the examples that there are would only be padding.
         self.batch_size = min(batch_size, len(train.sequences))
-        self.learning_rate = learning_rate
+        self.learning_rate, self.averaging = learning_rate, averaging
         self.watcher = watcher
         self.model: keras.Model | None = None
 
@@ -84,16 +87,18 @@ class Trainer:
             self.train_part.sequences, self.train_part.labels, batch_size=self.batch_size, shuffle_seed=seed
         )
         history: dict[str, list[float]] = {"loss": [], "accuracy": [], "val_loss": [], "val_accuracy": []}
-        best, weights = 0, model.get_weights()
+        best, weights, average = 0, weights_of(model), Average(self.averaging)
         for epoch in range(self.epochs):
-            measured = (*self._pass(model, batches, epoch, seed), *self._validate())
-            for values, value in zip(history.values(), measured, strict=True):
+            trained = self._pass(model, batches, epoch, seed, average)
+            newest = weights_of(model)
+            model.set_weights(average.values)
+            for values, value in zip(history.values(), (*trained, *self._validate()), strict=True):
                 values.append(value)
             if history["val_loss"][epoch] <= min(history["val_loss"]):
-                # Copies: on torch the arrays are the weights themselves.
-                best, weights = epoch, [np.array(weight) for weight in model.get_weights()]
+                best, weights = epoch, weights_of(model)
             if epoch - best >= self.patience:
                 break
+            model.set_weights(newest)
         model.set_weights(weights)
         return {
             "seconds": time.perf_counter() - start,
@@ -141,7 +146,9 @@ class Trainer:
             self.model.optimizer.learning_rate = self.learning_rate
         return self.model
 
-    def _pass(self, model: keras.Model, batches: LengthBatches, epoch: int, seed: int) -> tuple[float, float]:
+    def _pass(
+        self, model: keras.Model, batches: LengthBatches, epoch: int, seed: int, average: "Average"
+    ) -> tuple[float, float]:
         """Go through the train part once; return the mean loss and accuracy over its examples."""
         if epoch == 0:
             # On torch, dropout draws from the process's own generator, as what came before may have done.
@@ -159,6 +166,7 @@ class Trainer:
                     f"seed {seed}. The likely cause is a learning rate that is too high ({self.learning_rate:g}): lower it "
                     "with --learning-rate."
                 )
+            average.update(weights_of(model))
             totals += len(batch.indices) * np.array([logs["loss"], logs["accuracy"]], dtype=np.float64)
         loss, accuracy = totals / len(self.train_part.sequences)
         return float(loss), float(accuracy)
@@ -170,6 +178,35 @@ class Trainer:
         chosen = probabilities[np.arange(len(part.labels)), part.labels]
         loss = -np.log(np.maximum(chosen, keras.config.epsilon())).mean()
         return float(loss), float((probabilities.argmax(1) == part.labels).mean())
+
+
+class Average:
+    r"""A running average of weights, which starts as their plain mean and forgets the first ones later.
+
+    $$a_n = m\,a_{n-1} + (1 - m)\,w_n, \qquad m = \min(\text{momentum}, 1 - 1/n)$$
+
+    Args:
+        momentum: Share of the past, in [0, 1).
+
+    References:
+        Izmailov et al. 2018, arXiv:1803.05407 (averages of weights generalise better than the last ones).
+    """
+
+    def __init__(self, momentum: float) -> None:
+        self.momentum, self.steps = momentum, 0
+        self.values: list[np.ndarray] = []
+
+    def update(self, weights: list[np.ndarray]) -> None:
+        """Take the weights after a step in."""
+        self.steps += 1
+        past = min(self.momentum, 1 - 1 / self.steps)
+        before = self.values or weights
+        self.values = [past * old + (1 - past) * new for old, new in zip(before, weights, strict=True)]
+
+
+def weights_of(model: keras.Model) -> list[np.ndarray]:
+    """Return copies of a model's weights: on torch, those of Keras are the weights themselves."""
+    return [np.array(weight) for weight in model.get_weights()]
 
 
 def predict(model: keras.Model, sequences: list[Any], batch_size: int) -> np.ndarray:
