@@ -25,7 +25,9 @@ def test_a_family(family):
     assert same
     assert moved <= 1e-6
     assert apart <= 1e-5
-    assert kinds == ({"Kept"} if family in ("Gemma", "Gemma 2", "T5") else {"Asked"})
+    # On TensorFlow keras-hub has no fused kernel for grouped heads, so that only weights are to be had.
+    unfused = ("Llama", "Mistral") if keras.backend.backend() == "tensorflow" else ()
+    assert kinds == ({"Kept"} if family in ("Gemma", "Gemma 2", "T5", *unfused) else {"Asked"})
 
 
 def test_encoder_and_decoder_layers(random):
