@@ -5,8 +5,8 @@ Numbers from numpy arrays: nothing here runs a model. (What a head matters to a 
 """
 
 from limelight.analysis.heads import clusters, similarity
+from limelight.analysis.known import patterns
 from limelight.analysis.mixing import flow, rollout
-from limelight.analysis.patterns import patterns
 from limelight.analysis.statistics import distance, entropy, received, sinks
 
 __all__ = ["clusters", "distance", "entropy", "flow", "patterns", "received", "rollout", "similarity", "sinks"]
