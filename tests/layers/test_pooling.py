@@ -74,6 +74,15 @@ def test_words_pool_to_sentences_and_these_to_a_document():
     np.testing.assert_allclose(array(sentences)[0, :1], array(alone), atol=1e-6)
 
 
+@pytest.mark.parametrize("layer", [ll.layers.AttentionPooling(), ll.layers.SelfAttention(4)], ids=["pooling", "self"])
+def test_goes_inside_time_distributed(layer):
+    inner = keras.Input((2, 5, 4))
+    outer = keras.layers.TimeDistributed(layer)(inner)
+    steps = np.random.default_rng(3).normal(size=(3, 2, 5, 4)).astype("float32")
+    together = array(keras.Model(inner, outer)(steps))
+    np.testing.assert_allclose(together[:, 1], array(layer(steps[:, 1])), atol=1e-6)
+
+
 def test_the_mask_ends_with_the_time_axis():
     words = keras.layers.Embedding(10, 4, mask_zero=True)(np.array([[1, 2, 0]]))
     pooled = ll.layers.AttentionPooling()(words)

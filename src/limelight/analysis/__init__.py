@@ -1,7 +1,6 @@
 """What maps say about a model: which tokens reach which, what each head does, and which heads are alike.
 
-Numbers from numpy arrays: nothing here runs a model. (What a head matters to a model is asked of the model:
-`limelight.observe.head_importance`.)
+Numbers from numpy arrays: nothing here runs a model.
 """
 
 from limelight.analysis.heads import clusters, similarity

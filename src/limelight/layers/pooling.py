@@ -110,12 +110,16 @@ class AttentionPooling(Attending):
             return None
         return ops.any(previous_mask, axis=-1)
 
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        """The shape of the output, without the weights."""
+        return (*input_shape[:-2], *(() if self.queries is None else (self.queries,)), input_shape[-1])
+
     def compute_output_spec(
         self, inputs: Any, mask: Any = None, return_attention_scores: bool = False, training: bool | None = None
     ) -> Any:
-        lead = (*inputs.shape[:-2], *(() if self.queries is None else (self.queries,)))
-        vectors = keras.KerasTensor((*lead, inputs.shape[-1]), dtype=self.compute_dtype)
-        weights = keras.KerasTensor((*lead, inputs.shape[-2]), dtype=self.compute_dtype)
+        shape = self.compute_output_shape(inputs.shape)
+        vectors = keras.KerasTensor(shape, dtype=self.compute_dtype)
+        weights = keras.KerasTensor((*shape[:-1], inputs.shape[-2]), dtype=self.compute_dtype)
         return (vectors, weights) if return_attention_scores else vectors
 
     def get_config(self) -> dict[str, Any]:

@@ -110,6 +110,10 @@ class SelfAttention(Attending):
         )
         return (output, weights) if return_attention_scores else output
 
+    def compute_output_shape(self, input_shape: Any) -> tuple:
+        """The shape of the output, without the weights."""
+        return (*input_shape[:-1], self.value_units)
+
     def compute_output_spec(
         self,
         inputs: Any,
