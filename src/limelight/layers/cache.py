@@ -89,11 +89,11 @@ class KVCache(NamedTuple):
             index = ops.take_along_axis(nth_real(real), index, axis=1)
         index = ops.expand_dims(ops.expand_dims(index, 1), -1)  # (B, 1, L, 1)
         fresh = ops.expand_dims(ops.expand_dims(rank >= 0, 1), -1)
-        kept = [
+        new_key, new_value = (
             ops.where(fresh, ops.take_along_axis(ops.cast(new, old.dtype), spread(index, old), axis=2), old)
             for new, old in ((key, self.key), (value, self.value))
-        ]
-        return type(self)(*kept, ops.maximum(positions, -1), length)
+        )
+        return type(self)(new_key, new_value, ops.maximum(positions, -1), length)
 
     def mask(self) -> masks.Padding:
         """The mask that leaves out empty slots."""

@@ -58,8 +58,13 @@ class Monotonic(Learned, Normalizer):
 
     def call(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
         stops = masked(ops.sigmoid(scores + self.shift), mask)  # (b, n, t, s)
-        first = ops.zeros_like(stops[..., :1, :])
-        first = ops.concatenate([ops.ones_like(first[..., :1]), first[..., 1:]], axis=-1)[..., 0, :]
+        start = ops.zeros_like(stops[..., :1, :])
+        start = ops.concatenate([ops.ones_like(start[..., :1]), start[..., 1:]], axis=-1)
+        if tile.history is not None:
+            # One step of a layer that walks along the queries: the reader is where the step before left it.
+            begun = ops.any(tile.history.coverage > 0, axis=-1, keepdims=True)
+            start = ops.where(begun, ops.cast(tile.history.previous, start.dtype), start)
+        first = start[..., 0, :]
         passes = ops.concatenate([ops.ones_like(stops[..., :1]), 1.0 - stops[..., :-1]], axis=-1)
         # A row that permits nothing hands on where the reader was.
         idle = ops.logical_not(ops.any(stops > 0, axis=-1, keepdims=True))

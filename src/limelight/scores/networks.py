@@ -76,6 +76,10 @@ class Additive(Hidden):
         Bahdanau et al. 2015, arXiv:1409.0473; Luong et al. 2015, arXiv:1508.04025 (concat).
     """
 
+    @property
+    def cost(self) -> int:
+        return self.units
+
     def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
         query, key, readout = self.prepare(query, key, tile=tile)
         return readout(query, key, tile=tile)
@@ -90,6 +94,10 @@ class Readout(Score):
     """The rest of an additive score once queries and keys are projected: $v^T tanh(q_i + k_j)$."""
 
     kernel: Any
+
+    @property
+    def cost(self) -> int:
+        return self.kernel.shape[0]
 
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         hidden = ops.tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3))  # (..., t, s, units)
@@ -118,9 +126,9 @@ class Location(Hidden):
 
     Example:
         >>> import keras, limelight as ll
-        >>> cell = ll.layers.AttentionCell(keras.layers.GRUCell(8), score=ll.Location(4, kernel_size=3))
+        >>> cell = ll.layers.AttentionCell(keras.layers.GRUCell(8), 6, score=ll.Location(4, kernel_size=3))
         >>> steps, memory = keras.Input((None, 5)), keras.Input((None, 6))
-        >>> keras.layers.RNN(cell, return_sequences=True)(steps, constants=[memory]).shape
+        >>> ll.layers.AttentionRNN(cell, return_sequences=True)(steps, memory).shape
         (None, None, 8)
 
     References:

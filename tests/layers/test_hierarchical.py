@@ -1,0 +1,102 @@
+"""Words to sentences to a document."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from limelight.layers import HierarchicalPooling
+
+B, S, W, D = 2, 3, 5, 7
+WORDS = np.array([[3, 1, 0], [5, 2, 4]])  # how many words each sentence has
+
+
+def numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def mask() -> np.ndarray:
+    return np.arange(W) < WORDS[..., None]
+
+
+def pooled(pooling: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The vector and weights of one sequence (T, D), by loops."""
+    kernel, bias, context = numpy(pooling.hidden.kernel), numpy(pooling.hidden.bias), numpy(pooling.query)[0]
+    scores = np.array([np.tanh(row @ kernel + bias) @ context for row in rows])
+    weights = np.exp(scores - scores.max())
+    weights /= weights.sum()
+    return sum(weight * row for weight, row in zip(weights, rows, strict=True)), weights
+
+
+def test_each_level_is_pooled_by_attention(random: np.random.Generator) -> None:
+    x = random.normal(size=(B, S, W, D)).astype("float32")
+    layer = HierarchicalPooling(4)
+    vector, words, sentences = layer(x, mask=mask(), return_attention_scores=True)
+    assert (tuple(words.shape), tuple(sentences.shape)) == ((B, S, W), (B, S))
+    for b in range(B):
+        vectors = []
+        for s in range(S):
+            count = WORDS[b, s]
+            assert not numpy(words)[b, s, count:].any()
+            if count:
+                found, weights = pooled(layer.word_pooling, x[b, s, :count])
+                np.testing.assert_allclose(numpy(words)[b, s, :count], weights, atol=1e-5)
+                vectors.append(found)
+        expected, weights = pooled(layer.sentence_pooling, np.array(vectors))
+        np.testing.assert_allclose(numpy(sentences)[b, : len(vectors)], weights, atol=1e-5)
+        assert not numpy(sentences)[b, len(vectors) :].any()
+        np.testing.assert_allclose(numpy(vector)[b], expected, atol=1e-5)
+
+
+def test_an_empty_document_is_zero(random: np.random.Generator) -> None:
+    x = random.normal(size=(B, S, W, D)).astype("float32")
+    empty = mask()
+    empty[0] = False
+    vector, words, sentences = HierarchicalPooling(4)(x, mask=empty, return_attention_scores=True)
+    assert not any(numpy(tensor)[0].any() for tensor in (vector, words, sentences))
+    assert numpy(vector)[1].any()
+
+
+def test_encoders_read_in_between_and_all_is_saved(random: np.random.Generator, tmp_path: Path) -> None:
+    ids = keras.Input((None, None), dtype="int32")
+    words = keras.layers.Embedding(11, D, mask_zero=True)(ids)
+    pooling = HierarchicalPooling(
+        words=keras.layers.Bidirectional(keras.layers.GRU(3, return_sequences=True)),
+        sentences=keras.layers.GRU(4, return_sequences=True),
+        normalizer="sparsemax",
+        score="additive",
+    )
+    vector, word_weights, sentence_weights = pooling(words, return_attention_scores=True)
+    assert (vector.shape, word_weights.shape, sentence_weights.shape) == ((None, 4), (None, None, None), (None, None))
+    model = keras.Model(ids, [keras.layers.Dense(2)(vector), word_weights, sentence_weights])
+    tokens = np.where(mask(), random.integers(1, 11, size=(B, S, W)), 0)
+    model.compile("adam", ["mse", None, None])
+    model.fit(tokens, random.normal(size=(B, 2)), verbose=0)
+    expected = model.predict(tokens, verbose=0)
+    assert not expected[1][~mask()].any()
+    assert not expected[2][0, 2]
+    model.save(tmp_path / "model.keras")
+    for found, wanted in zip(
+        keras.models.load_model(tmp_path / "model.keras").predict(tokens, verbose=0), expected, strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    # More words and sentences of padding change nothing.
+    wide = np.zeros((B, S + 1, W + 2), "int32")
+    wide[:, :S, :W] = tokens
+    np.testing.assert_allclose(model.predict(wide, verbose=0)[0], expected[0], atol=1e-5)
+
+
+def test_a_score_that_learns_is_not_shared_between_levels() -> None:
+    layer = HierarchicalPooling(score=ll.Bilinear())
+    layer(np.ones((B, S, W, D), "float32"))
+    assert layer.word_pooling.score is not layer.sentence_pooling.score
+    assert sum(variable.name == "kernel" for variable in layer.trainable_variables) == 2
+
+
+def test_an_input_of_another_rank_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"(?s)\(B, sentences, words, D\).*\(2, 3, 4\).*AttentionPooling"):
+        HierarchicalPooling()(np.ones((2, 3, 4)))

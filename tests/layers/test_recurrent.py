@@ -1,0 +1,253 @@
+"""Cells that read a memory at each step, against loops in numpy."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+import oracles
+from limelight.layers import AttentionCell, AttentionRNN
+
+B, T, S, D, M, U = 2, 5, 7, 3, 11, 13
+REAL = np.array([[True] * S, [True] * 4 + [False] * 3])
+
+
+def numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def inputs(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return random.normal(size=(B, T, D)).astype("float32"), random.normal(size=(B, S, M)).astype("float32")
+
+
+def made(reads: str = "before", **parts: Any) -> AttentionRNN:
+    """A layer of a plain recurrent cell, all its weights random."""
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, reads=reads, **parts)
+    layer = AttentionRNN(cell, return_sequences=True)
+    layer(np.zeros((B, T, D), "float32"), np.zeros((B, S, M), "float32"))
+    random = np.random.default_rng(41)
+    for variable in layer.trainable_variables:
+        variable.assign(0.4 * random.normal(size=variable.shape))
+    return layer
+
+
+def walked(
+    layer: AttentionRNN, steps: np.ndarray, memory: np.ndarray, score: Any, real: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Outputs (B, T, U) and weights (B, T, S) by loops; `score(query, key, place, previous, coverage)` gives a row."""
+    scored = layer.cell.cell.score
+    learned = {variable.name: numpy(variable) for variable in scored.variables}
+    inner = layer.cell.cell.cell
+    kernel, recurrent, bias = (numpy(weight) for weight in (inner.kernel, inner.recurrent_kernel, inner.bias))
+    after = layer.cell.cell.reads == "after"
+    combine = numpy(layer.cell.cell.combine.kernel) if after else None
+    outputs, shown = np.zeros((B, T, U)), np.zeros((B, T, S))
+
+    def read(b: int, t: int, query: np.ndarray, *past: np.ndarray) -> np.ndarray:
+        place = oracles.Place(b, 0, 1, [t], range(S), learned)
+        row = score(query[None], memory[b].astype("float64"), place, *past)
+        return oracles.softmax()(row, [[True] * S if real is None else list(real[b])], place)[0]
+
+    for b in range(B):
+        hidden, output, previous, coverage = np.zeros(U), np.zeros(U), np.zeros(S), np.zeros(S)
+        for t in range(T):
+            if after:
+                hidden = np.tanh(np.concatenate([steps[b, t], output]) @ kernel + hidden @ recurrent + bias)
+                weights = read(b, t, hidden, previous, coverage)
+                output = np.tanh(np.concatenate([weights @ memory[b], hidden]) @ combine)
+            else:
+                weights = read(b, t, hidden, previous, coverage)
+                hidden = np.tanh(
+                    np.concatenate([steps[b, t], weights @ memory[b]]) @ kernel + hidden @ recurrent + bias
+                )
+                output = hidden
+            outputs[b, t], shown[b, t] = output, weights
+            previous, coverage = weights, coverage + weights
+    return outputs, shown
+
+
+def plain(score: Any) -> Any:
+    return lambda query, key, place, previous, coverage: score(query, key, place)
+
+
+def location(over: str) -> Any:
+    """Chorowski's score by loops: a convolution over where attention was."""
+
+    def scores(
+        query: np.ndarray, key: np.ndarray, place: Any, previous: np.ndarray, coverage: np.ndarray
+    ) -> np.ndarray:
+        learned, past = place.parameters, previous if over == "previous" else coverage
+        kernel = learned["filter_kernel"]  # (width, 1, filters)
+        row = np.zeros((1, S))
+        for j in range(S):
+            features = np.zeros(kernel.shape[2])
+            for offset in range(kernel.shape[0]):
+                at = j + offset - (kernel.shape[0] - 1) // 2
+                if 0 <= at < S:
+                    features += past[at] * kernel[offset, 0]
+            hidden = query[0] @ learned["query_kernel"] + key[j] @ learned["key_kernel"] + learned["bias"]
+            row[0, j] = np.tanh(hidden + features @ learned["location_kernel"]) @ learned["readout"][:, 0]
+        return row
+
+    return scores
+
+
+@pytest.mark.parametrize("reads", ["before", "after"])
+@pytest.mark.parametrize(
+    ("make", "oracle"),
+    [
+        (lambda: ll.Additive(4), plain(oracles.additive)),
+        (ll.Bilinear, plain(oracles.bilinear)),
+        (lambda: ll.Location(4, filters=2, kernel_size=3), location("previous")),
+        (lambda: ll.Location(4, filters=2, kernel_size=3, over="coverage"), location("coverage")),
+    ],
+    ids=["additive", "bilinear", "location", "coverage"],
+)
+def test_reading_equals_the_loop(random: np.random.Generator, reads: str, make: Any, oracle: Any) -> None:
+    layer, (steps, memory) = made(reads, score=make()), inputs(random)
+    output, weights = layer(steps, memory, memory_mask=REAL, return_attention_scores=True)
+    expected, shown = walked(layer, steps, memory, oracle, REAL)
+    np.testing.assert_allclose(numpy(weights), shown, atol=2e-5)
+    np.testing.assert_allclose(numpy(output), expected, atol=2e-5)
+    assert not numpy(weights)[1, :, 4:].any()
+
+
+def test_keras_rnn_takes_the_cell(random: np.random.Generator) -> None:
+    layer, (steps, memory) = made(score=ll.Additive(4)), inputs(random)
+    cell = layer.cell.cell
+    rnn = keras.layers.RNN(cell, return_sequences=True, return_state=True)
+    output, *states = rnn(steps, initial_state=cell.initial_state(ops.convert_to_tensor(memory), REAL))
+    expected, weights = layer(steps, memory, memory_mask=REAL, return_attention_scores=True)
+    np.testing.assert_allclose(numpy(output), numpy(expected), atol=1e-6)
+    np.testing.assert_allclose(numpy(states[3]), numpy(weights)[:, -1], atol=1e-6)
+    np.testing.assert_allclose(numpy(states[4]), numpy(weights).sum(1), atol=1e-5)
+    assert numpy(states[2]).tolist() == [[T, 0]] * B
+
+
+def test_a_window_moves_with_the_steps(random: np.random.Generator) -> None:
+    layer, (steps, memory) = made(mask=ll.Window(1, 1)), inputs(random)
+    _, weights = layer(steps, memory, return_attention_scores=True)
+    near = np.abs(np.arange(T)[:, None] - np.arange(S)) <= 1
+    np.testing.assert_array_equal(numpy(weights) > 0, np.broadcast_to(near, (B, T, S)))
+
+
+def test_the_step_number_goes_past_a_digit() -> None:
+    from limelight.layers.recurrent import counted
+
+    step = ops.zeros((1, 2), dtype="bfloat16")
+    for _ in range(300):
+        step = counted(step)
+    assert numpy(ops.cast(step, "float32")).tolist() == [[300 % 128, 300 // 128]]
+
+
+def test_monotonic_reading_equals_the_loop(random: np.random.Generator) -> None:
+    layer, (steps, memory) = made("after", score=ll.Bilinear(), normalizer=ll.Monotonic(-1.0)), inputs(random)
+    output, weights = layer(steps, memory, return_attention_scores=True)
+    cell = layer.cell.cell
+    shown = numpy(weights)
+    assert (shown.sum(-1) <= 1 + 1e-5).all()
+    shift, kernel = float(numpy(cell.normalizer.shift)), numpy(cell.score.kernel)
+    inner = cell.cell
+    for b in range(B):
+        hidden, previous, fed = np.zeros(U), None, np.zeros(U)
+        for t in range(T):
+            hidden = np.tanh(
+                np.concatenate([steps[b, t], fed]) @ numpy(inner.kernel)
+                + hidden @ numpy(inner.recurrent_kernel)
+                + numpy(inner.bias)
+            )
+            row = hidden @ kernel @ memory[b].T
+            stop = 1 / (1 + np.exp(-row - shift))
+            before = np.eye(S)[0] if previous is None else previous
+            expected = [sum(before[k] * math.prod(1 - stop[k:j]) * stop[j] for k in range(j + 1)) for j in range(S)]
+            np.testing.assert_allclose(shown[b, t], expected, atol=2e-5)
+            previous, fed = shown[b, t], numpy(output)[b, t]
+
+
+@pytest.mark.parametrize(
+    ("inner", "reads"),
+    [
+        (lambda: keras.layers.LSTMCell(U), "before"),
+        (lambda: keras.layers.GRUCell(U, dropout=0.2, recurrent_dropout=0.1), "after"),
+        (lambda: keras.layers.StackedRNNCells([keras.layers.LSTMCell(4), keras.layers.LSTMCell(U)]), "before"),
+    ],
+    ids=["lstm", "gru with dropout", "stacked"],
+)
+def test_a_model_trains_saves_and_loads(random: np.random.Generator, tmp_path: Path, inner: Any, reads: str) -> None:
+    cell = AttentionCell(inner(), M, score=ll.Location(4, 3, 5), reads=reads)
+    steps, ids = keras.Input((None, D)), keras.Input((None,), dtype="int32")
+    memory = keras.layers.Embedding(9, M, mask_zero=True)(ids)
+    output, weights = AttentionRNN(cell, return_sequences=True)(steps, memory, return_attention_scores=True)
+    model = keras.Model([steps, ids], {"output": keras.layers.Dense(2)(output), "weights": weights})
+    model.compile(keras.optimizers.Adam(0.03), {"output": "mse", "weights": ll.layers.GuidedAlignment()})
+    tokens = np.array([[1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 0, 0, 0]])
+    given = inputs(random)[0]
+    target = {"output": random.normal(size=(B, T, 2)), "weights": np.eye(T, S)[None].repeat(B, 0)}
+    losses = model.fit([given, tokens], target, epochs=5, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    expected = model.predict([given, tokens], verbose=0)
+    assert not expected["weights"][1, :, 4:].any()
+    model.save(tmp_path / "model.keras")
+    found = keras.models.load_model(tmp_path / "model.keras").predict([given, tokens], verbose=0)
+    np.testing.assert_allclose(found["output"], expected["output"], atol=1e-5)
+    np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-5)
+
+
+def test_padded_steps_of_the_sequence_change_nothing(random: np.random.Generator) -> None:
+    layer, (steps, memory) = made(), inputs(random)
+    mask = np.array([[True] * T, [True] * 3 + [False] * 2])
+    output, weights = layer(steps, memory, sequences_mask=mask, return_attention_scores=True)
+    alone, own = layer(steps[1:, :3], memory[1:], return_attention_scores=True)
+    np.testing.assert_allclose(numpy(output)[1, :3], numpy(alone)[0], atol=1e-6)
+    np.testing.assert_allclose(numpy(weights)[1, 3:], np.repeat(numpy(own)[0, -1:], 2, 0), atol=1e-6)
+    last = AttentionRNN(layer.cell.cell)(steps, memory, sequences_mask=mask)
+    np.testing.assert_allclose(numpy(last)[1], numpy(alone)[0, -1], atol=1e-6)
+
+
+def test_symbolic_shapes_are_the_eager_ones() -> None:
+    layer = AttentionRNN(AttentionCell(keras.layers.GRUCell(U), M), return_sequences=False)
+    output, weights = layer(keras.Input((None, D)), keras.Input((S, M)), return_attention_scores=True)
+    assert (output.shape, weights.shape) == ((None, U), (None, S))
+    found = layer(np.zeros((B, T, D)), np.zeros((B, S, M)), return_attention_scores=True)
+    assert [tuple(tensor.shape) for tensor in found] == [(B, U), (B, S)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (lambda: AttentionCell(keras.layers.GRUCell(3), 0), ValueError, "positive integer.*memory_size=0"),
+        (lambda: AttentionCell(keras.layers.GRUCell(3), 2, reads="during"), ValueError, '"before" or "after".*during'),
+        (lambda: AttentionRNN(keras.layers.GRUCell(3)), TypeError, "AttentionCell.*Wrap it"),
+        (
+            lambda: AttentionRNN(AttentionCell(keras.layers.GRUCell(3), 2), stateful=True),
+            ValueError,
+            "cannot be `stateful`",
+        ),
+        (
+            lambda: keras.layers.RNN(AttentionCell(keras.layers.GRUCell(3), 2))(np.zeros((1, 2, 3))),
+            ValueError,
+            "needs a memory.*initial_state",
+        ),
+        (
+            lambda: AttentionCell(keras.layers.GRUCell(3), 2).initial_state(np.zeros((1, 2, 5))),
+            ValueError,
+            r"`memory_size`=2.*\(1, 2, 5\)",
+        ),
+        (
+            lambda: ll.weigh(np.ones((2, 3)), np.ones((2, 3)), score=ll.Location(2)),
+            ValueError,
+            "weights of the step before",
+        ),
+        (lambda: ll.Location(2, over="all"), ValueError, '"previous" or "coverage".*all'),
+        (lambda: ll.Location(2, filters=0), ValueError, "positive integer.*filters=0"),
+    ],
+)
+def test_a_wrong_argument_says_what_to_do(wrong: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"(?s){message}"):
+        wrong()
