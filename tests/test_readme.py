@@ -1,0 +1,43 @@
+"""What the README and the page of parts show runs as it stands."""
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parent.parent / "README.md"
+
+
+def test_the_code_in_the_readme_runs(capsys):
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S)
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), names)
+    assert len(blocks) == 2
+    weights = next(iter(names["maps"].values())).weights()
+    assert weights.shape == (1, 1, 1, 6)
+    assert abs(weights.sum() - 1) < 1e-5
+    assert capsys.readouterr().out.startswith("[[[[0.")
+
+
+def test_the_code_in_the_page_of_parts_runs():
+    page = README.parent / "docs" / "parts.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    names: dict = {}
+    exec(compile(block, str(page), "exec"), names)
+    assert names["weights"].shape == (None, 8, None, None)
+
+
+def test_every_part_that_the_page_of_parts_names_exists():
+    import limelight
+
+    page = (README.parent / "docs" / "parts.md").read_text(encoding="utf-8")
+    tables = page.split("## Scores")[1].split("## Layers")[0]
+    named = set(re.findall(r"[`, |]([A-Z][A-Za-z]+)[`(]", tables)) - {"True", "False"}
+    assert len(named) > 25
+    assert [name for name in sorted(named) if not hasattr(limelight, name)] == []
+
+
+def test_every_file_that_the_readme_names_exists():
+    linked = re.findall(r"\]\(([^)#]+)", README.read_text(encoding="utf-8"))
+    ran = re.findall(r"python (examples/\S+)", README.read_text(encoding="utf-8"))
+    missing = [name for name in (*linked, *ran) if not (README.parent / name).exists()]
+    assert missing == []
