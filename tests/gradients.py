@@ -39,7 +39,9 @@ def _jax(function: Callable[..., Any], arrays: list, variables: list) -> list[np
             return function(*arrays)
 
     values = [variable.value for variable in variables]
-    by_array, by_variable = jax.jit(jax.grad(pure, argnums=(0, 1)))([jax.numpy.asarray(array) for array in arrays], values)
+    by_array, by_variable = jax.jit(jax.grad(pure, argnums=(0, 1)))(
+        [jax.numpy.asarray(array) for array in arrays], values
+    )
     return [np.asarray(keras.ops.cast(gradient, "float32")) for gradient in (*by_array, *by_variable)]
 
 
