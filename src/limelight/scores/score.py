@@ -18,6 +18,11 @@ class Score(Part):
     and returns scores (b, n, t, s), or what broadcasts to them, in float32 or wider.
     """
 
+    @property
+    def cost(self) -> int:
+        """How many numbers are held at a time for each score, so that a path can choose its blocks."""
+        return 1
+
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         """Scores of one block."""
         raise NotImplementedError
@@ -67,6 +72,10 @@ class Sum(Learned, Score):
     def __init__(self, left: Score, right: Score, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.left, self.right = restored(left), restored(right)
+
+    @property
+    def cost(self) -> int:
+        return max(self.left.cost, self.right.cost)
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
         build(self.left, query_shape, key_shape)

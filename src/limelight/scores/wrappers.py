@@ -30,6 +30,10 @@ class Wrapper(Learned, Score):
             )
         self.score = inner
 
+    @property
+    def cost(self) -> int:
+        return self.score.cost
+
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
         build(self.score, query_shape, key_shape)
 
