@@ -48,8 +48,10 @@ class Attending(keras.Layer):
         if dropout > 0:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build_parts(self, query_shape: tuple, key_shape: tuple) -> None:
-        """Build the parts that learn, for queries (..., N, T, H) and keys (..., K, S, H)."""
+    def build_parts(self, query_shape: tuple, key_shape: tuple, heads: bool = False) -> None:
+        """Build the parts that learn, for queries (..., T, H) and keys (..., S, H), or with `heads` (..., N, T, H)."""
+        if not heads:
+            query_shape, key_shape = (None, *query_shape[-2:]), (None, *key_shape[-2:])
         scores.build(self.score, query_shape, key_shape)
         normalizers.build(self.normalizer, (*query_shape[:-1], key_shape[-2]))
 

@@ -99,6 +99,22 @@ class KVCache(NamedTuple):
         """The mask that leaves out empty slots."""
         return masks.Padding(keys=self.positions >= 0)
 
+    def continued(self, key: Any, value: Any, value_mask: Any, key_mask: Any) -> tuple[Self, dict[str, Any]]:
+        """The cache with the steps of one call appended, and where its queries and keys stand.
+
+        Args:
+            key, value: (B, K, T, H) and (B, K, T, V), the steps that queries are made of too.
+            value_mask, key_mask: bool (B, T), of the steps, or None.
+
+        Returns:
+            The new cache, and `query_positions` and `key_positions` as `limelight.attend` takes them.
+        """
+        given = [masks.boolean(mask, "a mask") for mask in (value_mask, key_mask) if mask is not None]
+        real = None if not given else given[0] if len(given) == 1 else ops.logical_and(*given)
+        cache = self.append(key, value, real)
+        queries = cache.latest(ops.shape(key)[2], real)
+        return cache, {"query_positions": queries, "key_positions": cache.positions}
+
     def latest(self, count: Any, mask: Any = None) -> Any:
         """The positions of the last `count` steps that were appended, int32 (B, T), where `mask` is that of `append`."""
         if mask is None:

@@ -5,6 +5,28 @@ from typing import Any
 from keras import ops
 
 from limelight import masks
+from limelight.layers.projections import Layout
+
+
+def forbidden(
+    layout: Layout, query_mask: Any, value_mask: Any, key_mask: Any, attention_mask: Any = None
+) -> masks.Mask | None:
+    """The mask of everything that the masks of one call forbid.
+
+    Args:
+        layout: how the axes of the call lie.
+        query_mask, value_mask, key_mask: bool, of the steps, or None.
+        attention_mask: bool, as the call takes it, or None.
+    """
+    mask = None
+    for given in (value_mask, key_mask):
+        if given is not None:
+            mask = masks.both(mask, masks.Padding(keys=layout.steps(given)))
+    if query_mask is not None:
+        mask = masks.both(mask, masks.Padding(queries=layout.steps(query_mask)))
+    if attention_mask is not None:
+        mask = masks.both(mask, explicit(layout.mask(attention_mask), layout.queries, layout.keys))
+    return mask
 
 
 def explicit(array: Any, queries: tuple, keys: tuple, name: str = "attention_mask") -> masks.Mask:

@@ -6,13 +6,13 @@ import keras
 
 from limelight import masks, scores
 from limelight.layers import projections
-from limelight.layers.masking import explicit
-from limelight.layers.override import Overridable
+from limelight.layers.caching import Caching
+from limelight.layers.masking import forbidden
 from limelight.parts import register
 
 
 @register
-class MultiHeadAttention(Overridable):
+class MultiHeadAttention(Caching):
     r"""Multi-head attention, in place of `keras.layers.MultiHeadAttention`: same arguments, same weights, same names.
 
     $$y = \sum_n \mathrm{Att}(x_q W^Q_n,\, x_k W^K_n,\, x_v W^V_n)\, W^O_n$$
@@ -26,6 +26,8 @@ class MultiHeadAttention(Overridable):
         output_shape: the shape of an output step; the width of the query when not given.
         attention_axes: the axes of the query that attention runs over; all between the batch and the features when not given.
         sliding_window: a query attends at most `sliding_window - 1` positions to either side.
+        latent_dim: C, the width of a latent step that keys and values are both projected from, normalised ("multi-head latent
+            attention"); a cache holds it in their place. Value and key must then be one.
         use_gate: whether a sigmoid gate, projected from the query, multiplies each head's output (arXiv:2505.06708).
         flash_attention: kept for Keras's sake; which kernel runs is chosen from the parts and sizes, and is no matter of results.
         use_bias, kernel_..., bias_..., activity_regularizer: of the projections.
@@ -41,9 +43,12 @@ class MultiHeadAttention(Overridable):
         use_causal_mask: whether a query attends to its own position and those before it alone; the last query stands at the
             last key.
         bias: an additive bias on the scores, broadcastable to (B, N, T, S).
+        cache: a `KVCache` of the steps so far, for decoding. Query and value are then the new steps; keys and values are those
+            of the cache and the new ones. `layer.empty_cache(batch, size)` makes one.
 
     Returns:
-        (B, T, D), with the query's mask. Asked for, the weights too: (B, N, T, S), before dropout.
+        (B, T, D), with the query's mask. Asked for, the weights too: (B, N, T, S), before dropout. With a cache, the new cache
+        comes last, and S counts its slots.
 
     Raises:
         ValueError: sizes that do not fit, a mask that is additive or ambiguous.
@@ -57,7 +62,7 @@ class MultiHeadAttention(Overridable):
 
     References:
         Vaswani et al. 2017, arXiv:1706.03762; Shazeer 2019, arXiv:1911.02150 (multi-query); Ainslie et al. 2023,
-        arXiv:2305.13245 (grouped).
+        arXiv:2305.13245 (grouped); DeepSeek-AI 2024, arXiv:2405.04434 (latent).
     """
 
     def __init__(
@@ -82,13 +87,14 @@ class MultiHeadAttention(Overridable):
         seed: int | None = None,
         *,
         kv_heads: int | None = None,
+        latent_dim: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(dropout=dropout, seed=seed, **kwargs)
-        projections.check_sizes(num_heads, key_dim, value_dim, kv_heads, sliding_window)
+        projections.check_sizes(num_heads, key_dim, value_dim, kv_heads, sliding_window, latent_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.value_dim = value_dim or key_dim
-        self.kv_heads = kv_heads or num_heads
+        self.kv_heads, self.latent_dim = kv_heads or num_heads, latent_dim
         self.use_bias, self.use_gate = use_bias, use_gate
         self.flash_attention = flash_attention
         self._sliding_window = sliding_window
@@ -118,6 +124,7 @@ class MultiHeadAttention(Overridable):
             dense.build(shape)
             return dense
 
+        key_shape, value_shape = self._build_latent(key_shape, value_shape)
         self._query_dense = into_heads("query", self.num_heads, self.key_dim, query_shape)
         self._key_dense = into_heads("key", self.kv_heads, self.key_dim, key_shape)
         if self.use_gate:
@@ -131,27 +138,8 @@ class MultiHeadAttention(Overridable):
         self.build_parts(
             (query_shape[0], self.num_heads, None, self.key_dim),
             (query_shape[0], self.kv_heads, None, self.key_dim),
+            heads=True,
         )
-
-    @property
-    def query_dense(self) -> Any:
-        """The projection of the query, (D, N, H)."""
-        return self._query_dense
-
-    @property
-    def key_dense(self) -> Any:
-        """The projection of the key, (D, K, H)."""
-        return self._key_dense
-
-    @property
-    def value_dense(self) -> Any:
-        """The projection of the value, (D, K, V)."""
-        return self._value_dense
-
-    @property
-    def output_dense(self) -> Any:
-        """The projection of the heads' outputs, (N, V, D)."""
-        return self._output_dense
 
     def call(
         self,
@@ -166,12 +154,23 @@ class MultiHeadAttention(Overridable):
         training: bool | None = None,
         use_causal_mask: bool = False,
         bias: Any = None,
+        cache: Any = None,
     ) -> Any:
-        key = value if key is None else key
+        value, key = self._latent_steps(value, key)
         layout = projections.Layout.of(query, value, self._axes)
-        mask = self._mask(layout, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
-        heads = self._query_dense(query), self._key_dense(key), self._value_dense(value)
-        folded = tuple(layout.heads_first(head) for head in heads)
+        positions: dict[str, Any] = {}
+        if cache is None:
+            mask = forbidden(layout, query_mask, value_mask, key_mask, attention_mask)
+            heads = self._query_dense(query), self._key_dense(key), self._value_dense(value)
+            folded = tuple(layout.heads_first(head) for head in heads)
+        else:
+            found = self._remembered(cache, layout, value, key, value_mask, key_mask, attention_mask)
+            keys, values, cache, positions = found
+            heads = folded = (layout.heads_first(self._query_dense(query)), keys, values)
+            mask = masks.both(forbidden(layout, query_mask, None, None), cache.mask())
+        if self._sliding_window is not None:
+            mask = masks.both(mask, masks.Window(self._sliding_window - 1, self._sliding_window - 1))
+        mask = masks.both(mask, masks.Causal()) if use_causal_mask else mask
         if self.overridden:
             array = self.dense(mask, *folded[:2])
             output, weights = self._compute_attention(*heads, array, training, return_attention_scores)
@@ -183,35 +182,14 @@ class MultiHeadAttention(Overridable):
                 weights=return_attention_scores,
                 training=training,
                 heads=True,
+                **positions,
             )
             output, weights = layout.heads_last(output), None if weights is None else layout.weights(weights)
         if self.use_gate:
             output = output * self._gate_dense(query)
         output = self._output_dense(output)
-        return (output, weights) if return_attention_scores else output
-
-    def _mask(
-        self,
-        layout: projections.Layout,
-        query_mask: Any,
-        value_mask: Any,
-        key_mask: Any,
-        attention_mask: Any,
-        use_causal_mask: bool,
-    ) -> masks.Mask | None:
-        """Everything that a call forbids."""
-        mask = None
-        for given in (value_mask, key_mask):
-            if given is not None:
-                mask = masks.both(mask, masks.Padding(keys=layout.steps(given)))
-        if query_mask is not None:
-            mask = masks.both(mask, masks.Padding(queries=layout.steps(query_mask)))
-        if attention_mask is not None:
-            array = layout.mask(attention_mask)
-            mask = masks.both(mask, explicit(array, layout.queries, layout.keys))
-        if self._sliding_window is not None:
-            mask = masks.both(mask, masks.Window(self._sliding_window - 1, self._sliding_window - 1))
-        return masks.both(mask, masks.Causal()) if use_causal_mask else mask
+        results = [output, *([weights] if return_attention_scores else []), *([] if cache is None else [cache])]
+        return output if len(results) == 1 else tuple(results)
 
     def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> tuple:
         """The shape of the output, without the weights."""
@@ -220,14 +198,17 @@ class MultiHeadAttention(Overridable):
 
     def compute_output_spec(self, query: Any, value: Any, key: Any = None, *args: Any, **kwargs: Any) -> Any:
         shape = self.compute_output_shape(query.shape, value.shape, None if key is None else key.shape)
-        output = keras.KerasTensor(shape, dtype=self.compute_dtype)
-        if not (kwargs.get("return_attention_scores") or (len(args) > 4 and args[4])):
-            return output
-        rank = len(query.shape)
-        axes = tuple(axis % rank for axis in self.attention_axes or range(1, rank - 1))
-        lead = [query.shape[axis] for axis in range(rank - 1) if axis not in axes]
-        lengths = [shape[axis] for shape in (query.shape, value.shape) for axis in axes]
-        return output, keras.KerasTensor((*lead, self.num_heads, *lengths), dtype=self.compute_dtype)
+        results: list[Any] = [keras.KerasTensor(shape, dtype=self.compute_dtype)]
+        cache = kwargs.get("cache")
+        if kwargs.get("return_attention_scores") or (len(args) > 4 and args[4]):
+            rank = len(query.shape)
+            axes = tuple(axis % rank for axis in self.attention_axes or range(1, rank - 1))
+            lead = [query.shape[axis] for axis in range(rank - 1) if axis not in axes]
+            lengths = [shape[axis] for shape in (query.shape, value.shape) for axis in axes]
+            lengths = lengths if cache is None else [query.shape[1], cache.key.shape[2]]
+            results.append(keras.KerasTensor((*lead, self.num_heads, *lengths), dtype=self.compute_dtype))
+        results += [] if cache is None else [cache]
+        return results[0] if len(results) == 1 else tuple(results)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -236,6 +217,7 @@ class MultiHeadAttention(Overridable):
             "key_dim": self.key_dim,
             "value_dim": self.value_dim,
             "kv_heads": self.kv_heads,
+            "latent_dim": self.latent_dim,
             "use_bias": self.use_bias,
             "use_gate": self.use_gate,
             "flash_attention": self.flash_attention,

@@ -149,9 +149,12 @@ def merged(lengths: tuple) -> Any:
     return lengths[0] if len(lengths) == 1 else math.prod(lengths)
 
 
-def check_sizes(num_heads: Any, key_dim: Any, value_dim: Any, kv_heads: Any, sliding_window: Any) -> None:
+def check_sizes(
+    num_heads: Any, key_dim: Any, value_dim: Any, kv_heads: Any, sliding_window: Any, latent_dim: Any = None
+) -> None:
     """Raise where an argument is not a positive integer, or `kv_heads` does not divide `num_heads`."""
     optional = {"value_dim": value_dim, "kv_heads": kv_heads, "sliding_window": sliding_window}
+    optional["latent_dim"] = latent_dim
     for name, given in {"num_heads": num_heads, "key_dim": key_dim, **optional}.items():
         if name in optional and given is None:
             continue

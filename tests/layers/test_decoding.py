@@ -1,0 +1,139 @@
+"""Multi-head attention step by step with a cache, and from a latent: the same as all at once."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from gradients import compiled
+from limelight.layers import KVCache, MultiHeadAttention
+
+B, T, D = 2, 9, 6
+
+
+def numpy(tensor: Any) -> np.ndarray:
+    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
+
+
+def randomised(layer: MultiHeadAttention) -> MultiHeadAttention:
+    layer(np.zeros((B, T, D), "float32"), np.zeros((B, T, D), "float32"))
+    random = np.random.default_rng(47)
+    for variable in layer.trainable_variables:
+        variable.assign(0.5 * random.normal(size=variable.shape))
+    return layer
+
+
+LAYERS = {
+    "plain": (lambda: MultiHeadAttention(3, 4, mask="causal"), T),
+    "multi-query with a gate": (lambda: MultiHeadAttention(3, 4, 5, kv_heads=1, use_gate=True, mask="causal"), T),
+    "rolling window": (lambda: MultiHeadAttention(3, 4, mask=ll.Causal() & ll.Window(2)), 4),
+    "rotary rolling": (
+        lambda: MultiHeadAttention(4, 4, kv_heads=2, score=ll.Rotary(ll.Dot()), mask=ll.Causal() & ll.Window(2)),
+        4,
+    ),
+    "latent": (lambda: MultiHeadAttention(3, 4, latent_dim=5, score=ll.Dot() + ll.ALiBi(), mask="causal"), T),
+    "sink and bias": (
+        lambda: MultiHeadAttention(
+            3, 4, score=ll.Normed(ll.Dot()) + ll.RelativeBias(8, 6), normalizer=ll.Sink(learned=True), mask="causal"
+        ),
+        T,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_decoding_is_the_whole_in_steps(random: np.random.Generator, name: str) -> None:
+    make, size = LAYERS[name]
+    layer, x = randomised(make()), random.normal(size=(B, T, D)).astype("float32")
+    expected, shown = layer(x, x, return_attention_scores=True)
+    step = compiled(lambda x, cache: layer(x, x, cache=cache, return_attention_scores=True))
+    cache, start = layer.empty_cache(B, size), 0
+    for end in [2, *range(3, T + 1)]:
+        output, weights, cache = step(ops.convert_to_tensor(x[:, start:end]), cache)
+        np.testing.assert_allclose(numpy(output), numpy(expected)[:, start:end], atol=3e-5)
+        slots = numpy(cache.positions).astype(int)
+        for b in range(B):
+            for slot, position in enumerate(slots[b]):
+                wanted = numpy(shown)[b, :, start:end, position] if position >= 0 else 0.0
+                np.testing.assert_allclose(numpy(weights)[b, :, :, slot], wanted, atol=3e-5)
+        start = end
+    assert isinstance(cache, KVCache)
+
+
+def test_prompts_of_different_lengths_share_a_batch(random: np.random.Generator) -> None:
+    layer = randomised(MultiHeadAttention(3, 4, score=ll.Rotary(ll.Dot()), mask="causal"))
+    x = random.normal(size=(B, T, D)).astype("float32")
+    # The second example has two steps of padding before its prompt of two, and goes on from there.
+    real = np.array([[True] * 4, [False] * 2 + [True] * 2])
+    prompt = x[:, :4].copy()
+    prompt[1, :2], prompt[1, 2:] = 7.0, x[1, :2]
+    output, cache = layer(prompt, prompt, query_mask=real, value_mask=real, cache=layer.empty_cache(B, T))
+    following = np.stack([x[0, 4], x[1, 2]])[:, None]
+    following, cache = layer(following, following, cache=cache)
+    expected = numpy(layer(x, x))
+    np.testing.assert_allclose(numpy(output)[0], expected[0, :4], atol=3e-5)
+    np.testing.assert_allclose(numpy(output)[1, 2:], expected[1, :2], atol=3e-5)
+    np.testing.assert_allclose(numpy(following)[:, 0], [expected[0, 4], expected[1, 2]], atol=3e-5)
+    assert numpy(cache.length).tolist() == [5, 3]
+
+
+def test_a_latent_is_what_keys_and_values_come_from(random: np.random.Generator) -> None:
+    layer, x = randomised(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D)).astype("float32")
+    latent = x @ numpy(layer._latent_dense.kernel)
+    latent = latent / np.sqrt((latent**2).mean(-1, keepdims=True) + layer._latent_norm.epsilon)
+    latent = latent * numpy(layer._latent_norm.scale)
+
+    def heads(dense: Any, steps: np.ndarray) -> np.ndarray:
+        return (np.einsum("btc,cnh->btnh", steps, numpy(dense.kernel)) + numpy(dense.bias)).transpose(0, 2, 1, 3)
+
+    read = ll.attend(heads(layer.query_dense, x), heads(layer.key_dense, latent), heads(layer.value_dense, latent))
+    out = np.einsum("bnth,nhd->btd", numpy(read), numpy(layer.output_dense.kernel)) + numpy(layer.output_dense.bias)
+    np.testing.assert_allclose(numpy(layer(x, x)), out, atol=3e-5)
+    cache = layer.empty_cache(B, T)
+    assert tuple(cache.key.shape) == (B, 1, T, 5)
+    assert tuple(cache.value.shape) == (B, 1, T, 0)
+
+
+def test_a_latent_is_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
+    steps, x = keras.Input((None, D)), random.normal(size=(B, T, D)).astype("float32")
+    model = keras.Model(steps, MultiHeadAttention(3, 4, latent_dim=5, normalizer=ll.Sink(learned=True))(steps, steps))
+    model.save(tmp_path / "model.keras")
+    copy = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_a_cache_has_the_dtype_of_the_layer(random: np.random.Generator, dtype: str) -> None:
+    layer, x = MultiHeadAttention(3, 4, mask="causal", dtype=dtype), random.normal(size=(B, T, D)).astype("float32")
+    output, cache = layer(x, x, cache=layer.empty_cache(B, T))
+    assert keras.backend.standardize_dtype(cache.key.dtype) == dtype.removeprefix("mixed_")
+    np.testing.assert_allclose(numpy(output), numpy(layer(x, x)), atol=0.03)
+
+
+def test_symbolic_shapes_with_a_cache() -> None:
+    layer, steps = MultiHeadAttention(4, 2, kv_heads=2), keras.Input((1, D), batch_size=B)
+    cache = KVCache(*(keras.KerasTensor(part.shape, part.dtype) for part in layer.empty_cache(B, 7)))
+    output, weights, after = layer(steps, steps, cache=cache, return_attention_scores=True)
+    assert (output.shape, weights.shape, after.key.shape) == ((B, 1, D), (B, 4, 1, 7), (B, 2, 7, 2))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            lambda layer, x: layer(x, x, attention_mask=np.ones((B, T, T), bool), cache=layer.empty_cache(B, T)),
+            "no `attention_mask`.*value_mask",
+        ),
+        (lambda layer, x: layer(x, x, cache=layer.empty_cache(B + 1, T)), r"cache's, \(3, 3, 9, 4\)"),
+        (lambda layer, x: MultiHeadAttention(3, 4, latent_dim=2)(x, x, x + 1), "one latent.*Leave `key` out"),
+        (lambda layer, x: MultiHeadAttention(3, 4, latent_dim=0), "`latent_dim` must be a positive integer or None"),
+    ],
+)
+def test_a_wrong_call_says_what_to_do(random: np.random.Generator, wrong: Any, message: str) -> None:
+    layer, x = MultiHeadAttention(3, 4), random.normal(size=(B, T, D)).astype("float32")
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        wrong(layer, x)
