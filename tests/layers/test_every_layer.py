@@ -42,6 +42,11 @@ def words(random):
     return ids
 
 
+def scoped(name, what):
+    """The name of one of the outputs of `model_of_all`."""
+    return f"{name.replace(' ', '_')}.{what}"
+
+
 def model_of_all(**kwargs):
     """Words to a number and to weights through each layer, in one model: compiling one is dear, seven would be dearer."""
     words = keras.Input((None,), dtype="int32")
@@ -52,8 +57,9 @@ def model_of_all(**kwargs):
         output, weights = called(layer, steps, return_attention_scores=True)
         if len(output.shape) == 3:
             output = keras.layers.GlobalAveragePooling1D()(output)
-        outputs[f"{name} number"] = keras.layers.Dense(1)(output)
-        outputs[f"{name} weights"] = weights
+        # TensorFlow makes scopes of these names, which may hold no blanks.
+        outputs[scoped(name, "number")] = keras.layers.Dense(1)(output)
+        outputs[scoped(name, "weights")] = weights
     return keras.Model(words, outputs)
 
 
@@ -91,12 +97,12 @@ def test_padding_changes_nothing(words):
     model = model_of_all()
     padded, short = model(words[1:2]), model(words[1:2, :4])
     for name in LAYERS:
-        weights = array(padded[f"{name} weights"])[0]
+        weights = array(padded[scoped(name, "weights")])[0]
         assert not weights[..., 4:].any(), name
         rows = weights.sum(-1) if "pooling" in name else weights[..., :4, :].sum(-1)
         np.testing.assert_allclose(rows, 1, atol=1e-5, err_msg=name)
         np.testing.assert_allclose(
-            array(padded[f"{name} number"]), array(short[f"{name} number"]), atol=1e-5, err_msg=name
+            array(padded[scoped(name, "number")]), array(short[scoped(name, "number")]), atol=1e-5, err_msg=name
         )
 
 
