@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from limelight.engine import plain
+from limelight.engine import answers, plain
 from limelight.question import Question, ask, check_shapes, fold
 
 _listener: contextvars.ContextVar[Callable[[Question], None] | None] = contextvars.ContextVar("listener", default=None)
@@ -116,7 +116,7 @@ def output(question: Question, value: Any, *, dropout: float = 0.0, seed: Any = 
     """The output (B, N, T, V) of a question for values (B, K, S, V)."""
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
-    return plain.combine(plain.weights(question), value, question.query, dropout=dropout, seed=seed)
+    return answers.output(question, value, dropout=dropout, seed=seed)
 
 
 def weights(question: Question) -> Any:

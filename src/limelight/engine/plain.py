@@ -2,11 +2,16 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
-from limelight.product import wide
+from limelight.engine.block import mixture
 from limelight.question import Question
+
+
+def output(question: Question, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
+    """The output (B, N, T, V) of a question for values (B, K, S, V)."""
+    value = shared_between_heads(value, question.query)
+    return ops.cast(mixture(weights(question), value, question.tile, dropout, seed), value.dtype)
 
 
 def weights(question: Question) -> Any:
@@ -16,15 +21,6 @@ def weights(question: Question) -> Any:
     mask = None if question.mask is None else question.mask(question.tile)
     scores = ops.broadcast_to(scores, full_shape(question, scores))
     return question.normalizer(scores, mask, tile=question.tile)
-
-
-def combine(given: Any, value: Any, query: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
-    """The output from weights (B, N, T, S) and values (B, K, S, H): (B, N, T, H)."""
-    if dropout:
-        given = keras.random.dropout(given, dropout, seed=seed)
-    value = shared_between_heads(value, query)
-    output = ops.matmul(given, ops.cast(value, wide(value.dtype)))
-    return ops.cast(output, value.dtype)
 
 
 def shared_between_heads(tensor: Any, query: Any) -> Any:

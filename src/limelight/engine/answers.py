@@ -1,0 +1,49 @@
+"""The output and the weights of a question, by the path that suits it."""
+
+from typing import Any
+
+import keras
+
+from limelight.engine import limits, paths, plain
+from limelight.noise import drawn
+from limelight.question import Question
+
+
+def output(question: Question, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
+    """The output (B, N, T, V) of a question for values (B, K, S, V), in the dtype of the values."""
+    if keras.backend.backend() == "torch":
+        question = question.prepared()
+    path = paths.choose(question, value, dropout)
+    number = drawn(seed) if dropout else None
+    if path.name == "plain":
+        return plain.output(question, value, dropout=dropout, seed=number)
+    return BACKENDS[keras.backend.backend()](path, question, value, dropout, number)
+
+
+def _jax(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:
+    from limelight.engine import jax_compiled, jax_rows, jax_running
+
+    now = limits.current()
+    if path.name == "running":
+        return jax_compiled.run(
+            jax_running.output, question, value, seed, rows=now.rows, columns=now.columns, dropout=dropout
+        )
+    return jax_compiled.run(jax_rows.output, question, value, seed, size=now.block, dropout=dropout)
+
+
+def _torch(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:
+    from limelight.engine import torch_fused, torch_rows
+
+    if path.name == "fused":
+        return torch_fused.output(question, value, limits.current().rows)
+    return torch_rows.output(question, value, size=limits.current().block, dropout=dropout, seed=seed)
+
+
+def _tensorflow(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:
+    from limelight.engine import tensorflow_rows
+
+    block = limits.current().block
+    return tensorflow_rows.output(question.prepared(), value, size=block, dropout=dropout, seed=seed)
+
+
+BACKENDS = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}

@@ -1,0 +1,158 @@
+"""Parts apart from the tensors that they hold.
+
+A backend differentiates, compiles and recomputes functions of tensors. What a part holds (learned variables, a padding mask,
+given positions) must therefore be an argument of such a function: what it merely closes over has no gradient under a custom
+one, and would be compiled in as a constant.
+"""
+
+import contextlib
+import dataclasses
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import ops
+
+from limelight.parts import is_tensor
+from limelight.question import Question
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """Where a tensor was."""
+
+    index: int
+
+
+class Same:
+    """An object that stands for itself alone: equal only to itself, and not kept alive by what remembers it."""
+
+    def __init__(self, thing: Any) -> None:
+        try:
+            self.reference = weakref.ref(thing)
+        except TypeError:
+            self.reference = lambda: thing
+        self.number = id(thing)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Same) and self.reference() is other.reference() and self.reference() is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Node:
+    """An object whose attributes held tensors."""
+
+    kind: type
+    attributes: tuple[tuple[str, Any], ...]
+    like: Same | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Skeleton:
+    """The parts of a question with their tensors taken out; equal for parts that differ only in those.
+
+    Args:
+        places: the score, the mask, the normalizer, and the positions that were given for queries and keys.
+        variables: for each tensor that is the value of a Keras variable, its index and the variable.
+    """
+
+    places: tuple[Any, ...]
+    variables: tuple[tuple[int, Same], ...]
+
+    @contextlib.contextmanager
+    def filled(self, question: Question, tensors: Any) -> Iterator[Question]:
+        """The question with its parts holding these tensors, and variables having these values, while inside."""
+        mapping = [(same.reference(), tensors[index]) for index, same in self.variables]
+        score, mask, normalizer, queries, keys = (restore(place, tensors) for place in self.places)
+        extent = None if mask is None else mask.extent
+        tile = dataclasses.replace(question.tile, given_queries=queries, given_keys=keys, extent=extent)
+        question = dataclasses.replace(question, score=score, mask=mask, normalizer=normalizer, tile=tile)
+        if not mapping:
+            yield question
+            return
+        with keras.StatelessScope(state_mapping=mapping, initialize_variables=False):
+            yield question
+
+
+class Taking:
+    """The state of one walk through parts: the tensors found so far."""
+
+    def __init__(self) -> None:
+        self.tensors: list[Any] = []
+        self.variables: dict[int, tuple[int, Same]] = {}
+
+    def leaf(self, tensor: Any) -> Leaf:
+        """Remember a tensor."""
+        self.tensors.append(tensor)
+        return Leaf(len(self.tensors) - 1)
+
+    def learn(self, variable: keras.Variable) -> None:
+        """Remember the value of a variable, once."""
+        if id(variable) not in self.variables:
+            self.variables[id(variable)] = (self.leaf(ops.convert_to_tensor(variable.value)).index, Same(variable))
+
+    def walk(self, thing: Any) -> Any:
+        """What is left of a thing when its tensors are taken: hashable, and equal where nothing else differs."""
+        if isinstance(thing, keras.Variable):
+            self.learn(thing)
+            return Same(thing)
+        if isinstance(thing, keras.Layer):
+            for variable in thing.variables:
+                self.learn(variable)
+            inner = {name: value for name, value in vars(thing).items() if dataclasses.is_dataclass(value)}
+            return self.node(thing, inner, Same(thing))
+        if is_tensor(thing):
+            return self.leaf(ops.convert_to_tensor(thing))
+        if isinstance(thing, (list, tuple)) and not hasattr(thing, "_fields"):
+            return tuple(self.walk(item) for item in thing)
+        if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
+            return self.node(thing, {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)})
+        try:
+            hash(thing)
+        except TypeError:
+            return Same(thing)
+        return thing
+
+    def node(self, thing: Any, attributes: dict[str, Any], like: Same | None = None) -> Any:
+        """An object without the tensors of its attributes; the object itself where it has none."""
+        before = (len(self.tensors), len(self.variables))
+        left = tuple((name, self.walk(value)) for name, value in attributes.items())
+        if (len(self.tensors), len(self.variables)) != before or any(owned(item) for _, item in left):
+            return Node(type(thing), left, like)
+        return thing if like is None else like
+
+
+def owned(left: Any) -> bool:
+    """Whether what is left refers to something that must not be kept alive."""
+    return isinstance(left, (Same, Node)) or (isinstance(left, tuple) and any(owned(item) for item in left))
+
+
+def take(question: Question) -> tuple[Skeleton, list[Any]]:
+    """The parts of a question without their tensors, and the tensors."""
+    taking = Taking()
+    tile = question.tile
+    things = (question.score, question.mask, question.normalizer, tile.given_queries, tile.given_keys)
+    places = tuple(taking.walk(thing) for thing in things)
+    return Skeleton(places, tuple(taking.variables.values())), taking.tensors
+
+
+def restore(left: Any, tensors: Any) -> Any:
+    """A thing with tensors where leaves were left."""
+    if isinstance(left, Leaf):
+        return tensors[left.index]
+    if isinstance(left, Same):
+        return left.reference()
+    if isinstance(left, tuple):
+        return tuple(restore(item, tensors) for item in left)
+    if not isinstance(left, Node):
+        return left
+    # Around the constructor: it checks values, and those of a tensor that is only traced cannot be looked at.
+    thing = object.__new__(left.kind)
+    if left.like is not None:
+        vars(thing).update(vars(left.like.reference()))
+    vars(thing).update({name: restore(value, tensors) for name, value in left.attributes})
+    return thing

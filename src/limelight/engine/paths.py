@@ -1,0 +1,78 @@
+"""Which path computes an attention, and why: settled by its parts, its sizes and the device, by nothing else."""
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from limelight.engine import limits
+from limelight.normalizers import Softmax
+from limelight.question import Question
+from limelight.scores import Dot
+
+
+@dataclasses.dataclass(frozen=True)
+class Path:
+    """A path and the reason for it.
+
+    Args:
+        name: "plain" computes all scores at once; "fused" calls the backend's own kernel; "running" keeps a running softmax
+            over blocks of keys; "rows" computes blocks of whole rows.
+        why: the reason, a sentence.
+    """
+
+    name: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.why}"
+
+
+def choose(question: Question, value: Any = None, dropout: float = 0.0) -> Path:
+    """The path for the output of a question, for values (B, K, S, V); on PyTorch the question is a prepared one."""
+    backend, forced = keras.backend.backend(), limits.current().path
+    possible = {"plain": Path("plain", "it was asked for.")}
+    if question.tile.history is None and not broadcast(question):
+        possible["rows"] = Path(
+            "rows", f"{described(question.normalizer)} needs whole rows, which are computed block by block."
+        )
+        if backend == "jax" and question.normalizer.exponential:
+            possible["running"] = Path(
+                "running", "a softmax can run over blocks of keys, so that only one block of scores exists at a time."
+            )
+        if (
+            backend == "torch"
+            and isinstance(question.score, Dot)
+            and isinstance(question.normalizer, Softmax)
+            and not dropout
+        ):
+            possible["fused"] = Path("fused", "PyTorch has a kernel for the softmax of dot products.")
+    if forced in possible:
+        return possible[forced]
+    if "fused" in possible:
+        return possible["fused"]
+    if len(possible) == 1:
+        return Path("plain", "queries and keys are broadcast against each other, or a history is given.")
+    count = size(question)
+    if count is not None and count <= limits.current().plain:
+        return Path("plain", f"{count:,} scores are few enough to be computed at once.")
+    return possible.get("running", possible["rows"])
+
+
+def size(question: Question) -> int | None:
+    """The number of scores, as far as it is known before the model runs; None where the length is not."""
+    (batch, heads, rows, _), columns = question.query.shape, question.key.shape[2]
+    if rows is None or columns is None:
+        return None
+    return (batch or 1) * heads * rows * columns * question.score.cost
+
+
+def broadcast(question: Question) -> bool:
+    """Whether queries and keys are of different batches."""
+    batch, other = question.query.shape[0], question.key.shape[0]
+    return batch is not None and other is not None and batch != other
+
+
+def described(part: Any) -> str:
+    """A part as an explanation names it."""
+    return type(part).__name__

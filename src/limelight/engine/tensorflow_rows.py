@@ -1,0 +1,317 @@
+"""TensorFlow: blocks of whole rows, computed one after another and again in the backward pass.
+
+Eagerly the loop is Python's, in a graph it is `tf.while_loop`. There a block takes only the columns that its rows may attend to,
+however many these are, save under XLA, which must know sizes when it compiles.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from limelight.engine import held
+from limelight.engine.block import block, mixture
+from limelight.engine.sizes import sizes
+from limelight.noise import keep
+from limelight.normalizers import LOWEST, Softmax
+from limelight.product import wide
+from limelight.question import Question
+from limelight.tile import Span, Tile
+
+
+def output(question: Question, value: Any, *, size: int, dropout: float = 0.0, seed: Any = None) -> Any:
+    """The output (B, N, T, V) of a prepared question for values (B, K, S, V), in blocks of about so many scores."""
+    return _output(question, value, size, dropout, seed)
+
+
+# AutoGraph would rewrite every line of this and of the parts, for seconds and to no end: no `if` here is about a tensor.
+@tf.autograph.experimental.do_not_convert
+def _output(question: Question, value: Any, size: int, dropout: float, seed: Any) -> Any:
+    skeleton, tensors = held.take(question)
+
+    @tf.custom_gradient
+    def attend(query: Any, key: Any, value: Any, *tensors: Any) -> Any:
+        path = Rows(question, query, key, value, size, dropout, seed)
+        with skeleton.filled(question, tensors) as asked:
+            outputs = path.forward(asked)
+
+        @tf.autograph.experimental.do_not_convert
+        def backward(slope: Any) -> Any:
+            return path.backward(functools.partial(skeleton.filled, question), tensors, outputs, slope)
+
+        return outputs, backward
+
+    return attend(question.query, question.key, value, *tensors)
+
+
+def weights(question: Question, tile: Tile, query: Any, key: Any) -> Any:
+    """The weights of a block, (b, n, t, s)."""
+    normalizer: Any = question.normalizer
+    if type(normalizer) is not Softmax:
+        return block(question, tile, query, key).weights
+    return softmax(question, tile, normalizer.logits(question.score(query, key, tile=tile), tile=tile))
+
+
+def softmax(question: Question, tile: Tile, scores: Any) -> Any:
+    """Softmax of scores under the question's mask: one kernel in place of five operations, each of which goes through memory."""
+    if question.mask is None:
+        return tf.nn.softmax(scores)
+    permitted = question.mask(tile)
+    found = tf.nn.softmax(tf.where(permitted, scores, tf.cast(LOWEST, scores.dtype)))
+    return tf.where(tf.reduce_any(permitted, axis=-1, keepdims=True), found, tf.zeros((), found.dtype))
+
+
+class Rows:
+    """How the blocks lie, and the two passes over them.
+
+    Args:
+        question: what is asked.
+        query, key, value: its tensors, as the gradient sees them.
+        size: about how many scores a block has.
+        dropout, seed: of the weights.
+    """
+
+    def __init__(
+        self, question: Question, query: Any, key: Any, value: Any, size: int, dropout: float, seed: Any
+    ) -> None:
+        self.query, self.key, self.value, self.dropout, self.seed = query, key, value, dropout, seed
+        self.dtype = wide(query.dtype)
+        self.b, self.n, self.t, self.h = lengths(query)
+        self.k, self.s = lengths(key)[1:3]
+        found = sizes(question, size)
+        self.cb, self.cn = found.batch, found.heads
+        self.ck = max(1, self.cn * self.k // self.n)
+        self.bt = smallest(found.rows, self.t)
+        self.inner = self.n // (self.k // self.ck) // self.cn  # blocks of heads that share keys
+        self.across = -(-self.t // self.bt)
+        self.units = self.b // self.cb * (self.k // self.ck)
+        self.width = static_width(question, self.bt, self.t, self.s)
+
+    def tile(self, question: Question, unit: Any, number: Any) -> Tile:
+        """The block with a number among those of a unit of examples and key heads, with the columns that it needs."""
+        per = self.k // self.ck
+        head, row = number // self.across, number % self.across
+        start = smallest(row * self.bt, self.t - self.bt)
+        tile = question.tile.replace(
+            batch=Span(self.b, unit // per * self.cb, self.cb),
+            heads=Span(self.n, unit % per * self.ck * (self.n // self.k) + head * self.cn, self.cn),
+            rows=Span(self.t, start, self.bt),
+            columns=Span(self.s),
+        )
+        if question.mask is None or question.normalizer.linked_rows or (self.width is None and under_xla()):
+            return tile
+        first, last = question.mask.columns(tile)
+        if self.width is not None:
+            return tile.replace(columns=Span(self.s, smallest(first, self.s - self.width), self.width))
+        # At least one column, which the mask forbids anyhow: an empty row has no largest score.
+        first = smallest(first, self.s - 1)
+        return tile.replace(columns=Span(self.s, first, largest(last - first, 1)))
+
+    def compute(self, question: Question, tile: Tile, query: Any, key: Any, value: Any) -> Any:
+        """The output of a block, (b, n, t, V) in float32 or wider."""
+        key, value = self.shared(key), self.shared(value)
+        return mixture(weights(question, tile, query, key), value, tile, self.dropout, self.seed)
+
+    def shared(self, tensor: Any) -> Any:
+        """Keys or values of a block for each of its heads, or of one head for all."""
+        return tf.repeat(tensor, self.cn // self.ck, axis=1) if 1 < self.ck < self.cn else tensor
+
+    def pull(self, question: Question, tile: Tile, sources: list[Any], outputs: Any, slope: Any) -> list[Any]:
+        """The gradients of a block by its queries, keys, values, and learned tensors."""
+        query, key, value, *_ = sources
+        if type(question.normalizer) is not Softmax:
+            with tf.GradientTape() as tape:
+                tape.watch(sources)
+                found = self.compute(question, tile, query, key, value)
+            return tape.gradient(found, sources, slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # By hand as far as the scores: a third of the passes over the block that the tape makes.
+        normalizer: Any = question.normalizer
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            scores = normalizer.logits(question.score(query, self.shared(key), tile=tile), tile=tile)
+        weights = softmax(question, tile, scores)
+        by_weights = tf.matmul(slope, tf.cast(self.shared(value), self.dtype), transpose_b=True)
+        kept = weights
+        if self.dropout:
+            factor = keep(self.seed, self.dropout, tile, self.dtype)
+            by_weights, kept = by_weights * factor, weights * factor
+        along = tf.reduce_sum(slope * tf.cast(outputs, self.dtype), axis=-1, keepdims=True)
+        by_value = tf.matmul(kept, slope, transpose_a=True)
+        if self.ck < self.cn:
+            shape = (self.cb, self.ck, self.cn // self.ck, tf.shape(by_value)[2], by_value.shape[3])
+            by_value = tf.reduce_sum(tf.reshape(by_value, shape), axis=2)
+        by_scores = tf.cast(weights * (by_weights - along), scores.dtype)
+        more = tape.gradient(scores, sources, by_scores, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return [more[0], more[1], by_value, *more[3:]]
+
+    def rows(self, tensor: Any, tile: Tile) -> Any:
+        """A tile's rows of a tensor (B, N, T, ...)."""
+        shape = (self.cb, self.cn, tile.rows.size, tensor.shape[-1])
+        start = (tile.batch.start, tile.heads.start, tile.rows.start, 0)
+        return tf.ensure_shape(tf.slice(tensor, start, shape), [known(length) for length in shape])
+
+    def unit(self, tensor: Any, unit: Any) -> Any:
+        """The examples and heads of a unit of keys or values (B, K, S, H)."""
+        per = self.k // self.ck
+        start, shape = (unit // per * self.cb, unit % per * self.ck, 0, 0), (self.cb, self.ck, self.s, tensor.shape[-1])
+        return tf.ensure_shape(tf.slice(tensor, start, shape), [known(length) for length in shape])
+
+    def forward(self, question: Question) -> Any:
+        """The output (B, N, T, V)."""
+        each = self.inner * self.across
+
+        def step(index: Any, found: tf.TensorArray) -> tuple[tf.TensorArray]:
+            unit, number = index // each, index % each
+            tile = self.tile(question, unit, number)
+            key, value = (tile.columns.of(self.unit(tensor, unit), 2) for tensor in (self.key, self.value))
+            more = self.compute(question, tile, self.rows(self.query, tile), key, value)
+            return (found.write(index, tf.cast(more, self.value.dtype)),)
+
+        (found,) = loop(self.units * each, step, (self.blocks(self.units * each, self.value),))
+        return self.joined(found.stack(), self.value.shape[-1])
+
+    def blocks(self, count: Any, like: Any) -> tf.TensorArray:
+        """Room for one block of rows for each step of a loop."""
+        shape = (known(self.cb), self.cn, known(self.bt), like.shape[-1])
+        return tf.TensorArray(like.dtype, count, element_shape=shape)
+
+    def joined(self, blocks: Any, width: int) -> Any:
+        """(B, N, T, width) from blocks (units * inner * across, cb, cn, bt, width)."""
+        per = self.k // self.ck
+        blocks = tf.reshape(blocks, (self.b // self.cb, per, self.inner, self.across, self.cb, self.cn, self.bt, width))
+        blocks = tf.transpose(blocks, (0, 4, 1, 2, 5, 3, 6, 7))
+        rows = tf.reshape(blocks, (self.b, self.n, self.across * self.bt, width))
+        if isinstance(self.t, int) and isinstance(self.bt, int) and self.t % self.bt == 0:
+            return rows
+        # The last block was moved back to end with the sequence: its first rows are there twice.
+        before = (self.across - 1) * self.bt
+        return tf.concat([rows[:, :, :before], rows[:, :, before + self.bt - (self.t - before) :]], axis=2)
+
+    def backward(self, filled: Callable[[Any], Any], tensors: Any, outputs: Any, slope: Any) -> list[Any]:
+        """The gradients by queries, keys, values, and the tensors that the parts hold."""
+        learned = [index for index, tensor in enumerate(tensors) if tensor.dtype.is_floating]
+        each = self.inner * self.across
+
+        def unit(index: Any, by_query: Any, by_key: Any, by_value: Any, by_tensors: Any) -> tuple:
+            keys, values = self.unit(self.key, index), self.unit(self.value, index)
+
+            def step(number: Any, by_query: Any, by_key: Any, by_value: Any, by_tensors: Any) -> tuple:
+                with filled(tensors) as question:
+                    tile = self.tile(question, index, number)
+                query = self.rows(self.query, tile)
+                key, value = (tile.columns.of(tensor, 2) for tensor in (keys, values))
+                rows = self.fresh(tf.cast(self.rows(slope, tile), self.dtype), number)
+                sources = [query, key, value, *(tensors[place] for place in learned)]
+                with filled(tensors) as question:
+                    by_rows, *more = self.pull(question, tile, sources, self.rows(outputs, tile), rows)
+                by_key, by_value = added(by_key, more[0], tile.columns), added(by_value, more[1], tile.columns)
+                by_tensors = [total + new for total, new in zip(by_tensors, more[2:], strict=True)]
+                return by_query.write(index * each + number, by_rows), by_key, by_value, by_tensors
+
+            sums = [tf.zeros(tf.shape(tensor), self.dtype) for tensor in (keys, values)]
+            by_query, *sums, by_tensors = loop(each, step, (by_query, *sums, by_tensors))
+            by_key, by_value = (
+                store.write(index, tf.cast(total, store.dtype))
+                for store, total in zip((by_key, by_value), sums, strict=True)
+            )
+            return by_query, by_key, by_value, by_tensors
+
+        shapes = [(self.cb, self.ck, known(self.s), tensor.shape[-1]) for tensor in (self.key, self.value)]
+        state = (
+            self.blocks(self.units * each, self.query),
+            tf.TensorArray(self.key.dtype, self.units, element_shape=shapes[0]),
+            tf.TensorArray(self.value.dtype, self.units, element_shape=shapes[1]),
+            [tf.zeros_like(tensors[index]) for index in learned],
+        )
+        by_query, by_key, by_value, by_tensors = loop(self.units, unit, state)
+        remaining = iter(by_tensors)
+        return [
+            self.joined(by_query.stack(), self.h),
+            *(self.gathered(store.stack()) for store in (by_key, by_value)),
+            *(next(remaining) if index in learned else None for index in range(len(tensors))),
+        ]
+
+    def fresh(self, rows: Any, number: Any) -> Any:
+        """Rows with zeros in place of those that the block before has had already."""
+        if isinstance(self.t, int) and isinstance(self.bt, int) and self.t % self.bt == 0:
+            return rows
+        row = number % self.across * self.bt
+        places = smallest(row, self.t - self.bt) + tf.range(self.bt)
+        return tf.where((places >= row)[:, None], rows, tf.zeros((), rows.dtype))
+
+    def gathered(self, units: Any) -> Any:
+        """(B, K, S, H) from units (units, cb, ck, S, H)."""
+        width = units.shape[-1]
+        units = tf.reshape(units, (self.b // self.cb, self.k // self.ck, self.cb, self.ck, self.s, width))
+        return tf.reshape(tf.transpose(units, (0, 2, 1, 3, 4, 5)), (self.b, self.k, self.s, width))
+
+
+def loop(count: Any, step: Callable[..., tuple], state: tuple) -> tuple:
+    """`state = step(index, *state)` so many times."""
+    if tf.executing_eagerly():
+        for index in range(int(count)):
+            state = step(index, *state)
+        return state
+    return tf.while_loop(
+        lambda index, *state: index < count,
+        lambda index, *state: (index + 1, *step(index, *state)),
+        (0, *state),
+        parallel_iterations=1,
+        maximum_iterations=count,
+    )[1:]
+
+
+def lengths(tensor: Any) -> list[Any]:
+    """The lengths of a tensor's axes, ints where they are known."""
+    return [tf.shape(tensor)[axis] if length is None else length for axis, length in enumerate(tensor.shape)]
+
+
+def known(length: Any) -> int | None:
+    """A length where it is an int, else None."""
+    return length if isinstance(length, int) else None
+
+
+def smallest(left: Any, right: Any) -> Any:
+    """The smaller of two numbers, an int where both are."""
+    return min(left, right) if isinstance(left, int) and isinstance(right, int) else tf.minimum(left, right)
+
+
+def largest(left: Any, right: Any) -> Any:
+    """The larger of two numbers, an int where both are."""
+    return max(left, right) if isinstance(left, int) and isinstance(right, int) else tf.maximum(left, right)
+
+
+def added(total: Any, more: Any, span: Span) -> Any:
+    """A total (b, k, S, H) with more added in a run of columns."""
+    more = tf.cast(more, total.dtype)
+    if span.whole:
+        return total + more
+    first, last = span.start, span.start + span.size
+    pieces = [total[:, :, :first], total[:, :, first:last] + more, total[:, :, last:]]
+    return tf.ensure_shape(tf.concat(pieces, axis=2), total.shape)
+
+
+def static_width(question: Question, rows: Any, t: Any, s: Any) -> int | None:
+    """The most columns that a block of rows needs, where that is known beforehand, and where sizes must be."""
+    if question.mask is None or not under_xla() or not all(isinstance(length, int) for length in (rows, t, s)):
+        return None
+    most = 1
+    for start in range(0, t, rows):
+        first, last = question.mask.columns(question.tile.replace(rows=Span(t, min(start, t - rows), rows)))
+        if not isinstance(first, int) or not isinstance(last, int):
+            return None
+        most = max(most, last - first)
+    return most
+
+
+def under_xla() -> bool:
+    """Whether what is traced here is compiled by XLA, where sizes must not depend on the step of a loop."""
+    if tf.executing_eagerly():
+        return False
+    try:
+        from tensorflow.python.ops import control_flow_util
+
+        return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
+    except (ImportError, AttributeError):
+        return True

@@ -1,0 +1,111 @@
+"""PyTorch: its own kernel for the softmax of dot products, for any mask."""
+
+from typing import Any
+
+import torch
+
+from limelight.engine import torch_rows
+from limelight.engine.sizes import Sizes
+from limelight.masks import And, Causal, Mask, Padding, Prefix, both
+from limelight.question import Question
+from limelight.tile import Tile
+
+attention = torch.nn.functional.scaled_dot_product_attention
+
+
+def output(question: Question, value: Any, rows: int) -> Any:
+    """The output (B, N, T, V) of a prepared question whose score is a dot product, normalised by softmax."""
+    causal, keys, queries, rest = divided(question.mask, question.tile)
+    if rest is None:
+        permitted = None if keys is None else keys(question.tile)
+        found = kernel(question, question.query, question.key, value, permitted, causal)
+    else:
+        sizes = Sizes(question.tile.batch.total, question.tile.heads.total, rows)
+        found = torch_rows.by_blocks(question, value, compute, sizes)
+    if rest is None and queries is not None:
+        found = torch.where(queries(question.tile), found, torch.zeros((), dtype=found.dtype, device=found.device))
+    return found
+
+
+def compute(question: Question, tile: Tile, query: Any, key: Any, value: Any) -> Any:
+    """The output of one block of rows."""
+    full = question.mask is None or question.mask.cover(tile) == "full"
+    permitted = None if full or question.mask is None else question.mask(tile)
+    return kernel(question, query, key, value, permitted, False)
+
+
+def kernel(question: Question, query: Any, key: Any, value: Any, permitted: Any, causal: bool) -> Any:
+    """PyTorch's kernel with the scale of a question's score, for a mask (b, n, t, s), a part of which may have length 1."""
+    score: Any = question.score
+    normalizer: Any = question.normalizer
+    scale = score.factor(query.shape[-1]) / normalizer.temperature
+    dtype = value.dtype
+    common = torch.promote_types(torch.promote_types(query.dtype, key.dtype), dtype)
+    if query.is_cuda:
+        common = dtype
+    query, key, value = (tensor.to(common) for tensor in (query, key, value))
+    size, width = query.shape[-1], value.shape[-1]
+    # Its kernels want queries, keys and values of one size; zeros change no product.
+    if size != width:
+        query, key, value = (
+            torch.nn.functional.pad(tensor, (0, max(size, width) - tensor.shape[-1])) for tensor in (query, key, value)
+        )
+    if permitted is not None:
+        if permitted.shape[-2] == 1:
+            # Bool masks are turned to floats at full size, floats of length 1 are only expanded.
+            permitted = torch.zeros((), dtype=common, device=query.device).where(permitted, float("-inf"))
+        permitted = permitted.expand(*(1, 1, *permitted.shape)[-4:-2], query.shape[-2], key.shape[-2])
+    found = grouped(query, key, value, permitted, causal, scale)
+    return (found[..., :width] if size != width else found).to(dtype)
+
+
+def grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scale: float) -> Any:
+    """The kernel, for keys that serve several query heads each, without repeating them."""
+    batch, heads, rows, size = query.shape
+    kept = key.shape[1]
+    if kept in (1, heads):
+        key, value = (tensor.expand(-1, heads, -1, -1) for tensor in (key, value))
+        return attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
+    group = heads // kept
+    query = query.reshape(batch * kept, group, rows, size)
+    key, value = (
+        tensor.reshape(batch * kept, 1, *tensor.shape[2:]).expand(-1, group, -1, -1) for tensor in (key, value)
+    )
+    if permitted is not None:
+        permitted = permitted.expand(batch, heads, -1, -1).reshape(batch * kept, group, *permitted.shape[2:])
+    found = attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
+    return found.reshape(batch, heads, rows, -1)
+
+
+def divided(mask: Mask | None, tile: Tile) -> tuple[bool, Mask | None, Mask | None, Mask | None]:
+    """A mask as what the kernel does itself, what concerns keys alone, what concerns queries alone, and the rest."""
+    causal, keys, queries, rest = False, None, None, None
+    for one in pieces(mask):
+        if isinstance(one, Causal) and as_kernel(one, tile):
+            causal = True
+        elif isinstance(one, Causal) and tile.rows.total == 1 and one.align == "end" and tile.given_queries is None:
+            continue
+        elif isinstance(one, Padding):
+            keys = both(keys, None if one.keys is None else Padding(keys=one.keys))
+            queries = both(queries, None if one.queries is None else Padding(queries=one.queries))
+        elif isinstance(one, Prefix):
+            keys = both(keys, one)
+        else:
+            rest = both(rest, one)
+    if causal and keys is not None:
+        # The kernel takes one of the two.
+        rest = both(rest, Causal("start"))
+    return causal, keys, queries, rest
+
+
+def pieces(mask: Mask | None) -> list[Mask]:
+    """The masks that a mask is the intersection of."""
+    if mask is None:
+        return []
+    return [*pieces(mask.left), *pieces(mask.right)] if isinstance(mask, And) else [mask]
+
+
+def as_kernel(mask: Causal, tile: Tile) -> bool:
+    """Whether a causal mask is that of the kernel, where the first query stands at the first key."""
+    given = tile.given_queries is not None or tile.given_keys is not None
+    return not given and (mask.align == "start" or tile.rows.total == tile.columns.total)

@@ -1,0 +1,58 @@
+"""Which weights dropout keeps: a function of a seed and of the place, so that every path and every pass agrees."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from limelight.tile import Tile
+
+
+def drawn(seed: Any) -> Any:
+    """A number for one call, int32 of shape (1,), from a seed, a `keras.random.SeedGenerator`, or None for Keras's own."""
+    return ops.cast(keras.random.randint((1,), 0, 2**31 - 1, dtype="int32", seed=seed), "int32")
+
+
+def keep(seed: Any, rate: float, tile: Tile, dtype: Any) -> Any:
+    """What a tile's weights are multiplied by under dropout: 0, or 1 / (1 - rate) for those that are kept.
+
+    Whether a weight is kept depends on the seed and on its example, head, row and column, not on how the scores are cut into
+    tiles, nor on the backend: the backward pass draws the same again, in tiles of any size.
+
+    Args:
+        seed: int32 (1,), from `drawn`.
+        rate: the share that is dropped.
+        tile: the place.
+
+    Returns:
+        (b, n, t, s).
+    """
+    rows = mixed(seed)
+    for span, axis in ((tile.batch, 0), (tile.heads, 1), (tile.rows, 2)):
+        shape = [1, 1, 1, 1]
+        shape[axis] = -1
+        rows = mixed(rows + ops.reshape(span.indices(), shape))
+    columns = mixed(tile.columns.indices() + 0x5BD1E995)
+    # Both sides are thoroughly mixed; together they need only one round more, the only one at full size.
+    joint = ops.bitwise_xor(rows, columns) * multiplier(0x2C1B3C6D)
+    joint = ops.bitwise_xor(joint, ops.right_shift(joint, 15)) * multiplier(0x297A2D39)
+    threshold = round(rate * 2**32) - 2**31
+    kept = ops.cast(joint >= min(threshold, 2**31 - 1), dtype)
+    return kept * (1 / (1 - rate))
+
+
+def mixed(number: Any) -> Any:
+    """int32 in which every bit depends on every bit of the one given: a finaliser of multiplications and shifts."""
+    number = ops.bitwise_xor(number, shifted(number, 16)) * multiplier(0x7FEB352D)
+    number = ops.bitwise_xor(number, shifted(number, 15)) * multiplier(0x846CA68B)
+    return ops.bitwise_xor(number, shifted(number, 16))
+
+
+def shifted(number: Any, places: int) -> Any:
+    """A logical shift to the right: backends differ in unsigned integers, so int32 is shifted and its sign cut off."""
+    return ops.bitwise_and(ops.right_shift(number, places), (1 << (32 - places)) - 1)
+
+
+def multiplier(number: int) -> int:
+    """A 32-bit constant as the int32 of the same bits."""
+    return number - 2**32 if number >= 2**31 else number

@@ -1,0 +1,88 @@
+"""Every path gives what the plain formula and the loops give, output and gradient, whatever the parts and the sizes."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+import oracles
+from contracts.cases import CASES, B, Case, N, T, V
+from contracts.test_contract import inputs, learned, numpy
+from gradients import gradients
+from limelight.engine import limits, paths
+from limelight.question import ask
+
+BACKEND = keras.backend.backend()
+BLOCKS = {"jax": ("running", "rows"), "tensorflow": ("rows",), "torch": ("fused", "rows")}[BACKEND]
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    """Compiled code need not be fast here, compiling must be."""
+    if BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True)
+def _small() -> Iterator[None]:
+    """Blocks of two or so rows, and a last one that is not full."""
+    with limits.using(rows=2, columns=3, block=17):
+        yield
+
+
+def possible(arrays: Any, parts: dict[str, Any]) -> list[str]:
+    """The paths by blocks that can do what is asked."""
+    question = ask(*arrays[:2], **parts)
+    question = question.prepared() if BACKEND == "torch" else question
+    found = []
+    for path in BLOCKS:
+        with limits.using(path=path):
+            found += [path] if paths.choose(question).name == path else []
+    return found
+
+
+@each_case
+def test_gradients_equal_those_of_the_formula(case: Case) -> None:
+    arrays = inputs(case.size)
+    parts = case.parts()
+    variables, _ = learned(parts, *arrays[:2])
+    target = np.random.default_rng(41).normal(size=(B, N, T, V)).astype("float32")
+
+    def loss(*arrays: Any) -> Any:
+        return ops.sum(ll.attend(*arrays, **parts) * ops.convert_to_tensor(target))
+
+    with limits.using(path="plain"):
+        expected = gradients(loss, arrays, variables)
+    for path in possible(arrays, parts):
+        with limits.using(path=path):
+            found = gradients(loss, arrays, variables)
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            bound = 3e-5 * max(1.0, np.abs(other).max())
+            np.testing.assert_allclose(one, other, rtol=3e-4, atol=bound, err_msg=f"{path}, {index}")
+
+
+@pytest.mark.parametrize("kept", [N, 1])
+@pytest.mark.parametrize(
+    "name", ["defaults", "normed rotary plus alibi", "padding of both", "learned sink", "sparsemax"]
+)
+def test_output_equals_the_loops(name: str, kept: int) -> None:
+    case = next(case for case in CASES if case.name == name)
+    arrays = inputs(case.size, kept)
+    parts = case.parts()
+    _, parameters = learned(parts, *arrays[:2])
+    expected = oracles.attend(*arrays, **case.oracle, parameters=parameters)
+    for path in possible(arrays, parts):
+        with limits.using(path=path):
+            np.testing.assert_allclose(numpy(ll.attend(*arrays, **parts)), expected, atol=3e-5, err_msg=path)
