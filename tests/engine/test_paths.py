@@ -86,3 +86,54 @@ def test_output_equals_the_loops(name: str, kept: int) -> None:
     for path in possible(arrays, parts):
         with limits.using(path=path):
             np.testing.assert_allclose(numpy(ll.attend(*arrays, **parts)), expected, atol=3e-5, err_msg=path)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow runs one graph on several lengths")
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_length_that_is_not_known_before_is_looked_at_when_it_is(jit: bool) -> None:
+    import tensorflow as tf
+
+    parts = {"mask": ll.Causal() & ll.Window(4)}
+    signature = [tf.TensorSpec((None, N, None, 4))] * 2
+
+    def both(query: Any, key: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(key)
+            output = ll.attend(query, key, key, **parts)
+        return output, tape.gradient(output, key)
+
+    with limits.using(plain=4 * N * 6 * 6):
+        run = tf.function(both, input_signature=signature, jit_compile=jit)
+        random = np.random.default_rng(43)
+        for rows, columns in ((3, 5), (7, 11)):
+            query, key = (random.normal(size=(4, N, length, 4)).astype("float32") for length in (rows, columns))
+            found = run(query, key)
+            with limits.using(path="plain"):
+                expected = both(*map(tf.constant, (query, key)))
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends compile in the tests above or never")
+@pytest.mark.parametrize("name", ["defaults", "window", "additive", "sparsemax"])
+def test_blocks_under_xla(name: str) -> None:
+    import tensorflow as tf
+
+    case = next(case for case in CASES if case.name == name)
+    arrays = inputs(case.size)
+    parts = case.parts()
+    learned(parts, *arrays[:2])
+
+    def both(query: Any, key: Any, value: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch((query, key, value))
+            output = ll.attend(query, key, value, **parts)
+        return output, *tape.gradient(output, (query, key, value))
+
+    tensors = [tf.constant(array) for array in arrays]
+    with limits.using(path="plain"):
+        expected = both(*tensors)
+    with limits.using(path="rows"):
+        found = tf.function(both, jit_compile=True)(*tensors)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)

@@ -40,10 +40,24 @@ def _torch(path: paths.Path, question: Question, value: Any, dropout: float, see
 
 
 def _tensorflow(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:
+    import tensorflow as tf
+
     from limelight.engine import tensorflow_rows
 
-    block = limits.current().block
-    return tensorflow_rows.output(question.prepared(), value, size=block, dropout=dropout, seed=seed)
+    now = limits.current()
+
+    def by_rows() -> Any:
+        return tensorflow_rows.output(question.prepared(), value, size=now.block, dropout=dropout, seed=seed)
+
+    if tensorflow_rows.under_xla() and None in (*question.query.shape, *question.key.shape):
+        # XLA cannot turn a loop over blocks into code before it knows how many there are.
+        return plain.output(question, value, dropout=dropout, seed=seed)
+    if paths.size(question) is not None or now.path is not None:
+        return by_rows()
+    # Lengths that only the running model knows: it settles then what is settled here otherwise.
+    count = tf.reduce_prod(tf.cast(tf.shape(question.query)[:3], "int64")) * tf.cast(tf.shape(question.key)[2], "int64")
+    few = count * question.score.cost <= now.plain
+    return tf.cond(few, lambda: plain.output(question, value, dropout=dropout, seed=seed), by_rows)
 
 
 BACKENDS = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}

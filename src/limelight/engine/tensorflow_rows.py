@@ -288,6 +288,12 @@ def added(total: Any, more: Any, span: Span) -> Any:
     if span.whole:
         return total + more
     first, last = span.start, span.start + span.size
+    if under_xla():
+        # Pieces of a size that depends on the step cannot be compiled.
+        turn = (2, 0, 1, 3)
+        places = tf.reshape(first + tf.range(span.size), (-1, 1))
+        total = tf.tensor_scatter_nd_add(tf.transpose(total, turn), places, tf.transpose(more, turn))
+        return tf.transpose(total, (1, 2, 0, 3))
     pieces = [total[:, :, :first], total[:, :, first:last] + more, total[:, :, last:]]
     return tf.ensure_shape(tf.concat(pieces, axis=2), total.shape)
 
