@@ -58,8 +58,8 @@ test-tensorflow: $(TEST) ## the tests on TensorFlow
 test-torch: $(TEST) ## the tests on PyTorch
 	KERAS_BACKEND=torch $(PYTEST) tests
 
-bench: $(TEST) ## measure speed and memory (ARGS are passed on)
-	$(BIN)/python benchmarks/run.py $(ARGS)
+bench: $(TEST) ## measure what capture costs (ARGS are passed on)
+	$(BIN)/python benchmarks/capture.py $(ARGS)
 
 lock: ## resolve the locks anew, with uv (ARGS=--upgrade for the newest versions)
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv. Run: pip install uv" >&2; exit 1; }

@@ -1,4 +1,4 @@
-"""Sizes at which one path gives way to another. Settled by measurement (docs/performance.md), and changed only by tests."""
+"""Sizes at which one path gives way to another. First values, not tuned yet; changed only by tests."""
 
 import contextlib
 import contextvars
