@@ -40,24 +40,15 @@ def _torch(path: paths.Path, question: Question, value: Any, dropout: float, see
 
 
 def _tensorflow(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:
-    import tensorflow as tf
-
     from limelight.engine import tensorflow_rows
 
     now = limits.current()
-
-    def by_rows() -> Any:
-        return tensorflow_rows.output(question.prepared(), value, size=now.block, dropout=dropout, seed=seed)
-
-    if tensorflow_rows.under_xla() and None in (*question.query.shape, *question.key.shape):
-        # XLA cannot turn a loop over blocks into code before it knows how many there are.
+    unknown = None in (*question.query.shape, *question.key.shape)
+    # XLA cannot turn a loop over blocks into code before it knows how many there are. Outside it the running model could choose
+    # by `tf.cond`, but whoever observes the layer would not see its tensors in there.
+    if unknown and (tensorflow_rows.under_xla() or (paths.size(question) is None and now.path is None)):
         return plain.output(question, value, dropout=dropout, seed=seed)
-    if paths.size(question) is not None or now.path is not None:
-        return by_rows()
-    # Lengths that only the running model knows: it settles then what is settled here otherwise.
-    count = tf.reduce_prod(tf.cast(tf.shape(question.query)[:3], "int64")) * tf.cast(tf.shape(question.key)[2], "int64")
-    few = count * question.score.cost <= now.plain
-    return tf.cond(few, lambda: plain.output(question, value, dropout=dropout, seed=seed), by_rows)
+    return tensorflow_rows.output(question.prepared(), value, size=now.block, dropout=dropout, seed=seed)
 
 
 BACKENDS = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}
