@@ -50,7 +50,7 @@ types: $(TEST) ## check types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test-jax: $(TEST) ## the tests on JAX, with those that need no backend and the examples in docstrings
-	KERAS_BACKEND=jax $(PYTEST) --doctest-modules src tests
+	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/tensorflow_*.py' src tests
 
 test-tensorflow: $(TEST) ## the tests on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) tests
