@@ -64,7 +64,7 @@ bench: $(TEST) ## measure what capture costs (ARGS are passed on)
 lock: ## resolve the locks anew, with uv (ARGS=--upgrade for the newest versions)
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv. Run: pip install uv" >&2; exit 1; }
 	$(COMPILE) $(ARGS) requirements/test.in --extra tensorflow --extra dev \
-	  --override requirements/no-torch.txt --no-emit-package torch --output-file requirements/test.txt
+	  --override requirements/left-out.txt --no-emit-package torch --output-file requirements/test.txt
 	$(COMPILE) $(ARGS) --constraint requirements/test.txt --output-file requirements/study.txt
 
 clean: ## remove what builds and test runs leave

@@ -14,7 +14,7 @@ _EXTRAS = {
     "jax": "jax",
     "tensorflow": "tensorflow",
     "torch": "torch",
-    **dict.fromkeys(("matplotlib", "pyarrow", "rich", "scipy", "sklearn", "statsmodels", "tokenizers"), "study"),
+    **dict.fromkeys(("matplotlib", "pyarrow", "rich", "scipy", "sklearn", "tokenizers"), "study"),
 }
 
 
