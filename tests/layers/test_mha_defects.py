@@ -1,0 +1,170 @@
+"""Fourteen things that Keras 3.15.1's MultiHeadAttention gets wrong, and that ours must not."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from limelight.layers import MultiHeadAttention
+
+B, T, S, D, N, H = 2, 3, 5, 7, 2, 4
+VOCABULARY = 11
+array = ops.convert_to_numpy
+# Two sentences of five words: the last two of the first are padding.
+WORDS = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
+PADDING = WORDS == 0
+
+
+@pytest.fixture
+def query(random):
+    return random.normal(size=(B, T, D)).astype("float32")
+
+
+@pytest.fixture
+def memory(random):
+    return random.normal(size=(B, S, D)).astype("float32")
+
+
+def encoded(words):
+    """Embedded words, which carry the mask of their padding."""
+    return keras.layers.Embedding(VOCABULARY, D, mask_zero=True)(words)
+
+
+def read_three_times(query, memory):
+    """The weights of three layers that read one memory, each with what the one before it has read."""
+    seen = []
+    for _ in range(3):
+        read, weights = MultiHeadAttention(N, H)(query, memory, return_attention_scores=True)
+        query = keras.layers.Add()([query, read])
+        seen.append(weights)
+    return seen
+
+
+def test_every_reader_of_one_memory_leaves_out_its_padding(query):
+    for weights in read_three_times(query, encoded(WORDS)):
+        weights = array(weights)
+        np.testing.assert_array_equal(weights == 0, np.broadcast_to(PADDING[:, None, None], weights.shape))
+        np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+
+
+def test_every_reader_of_one_memory_in_a_compiled_model_leaves_out_its_padding(query):
+    words, state = keras.Input((S,), dtype="int32"), keras.Input((T, D))
+    model = keras.Model([words, state], read_three_times(state, encoded(words)))
+    for weights in model.predict([WORDS, query], verbose=0):
+        np.testing.assert_array_equal(weights == 0, np.broadcast_to(PADDING[:, None, None], weights.shape))
+
+
+def test_the_inputs_keep_the_masks_that_they_carry():
+    steps = encoded(WORDS)
+    layer = MultiHeadAttention(N, H)
+    for _ in range(2):
+        layer(steps, steps)
+        np.testing.assert_array_equal(array(steps._keras_mask), ~PADDING)
+
+
+def test_a_row_that_may_attend_to_nothing_reads_nothing(query, memory):
+    allowed = np.ones((B, T, S), bool)
+    allowed[0, 1] = allowed[1, 2] = False
+    layer = MultiHeadAttention(N, H, use_bias=False)
+    output = layer(query, memory, attention_mask=allowed)
+    same, weights = layer(query, memory, attention_mask=allowed, return_attention_scores=True)
+    empty = ~allowed.any(-1)
+    np.testing.assert_array_equal((array(output) == 0).all(-1), empty)
+    np.testing.assert_array_equal((array(weights) == 0).all((1, 3)), empty)
+    np.testing.assert_array_equal(array(same), array(output))
+
+
+def test_a_sentence_without_words_is_read_as_nothing(query):
+    words = WORDS.copy()
+    words[0] = 0
+    output = array(MultiHeadAttention(N, H, use_bias=False)(query, encoded(words)))
+    assert not output[0].any()
+    assert output[1].all()
+
+
+def test_the_symbolic_shape_of_cross_attention_is_the_real_one(query, memory):
+    inputs = keras.Input((T, D)), keras.Input((S, D))
+    output, weights = MultiHeadAttention(N, H)(*inputs, return_attention_scores=True)
+    assert tuple(weights.shape) == (None, N, T, S)
+    assert tuple(keras.Model(inputs, weights)([query, memory]).shape) == (B, N, T, S)
+    assert tuple(output.shape) == (None, T, D)
+
+
+def test_the_symbolic_shape_over_chosen_axes_is_the_real_one(random):
+    rows = random.normal(size=(B, T, S, D)).astype("float32")
+    table = keras.Input((T, S, D))
+    _, weights = MultiHeadAttention(N, H, attention_axes=(2,))(table, table, return_attention_scores=True)
+    assert tuple(weights.shape) == (None, T, N, S, S)
+    assert tuple(keras.Model(table, weights)(rows).shape) == (B, T, N, S, S)
+
+
+def test_values_may_be_wider_than_keys(query, memory):
+    layer = MultiHeadAttention(N, H, value_dim=H + 2)
+    plain = layer(query, memory)
+    asked, weights = layer(query, memory, return_attention_scores=True)
+    assert tuple(layer.value_dense.kernel.shape) == (D, N, H + 2)
+    np.testing.assert_array_equal(array(asked), array(plain))
+    values = array(layer.value_dense(memory))  # (B, S, N, V)
+    expected = np.zeros((B, T, D))
+    for b, n, i, j in np.ndindex(B, N, T, S):
+        expected[b, i] += float(weights[b, n, i, j]) * values[b, j, n] @ array(layer.output_dense.kernel)[n]
+    np.testing.assert_allclose(array(plain), expected, atol=1e-5)
+
+
+def test_a_query_mask_that_is_given_is_obeyed(query, memory):
+    real = np.array([[True, True, False], [True, False, False]])
+    layer = MultiHeadAttention(N, H, use_bias=False)
+    output, whole = array(layer(query, memory, query_mask=real)), array(layer(query, memory))
+    np.testing.assert_array_equal(output, np.where(real[..., None], whole, 0))
+    assert whole.all()
+
+
+def test_asking_for_weights_changes_no_bit_of_a_bfloat16_output(random):
+    steps = ops.cast(2 * random.normal(size=(B, 61, 53)), "bfloat16")
+    layer = MultiHeadAttention(4, 16, dtype="bfloat16")
+    plain = layer(steps, steps)
+    asked, _ = layer(steps, steps, return_attention_scores=True)
+    np.testing.assert_array_equal(array(ops.cast(asked, "float32")), array(ops.cast(plain, "float32")))
+
+
+def test_an_additive_mask_is_refused(query, memory):
+    additive = np.where(np.tril(np.ones((1, T, S))) > 0, 0.0, -1e9).astype("float32")
+    with pytest.raises(ValueError, match="only True and False"):
+        MultiHeadAttention(N, H)(query, memory, attention_mask=additive)
+
+
+def test_a_mask_that_could_be_of_padding_or_of_pairs_is_refused(random):
+    square = random.normal(size=(T, T, D)).astype("float32")
+    layer, mask = MultiHeadAttention(N, H), np.tril(np.ones((T, T), bool))
+    with pytest.raises(ValueError, match=r"must not be mistakable for a padding mask \(B, S\)"):
+        layer(square, square, attention_mask=mask)
+    for meant in (mask[None], mask[:, None]):
+        _, weights = layer(square, square, attention_mask=meant, return_attention_scores=True)
+        np.testing.assert_array_equal(array(weights) > 0, np.broadcast_to(meant[:, None], (T, N, T, T)))
+
+
+def test_a_causal_mask_ends_where_the_keys_end(query, memory):
+    layer = MultiHeadAttention(N, H)
+    _, weights = layer(query, memory, use_causal_mask=True, return_attention_scores=True)
+    expected = [[j <= i + S - T for j in range(S)] for i in range(T)]
+    np.testing.assert_array_equal(array(weights) > 0, np.broadcast_to(expected, (B, N, T, S)))
+
+
+def test_every_option_is_in_the_config(query):
+    options = {"flash_attention": False, "dropout": 0.3, "seed": 5, "sliding_window": 2, "use_gate": True}
+    layer = MultiHeadAttention(N, H, **options)
+    config = layer.get_config()
+    assert {name: config[name] for name in options} == options
+    assert MultiHeadAttention.from_config(config).get_config() == config
+
+
+def test_a_model_that_gives_weights_is_the_same_after_loading(memory, tmp_path):
+    steps = keras.Input((None, D))
+    layer = MultiHeadAttention(N, H)
+    model = keras.Model(steps, layer(steps, steps, return_attention_scores=True, use_causal_mask=True))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    output, weights = (array(part) for part in loaded(memory))
+    for after, before in zip((output, weights), model(memory), strict=True):
+        np.testing.assert_allclose(after, array(before), atol=1e-6)
+    np.testing.assert_array_equal(weights > 0, np.broadcast_to(np.tril(np.ones((S, S), bool)), (B, N, S, S)))
