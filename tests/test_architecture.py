@@ -18,7 +18,7 @@ import limelight
 SOURCE = Path(limelight.__file__).parent
 
 # What anything may use. It uses nothing of limelight but itself.
-FOUNDATION = ({"backend", "files"},)
+FOUNDATION = ({"backend", "files", "surveying"},)
 # Each side from the bottom up: a part imports its own step of its own side, the steps below it, and the foundation.
 TENSOR_SIDE = (
     {"noise", "parts", "product", "tile"},

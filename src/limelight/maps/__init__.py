@@ -8,8 +8,8 @@ from limelight.maps.attention_map import AttentionMap
 from limelight.maps.attention_maps import AttentionMaps
 from limelight.maps.sources import Asked, Kept
 from limelight.maps.storing import ArtifactError
-from limelight.maps.survey import Survey
 from limelight.maps.tiles import Tile
 from limelight.maps.tokens import Tokens
+from limelight.surveying import Survey
 
 __all__ = ["Allowed", "ArtifactError", "Asked", "AttentionMap", "AttentionMaps", "Kept", "Survey", "Tile", "Tokens"]

@@ -9,9 +9,9 @@ import numpy as np
 from limelight.maps import difference, survey, tables, tiles
 from limelight.maps.allowed import selection
 from limelight.maps.sources import Kept, Source
-from limelight.maps.survey import Survey
 from limelight.maps.tiles import Tile
 from limelight.maps.tokens import Tokens
+from limelight.surveying import Survey
 
 # Weights that are held at once while rows are gone through: 32 MiB of float32.
 _BLOCK = 1 << 23

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from limelight.maps.allowed import selection
-from limelight.maps.survey import edges, gather
+from limelight.maps.survey import gather
+from limelight.surveying import edges
 
 if TYPE_CHECKING:
     from limelight.maps.attention_map import AttentionMap

@@ -67,7 +67,8 @@ def _coarse(attention: AttentionMap) -> list[dict[str, Any]]:
     tile = attention.tile(slice(0, rows), slice(0, columns), cells=LONGEST)
     examples = []
     for place in np.ndindex(attention.shape[:-3]):
-        keys = survey.top_keys[place][:, :rows]
+        # Where there is no key the weight is 0, whichever key is named.
+        keys = np.maximum(survey.top_keys[place][:, :rows], 0)
         coarse = {
             "blocks": tile.means.shape[-2:],
             "means": pack_weights(tile.means[place]),
