@@ -104,10 +104,10 @@ def test_values_may_be_wider_than_keys(query, memory):
     asked, weights = layer(query, memory, return_attention_scores=True)
     assert tuple(layer.value_dense.kernel.shape) == (D, N, H + 2)
     np.testing.assert_array_equal(array(asked), array(plain))
-    values = array(layer.value_dense(memory))  # (B, S, N, V)
-    expected = np.zeros((B, T, D))
+    weights, values = array(weights), array(layer.value_dense(memory))  # (B, N, T, S), (B, S, N, V)
+    kernel, expected = array(layer.output_dense.kernel), np.zeros((B, T, D))
     for b, n, i, j in np.ndindex(B, N, T, S):
-        expected[b, i] += float(weights[b, n, i, j]) * values[b, j, n] @ array(layer.output_dense.kernel)[n]
+        expected[b, i] += weights[b, n, i, j] * values[b, j, n] @ kernel[n]
     np.testing.assert_allclose(array(plain), expected, atol=1e-5)
 
 
