@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "attend": "limelight.attention",
     "weigh": "limelight.attention",
+    "survey": "limelight.attention",
+    "Survey": "limelight.surveying",
     "Additive": "limelight.scores",
     "Bias": "limelight.scores",
     "Bilinear": "limelight.scores",
@@ -53,6 +55,7 @@ _PUBLIC = {
     "Sparsemax": "limelight.normalizers",
     "TopK": "limelight.normalizers",
     "layers": "limelight.layers",
+    "recipes": "limelight.recipes",
     "capture": "limelight.observe",
     "Probe": "limelight.observe",
     "AttentionCallback": "limelight.observe",
@@ -68,7 +71,7 @@ _PUBLIC = {
 }
 
 # Those that hold numpy arrays and no tensors work without a backend.
-_WITHOUT_BACKEND = {f"limelight.{part}" for part in ("analysis", "data", "evaluate", "maps", "plot", "report")}
+_WITHOUT_BACKEND = {f"limelight.{part}" for part in ("analysis", "data", "evaluate", "maps", "plot", "report", "surveying")}
 
 __all__ = [*_PUBLIC, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
