@@ -26,7 +26,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy f
   --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
 
 .DELETE_ON_ERROR:
-.PHONY: help study test lint format types test-jax test-tensorflow test-torch bench lock clean distclean
+.PHONY: help study test lint format types test-jax test-tensorflow test-torch bench bench-longest lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-24s%s\n", $$1, $$2 }'
@@ -58,8 +58,11 @@ test-tensorflow: $(TEST) ## the tests on TensorFlow
 test-torch: $(TEST) ## the tests on PyTorch
 	KERAS_BACKEND=torch $(PYTEST) tests
 
-bench: $(TEST) ## measure what capture costs (ARGS are passed on)
-	$(BIN)/python benchmarks/capture.py $(ARGS)
+bench: $(TEST) ## measure limelight beside its peers (ARGS="--only jax full --repeats 9", ARGS=--quick)
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-longest: $(TEST) ## the longest input that a given memory holds (ARGS="--memory 4")
+	$(BIN)/python benchmarks/longest.py $(ARGS)
 
 lock: ## resolve the locks anew, with uv (ARGS=--upgrade for the newest versions)
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv. Run: pip install uv" >&2; exit 1; }

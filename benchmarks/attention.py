@@ -1,0 +1,184 @@
+"""Attention itself: the verb and the layer beside Keras's, the backend's own, and a dense mask.
+
+`limelight` and `keras` are bare functions of queries, keys and values; `limelight layer` and `keras layer` are the two
+`MultiHeadAttention`, projections included. Each has its heads where it wants them: limelight (B, N, T, H), Keras (B, T, N, H).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from works import BACKENDS, Subject, Target, Work
+
+VERBS = {
+    "jax": ("limelight", "keras", "jax.nn"),
+    "tensorflow": ("limelight", "keras"),
+    "torch": ("limelight", "keras", "SDPA"),
+}
+ASKED = {
+    "full": {"jax": (3.5, 30), "tensorflow": (0.95, 35), "torch": (0.97, None)},
+    "causal": {"jax": (7, 30), "tensorflow": (1.9, 35), "torch": (0.97, None)},
+    "train": {"jax": (2, 12), "tensorflow": (1.05, 12), "torch": (0.97, None)},
+}
+
+
+def verbs(asked: str | None = None) -> dict[str, Any]:
+    """Ways and targets of the bare functions."""
+    targets = {}
+    for backend, (speed, memory) in ASKED.get(asked or "", {}).items():
+        targets[backend] = (Target("limelight", "SDPA" if backend == "torch" else "keras", speed, memory),)
+    return {"ways": VERBS, "targets": targets}
+
+
+def layers() -> dict[str, Any]:
+    """Ways and targets of the layers."""
+    ways = dict.fromkeys(BACKENDS, ("limelight layer", "keras layer"))
+    return {"ways": ways, "targets": {"torch": (Target("limelight layer", "keras layer", 1),)}}
+
+
+def short() -> dict[str, Any]:
+    """Ways and targets of short inputs, where nothing may be slower than Keras."""
+    ways = {backend: (*names, "limelight layer", "keras layer") for backend, names in VERBS.items()}
+    pairs = (Target("limelight", "keras", 0.95), Target("limelight layer", "keras layer", 0.95))
+    return {"ways": ways, "targets": dict.fromkeys(BACKENDS, pairs)}
+
+
+def window() -> dict[str, Any]:
+    """Ways and targets of a window."""
+    ways = dict.fromkeys(BACKENDS, ("limelight", "limelight, dense mask"))
+    ways["torch"] += ("SDPA",)
+    return {"ways": ways, "targets": dict.fromkeys(BACKENDS, (Target("limelight", "limelight, dense mask", 8),))}
+
+
+def work(name: str, title: str, parts: dict[str, Any], *, quick: bool = True, **settings: Any) -> Work:
+    """A work of this module, with what most have in common."""
+    common = {"batch": 1, "heads": 8, "size": 64, "mask": None, "training": False, "dtype": "float32"}
+    return Work(name, title, "attention", settings=common | settings, quick=quick, **parts)
+
+
+WORKS = [
+    work("product", "product of two matrices", {"ways": dict.fromkeys(BACKENDS, ("matmul",))}, length=2048),
+    work("full", "8,192 forward", verbs("full"), length=8192),
+    work("causal", "8,192 forward, causal", verbs("causal"), length=8192, mask="causal"),
+    work("train", "4,096 forward + backward", verbs("train"), length=4096, training=True),
+    work("train-causal", "4,096 forward + backward, causal", verbs("train"), length=4096, mask="causal", training=True),
+    work("layer", "4,096 forward, a layer", layers(), length=4096),
+    work("layer-train", "4,096 forward + backward, a layer", layers(), length=4096, training=True),
+    work("window", "16,384 forward, window of 256", window(), length=16384, mask="window"),
+    work("short", "512 x 4 forward", short(), length=512, batch=4),
+    work("short-causal", "512 x 4 forward, causal", short(), length=512, batch=4, mask="causal"),
+    work("short-train", "512 x 4 forward + backward", short(), length=512, batch=4, training=True),
+    work("shorter", "64 x 32 forward", short(), length=64, batch=32),
+    work("shorter-train", "64 x 32 forward + backward", short(), length=64, batch=32, training=True),
+    work("middle", "2,048 x 4 forward", verbs(), quick=False, length=2048, batch=4),
+    work("middle-train", "2,048 x 4 forward + backward", verbs(), quick=False, length=2048, batch=4, training=True),
+    work("half", "8,192 forward, bfloat16", verbs(), quick=False, length=8192, dtype="bfloat16"),
+]
+
+
+def build(work: Work, way: str) -> Subject:
+    """A way of a work, compiled."""
+    import compiled
+
+    settings = work.settings
+    length, batch, heads, size = (settings[name] for name in ("length", "batch", "heads", "size"))
+    random = np.random.default_rng(7)
+    if way == "matmul":
+        from keras import ops
+
+        given = [random.normal(size=(length, length)).astype("float32") for _ in range(2)]
+        return Subject(compiled.forward(ops.matmul, *given), 2 * length**3)
+    if way.endswith("layer"):
+        x = random.normal(size=(batch, length, heads * size)).astype("float32")
+        layer, variables = layer_of(way, settings, x)
+        run = (compiled.backward if settings["training"] else compiled.forward)(layer, x, *variables)
+        return Subject(run)
+    inputs = [random.normal(size=(batch, heads, length, size)).astype("float32") for _ in range(3)]
+    given = [np.moveaxis(array, 1, 2) for array in inputs] if way in ("keras", "jax.nn") else inputs
+    given = [np.ascontiguousarray(array) for array in given]
+    function = cast_to(settings["dtype"], verb(way, settings))
+    run = (compiled.backward if settings["training"] else compiled.forward)(function, *given)
+    pairs = batch * heads * sum(int(permitted(settings, row).sum()) for row in range(length))
+    operations = pairs * size * 2 * (7 if settings["training"] else 2)
+    error = None if settings["training"] else functools.partial(deviation, settings, inputs, way in ("keras", "jax.nn"))
+    return Subject(run, operations, error)
+
+
+def verb(way: str, settings: dict[str, Any]) -> Callable[..., Any]:
+    """A function of queries, keys and values."""
+    import keras
+
+    import limelight as ll
+
+    causal, length = settings["mask"] == "causal", settings["length"]
+    masks = {None: None, "causal": ll.Causal(), "window": ll.Window(256, 256)}
+    if way == "limelight":
+        return lambda *given: ll.attend(*given, mask=masks[settings["mask"]])
+    if way == "keras":
+        return lambda *given: keras.ops.dot_product_attention(*given, is_causal=causal)
+    if way == "jax.nn":
+        import jax
+
+        return lambda *given: jax.nn.dot_product_attention(*given, is_causal=causal)
+    steps = np.arange(length)
+    dense = abs(steps[:, None] - steps) <= 256 if settings["mask"] == "window" else None
+    if way == "SDPA":
+        import torch
+
+        mask = None if dense is None else torch.from_numpy(dense)
+        attention = torch.nn.functional.scaled_dot_product_attention
+        return lambda *given: attention(*given, attn_mask=mask, is_causal=causal)
+    mask = keras.ops.convert_to_tensor(dense)
+    return lambda *given: ll.attend(*given, mask=mask)
+
+
+def layer_of(way: str, settings: dict[str, Any], x: np.ndarray) -> tuple[Callable[..., Any], list[np.ndarray]]:
+    """A layer as a function of its input and its variables, and their values."""
+    import keras
+
+    import limelight as ll
+
+    kind = ll.layers.MultiHeadAttention if way.startswith("limelight") else keras.layers.MultiHeadAttention
+    layer = kind(settings["heads"], settings["size"])
+    causal = settings["mask"] == "causal"
+    layer.build(x.shape, x.shape)
+    variables = layer.trainable_variables
+    others = [variable.value for variable in layer.non_trainable_variables]
+
+    def call(x: Any, *values: Any) -> Any:
+        return layer.stateless_call(values, others, x, x, use_causal_mask=causal)[0]
+
+    return call, [keras.ops.convert_to_numpy(variable.value) for variable in variables]
+
+
+def cast_to(dtype: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function in another dtype, the casts of inputs included."""
+    if dtype == "float32":
+        return function
+    from keras import ops
+
+    return lambda *given: function(*(ops.cast(tensor, dtype) for tensor in given))
+
+
+def permitted(settings: dict[str, Any], row: int) -> np.ndarray:
+    """Which keys a query may attend to, bool (S,)."""
+    distance = np.arange(settings["length"]) - row
+    found = {None: distance == distance, "causal": distance <= 0, "window": abs(distance) <= 256}
+    return found[settings["mask"]]
+
+
+def deviation(settings: dict[str, Any], inputs: list[np.ndarray], swapped: bool, output: Any) -> float:
+    """The largest difference from float64, over a sample of rows of one head."""
+    import keras
+
+    output = keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))
+    output = np.moveaxis(output, 2, 1) if swapped else output
+    query, key, value = (array[-1, -1].astype("float64") for array in inputs)
+    worst = 0.0
+    for row in np.linspace(0, settings["length"] - 1, 17).astype(int):
+        scores = np.where(permitted(settings, row), key @ query[row] / query.shape[-1] ** 0.5, -np.inf)
+        weights = np.exp(scores - scores.max())
+        expected = weights @ value / weights.sum()
+        worst = max(worst, float(abs(output[-1, -1, row] - expected).max()))
+    return worst

@@ -1,0 +1,91 @@
+"""One way of one work, measured in a process of its own, which `run.py` starts and asks for one run at a time.
+
+It reads lines from its standard input: "run" to run once, "end" to say what memory it took. It answers each with a line of JSON.
+"""
+
+import gc
+import importlib
+import json
+import os
+import sys
+import time
+from typing import Any
+
+# A run that is shorter than this is repeated until it takes as long, since clocks and switches count too.
+SHORTEST = 0.1
+MOST = 200
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    # Whatever libraries print is no answer.
+    os.dup2(2, 1)
+
+    def answer(**fields: Any) -> None:
+        print(json.dumps(fields), file=answers, flush=True)
+
+    import works
+
+    work, way = works.named(sys.argv[1]), sys.argv[2]
+    start = time.perf_counter()
+    subject = importlib.import_module(work.module).build(work, way)
+    built = time.perf_counter() - start
+    base = settle()
+    start = time.perf_counter()
+    found = subject.run()
+    first = time.perf_counter() - start
+    memory = peak() - base
+    error = None if subject.error is None else subject.error(found)
+    del found
+    timed(subject.run, 1)
+    once = timed(subject.run, 1)[0]
+    count = max(1, min(MOST, round(SHORTEST / once)))
+    answer(built=built, first=first, error=error, operations=subject.operations, count=count)
+    for line in sys.stdin:
+        if line.strip() == "run":
+            wall, processor = timed(subject.run, count)
+            answer(wall=wall, processor=processor)
+        else:
+            answer(memory=max(memory, peak() - base))
+            break
+
+
+def timed(run: Any, count: int) -> tuple[float, float]:
+    """Wall and processor seconds of one of so many runs."""
+    wall, processor = time.perf_counter(), time.process_time()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - wall) / count, (time.process_time() - processor) / count
+
+
+def settle() -> int:
+    """Give back what is free, forget the peak, and say how much memory the process holds, in bytes."""
+    gc.collect()
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).malloc_trim(0)
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+        return status("VmRSS")
+    return peak()
+
+
+def peak() -> int:
+    """The most memory that the process has held since `settle`; on other systems than Linux, ever."""
+    if sys.platform == "linux":
+        return status("VmHWM")
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def status(name: str) -> int:
+    """A number of the process's status, in bytes."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name + ":"))
+
+
+if __name__ == "__main__":
+    main()

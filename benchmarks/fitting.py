@@ -1,0 +1,44 @@
+"""Training a recurrent model: `model.fit` with attention pooling beside the same with the mean."""
+
+import numpy as np
+from works import BACKENDS, Subject, Target, Work
+
+# On PyTorch, Keras runs its LSTM step by step, ten times slower than on the others.
+EXAMPLES = {"jax": 512, "tensorflow": 512, "torch": 64}
+
+WORKS = [
+    Work(
+        "fit",
+        "`LSTM(128)` + pooling, `model.fit`",
+        "fitting",
+        dict.fromkeys(BACKENDS, ("limelight", "mean")),
+        # 8 % longer is 1 / 1.08 of the speed.
+        dict.fromkeys(BACKENDS, (Target("limelight", "mean", 0.926),)),
+        {"length": 100, "size": 64, "units": 128, "batch": 32},
+    )
+]
+
+
+def build(work: Work, way: str) -> Subject:
+    """One epoch of `model.fit`."""
+    import keras
+
+    import limelight as ll
+
+    settings = work.settings
+    count = EXAMPLES[keras.backend.backend()]
+    random = np.random.default_rng(7)
+    x = random.normal(size=(count, settings["length"], settings["size"])).astype("float32")
+    y = random.integers(0, 2, size=(count, 1)).astype("float32")
+    keras.utils.set_random_seed(7)
+    pooling = ll.layers.AttentionPooling() if way == "limelight" else keras.layers.GlobalAveragePooling1D()
+    model = keras.Sequential(
+        [
+            keras.Input((settings["length"], settings["size"])),
+            keras.layers.LSTM(settings["units"], return_sequences=True),
+            pooling,
+            keras.layers.Dense(1, activation="sigmoid"),
+        ]
+    )
+    model.compile("adam", "binary_crossentropy")
+    return Subject(lambda: model.fit(x, y, batch_size=settings["batch"], epochs=1, verbose=0))

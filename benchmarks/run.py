@@ -1,0 +1,138 @@
+"""Measure limelight beside its peers, and write what came out, losses as well as wins.
+
+    python benchmarks/run.py                          all works on all backends, into benchmarks/results and docs
+    python benchmarks/run.py --only jax full causal   some backends and works, which replace their rows alone
+    python benchmarks/run.py --quick                  three rounds of the main works, printed and not written
+
+Each way of doing a work runs in a fresh process; all ways of a work are built and warmed up first, and then run in turns, so
+that whatever else the machine does meets all of them alike. A ratio is taken in each round and its median is given, with the
+smallest and the largest.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import tables
+import works
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "attention.json"
+
+
+def main() -> None:
+    known = works.everything()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*works.BACKENDS, *(work.name for work in known)]
+    parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME", help=f"of {', '.join(names)}")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="three rounds of the main works; nothing is written")
+    parser.add_argument("--all", action="store_true", help="the works of lesser interest too")
+    options = parser.parse_args()
+    backends = [name for name in works.BACKENDS if name in options.only] or list(works.BACKENDS)
+    chosen = [work for work in known if work.name in options.only]
+    chosen = chosen or [work for work in known if work.quick or options.all]
+    found = []
+    for backend in backends:
+        for work in chosen:
+            if backend in work.ways:
+                rows = measured(work, backend, 3 if options.quick else options.repeats)
+                print(tables.plain(work, backend, rows), flush=True)
+                found.append({"work": work.name, "backend": backend, "machine": machine(), "ways": rows})
+    print(tables.verdicts(known, found))
+    if not options.quick:
+        write(known, found)
+
+
+def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
+    """Put what was found in place of what was known of the same works, as JSON, as Markdown, and in the documentation."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    new = {(row["work"], row["backend"]): row for row in [*before, *found]}
+    order = [(work.name, backend) for backend in works.BACKENDS for work in known]
+    rows = [new[place] for place in order if place in new]
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    RESULTS.with_suffix(".md").write_text(tables.page(known, rows))
+    tables.insert(HERE.parent / "docs" / "performance.md", tables.verdicts(known, rows))
+
+
+def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
+    """What was measured of each way of a work."""
+    running, rows = {}, {}
+    for way in work.ways[backend]:
+        running[way] = Child(work.name, way, backend)
+        rows[way] = running[way].answer()
+    alive = [way for way in running if "failed" not in rows[way]]
+    for way in alive:
+        rows[way].update(wall=[], processor=[])
+    for number in range(repeats):
+        # Each round begins with another.
+        for place in range(len(alive)):
+            way = alive[(place + number) % len(alive)]
+            for name, value in running[way].ask("run").items():
+                rows[way][name].append(value)
+    for way in alive:
+        rows[way].update(running[way].ask("end"))
+    for child in running.values():
+        child.end()
+    return rows
+
+
+class Child:
+    """A process that does one way of a work when asked."""
+
+    def __init__(self, work: str, way: str, backend: str) -> None:
+        # A file: nobody reads a pipe before the process ends, and a full one would stop it.
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self.process = subprocess.Popen(
+            [sys.executable, HERE / "child.py", work, way],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            text=True,
+        )
+
+    def answer(self) -> dict[str, Any]:
+        """Its next answer; why it failed, where it did."""
+        line = self.process.stdout.readline()
+        if line:
+            return json.loads(line)
+        status = self.process.wait()
+        self.said.seek(0)
+        said = self.said.read().strip().splitlines()
+        return {"failed": said[-1][:200] if said else f"exit status {status}"}
+
+    def ask(self, what: str) -> dict[str, Any]:
+        """Its answer to a line."""
+        print(what, file=self.process.stdin, flush=True)
+        found = self.answer()
+        if "failed" in found:
+            raise RuntimeError(f"A process that had answered before did not: {found['failed']}")
+        return found
+
+    def end(self) -> None:
+        """Wait until it has ended."""
+        self.process.communicate()
+        self.said.close()
+
+
+def machine() -> str:
+    """What this was measured on, and when."""
+    model = platform.processor() or platform.machine()
+    if sys.platform == "linux":
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
+    return f"{model}, {os.cpu_count()} processors, {time.strftime('%Y-%m-%d')}"
+
+
+if __name__ == "__main__":
+    main()

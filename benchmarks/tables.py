@@ -1,0 +1,117 @@
+"""What was measured, as tables."""
+
+import statistics
+from pathlib import Path
+from typing import Any
+
+from works import BACKENDS, Target, Work
+
+NAMES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
+BEGIN = "<!-- Measured by `make bench`, which writes what stands between these lines. -->"
+END = "<!-- End of what was measured. -->"
+
+
+def page(works: list[Work], rows: list[dict[str, Any]]) -> str:
+    """All that was measured, as a page of Markdown."""
+    lines = ["# Measured by `make bench`", "", *sorted({f"- {row['machine']}" for row in rows}), ""]
+    lines += [
+        "Seconds and processor seconds are medians of the rounds; memory is the peak above what the process held after"
+    ]
+    lines += [
+        "building and compiling; the share is that of the same backend's product of 2,048 x 2,048 matrices; the error is"
+    ]
+    lines += ["the largest difference from float64.", "", "## What was asked", "", verdicts(works, rows)]
+    for backend in BACKENDS:
+        here = [row for row in rows if row["backend"] == backend]
+        if here:
+            lines += ["", f"## {NAMES[backend]}", "", detail(works, here)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def verdicts(works: list[Work], rows: list[dict[str, Any]]) -> str:
+    """For each target: what was asked and what was had."""
+    lines = ["| work | backend | against | asked | faster, wall | faster, processor | less memory | had |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for work in works:
+        for row in rows:
+            if row["work"] == work.name:
+                lines += [verdict(work, row, target) for target in work.targets.get(row["backend"], ())]
+    return "\n".join(lines)
+
+
+def verdict(work: Work, row: dict[str, Any], target: Target) -> str:
+    """A row for one target. It is had where wall and processor time and memory all reach what is asked."""
+    ours, peer = row["ways"][target.ours], row["ways"][target.peer]
+    asked = f"{target.speed:g}x" + (f", {target.memory:g}x less memory" if target.memory else "")
+    start = f"| {work.title} | {NAMES[row['backend']]} | {target.ours} / {target.peer} | {asked} |"
+    failed = ours.get("failed") or peer.get("failed")
+    if failed:
+        return f"{start} failed: {failed} | | | |"
+    wall, processor = ratios(ours, peer, "wall"), ratios(ours, peer, "processor")
+    memory = peer["memory"] / max(ours["memory"], 1 << 20)
+    had = min(statistics.median(wall), statistics.median(processor)) >= target.speed
+    had = had and (target.memory is None or memory >= target.memory)
+    return f"{start} {spread(wall)} | {spread(processor)} | {memory:.1f}x | {'yes' if had else 'no'} |"
+
+
+def ratios(ours: dict[str, Any], peer: dict[str, Any], what: str) -> list[float]:
+    """How many times longer the peer took, in each round."""
+    return [other / own for own, other in zip(ours[what], peer[what], strict=True)]
+
+
+def spread(values: list[float]) -> str:
+    """A median with the smallest and the largest."""
+    return f"{statistics.median(values):.2f}x ({min(values):.2f}-{max(values):.2f})"
+
+
+def detail(works: list[Work], rows: list[dict[str, Any]]) -> str:
+    """Every way of every work on one backend."""
+    fastest = max((peak(row) for row in rows if row["work"] == "product"), default=None)
+    lines = ["| work | way | s | processor s | memory MB | building s | first s | share | error |", "|---" * 9 + "|"]
+    titles = {work.name: work.title for work in works}
+    for row in rows:
+        for way, found in row["ways"].items():
+            lines += [f"| {titles[row['work']]} | {way} | " + " | ".join(cells(found, fastest)) + " |"]
+    return "\n".join(lines)
+
+
+def cells(found: dict[str, Any], fastest: float | None) -> list[str]:
+    """The cells of one way."""
+    if "failed" in found:
+        return [found["failed"], *[""] * 6]
+    wall, processor = (statistics.median(found[name]) for name in ("wall", "processor"))
+    share = found["operations"] / wall / fastest if found["operations"] and fastest else None
+    return [
+        f"{wall:.4g}",
+        f"{processor:.4g}",
+        f"{found['memory'] / 2**20:,.0f}",
+        f"{found['built']:.2f}",
+        f"{found['first']:.2f}",
+        "" if share is None else f"{share:.0%}",
+        "" if found["error"] is None else f"{found['error']:.1e}",
+    ]
+
+
+def peak(row: dict[str, Any]) -> float:
+    """The most operations a second that a row's ways reached."""
+    return max(found["operations"] / statistics.median(found["wall"]) for found in row["ways"].values())
+
+
+def plain(work: Work, backend: str, ways: dict[str, Any]) -> str:
+    """One work, for reading along."""
+    lines = [f"{NAMES[backend]}: {work.title}"]
+    for way, found in ways.items():
+        named = ("s", "processor s", "MB", "building s", "first s", "share", "error")
+        given = [f"{name} {value}" for name, value in zip(named, cells(found, None), strict=True) if value]
+        lines += [f"  {way:24} " + "  ".join(given)]
+    return "\n".join(lines)
+
+
+def insert(path: Path, table: str) -> None:
+    """Put a table between the lines of a page that say that it is measured."""
+    if not path.exists():
+        return
+    text = path.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    path.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
