@@ -167,6 +167,12 @@ CASES = [
         size=10,
     ),
     mask("window", lambda: ll.Window(2, 1), oracles.window(2, 1)),
+    mask(
+        "window from the start",
+        lambda: ll.Window(2, 1, align="start"),
+        lambda i, j, place: -2 <= j - i <= 1,
+        align="start",
+    ),
     mask("window to the right", lambda: ll.Window(None, 0), oracles.window(None, 0)),
     mask(
         "prefix",

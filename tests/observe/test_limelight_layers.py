@@ -24,6 +24,7 @@ PARTS = {
     "cap": ({"score": ll.SoftCap(ll.Dot(), 0.5)}, "Asked"),
     "shaw": ({"score": ll.Shaw(2)}, "Kept"),
     "causal window": ({"mask": ll.Causal() & ll.Window(1)}, "Asked"),
+    "causal window from the start": ({"mask": ll.Causal("start") & ll.Window(1, align="start")}, "Asked"),
     "either mask": ({"mask": ll.Causal() | ll.Window(1, 1)}, "Asked"),
     "sparsemax": ({"normalizer": ll.Sparsemax()}, "Kept"),
     "temperature": ({"score": ll.Dot() + ll.ALiBi(), "normalizer": ll.Softmax(temperature=2.0)}, "Asked"),

@@ -39,8 +39,7 @@ class Causal(Mask):
     align: str = "end"
 
     def __post_init__(self) -> None:
-        if self.align not in ("end", "start"):
-            raise ValueError(f'`align` must be "end" or "start". Received: align={self.align!r}.')
+        check_align(self.align)
 
     def __call__(self, tile: Tile) -> Any:
         return tile.key_positions() <= tile.query_positions(self.align)
@@ -63,14 +62,15 @@ class Window(Mask):
 
     $$m_{ij} = (i - \mathrm{left} \le j \le i + \mathrm{right})$$
 
-    where i counts from the start of the keys: the last query stands at the last key.
+    where the last query stands at the last key, or with `align="start"` the first at the first, as Keras has it.
 
     Args:
         left: how many positions before its own a query may see; None for all.
         right: how many positions after its own a query may see; None for all.
+        align: "end" or "start".
 
     Raises:
-        ValueError: a negative number, or one that is not an integer.
+        ValueError: a negative number, or one that is not an integer; `align` is something else.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -86,15 +86,17 @@ class Window(Mask):
 
     left: int | None = None
     right: int | None = None
+    align: str = "end"
 
     def __post_init__(self) -> None:
+        check_align(self.align)
         for name in ("left", "right"):
             given = getattr(self, name)
             if given is not None and (not isinstance(given, int) or given < 0):
                 raise ValueError(f"`{name}` must be a non-negative integer or None. Received: {name}={given!r}.")
 
     def __call__(self, tile: Tile) -> Any:
-        distance = tile.key_positions() - tile.query_positions()
+        distance = tile.key_positions() - tile.query_positions(self.align)
         permitted = ops.ones((1, 1), dtype="bool")
         if self.left is not None:
             permitted = distance >= -self.left
@@ -106,13 +108,13 @@ class Window(Mask):
         if not counted(tile):
             return super().columns(tile)
         total = tile.columns.total
-        start = tile.rows.start + tile.shift
+        start = tile.rows.start + (tile.shift if self.align == "end" else 0)
         first = 0 if self.left is None else smaller(larger(start - self.left, 0), total)
         last = total if self.right is None else smaller(larger(start + tile.rows.length + self.right, 0), total)
         return first, last
 
     def cover(self, tile: Tile) -> Cover:
-        offsets = offset_range(tile)
+        offsets = offset_range(tile, self.align)
         if offsets is None:
             return "partial"
         return within(offsets, None if self.left is None else -self.left, self.right)
@@ -164,6 +166,12 @@ class Prefix(Mask):
         if tile.given_keys is not None or columns.picked is not None or not known(columns.start, columns.length):
             return "partial"
         return within((columns.start, columns.start + columns.length - 1), None, self.length - 1)
+
+
+def check_align(align: str) -> None:
+    """Raise where sequences are aligned at neither end."""
+    if align not in ("end", "start"):
+        raise ValueError(f'`align` must be "end" or "start". Received: align={align!r}.')
 
 
 def counted(tile: Tile) -> bool:

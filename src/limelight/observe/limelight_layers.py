@@ -56,8 +56,9 @@ def _permissions(question: Question) -> dict[str, Any]:
     reach: tuple[int | None, int | None]
     counted = question.tile.given_queries is None and question.tile.given_keys is None
     for mask in _flattened(question.mask):
-        align = mask.align if type(mask) is masks.Causal else "end"
-        placed = counted and type(mask) in (masks.Causal, masks.Window) and found.get("align", align) == align
+        known = type(mask) in (masks.Causal, masks.Window)
+        align = mask.align if known else "end"
+        placed = counted and known and found.get("align", align) == align
         if placed:
             reach = (None, 0) if isinstance(mask, masks.Causal) else (mask.left, mask.right)
             nearer = {name: _nearer(found.get(name), own) for name, own in zip(("behind", "ahead"), reach, strict=True)}
