@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from compiling import at_once, quickly
-from conformance.onnx_nodes import Node, close, heads, joined, nodes, tensor
+from conformance.onnx_nodes import Answers, Node, heads, joined, nodes, tensor
 from limelight.layers.linear import associate
 
 NODES = nodes("LinearAttention")
@@ -28,13 +27,13 @@ def answered(node: Node) -> dict[str, Any]:
     return {"output": joined(output), "present_state": state}
 
 
+ANSWERS = Answers(NODES, answered)
+
+
 def test_no_case_is_left_out() -> None:
     assert len(NODES) == 14
 
 
 @pytest.mark.parametrize("node", NODES, ids=lambda node: node.name)
 def test_case(node: Node) -> None:
-    with quickly():
-        found = at_once(lambda: answered(node))
-    for name, expected in node.outputs.items():
-        close(found[name], expected, name)
+    ANSWERS.check(node)
