@@ -1,0 +1,100 @@
+"""What holds for the weights and the output whatever the parts, drawn at random from all there are."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+import limelight as ll
+from contracts.cases import B, Case, S, T
+from limelight.masks import Mask
+from limelight.tile import Tile
+from properties.drawing import (
+    MORE,
+    NORMALIZERS,
+    SCORES,
+    N,
+    Pattern,
+    examined,
+    normalizers,
+    numbers,
+    numpy,
+    part,
+    patterns,
+    scores,
+    seeds,
+)
+
+ROWS, COLUMNS = np.arange(T), np.arange(S)
+# The last query stands at the last key.
+PLACES = {"query_positions": ROWS + S - T, "key_positions": COLUMNS}
+
+
+def permitted(mask: Mask) -> np.ndarray:
+    """A mask on everything, (B, N, T, S)."""
+    return np.broadcast_to(numpy(mask(Tile.whole(B, N, T, S))), (B, N, T, S))
+
+
+@examined
+@given(scores, patterns, normalizers, seeds, st.permutations(range(S)))
+def test_the_order_of_keys_does_not_matter(
+    score: Case, pattern: Pattern, normalizer: Case, seed: int, order: list[int]
+) -> None:
+    # A monotonic reader goes by the order of keys; the middle of a Gaussian lies between the first key and the last.
+    assume(normalizer.name != "monotonic" and score.name != "gaussian")
+    query, key, value = numbers(seed)
+    parts = {"score": part(score), "normalizer": part(normalizer)}
+    expected = numpy(ll.attend(query, key, value, mask=pattern.make(ROWS, COLUMNS), **parts, **PLACES))
+    shuffled = {"mask": pattern.make(ROWS, np.array(order)), **PLACES, "key_positions": np.array(order)}
+    found = numpy(ll.attend(query, key[:, :, order], value[:, :, order], **parts, **shuffled))
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+# Each part more is compiled for another shape: those that differ in what padding could do to them will do.
+PADDED = st.sampled_from([case for case in SCORES if case.name in ("scaled", "alibi", "rotary", "shaw", "rms normed")])
+SHARED = st.sampled_from([case for case in NORMALIZERS if case.name in ("sink", "sigmoid", "top k", "sparsemax")])
+
+
+@examined
+@given(PADDED, patterns, SHARED, seeds)
+def test_padding_changes_nothing(score: Case, pattern: Pattern, normalizer: Case, seed: int) -> None:
+    wide = numbers(seed, T + MORE, S + MORE, S + MORE)
+    parts = {"score": part(score), "normalizer": part(normalizer)}
+    narrow = [tensor[:, :, :length] for tensor, length in zip(wide, (T, S, S), strict=True)]
+    expected = numpy(ll.attend(*narrow, mask=pattern.make(ROWS, COLUMNS), **parts, **PLACES))
+    rows, columns = np.arange(T + MORE), np.arange(S + MORE)
+    real = ll.Padding(np.tile(columns < S, (B, 1)), np.tile(rows < T, (B, 1)))
+    padded = {"mask": pattern.make(rows, columns) & real, "query_positions": rows + S - T, "key_positions": columns}
+    found = numpy(ll.attend(*wide, **parts, **padded))
+    np.testing.assert_allclose(found[:, :, :T], expected, atol=2e-5)
+    assert not found[:, :, T:].any()
+
+
+@examined
+@given(scores, patterns, normalizers, seeds)
+def test_rows_sum_to_one_or_to_less(score: Case, pattern: Pattern, normalizer: Case, seed: int) -> None:
+    mask = pattern.make(ROWS, COLUMNS)
+    weights = numpy(ll.weigh(*numbers(seed)[:2], score=part(score), mask=mask, normalizer=part(normalizer)))
+    seen = permitted(mask)
+    assert not weights[~seen].any()
+    assert weights.min() >= 0.0
+    sums = weights.sum(-1)
+    if "sigmoid" in normalizer.name:
+        assert weights.max() <= 1.0
+    elif "sink" in normalizer.name or normalizer.name == "monotonic":
+        assert sums.max() <= 1.0 + 1e-5
+    else:
+        np.testing.assert_allclose(sums, seen.any(-1), atol=1e-5)
+
+
+@examined
+@given(scores, patterns, normalizers, seeds, st.integers(0, T - 1))
+def test_the_future_changes_nothing(score: Case, pattern: Pattern, normalizer: Case, seed: int, now: int) -> None:
+    parts: dict[str, Any] = {"score": part(score), "normalizer": part(normalizer)}
+    parts["mask"] = ll.Causal() & pattern.make(ROWS, COLUMNS)
+    tensors, others = numbers(seed), numbers(seed + 1)
+    expected = numpy(ll.attend(*tensors, **parts))[:, :, : now + 1]
+    for tensor, other, first in zip(tensors, others, (now + 1, *[now + 1 + S - T] * 2), strict=True):
+        tensor[:, :, first:] = 30 * other[:, :, first:]
+    np.testing.assert_allclose(numpy(ll.attend(*tensors, **parts))[:, :, : now + 1], expected, atol=1e-6)
