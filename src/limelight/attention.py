@@ -1,4 +1,4 @@
-"""The verbs: `attend` and `weigh`. Pure functions of tensors; which path computes them is chosen inside."""
+"""The verbs: `attend`, `weigh` and `survey`. Pure functions of tensors; which path computes them is chosen inside."""
 
 import contextlib
 import contextvars
@@ -7,8 +7,9 @@ from typing import Any
 
 from keras import ops
 
-from limelight.engine import answers, plain
+from limelight.engine import answers, plain, surveys
 from limelight.question import Question, ask, check_shapes, fold
+from limelight.surveying import Survey
 
 _listener: contextvars.ContextVar[Callable[[Question], None] | None] = contextvars.ContextVar("listener", default=None)
 
@@ -110,6 +111,67 @@ def weigh(
         key_positions=key_positions,
     )
     return question.unfold(weights(question))
+
+
+def survey(
+    query: Any,
+    key: Any,
+    value: Any = None,
+    *,
+    score: Any = None,
+    mask: Any = None,
+    normalizer: Any = None,
+    top_k: int = 16,
+    cells: int = 64,
+    query_positions: Any = None,
+    key_positions: Any = None,
+) -> Survey:
+    r"""What there is to know of the weights of an attention of any length, in one pass, without a T x S array.
+
+    Of each query the entropy, the log-sum-exp, the keys with the largest weights, and the mean distance; of each key the mass
+    that it receives; the sums and the largest weights of coarse blocks. Scratch grows with S, results with T + S.
+
+    Args:
+        query, key, score, mask, normalizer, query_positions, key_positions: as `attend`.
+        value: (..., S, V). With it the output comes from the same pass.
+        top_k: how many keys of each query.
+        cells: how many coarse blocks there are at most along either axis.
+
+    Returns:
+        A `Survey` of tensors, in float32 or wider, with (...) for (B, N). Distances are those of positions. No gradient goes
+        through it. A query that may attend to nothing has entropy, distance, mass and output 0 and top keys -1.
+
+    Raises:
+        ValueError: as `attend`, and for `top_k` or `cells` below 1.
+        TypeError: a part of the wrong kind.
+
+    Example:
+        >>> import numpy as np, limelight as ll
+        >>> seen = ll.survey(np.eye(2), np.eye(2), score=ll.Dot(scale=1.0), top_k=1)
+        >>> print(np.array(seen.top_keys)[:, 0], np.array(seen.top_weights)[:, 0].round(3))
+        [0 1] [0.731 0.731]
+        >>> print(np.array(seen.received).round(3))
+        [1. 1.]
+    """
+    question = ask(
+        query,
+        key,
+        score=score,
+        mask=mask,
+        normalizer=normalizer,
+        query_positions=query_positions,
+        key_positions=key_positions,
+    )
+    if value is not None:
+        value = ops.convert_to_tensor(value)
+        check_shapes(ops.convert_to_tensor(query), ops.convert_to_tensor(key), value)
+        value = fold(value)
+    found = surveys.taken(question, value, top_k=top_k, cells=cells)
+    edges = {name: getattr(found, name) for name in ("row_edges", "column_edges")}
+    unfolded = (
+        None if one is None else question.unfold(one) for one in found._replace(row_edges=None, column_edges=None)
+    )
+    return Survey(*unfolded)._replace(**edges)
 
 
 def output(question: Question, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:

@@ -13,10 +13,10 @@ class Survey(NamedTuple):
 
     Args:
         entropy: $-\sum_j w_{ij} \log w_{ij}$ in nats, (B, N, T).
-        logsumexp: the log of the sum of exponentials of each row's scores, (B, N, T), -inf in a row that permits nothing; NaN where
-            weights are no exponentials of scores, or only weights were captured.
-        top_keys: the keys of the largest weights of each query, largest first, (B, N, T, k) int32; -1 where fewer than k keys have
-            a weight.
+        logsumexp: the log of the sum of exponentials of each row's scores, (B, N, T), -inf in a row that permits nothing; NaN
+            where weights are no exponentials of scores, or only weights were captured.
+        top_keys: the keys of the largest weights of each query, largest first, (B, N, T, k) int32; -1 where fewer than k keys
+            have a weight.
         top_weights: those weights, (B, N, T, k); 0 where there is none.
         distance: $\sum_j w_{ij} |i - j|$ where queries and keys count from the same start, (B, N, T).
         received: $\sum_i w_{ij}$, the mass that each key receives, (B, N, S).
@@ -48,8 +48,8 @@ class Survey(NamedTuple):
     @property
     def means(self) -> np.ndarray:
         """The mean weight of each coarse block, as numpy (B, N, t, s)."""
-        sizes = np.diff(np.asarray(self.row_edges))[:, None] * np.diff(np.asarray(self.column_edges))[None]
-        return (np.asarray(self.cells) / sizes).astype(np.float32)
+        rows, columns = (np.diff(np.asarray(one)).astype(np.float32) for one in (self.row_edges, self.column_edges))
+        return np.asarray(self.cells) / (rows[:, None] * columns)
 
 
 def edges(length: Any, cells: int) -> Any:

@@ -35,8 +35,10 @@ def taken(seen: "AttentionMap", top_k: int, cells: int) -> Survey:
         places = np.searchsorted(row_edges, picked, side="right") - 1
         gather(coarse[example], places, by_column, np.add)
         gather(peaks[example], places, np.maximum.reduceat(weights, column_edges[:-1], axis=-1), np.maximum)
-    narrow = [array.astype(np.float32) for array in (received, coarse)]
-    return Survey(entropy, logsumexp, top_keys, top_weights, distance, *narrow, mass, row_edges, column_edges, peaks)
+    mass_of_keys, sums = received.astype(np.float32), coarse.astype(np.float32)
+    return Survey(
+        entropy, logsumexp, top_keys, top_weights, distance, mass_of_keys, sums, mass, row_edges, column_edges, peaks
+    )
 
 
 def gather(cells: np.ndarray, places: np.ndarray, rows: np.ndarray, how: np.ufunc) -> None:
@@ -52,7 +54,10 @@ def row_entropy(weights: np.ndarray) -> np.ndarray:
 
 
 def top(weights: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places and values of the largest weights of each row, largest first; the lower place first among equals, -1 for none."""
+    """The places and values of the largest weights of each row, largest first; the lower place first among equals.
+
+    -1 for none.
+    """
     if count < weights.shape[-1]:
         some = np.argpartition(-weights, count - 1, axis=-1)[..., :count]
         some.sort(axis=-1)

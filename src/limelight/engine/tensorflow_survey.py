@@ -1,0 +1,132 @@
+"""TensorFlow: a survey, gathered block by block, in a loop of Python's or `tf.while_loop`."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from limelight.engine.statistics import Plan, cell_of, gathered, said, scored
+from limelight.engine.tensorflow_rows import Rows, added, known, loop, under_xla
+from limelight.parts import unconverted
+from limelight.product import wide
+from limelight.question import Question
+from limelight.tile import Tile
+
+
+@unconverted
+def taken(
+    question: Question, value: Any = None, *, size: int, top_k: int, cells: int, align: str | None
+) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
+    """What there is to say of each row, by name, and of keys and coarse blocks; in blocks of about so many scores."""
+    if None in (*question.query.shape, *question.key.shape) and under_xla():
+        # XLA cannot turn a loop over blocks into code before it knows how many there are.
+        size = 1 << 60
+    question, plan = question.prepared(), Plan.of(question, top_k, cells, align)
+    return Walk(question, value, plan, size).all()
+
+
+class Walk:
+    """How the blocks lie, and the loops over them: one over examples and heads, and inside it one over blocks of rows.
+
+    Args:
+        question: what is asked, with queries and keys prepared.
+        value: (B, K, S, V), or None.
+        plan: what the survey is to hold.
+        size: about how many scores a block has.
+    """
+
+    def __init__(self, question: Question, value: Any, plan: Plan, size: int) -> None:
+        self.question, self.value, self.plan = question, value, plan
+        self.grid = Rows(question, question.query, question.key, question.key, size, 0.0, None)
+        self.reach = plan.reach(self.grid.bt)
+        self.dtype = getattr(tf, wide(question.query.dtype))
+
+    def all(self) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
+        """What there is to say of all rows, keys and coarse blocks."""
+        grid, plan = self.grid, self.plan
+        across, heads = grid.across, grid.units * grid.inner
+        shapes = self.shapes()
+        names = list(shapes)
+        rows = [tf.TensorArray(dtype, heads * across, element_shape=shape) for shape, dtype in shapes.values()]
+        lead = (grid.cb, grid.cn)
+        received = tf.zeros((*lead, plan.columns, 1), self.dtype)
+        coarse = tf.zeros((*lead, plan.row_cells + self.reach - 1, plan.column_cells), self.dtype)
+        sums = [tf.TensorArray(self.dtype, heads, element_shape=one.shape) for one in (received, coarse, coarse)]
+
+        def head(index: Any, *arrays: Any) -> tuple:
+            unit, first = index // grid.inner, index % grid.inner * across
+            keys, values = (None if one is None else grid.unit(one, unit) for one in (self.question.key, self.value))
+
+            def step(number: Any, *state: Any) -> tuple:
+                tile = grid.tile(self.question, unit, first + number)
+                found, more = self.block(tile, keys, values, number)
+                written = [
+                    array.write(index * across + number, found[name])
+                    for name, array in zip(names, state[:-3], strict=True)
+                ]
+                return (*written, *self.joined(state[-3:], more, tile))
+
+            *found, mass, means, peaks = loop(across, step, (*arrays[:-3], received, coarse, coarse))
+            kept = zip(arrays[-3:], (mass, means, peaks), strict=True)
+            return (*found, *(array.write(index, total) for array, total in kept))
+
+        *rows, mass, means, peaks = loop(heads, head, (*rows, *sums))
+        said = {name: self.laid_out(array.stack(), *shapes[name]) for name, array in zip(names, rows, strict=True)}
+        mass, means, peaks = (self.of_heads(array.stack()) for array in (mass, means, peaks))
+        return said, (mass[..., 0], means[:, :, : plan.row_cells], peaks[:, :, : plan.row_cells])
+
+    def shapes(self) -> dict[str, tuple[tuple, Any]]:
+        """The shape (b, n, t, ...) and the dtype of what is said of a block of rows, by name."""
+        grid = self.grid
+        lead = (known(grid.cb), known(grid.cn), known(grid.bt))
+        found: dict[str, tuple[tuple, Any]] = {}
+        found |= dict.fromkeys(("entropy", "logsumexp", "distance", "mass"), (lead, self.dtype))
+        found["top_keys"] = ((*lead, self.plan.top_k), tf.int32)
+        found["top_weights"] = ((*lead, self.plan.top_k), self.dtype)
+        if self.value is not None:
+            found["output"] = ((*lead, self.value.shape[-1]), self.value.dtype)
+        return found
+
+    def block(self, tile: Tile, keys: Any, values: Any, number: Any) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
+        """What a block says of its rows, and of keys and coarse blocks."""
+        grid = self.grid
+        key, value = (None if one is None else grid.shared(tile.columns.of(one, 2)) for one in (keys, values))
+        found, weights = said(
+            self.question, scored(self.question, tile, grid.rows(self.question.query, tile), key), value, self.plan
+        )
+        counted = None
+        if not (isinstance(grid.t, int) and isinstance(grid.bt, int) and grid.t % grid.bt == 0):
+            counted = tile.rows.indices() >= number * grid.bt
+        return found, gathered(weights, tile, counted, self.reach, self.plan)
+
+    def joined(self, totals: Any, more: tuple[Any, Any, Any], tile: Tile) -> tuple[Any, Any, Any]:
+        """The masses of keys, and the sums and maxima of coarse blocks, with those of one more block."""
+        received, sums, peaks = totals
+        first = cell_of(tile.rows.indices()[0], self.plan.rows, self.plan.row_cells)
+        rest = self.plan.row_cells - 1 - first
+        sums, peaks = (
+            join(total, tf.pad(one, [[0, 0], [0, 0], [first, rest], [0, 0]]))
+            if not under_xla()
+            else self.scattered(total, one, first, join)
+            for total, one, join in zip((sums, peaks), more[1:], (tf.add, tf.maximum), strict=True)
+        )
+        return added(received, more[0][..., None], tile.columns), sums, peaks
+
+    def scattered(self, total: Any, more: Any, first: Any, join: Any) -> Any:
+        """A total (b, n, length, s) joined with more from a place on, where paddings must be constants."""
+        turn = (2, 0, 1, 3)
+        places = tf.reshape(first + tf.range(self.reach), (-1, 1))
+        scatter = tf.tensor_scatter_nd_add if join is tf.add else tf.tensor_scatter_nd_max
+        return tf.transpose(scatter(tf.transpose(total, turn), places, tf.transpose(more, turn)), (1, 2, 0, 3))
+
+    def laid_out(self, blocks: Any, shape: tuple, dtype: Any) -> Any:
+        """(B, N, T, ...) from blocks (units * inner * across, b, n, t, ...)."""
+        found = self.grid.joined(blocks if len(shape) == 4 else blocks[..., None], shape[3] if len(shape) == 4 else 1)
+        return found if len(shape) == 4 else found[..., 0]
+
+    def of_heads(self, blocks: Any) -> Any:
+        """(B, N, x, y) from blocks (units * inner, b, n, x, y)."""
+        grid = self.grid
+        size = tf.shape(blocks)[3:]
+        blocks = tf.reshape(blocks, tf.concat([(grid.b // grid.cb, grid.n // grid.cn, grid.cb, grid.cn), size], axis=0))
+        blocks = tf.transpose(blocks, (0, 2, 1, 3, 4, 5))
+        return tf.reshape(blocks, tf.concat([(grid.b, grid.n), size], axis=0))
