@@ -27,7 +27,7 @@ TENSOR_SIDE = (
     {"engine"},
     {"attention"},
     {"layers"},
-    {"models", "recipes"},
+    {"models", "recipes", "upgrading"},
 )
 STUDY_SIDE = ({"data", "maps"}, {"analysis", "evaluate", "plot"}, {"report"})
 # Where the two sides meet: these may import both.

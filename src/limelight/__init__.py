@@ -56,10 +56,13 @@ _PUBLIC = {
     "TopK": "limelight.normalizers",
     "layers": "limelight.layers",
     "recipes": "limelight.recipes",
+    "upgrade": "limelight.upgrading",
     "capture": "limelight.observe",
     "Probe": "limelight.observe",
     "AttentionCallback": "limelight.observe",
     "register_adapter": "limelight.observe",
+    "attribute": "limelight.observe",
+    "head_importance": "limelight.observe",
     "observe": "limelight.observe",
     "AttentionMap": "limelight.maps",
     "AttentionMaps": "limelight.maps",
@@ -71,7 +74,9 @@ _PUBLIC = {
 }
 
 # Those that hold numpy arrays and no tensors work without a backend.
-_WITHOUT_BACKEND = {f"limelight.{part}" for part in ("analysis", "data", "evaluate", "maps", "plot", "report", "surveying")}
+_WITHOUT_BACKEND = {
+    f"limelight.{part}" for part in ("analysis", "data", "evaluate", "maps", "plot", "report", "surveying")
+}
 
 __all__ = [*_PUBLIC, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 

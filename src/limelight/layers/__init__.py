@@ -1,5 +1,6 @@
 """Attention layers for Keras models, and what belongs to them."""
 
+from limelight.layers.additive import AdditiveAttention
 from limelight.layers.attention import Attention
 from limelight.layers.cache import KVCache
 from limelight.layers.features import EluFeatures, FavorFeatures, Features, ReluFeatures
@@ -12,6 +13,7 @@ from limelight.layers.regularizers import Coverage, Diagonal, Entropy, GuidedAli
 from limelight.layers.self_attention import SelfAttention
 
 __all__ = [
+    "AdditiveAttention",
     "Attention",
     "AttentionCell",
     "AttentionPooling",

@@ -1,0 +1,69 @@
+"""Additive attention without projections, in place of Keras's."""
+
+import dataclasses
+from typing import Any
+
+from keras import ops
+
+from limelight import scores
+from limelight.layers.attention import Attention
+from limelight.parts import register
+from limelight.product import widened
+from limelight.scores.networks import Readout
+from limelight.tile import Tile
+
+
+@register
+class AdditiveAttention(Attention):
+    r"""Attention by the score $s_{ij} = c^\top \tanh(q_i + k_j)$, in place of `keras.layers.AdditiveAttention`.
+
+    Nothing is projected. What Bahdanau et al. have, with projections of query and key, is `limelight.recipes.bahdanau`.
+
+    Args:
+        use_scale: whether the vector c is learned; all ones if not. Keras's argument.
+        dropout, seed: of the weights.
+        mask, normalizer, attention_regularizer: as every attention layer has them.
+
+    Call arguments and returns: those of `Attention`.
+
+    Example:
+        >>> import keras, limelight as ll
+        >>> decoder, encoder = keras.Input((5, 16)), keras.Input((None, 16))
+        >>> ll.layers.AdditiveAttention()([decoder, encoder]).shape
+        (None, 5, 16)
+
+    References:
+        Bahdanau et al. 2015, arXiv:1409.0473.
+    """
+
+    def __init__(self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(use_scale=use_scale, dropout=dropout, seed=seed, **kwargs)
+
+    def build(self, input_shape: Any) -> None:
+        self._validate(input_shape)
+        if self.use_scale:
+            shape = (input_shape[0][-1],)
+            self.scale = self.add_weight(name="scale", shape=shape, initializer="glorot_uniform")
+
+    def _score(self) -> scores.Score:
+        return Summed(None if self.scale is None else ops.convert_to_tensor(self.scale))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return {name: value for name, value in config.items() if name not in ("score", "score_mode")}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Summed(scores.Score):
+    r"""$s_{ij} = c^\top \tanh(q_i + k_j)$ with a vector of the layer's, or ones."""
+
+    vector: Any
+
+    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+        query, key, readout = self.prepare(query, key, tile=tile)
+        return readout(query, key, tile=tile)
+
+    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, scores.Score]:
+        query, key = widened(query), widened(key)
+        vector = ops.ones((query.shape[-1],), dtype=query.dtype) if self.vector is None else widened(self.vector)
+        return query, key, Readout(ops.expand_dims(vector, -1))
