@@ -124,7 +124,8 @@ class Blocks(Mask):
         for draw in range(self.partners):
             number = ((later * 1103 + draw * 4099 + self.seed * 7919 + 12345) % PRIME) ** 2 % PRIME
             number = (number * 181 + later + draw) % PRIME
-            found = ops.logical_or(found, ops.equal(number % (later + 1), earlier))
+            # A slot of a cache that is empty stands at -1, and must be divided by something too.
+            found = ops.logical_or(found, ops.equal(number % ops.maximum(later + 1, 1), earlier))
         return found
 
     def cover(self, tile: Tile) -> Cover:
