@@ -58,6 +58,7 @@ _PUBLIC = {
     "recipes": "limelight.recipes",
     "upgrade": "limelight.upgrading",
     "capture": "limelight.observe",
+    "lint": "limelight.linting",
     "Probe": "limelight.observe",
     "AttentionCallback": "limelight.observe",
     "register_adapter": "limelight.observe",

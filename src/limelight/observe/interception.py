@@ -15,7 +15,8 @@ from keras.src import backend
 from keras.src.backend.common.keras_tensor import any_symbolic_tensors
 from keras.src.ops.operation import Operation
 
-from limelight.observe import adapters, keras_layers, loops, softmaxes
+from limelight import attention
+from limelight.observe import adapters, keras_layers, limelight_layers, loops, softmaxes
 from limelight.observe.recorder import Recorder, current
 
 _lock = threading.Lock()
@@ -75,6 +76,7 @@ def _table() -> list[tuple[Any, str, Callable[..., Any]]]:
         (grouped, "_compute_attention_mask", keras_layers.compute_mask),
         (backend.nn, "dot_product_attention", keras_layers.dot_product_attention),
         (backend.nn, "softmax", softmaxes.function),
+        (attention, "output", limelight_layers.output),
         *_softmaxes_of_backends(),
         *loops.table(),
     ]
@@ -102,7 +104,9 @@ def _operation(recorder: Recorder, original: Callable[..., Any], operation: Any,
         return original(operation, *args, **kwargs)
     noted, kept = len(recorder.notes), len(recorder.records)
     with recorder.inside(operation):
+        recorder.entered(operation, args, kwargs)
         outputs = _observed(recorder, original, operation, args, kwargs)
+        recorder.left(operation, args, kwargs, outputs)
         if recorder.listening:
             softmaxes.follow(recorder, operation, args, kwargs, outputs)
             if operation is recorder.root:
@@ -120,14 +124,16 @@ def _observed(
     if adapter is not None:
         with recorder.muted():
             outputs = _run(original, operation, *args, **kwargs)
-        recorder.record(operation, lambda: adapter(operation, adapters.arguments(operation, args, kwargs), outputs))
-        return outputs
+        given = adapters.arguments(operation, args, kwargs)
+        record = recorder.record(operation, lambda: adapter(operation, given, outputs))
+        if adapter is not keras_layers.attention:
+            return outputs
+        return keras_layers.touched_attention(recorder, record, given, outputs)
     if isinstance(operation, keras.layers.Softmax):
         # As a whole: with a mask, the layer has more to do than the softmax.
         with recorder.muted():
             outputs = _run(original, operation, *args, **kwargs)
-        softmaxes.notice(recorder, outputs, operation.axis)
-        return outputs
+        return softmaxes.noticed(recorder, outputs, operation.axis)
     return _run(original, operation, *args, **kwargs)
 
 

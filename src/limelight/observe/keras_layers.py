@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from limelight.observe.observation import Observation
-from limelight.observe.recorder import Recorder
+from limelight.observe.recorder import Record, Recorder
 
 
 def plain(layer: Any, kind: type, *methods: str) -> bool:
@@ -36,6 +36,14 @@ def attention(layer: Any, arguments: dict[str, Any], outputs: Any) -> Observatio
     return Observation(query=query, key=key, ahead=ahead, **scoring, **padding)
 
 
+def touched_attention(recorder: Recorder, record: Record | None, arguments: dict[str, Any], outputs: Any) -> Any:
+    """The outputs of `Attention` or `AdditiveAttention` with what stands in place of the attention's own."""
+    result, *weights = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    value = ops.expand_dims(arguments["inputs"][1], -3)
+    result = recorder.touched(record, result, lambda tensor: ops.expand_dims(tensor, -3), value)
+    return (result, *weights) if weights else result
+
+
 def claims_attention(layer: Any) -> bool:
     """Whether a layer computes as `Attention` or `AdditiveAttention` do, whatever its subclass adds around it."""
     methods = ("call", "_calculate_scores", "_apply_scores", "_calculate_score_mask")
@@ -59,9 +67,9 @@ def compute_attention(recorder: Recorder, original: Callable[..., Any], layer: A
     if not plain(layer, kind, "_masked_softmax") or len(given["query"].shape) != 4:
         return original(layer, *args, **kwargs)
     with recorder.muted():
-        outputs = original(layer, *args, **kwargs)
-    recorder.record(layer, lambda: _asked(recorder, layer, given))
-    return outputs
+        result, scores = original(layer, *args, **kwargs)
+    record = recorder.record(layer, lambda: _asked(recorder, layer, given))
+    return recorder.touched(record, result, heads_first, heads_first(given["value"])), scores
 
 
 def _asked(recorder: Recorder, layer: Any, given: dict[str, Any]) -> Observation:
@@ -100,10 +108,11 @@ def dot_product_attention(recorder: Recorder, original: Callable[..., Any], *arg
     """What any layer asks of the backend's fused kernel."""
     with recorder.muted():
         outputs = original(*args, **kwargs)
-    if recorder.stack:
-        given = inspect.signature(original).bind(*args, **kwargs).arguments
-        recorder.record(recorder.stack[-1], lambda: _fused(given))
-    return outputs
+    if not recorder.stack:
+        return outputs
+    given = inspect.signature(original).bind(*args, **kwargs).arguments
+    record = recorder.record(recorder.stack[-1], lambda: _fused(given))
+    return recorder.touched(record, outputs, heads_first, heads_first(given["value"]))
 
 
 def _fused(given: dict[str, Any]) -> Observation:

@@ -1,11 +1,13 @@
 """What limelight's own layers ask: they say so themselves."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
 
 from limelight import attention, masks, normalizers, scores
 from limelight.observe.observation import Observation
+from limelight.observe.recorder import Recorder
 from limelight.question import Question
 from limelight.scores.networks import Readout
 from limelight.scores.score import Term
@@ -21,6 +23,16 @@ def observation(question: Question) -> Observation:
     return Observation(
         **{name: _unfolded(question, value) if name in spread else value for name, value in found.items()}
     )
+
+
+def output(recorder: Recorder, original: Callable[..., Any], question: Question, value: Any, **kwargs: Any) -> Any:
+    """The heads' outputs of one of our layers, or what stands in their place."""
+    result = original(question, value, **kwargs)
+    if question.owner is None or recorder.touch is None:
+        return result
+    path = recorder.path(question.owner)
+    record = next((one for one in reversed(recorder.records) if one.path == path), None)
+    return recorder.touched(record, result, lambda tensor: tensor, value)
 
 
 def _scored(question: Question) -> dict[str, Any] | None:

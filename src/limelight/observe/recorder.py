@@ -31,12 +31,14 @@ class Record:
         layer: the layer's class.
         seen: the observation.
         doubt: what there is to be known before it counts, of a softmax that may be a prediction.
+        number: how many records the run had before.
     """
 
     path: str
     layer: str
     seen: Observation
     doubt: Any = None
+    number: int = -1
 
 
 class Recorder:
@@ -45,11 +47,14 @@ class Recorder:
     Args:
         root: the model; paths begin below it.
         layers: patterns of the paths that are wanted, such as "decoder/*"; all where None.
+        touch: what a record's result is exchanged for before the model goes on with it; see `touched`.
     """
 
-    def __init__(self, root: Any, layers: Sequence[str] | None = None) -> None:
+    def __init__(self, root: Any, layers: Sequence[str] | None = None, touch: Callable[..., Any] | None = None) -> None:
         self.root = root
         self.layers = layers
+        self.touch = touch
+        self.count = 0
         self.stack: list[Any] = []
         self.records: list[Record] = []
         self.notes: list[str] = []
@@ -96,6 +101,12 @@ class Recorder:
         finally:
             self.records, self._trace = outer, trace
 
+    def entered(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        """An operation of the model begins. For those who follow more than attention."""
+
+    def left(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+        """An operation of the model has ended."""
+
     @property
     def listening(self) -> bool:
         """Whether what is seen now would be kept."""
@@ -115,8 +126,8 @@ class Recorder:
         """Whether the user asked for a path."""
         return self.layers is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.layers)
 
-    def record(self, owner: Any, observe: Callable[[], Observation], doubt: Any = None) -> None:
-        """Keep an observation of a layer, if it is wanted.
+    def record(self, owner: Any, observe: Callable[[], Observation], doubt: Any = None) -> Record | None:
+        """Keep an observation of a layer, if it is wanted, and return its record.
 
         Args:
             owner: the layer.
@@ -125,13 +136,30 @@ class Recorder:
         """
         path, layer = self.path(owner), type(owner).__name__
         if not self.listening or not self.wants(path):
-            return
+            return None
         if tracing.state() != self._trace:
             self.note(path, layer, "it runs inside a loop or transformation of the backend that hides its tensors")
-            return
+            return None
         with self.muted():
             seen = observe().laid_out()
-        self.add(Record(path, layer, seen, doubt))
+        record = Record(path, layer, seen, doubt, self.count)
+        self.count += 1
+        self.add(record)
+        return record
+
+    def touched(self, record: Record | None, result: Any, laid_out: Callable[[Any], Any], value: Any = None) -> Any:
+        """What the model goes on with in place of a result: the result itself where nobody touches it.
+
+        Args:
+            record: the result's own.
+            result: the heads' outputs, or the weights where only those are seen.
+            laid_out: brings the result to (B, N, T, V), or (B, N, T, S).
+            value: the values that the outputs are averages of, (B, K, S, V).
+        """
+        if self.touch is None or record is None or self.loop is not None:
+            return result
+        with self.muted():
+            return self.touch(record, result, laid_out, value)
 
     def add(self, record: Record) -> None:
         """Keep a record."""

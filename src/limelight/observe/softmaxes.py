@@ -56,24 +56,31 @@ def function(recorder: Recorder, original: Callable[..., Any], x: Any, *args: An
     """A softmax of Keras, or of the backend, that somebody calls."""
     with recorder.muted():
         result = original(x, *args, **kwargs)
-    notice(recorder, result, args[0] if args else kwargs.get("axis", kwargs.get("dim", -1)))
-    return result
+    return noticed(recorder, result, args[0] if args else kwargs.get("axis", kwargs.get("dim", -1)))
 
 
-def notice(recorder: Recorder, result: Any, axis: Any) -> None:
-    """Record the result of a softmax, until it turns out to be a prediction."""
+def noticed(recorder: Recorder, result: Any, axis: Any) -> Any:
+    """Record the result of a softmax, until it turns out to be a prediction, and return what the model goes on with."""
     if not recorder.listening or not recorder.stack:
-        return
+        return result
     rank = len(result.shape)
     axes = sorted(one % rank for one in (axis if isinstance(axis, (list, tuple)) else [-1 if axis is None else axis]))
     if rank < 2 or axes[0] == 0:
-        return
+        return result
     owner, written = _owner(recorder)
     doubt = Doubt(
         owner, result.shape[axes[-1]], {id(result): result}, written, along=not written and axes[-1] == rank - 1
     )
     multi_head = isinstance(owner, keras.layers.MultiHeadAttention)
-    recorder.record(owner, lambda: Observation(weights=layout(result, axes, grouped=not multi_head)), doubt)
+
+    def laid_out(tensor: Any) -> Any:
+        weights = layout(tensor, axes, grouped=not multi_head)
+        return ops.expand_dims(weights, -3) if len(weights.shape) == 3 else weights
+
+    record = recorder.record(owner, lambda: Observation(weights=laid_out(result)), doubt)
+    passed = recorder.touched(record, result, laid_out)
+    doubt.results[id(passed)] = passed
+    return passed
 
 
 def layout(weights: Any, axes: list[int], grouped: bool = True) -> Any:
