@@ -137,3 +137,22 @@ def test_blocks_under_xla(name: str) -> None:
         found = tf.function(both, jit_compile=True)(*tensors)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+class Holder(keras.Layer):
+    """A layer that attends and leaves it to Keras to find out what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = ll.layers.SelfAttention(4, name="inner")
+
+    def build(self, shape: tuple) -> None:
+        self.inner.build(shape)
+
+    def call(self, steps: Any) -> Any:
+        return self.inner(steps)
+
+
+@pytest.mark.parametrize("length", [None, 300])
+def test_shapes_that_keras_finds_out_itself(length: int | None) -> None:
+    assert Holder()(keras.Input((length, 3))).shape == (None, length, 4)

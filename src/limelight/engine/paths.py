@@ -64,6 +64,9 @@ def size(question: Question) -> int | None:
     (batch, heads, rows, _), columns = question.query.shape, question.key.shape[2]
     if rows is None or columns is None:
         return None
+    if not all(isinstance(length, int) for length in (batch or 1, rows, columns)):
+        # Keras has JAX reason about a shape in symbols, for a layer that does not say what it returns. Nothing is computed.
+        return 0
     return (batch or 1) * heads * rows * columns * question.score.cost
 
 
