@@ -56,7 +56,7 @@ class Entmax(Normalizer):
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[1.0]]), np.array([[1.0], [0.5], [-2.0]])
         >>> print(np.array(ll.weigh(query, key, normalizer=ll.Entmax(1.5))).round(3))
-        [[0.673 0.327 0.   ]]
+        [[0.674 0.326 0.   ]]
 
     References:
         Peters et al. 2019, arXiv:1905.05702.

@@ -162,8 +162,8 @@ class Gaussian(Learned, Score):
         >>> import numpy as np, limelight as ll
         >>> x = np.zeros((2, 3), "float32")
         >>> print(np.array(ll.weigh(x, x, score=ll.Gaussian(2.0))).round(2))
-        [[0.25 0.67 0.09]
-         [0.25 0.67 0.09]]
+        [[0.38 0.62]
+         [0.38 0.62]]
 
     References:
         Luong et al. 2015, arXiv:1508.04025 (local-p).
