@@ -31,7 +31,7 @@ TENSOR_SIDE = (
 )
 STUDY_SIDE = ({"data", "maps"}, {"analysis", "evaluate", "plot"}, {"report"})
 # Where the two sides meet: these may import both.
-MEETING = ({"observe"}, {"study"}, {"cli", "__main__"})
+MEETING = ({"observe"}, {"linting", "study"}, {"cli", "__main__"})
 
 KERAS = {"keras", "jax", "jaxlib", "tensorflow", "torch"}
 LINES_OF_A_MODULE = 400

@@ -18,7 +18,7 @@ def test_the_code_in_the_readme_runs(capsys):
     assert capsys.readouterr().out.startswith("[[[[0.")
 
 
-def test_the_code_in_the_page_of_parts_runs():
+def test_the_code_in_the_page_of_parts_runs(capsys):
     page = README.parent / "docs" / "parts.md"
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
     names: dict = {}
@@ -29,6 +29,7 @@ def test_the_code_in_the_page_of_parts_runs():
     assert names["read"].shape == (None, None, 64)
     assert int(names["cache"].length[0]) == 3
     assert type(names["better"].layers[-1]) is names["ll"].layers.MultiHeadAttention
+    assert "error: lost mask at 'add" in capsys.readouterr().out
 
 
 def test_every_part_that_the_page_of_parts_names_exists():
