@@ -1,0 +1,137 @@
+"""Every part in a MultiHeadAttention: trained by fit, saved, loaded, cloned."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from limelight.layers import MultiHeadAttention
+from limelight.masks import Mask
+from limelight.normalizers import Normalizer
+from limelight.positions.rotary import Scaling
+from limelight.scores import Score
+
+N, H, WIDTH, VOCABULARY, LENGTH = 2, 6, 8, 13, 7
+array = ops.convert_to_numpy
+
+
+@keras.saving.register_keras_serializable("tests")
+def even_distance(query, key):
+    """A rule of positions."""
+    return (query - key) % 2 == 0
+
+
+# Each row is a layer; what stands side by side has nothing to do with each other.
+PARTS = {
+    "bilinear": (ll.Bilinear(), ll.Causal(), ll.Softmax(temperature=0.5)),
+    "additive": (ll.Additive(3), ll.Window(3, 1), ll.Sink(0.5, learned=True)),
+    "cosine": (ll.Cosine(), ll.Causal() | ll.Prefix(2), ll.Sparsemax()),
+    "distance": (ll.Distance(), ll.Dilated(2), ll.Entmax(1.5)),
+    "scaled": (ll.SoftCap(ll.Scaled(ll.Dot()), 5.0), ll.Blocks(2, 1, 1, 1, seed=3), ll.Entmax(1.25)),
+    "normed": (ll.Normed(ll.Dot()), ~ll.Where(even_distance), ll.Sigmoid()),
+    "relative": (ll.Dot() + ll.RelativeBias(8, 6), None, ll.TopK(2)),
+    "shaw": (ll.Dot() + ll.Shaw(2), ll.Causal() & ll.Window(4), ll.Hard()),
+    "transformer_xl": (ll.TransformerXL(8), None, ll.Gumbel(0.5)),
+    "gaussian": (ll.Dot() + ll.Gaussian(3.0, 4), None, ll.Monotonic()),
+    "linear": (ll.Rotary(ll.Dot(), scaling=ll.LinearScaling(2.0)) + ll.ALiBi(), ll.Causal("start"), ll.Sink()),
+    "ntk": (ll.Rotary(ll.Dot(), scaling=ll.NTKScaling(2.0), size=4), None, ll.TopK(3, ll.Sparsemax())),
+    "yarn": (ll.Rotary(ll.Normed(ll.Dot()), scaling=ll.YaRNScaling(2.0, trained=5)), None, "softmax"),
+}
+# These hold the tensors of one call, or live in a cell that walks along the queries.
+ELSEWHERE = {"Allowed", "Bias", "Padding", "Segments", "Location"}
+# Half of the layers share keys and values among heads, half have a gate.
+VARIANTS = ({"kv_heads": 1}, {"use_gate": True, "use_bias": False})
+
+
+def model_of_parts():
+    """Words to one number from each of the layers, so that one compilation serves all."""
+    words = keras.Input((LENGTH,), dtype="int32")
+    steps = keras.layers.Embedding(VOCABULARY, WIDTH, mask_zero=True)(words)
+    outputs = []
+    for place, (name, (score, mask, normalizer)) in enumerate(PARTS.items()):
+        layer = MultiHeadAttention(
+            N, H, score=score, mask=mask, normalizer=normalizer, name=name, **VARIANTS[place % len(VARIANTS)]
+        )
+        read = keras.layers.GlobalAveragePooling1D()(layer(steps, steps))
+        outputs.append(keras.layers.Dense(1, name=f"number_{name}")(read))
+    return keras.Model(words, keras.layers.Concatenate()(outputs))
+
+
+@pytest.fixture(scope="module")
+def words():
+    """Sentences of 7, 4, 1 and 6 words, padded with 0."""
+    ids = np.random.default_rng(5).integers(1, VOCABULARY, (4, LENGTH))
+    for row, length in enumerate((7, 4, 1, 6)):
+        ids[row, length:] = 0
+    return ids
+
+
+@pytest.fixture(scope="module")
+def trained(words):
+    """The model after two steps of training, its losses, and its weights before them."""
+    keras.utils.set_random_seed(7)
+    model = model_of_parts()
+    before = {weight.path: array(weight).copy() for weight in model.trainable_weights}
+    # TensorFlow's other compiler would take longer than all else; on JAX nothing else compiles.
+    model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=keras.backend.backend() == "jax")
+    target = np.repeat(words[:, :1].astype("float32"), len(PARTS), axis=1)
+    history = model.fit(words, target, batch_size=len(words), epochs=2, verbose=0)
+    return model, history.history["loss"], before
+
+
+def class_names(config):
+    """The names of all classes in a config."""
+    if isinstance(config, dict):
+        own = {config["class_name"]} if "class_name" in config else set()
+        return own.union(*map(class_names, config.values()))
+    return set().union(*map(class_names, config)) if isinstance(config, (list, tuple)) else set()
+
+
+def test_no_part_is_left_out():
+    parts = {
+        name
+        for name in ll.__all__
+        if inspect.isclass(getattr(ll, name)) and issubclass(getattr(ll, name), (Score, Mask, Normalizer, Scaling))
+    }
+    named = set()
+    for score, mask, normalizer in PARTS.values():
+        named |= class_names([keras.saving.serialize_keras_object(part) for part in (score, mask, normalizer)])
+    assert parts - ELSEWHERE - named == set()
+    assert parts >= ELSEWHERE
+
+
+def test_every_weight_learns(trained):
+    model, losses, before = trained
+    assert np.isfinite(losses).all()
+    assert losses[1] < losses[0]
+    still = {weight.path for weight in model.trainable_weights if np.array_equal(array(weight), before[weight.path])}
+    # A bias of the keys adds the same to all scores of a row, which most normalizers do not see.
+    assert {path for path in still if not path.endswith("key/bias")} == set()
+
+
+def test_saved_loaded_and_cloned(trained, words, tmp_path):
+    model, _, _ = trained
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    # The clone of what was loaded: tracing one model more would cost as much as all the rest.
+    cloned = keras.models.clone_model(loaded)
+    cloned.set_weights(loaded.get_weights())
+    before, after = model.predict(words, verbose=0), cloned.predict(words, verbose=0)
+    for name, expected, found in zip(PARTS, before.T, after.T, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
+
+
+def unbuilt(config):
+    """A config without the shapes that its layers were built for."""
+    if isinstance(config, dict):
+        return {name: unbuilt(value) for name, value in config.items() if name != "build_config"}
+    return [unbuilt(value) for value in config] if isinstance(config, (list, tuple)) else config
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_from_config(trained, name):
+    config = trained[0].get_layer(name).get_config()
+    assert unbuilt(MultiHeadAttention.from_config(config).get_config()) == unbuilt(config)
