@@ -7,7 +7,8 @@ from typing import Any
 
 from keras import ops
 
-from limelight.engine import answers, plain, surveys
+from limelight.engine import answers, explaining, picked, plain, surveys
+from limelight.engine.paths import Path
 from limelight.question import Question, ask, check_shapes, fold
 from limelight.surveying import Survey
 
@@ -83,6 +84,9 @@ def weigh(
     score: Any = None,
     mask: Any = None,
     normalizer: Any = None,
+    heads: Any = None,
+    rows: Any = None,
+    columns: Any = None,
     query_positions: Any = None,
     key_positions: Any = None,
 ) -> Any:
@@ -90,16 +94,26 @@ def weigh(
 
     $$w_i = \mathrm{normalizer}(\mathrm{score}(q_i, k_j))$$
 
-    Args and Raises: as `attend`.
+    Args:
+        query, key, score, mask, normalizer, query_positions, key_positions: as `attend`.
+        heads, rows, columns: which of N, T and S; an int, a slice, a list of ints or bools. An int keeps its axis, of length 1.
+            Heads and rows that are not chosen cost nothing, and columns that are not are not held.
 
     Returns:
-        (..., T, S) in float32 or wider. Masked weights are exactly 0.
+        (..., T, S), or of what was chosen (..., n, t, s), in float32 or wider. Masked weights are exactly 0.
+
+    Raises:
+        ValueError: as `attend`; heads of queries that have no axis for them.
+        IndexError: an index outside.
+        TypeError: a part of the wrong kind, or a choice that is none.
 
     Example:
         >>> import numpy as np, limelight as ll
         >>> print(np.array(ll.weigh(np.eye(2), np.eye(2), score=ll.Dot(scale=1.0))).round(3))
         [[0.731 0.269]
          [0.269 0.731]]
+        >>> print(np.array(ll.weigh(np.eye(2), np.eye(2), score=ll.Dot(scale=1.0), rows=1, columns=[0])).round(3))
+        [[0.269]]
     """
     question = ask(
         query,
@@ -110,7 +124,9 @@ def weigh(
         query_positions=query_positions,
         key_positions=key_positions,
     )
-    return question.unfold(weights(question))
+    if heads is None and rows is None and columns is None:
+        return question.unfold(weights(question))
+    return picked.chosen(question, heads, rows, columns)
 
 
 def survey(
@@ -172,6 +188,42 @@ def survey(
         None if one is None else question.unfold(one) for one in found._replace(row_edges=None, column_edges=None)
     )
     return Survey(*unfolded)._replace(**edges)
+
+
+def explain_path(
+    query: Any,
+    key: Any,
+    *,
+    score: Any = None,
+    mask: Any = None,
+    normalizer: Any = None,
+    dropout: float = 0.0,
+) -> Path:
+    """Which path `attend` takes, and why: it follows from the parts, the sizes and the backend. Nothing is computed.
+
+    "plain" computes all scores at once; "fused" calls the backend's own kernel; "running" keeps a running softmax over blocks of
+    keys; "rows" computes blocks of whole rows. All give the same.
+
+    Args:
+        query, key: tensors, Keras's symbolic ones, or shapes (..., T, H) and (..., S, H), in which None is not known yet.
+        score, mask, normalizer: as `attend`; for a layer `layer.score`, `layer.mask` and `layer.normalizer`.
+        dropout: the share of weights that is dropped, where dropout is active.
+
+    Returns:
+        A value with `name` and `why`, which prints both.
+
+    Raises:
+        ValueError: as `attend`.
+        TypeError: a part of the wrong kind, or neither tensors nor shapes.
+
+    Example:
+        >>> import limelight as ll
+        >>> print(ll.explain_path((1, 8, 128, 64), (1, 8, 128, 64), normalizer="sparsemax"))
+        plain: 131,072 scores are few enough to be computed at once.
+        >>> print(ll.explain_path((1, 8, 4096, 64), (1, 8, 4096, 64), normalizer="sparsemax"))
+        rows: Sparsemax needs whole rows, which are computed block by block.
+    """
+    return explaining.explained(query, key, score=score, mask=mask, normalizer=normalizer, dropout=dropout)
 
 
 def output(question: Question, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:

@@ -15,7 +15,7 @@ class Span:
         total: how many indices there are in all; an int, or a scalar tensor where it is only known at run time.
         start: the first index of the run; an int or a scalar tensor.
         size: the length of the run, `total` when not given. Must be an int where `start` is a tensor.
-        picked: a list of indices to take instead of a run.
+        picked: a list of indices to take instead of a run, or an int tensor of a known length.
     """
 
     total: Any
@@ -27,7 +27,7 @@ class Span:
     def length(self) -> Any:
         """How many indices there are in the span."""
         if self.picked is not None:
-            return len(self.picked)
+            return self.picked.shape[0] if hasattr(self.picked, "shape") else len(self.picked)
         return self.total if self.size is None else self.size
 
     @property

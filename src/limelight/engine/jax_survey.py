@@ -21,8 +21,8 @@ def taken(
     reach = plan.reach(min(sizes(question, size).rows, plan.rows))
 
     def visit(found: Block, value: Any, counted: Any, sums: tuple) -> tuple[Any, tuple]:
-        rows, weights = said(question, found, value, plan)
-        received, means, peaks = gathered(weights, found.tile, counted, reach, plan)
+        rows, weighed = said(question, found, value, plan)
+        received, means, peaks = gathered(weighed, found.tile, counted, reach, plan)
         first = cell_of(found.tile.rows.indices()[0], plan.rows, plan.row_cells)
         return rows, (
             placed(sums[0], received, found.tile.columns.start, jnp.add),

@@ -82,52 +82,80 @@ def scored(question: Question, tile: Tile, query: Any, key: Any) -> Block:
     return Block(tile, scores, None if question.mask is None else question.mask(tile), None)
 
 
-def said(question: Question, found: Block, value: Any, plan: Plan) -> tuple[dict[str, Any], Any]:
-    """What there is to say of each row of a block, (b, n, t, ...) by name, and the block's weights (b, n, t, s)."""
-    weights, entropy, total = weighed(question, found)
-    top_weights, top_keys = top(weights, plan.top_k)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weighed:
+    """The weights of a block: numbers (b, n, t, s), and what each row of them is multiplied by, (b, n, t, 1), to be weights.
+
+    So the numbers need not be gone through once more where they are exponentials.
+
+    Args:
+        raised: the numbers.
+        share: what they are multiplied by.
+        entropy, logsumexp: of the rows, (b, n, t).
+    """
+
+    raised: Any
+    share: Any
+    entropy: Any
+    logsumexp: Any
+
+
+def said(question: Question, found: Block, value: Any, plan: Plan) -> tuple[dict[str, Any], Weighed]:
+    """What there is to say of each row of a block, (b, n, t, ...) by name, and the block's weights."""
+    weighed = of_scores(question, found) if question.normalizer.exponential else of_weights(found)
+    raised, share = weighed.raised, weighed.share
+    largest, top_keys = top(raised, plan.top_k)
+    top_weights = largest * share
+    distances = ops.cast(apart(found.tile, plan), raised.dtype)
     rows = {
-        "entropy": entropy,
-        "logsumexp": total,
+        "entropy": weighed.entropy,
+        "logsumexp": weighed.logsumexp,
         "top_keys": ops.where(top_weights > 0, top_keys + ops.cast(found.tile.columns.start, "int32"), -1),
         "top_weights": top_weights,
-        "distance": ops.sum(weights * ops.cast(apart(found.tile, plan), weights.dtype), axis=-1),
-        "mass": ops.sum(weights, axis=-1),
+        "distance": ops.squeeze(total(raised * distances) * share, -1),
+        "mass": ops.squeeze(total(raised) * share, -1),
     }
     if value is not None:
-        rows["output"] = ops.cast(mixture(weights, value, found.tile), value.dtype)
-    return rows, weights
+        rows["output"] = ops.cast(mixture(raised, value, found.tile) * share, value.dtype)
+    return rows, weighed
 
 
-def weighed(question: Question, found: Block) -> tuple[Any, Any, Any]:
-    """The weights (b, n, t, s) of a block, and the entropy and log-sum-exp (b, n, t) of its rows."""
+def of_weights(found: Block) -> Weighed:
+    """Weights that are no exponentials of scores."""
+    weights = found.weights
+    entropy = -ops.squeeze(total(weights * ops.log(ops.maximum(weights, TINY))), -1)
+    share = ops.ones_like(weights[..., :1])
+    return Weighed(weights, share, entropy, ops.full_like(entropy, float("nan")))
+
+
+def of_scores(question: Question, found: Block) -> Weighed:
+    """Weights that are exponentials of scores, shared out over the row."""
     normalizer = question.normalizer
-    if not normalizer.exponential:
-        weights = found.weights
-        entropy = -ops.sum(weights * ops.log(ops.maximum(weights, TINY)), axis=-1)
-        return weights, entropy, ops.full_like(entropy, float("nan"))
     logits = normalizer.logits(found.scores, tile=found.tile)
     if found.permitted is not None:
         logits = ops.where(found.permitted, logits, float("-inf"))
     peak = ops.max(logits, axis=-1, keepdims=True)
     empty = ops.logical_not(peak > float("-inf"))
     peak = ops.where(empty, 0.0, peak)
-    sinks = normalizer.sinks(found.tile)
     # Not less, so that what is 0 times it is 0.
     shifted = ops.maximum(logits - peak, FAR)
     raised = ops.exp(shifted)
-    alone = ops.sum(raised, axis=-1, keepdims=True)
-    total = alone
+    alone = whole = total(raised)
+    sinks = normalizer.sinks(found.tile)
     if sinks is not None:
         # From the larger of the two, lest the exponential of a high sink overflow.
         higher = ops.maximum(peak, ops.cast(sinks, peak.dtype))
         fading = ops.exp(peak - higher)
-        total = (alone * fading + ops.exp(sinks - higher)) / ops.maximum(fading, TINY)
-    share = ops.where(empty, 0.0, 1.0 / ops.where(empty, 1.0, total))
-    weights = raised * share
-    entropy = ops.log(ops.maximum(total, TINY)) * alone * share - ops.sum(weights * shifted, axis=-1, keepdims=True)
+        whole = (alone * fading + ops.exp(sinks - higher)) / ops.maximum(fading, TINY)
+    share = ops.where(empty, 0.0, 1.0 / ops.where(empty, 1.0, whole))
+    entropy = (ops.log(ops.maximum(whole, TINY)) * alone - total(raised * shifted)) * share
     summed = ops.where(empty, float("-inf"), peak + ops.log(ops.maximum(alone, TINY)))
-    return weights, ops.squeeze(entropy, -1), ops.squeeze(summed, -1)
+    return Weighed(raised, share, ops.squeeze(entropy, -1), ops.squeeze(summed, -1))
+
+
+def total(tensor: Any) -> Any:
+    """The sum of each row (..., s), (..., 1): as a product, since XLA does not vectorise a sum of what it computes on the way."""
+    return ops.matmul(tensor, ops.ones((ops.shape(tensor)[-1], 1), dtype=tensor.dtype))
 
 
 def apart(tile: Tile, plan: Plan) -> Any:
@@ -176,11 +204,11 @@ def top_of_groups(weights: Any, count: int) -> tuple[Any, Any]:
     return values, ops.take_along_axis(places, ops.cast(order, "int32"), axis=-1)
 
 
-def gathered(weights: Any, tile: Tile, counted: Any, reach: Any, plan: Plan) -> tuple[Any, Any, Any]:
+def gathered(weighed: Weighed, tile: Tile, counted: Any, reach: Any, plan: Plan) -> tuple[Any, Any, Any]:
     """What a block contributes to its keys and coarse blocks.
 
     Args:
-        weights: (b, n, t, s).
+        weighed: its weights.
         tile: where they lie.
         counted: bool (t,), False for rows that another block contributes; None for none.
         reach: of how many coarse blocks of rows, from that of the first row on, there may be something.
@@ -190,14 +218,18 @@ def gathered(weights: Any, tile: Tile, counted: Any, reach: Any, plan: Plan) -> 
     """
     rows = tile.rows.indices()
     first = cell_of(rows[0], plan.rows, plan.row_cells)
+    share = ops.swapaxes(weighed.share, -1, -2)
+    if counted is not None:
+        share = ops.where(counted, share, 0.0)
+    weights = weighed.raised * weighed.share
     if isinstance(reach, int) and reach == 1:
-        ones = ops.ones_like(rows, dtype=weights.dtype) if counted is None else ops.cast(counted, weights.dtype)
-        sums, peaks = ops.matmul(ones[None], weights), ops.max(weights, axis=-2, keepdims=True)
+        peaks = ops.max(weights, axis=-2, keepdims=True)
     else:
         places = cell_of(rows, plan.rows, plan.row_cells) - first
         chosen = ops.expand_dims(ops.arange(reach, dtype="int32"), -1) == places
-        chosen = chosen if counted is None else ops.logical_and(chosen, counted)
-        sums, peaks = ops.matmul(ops.cast(chosen, weights.dtype), weights), row_peaks(weights, rows, first, reach, plan)
+        share = ops.where(chosen, share, 0.0)
+        peaks = row_peaks(weights, rows, first, reach, plan)
+    sums = ops.matmul(share, weighed.raised)
     by_sum, by_peak = by_columns(sums, tile, plan), by_columns(peaks, tile, plan)
     return ops.sum(sums, axis=-2), ops.sum(by_sum, axis=-1), ops.max(by_peak, axis=-1)
 

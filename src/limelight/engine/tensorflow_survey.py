@@ -90,13 +90,13 @@ class Walk:
         """What a block says of its rows, and of keys and coarse blocks."""
         grid = self.grid
         key, value = (None if one is None else grid.shared(tile.columns.of(one, 2)) for one in (keys, values))
-        found, weights = said(
+        found, weighed = said(
             self.question, scored(self.question, tile, grid.rows(self.question.query, tile), key), value, self.plan
         )
         counted = None
         if not (isinstance(grid.t, int) and isinstance(grid.bt, int) and grid.t % grid.bt == 0):
             counted = tile.rows.indices() >= number * grid.bt
-        return found, gathered(weights, tile, counted, self.reach, self.plan)
+        return found, gathered(weighed, tile, counted, self.reach, self.plan)
 
     def joined(self, totals: Any, more: tuple[Any, Any, Any], tile: Tile) -> tuple[Any, Any, Any]:
         """The masses of keys, and the sums and maxima of coarse blocks, with those of one more block."""

@@ -28,13 +28,13 @@ def taken(
         part = torch_rows.parts(tile, query, key, key if value is None else value)
         if 1 < part[1].shape[1] < part[0].shape[1]:
             part = (part[0], *(one.repeat_interleave(part[0].shape[1] // one.shape[1], 1) for one in part[1:]))
-        found, weights = said(question, scored(question, tile, *part[:2]), None if value is None else part[2], plan)
+        found, weighed = said(question, scored(question, tile, *part[:2]), None if value is None else part[2], plan)
         for name, one in found.items():
             here(rows[name], tile).copy_(one)
         first, last = (
             cell_of(row, plan.rows, plan.row_cells) for row in (tile.rows.start, tile.rows.start + tile.rows.length - 1)
         )
-        mass, means, most = gathered(weights, tile, None, last - first + 1, plan)
+        mass, means, most = gathered(weighed, tile, None, last - first + 1, plan)
         tile.columns.of(tile.heads.of(tile.batch.of(received, 0), 1), 2).add_(mass)
         tile.heads.of(tile.batch.of(sums, 0), 1)[:, :, first : last + 1].add_(means)
         cell = tile.heads.of(tile.batch.of(peaks, 0), 1)[:, :, first : last + 1]

@@ -1,0 +1,59 @@
+"""The path of an attention that is not computed, from shapes alone."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+
+from limelight import masks, normalizers, scores
+from limelight.engine import limits, paths
+from limelight.engine.paths import Path
+from limelight.parts import is_tensor
+from limelight.question import Question, ask, check_shapes, explicit
+
+
+def explained(query: Any, key: Any, *, score: Any, mask: Any, normalizer: Any, dropout: float) -> Path:
+    """The path for queries and keys, or for their shapes."""
+    query, key = symbol(query, "query"), symbol(key, "key")
+    if isinstance(mask, (list, tuple)) or (is_tensor(mask) and not isinstance(mask, keras.KerasTensor)):
+        mask = explicit(mask, len(query.shape))
+    elif isinstance(mask, keras.KerasTensor):
+        mask = masks.Allowed(np.ones((1, 1), bool))
+    check_shapes(query, key)
+    given = [with_heads(one.shape) for one in (query, key)]
+    # Parts that learn are built, and the score is prepared, on one query and one key; the sizes are put back afterwards.
+    small = [np.zeros((1, heads, 1, size), "float32") for _, heads, _, size in given]
+    normalizer = normalizers.get(normalizer)
+    question = ask(*small, score=scores.get(score), normalizer=normalizer)
+    if keras.backend.backend() == "torch":
+        question = question.prepared()
+    question = dataclasses.replace(
+        question, query=keras.KerasTensor(given[0]), key=keras.KerasTensor(given[1]), mask=masks.get(mask)
+    )
+    if keras.backend.backend() == "tensorflow" and limits.current().path is None and unknown(question):
+        return Path("plain", "TensorFlow must know the lengths before the model runs to go block by block.")
+    return paths.choose(question, dropout=dropout)
+
+
+def unknown(question: Question) -> bool:
+    """Whether the lengths of a question are known only when the model runs."""
+    return not paths.broadcast(question) and paths.size(question) is None
+
+
+def symbol(given: Any, name: str) -> Any:
+    """Something with the shape of queries or keys, which were given as such or as their shape."""
+    if is_tensor(given):
+        return given
+    lengths = isinstance(given, (list, tuple)) and all(one is None or isinstance(one, int) for one in given)
+    if not lengths:
+        raise TypeError(f"`{name}` must be a tensor or a shape such as (None, 8, 4096, 64). Received: {given!r}.")
+    return keras.KerasTensor(tuple(given))
+
+
+def with_heads(shape: tuple) -> tuple:
+    """A shape (..., N, T, H) as (B, N, T, H): leading axes merged, missing ones added."""
+    if len(shape) < 4:
+        return (*(shape[:-2] or (1,)), 1, *shape[-2:])
+    lead = shape[:-3]
+    return (None if None in lead else int(np.prod(lead)), *shape[-3:])
