@@ -16,6 +16,7 @@ _PUBLIC = {
     "weigh": "limelight.attention",
     "survey": "limelight.attention",
     "Survey": "limelight.surveying",
+    "explain_path": "limelight.attention",
     "Additive": "limelight.scores",
     "Bias": "limelight.scores",
     "Bilinear": "limelight.scores",
