@@ -1,4 +1,4 @@
-"""Which weights dropout keeps: a function of a seed and of the place, so that every path and every pass agrees."""
+"""Random numbers that are functions of a seed and of the place, so that every path and every pass agrees."""
 
 from typing import Any
 
@@ -27,6 +27,27 @@ def keep(seed: Any, rate: float, tile: Tile, dtype: Any) -> Any:
     Returns:
         (b, n, t, s).
     """
+    threshold = round(rate * 2**32) - 2**31
+    kept = ops.cast(bits(seed, tile) >= min(threshold, 2**31 - 1), dtype)
+    return kept * (1 / (1 - rate))
+
+
+def uniform(seed: Any, tile: Tile, dtype: Any) -> Any:
+    """Numbers between 0 and 1 that never are either, one for each place of a tile, by the same rule.
+
+    Args:
+        seed: int32 (1,), from `drawn`. With the seed of a dropout the numbers are others than those it goes by.
+        tile: the place.
+
+    Returns:
+        (b, n, t, s).
+    """
+    number = ops.cast(bits(ops.bitwise_xor(seed, 0x3C6EF372), tile), dtype) * 2**-32 + 0.5
+    return ops.clip(number, 1e-7, 1 - 1e-7)
+
+
+def bits(seed: Any, tile: Tile) -> Any:
+    """An int32 for each place of a tile, (b, n, t, s), each value as likely as any other; the high bits are the best."""
     rows = mixed(seed)
     for span, axis in ((tile.batch, 0), (tile.heads, 1), (tile.rows, 2)):
         shape = [1, 1, 1, 1]
@@ -35,10 +56,7 @@ def keep(seed: Any, rate: float, tile: Tile, dtype: Any) -> Any:
     columns = mixed(tile.columns.indices() + 0x5BD1E995)
     # Both sides are thoroughly mixed; together they need only one round more, the only one at full size.
     joint = ops.bitwise_xor(rows, columns) * multiplier(0x2C1B3C6D)
-    joint = ops.bitwise_xor(joint, ops.right_shift(joint, 15)) * multiplier(0x297A2D39)
-    threshold = round(rate * 2**32) - 2**31
-    kept = ops.cast(joint >= min(threshold, 2**31 - 1), dtype)
-    return kept * (1 / (1 - rate))
+    return ops.bitwise_xor(joint, ops.right_shift(joint, 15)) * multiplier(0x297A2D39)
 
 
 def mixed(number: Any) -> Any:

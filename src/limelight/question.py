@@ -86,7 +86,7 @@ def ask(
     scores.build(score, tuple(query.shape), tuple(key.shape))
     shape = (tile.batch.total, tile.heads.total, tile.rows.total, tile.columns.total)
     normalizers.build(normalizer, shape)
-    return Question(query, key, score, mask, normalizer.drawn(shape), tile, lead, owner)
+    return Question(query, key, score, mask, normalizer.drawn(), tile, lead, owner)
 
 
 def fold(tensor: Any) -> Any:

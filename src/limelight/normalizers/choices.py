@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from limelight.noise import drawn, uniform
 from limelight.normalizers.exponential import Softmax
 from limelight.normalizers.normalizer import LOWEST, Normalizer, masked
 from limelight.parts import Learned, register
@@ -99,7 +100,8 @@ class Gumbel(Learned, Normalizer):
 
     $$w_i = \mathrm{softmax}((s_i + g_i) / \tau), \qquad g_{ij} = -\ln(-\ln u_{ij}),\; u_{ij} \sim U(0, 1)$$
 
-    Outside of training there is no noise. The output and the weights of one call see the same noise.
+    Outside of training there is no noise. The noise is a function of a number that each call draws and of the place, so that the
+    output and the weights of one call see the same, and blocks of any size too.
 
     Args:
         temperature: $\tau > 0$.
@@ -134,17 +136,26 @@ class Gumbel(Learned, Normalizer):
         weights = self.inner(scores, mask, tile=tile)
         return straight_through(weights, scores, mask) if self.hard else weights
 
-    def drawn(self, shape: tuple) -> Normalizer:
-        uniform = self.noise(shape=shape)
-        return self if uniform is None else Noisy(self, -ops.log(-ops.log(uniform)))
+    def drawn(self) -> Normalizer:
+        number = self.noise()
+        return self if number is None else Noisy(self, number)
+
+    def perturbed(self, scores: Any, uniform: Any) -> Any:
+        """Scores with Gumbel noise, made of uniform numbers."""
+        return scores - ops.log(-ops.log(uniform))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Noisy(Normalizer):
-    """A normalizer of scores with noise (B, N, T, S) that has been drawn."""
+    """A normalizer of scores with noise, which is a function of the place.
 
-    normalizer: Normalizer
-    noise: Any
+    Args:
+        normalizer: whose `perturbed` says how uniform numbers change its scores.
+        number: int32 (1,), drawn for one question.
+    """
+
+    normalizer: Any
+    number: Any
 
     @property
     def linked_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -152,21 +163,19 @@ class Noisy(Normalizer):
         return self.normalizer.linked_rows
 
     def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
-        return self.normalizer(scores + tile.align(self.noise, "bnts"), mask, tile=tile)
+        numbers = uniform(self.number, tile, scores.dtype)
+        return self.normalizer(self.normalizer.perturbed(scores, numbers), mask, tile=tile)
 
 
 class Noise(keras.Layer):
-    """Uniform random numbers while a model trains, nothing otherwise. A layer, because layers know whether they train."""
+    """A number for one question while a model trains, nothing otherwise. A layer, because layers know whether they train."""
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.generator = keras.random.SeedGenerator(seed)
 
-    def call(self, shape: tuple = (), training: bool | None = None) -> Any:
-        if not training:
-            return None
-        # Away from 0 and 1, where the logarithms end.
-        return keras.random.uniform(shape, 1e-7, 1 - 1e-7, dtype="float32", seed=self.generator)
+    def call(self, training: bool | None = None) -> Any:
+        return drawn(self.generator) if training else None
 
 
 def straight_through(weights: Any, scores: Any, mask: Any) -> Any:

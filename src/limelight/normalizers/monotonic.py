@@ -77,11 +77,13 @@ class Monotonic(Learned, Normalizer):
         rows = tuple(ops.moveaxis(part, -2, 0) for part in (stops, passes, idle))
         return ops.moveaxis(ops.scan(step, first, rows)[1], 0, -2)
 
-    def drawn(self, shape: tuple) -> Normalizer:
-        uniform = self.generator(shape=shape) if self.noise else None
-        if uniform is None:
-            return self
-        return Noisy(self, self.noise * ops.sqrt(2.0) * ops.erfinv(2.0 * uniform - 1.0))
+    def drawn(self) -> Normalizer:
+        number = self.generator() if self.noise else None
+        return self if number is None else Noisy(self, number)
+
+    def perturbed(self, scores: Any, uniform: Any) -> Any:
+        """Scores with normal noise, made of uniform numbers."""
+        return scores + self.noise * ops.sqrt(2.0) * ops.erfinv(2.0 * uniform - 1.0)
 
 
 def carried(factor: Any, term: Any) -> Any:

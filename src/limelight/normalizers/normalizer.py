@@ -1,6 +1,6 @@
 """What a normalizer is."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import keras
 from keras import ops
@@ -40,8 +40,8 @@ class Normalizer(Part):
         """A logit, broadcastable to (b, n, t, 1), whose exponential joins the sum of each row; None where there is none."""
         return None
 
-    def drawn(self, shape: tuple) -> Self:
-        """This normalizer with its random numbers drawn, for one question with scores of the given shape (B, N, T, S).
+    def drawn(self) -> "Normalizer":
+        """This normalizer with what its random numbers are made from drawn, for one question.
 
         So that the output and the weights of one call, and each of its blocks, see the same numbers. One without random numbers
         returns itself.
