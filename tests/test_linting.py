@@ -126,6 +126,10 @@ def uniform_head():
     return of_heads({"query/kernel": (FIRST, 0.0), "query/bias": (0, 0.0)})
 
 
+def uniform_heads():
+    return of_heads({"query/kernel": (..., 0.0), "query/bias": (..., 0.0)})
+
+
 def unread_head():
     return of_heads({"attention_output/kernel": (LAST, 0.0)})
 
@@ -193,11 +197,12 @@ FOUND = {
     ),
     "large float16": (lambda: half(90.0), [("error", "float16 scores", "reader", r"largest score here is \d{5}")]),
     "uniform head": (uniform_head, [("note", "dead head", "reader", "Head 0 is uniform: in each of 15 queries")]),
-    "unread head": (unread_head, [("warning", "dead head", "reader", "Head 1 gives nothing")]),
+    "unread head": (unread_head, [("warning", "dead head", "reader", "Head 1 is without effect")]),
+    "uniform heads": (uniform_heads, [("note", "dead head", "reader", "Heads 0, 1 are uniform")]),
     "constant head": (constant_head, [("note", "dead head", "reader", "Head 0 is constant")]),
     "stuck head": (
         stuck_head,
-        [("note", "dead head", "reader", r"Head 0 is stuck: .*% of its weight lies on position 2")],
+        [("note", "dead head", "reader", r"Head 0 is stuck: .*% of the weight lies on position 2")],
     ),
 }
 

@@ -1,5 +1,6 @@
 """Heads that do nothing that their queries ask for."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ _ADVICE = {
     "uniform": "An untrained head, queries of zeros or a large temperature look so. If training leaves it so, use fewer heads.",
     "stuck": "A head that has nothing to say often rests on the first position; with normalizer=limelight.Sink() it need not.",
     "constant": "Look whether queries differ at all, for example whether they are normalised or dropped before.",
-    "unread": "Use fewer heads, or initialise it anew.",
+    "without effect": "Use fewer heads, or initialise it anew.",
 }
 
 
 def idle(watcher: Watcher, seen: AttentionMap, weights: np.ndarray, call: Call) -> list[Finding]:
     """The heads of one layer that attend alike whatever is asked."""
-    found = []
+    alike: dict[tuple[str, str], list[int]] = {}
     rows = np.ones(weights.shape[:-3] + weights.shape[-2:-1], bool)
     asking = watcher.steps(call, weights.shape[-2], ("query", "inputs"))
     if asking is not None and asking.steps.real.shape == rows.shape:
@@ -31,9 +32,14 @@ def idle(watcher: Watcher, seen: AttentionMap, weights: np.ndarray, call: Call) 
     for head in range(weights.shape[-3]):
         kind = behaviour(weights[..., head, :, :], rows)
         if kind is not None:
-            name, message = kind
-            found.append(Finding(seen.path, "dead head", "note", f"Head {head} {message}", _ADVICE[name]))
-    return found
+            alike.setdefault(kind, []).append(head)
+    return [dead(seen, "note", heads, *kind) for kind, heads in alike.items()]
+
+
+def dead(seen: AttentionMap, severity: str, heads: Sequence[int], kind: str, why: str) -> Finding:
+    """What is said of heads that are dead in the same way."""
+    who = f"Head {heads[0]} is" if len(heads) == 1 else f"Heads {', '.join(map(str, heads))} are"
+    return Finding(seen.path, "dead head", severity, f"{who} {kind}: {why}", _ADVICE[kind])
 
 
 def behaviour(weights: np.ndarray, rows: np.ndarray) -> tuple[str, str] | None:
@@ -49,15 +55,12 @@ def behaviour(weights: np.ndarray, rows: np.ndarray) -> tuple[str, str] | None:
     else:
         entropy = -(asked * np.log(np.where(asked > 0, asked, 1))).sum(axis=-1) / np.log(permitted[chosen])
         if entropy.min() > _UNIFORM:
-            return "uniform", f"is uniform: in each of {len(asked)} queries all keys have the same weight."
+            return "uniform", f"in each of {len(asked)} queries all keys have the same weight."
     share = asked.mean(axis=0)
     if share.max() > _STUCK:
-        return (
-            "stuck",
-            f"is stuck: {share.max():.1%} of its weight lies on position {int(share.argmax())}, whatever is asked.",
-        )
+        return "stuck", f"{share.max():.1%} of the weight lies on position {share.argmax()}, whatever is asked."
     if weights.shape[-2] > 2 and constant(weights, rows):
-        return "constant", "is constant: all queries of an example have the same weights."
+        return "constant", "all queries of an example have the same weights."
     return None
 
 
@@ -78,14 +81,10 @@ def unread(seen: AttentionMap, call: Call) -> list[Finding]:
     if not hasattr(value, "kernel") or not hasattr(output, "kernel"):
         return []
     values, outputs = (ops.convert_to_numpy(ops.cast(dense.kernel, "float32")) for dense in (value, output))
-    heads = len(outputs)
-    groups = heads // values.shape[1]
+    groups = len(outputs) // values.shape[1]
     norms = np.array(
-        [np.linalg.norm(values[:, head // groups]) * np.linalg.norm(outputs[head]) for head in range(heads)]
+        [np.linalg.norm(values[:, head // groups]) * np.linalg.norm(own) for head, own in enumerate(outputs)]
     )
-    return [
-        Finding(
-            seen.path, "dead head", "warning", f"Head {head} gives nothing: its weights are zero.", _ADVICE["unread"]
-        )
-        for head in np.flatnonzero(norms <= _NOTHING * max(norms.max(), 1e-30))
-    ]
+    nothing = np.flatnonzero(norms <= _NOTHING * max(norms.max(), 1e-30)).tolist()
+    why = "the weights of its values or of its output are zero."
+    return [dead(seen, "warning", nothing, "without effect", why)] if nothing else []

@@ -1,0 +1,41 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from layers.formulas import softmax
+
+B, T, S, H, V = 2, 3, 5, 7, 11
+array = ops.convert_to_numpy
+
+
+@pytest.fixture
+def tensors(random):
+    shapes = {"query": (B, T, H), "value": (B, S, V), "key": (B, S, H)}
+    return {name: random.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("use_scale", [True, False])
+def test_equals_the_formula(tensors, use_scale):
+    layer = ll.layers.AdditiveAttention(use_scale=use_scale)
+    output, weights = layer(**tensors, use_causal_mask=True, return_attention_scores=True)
+    vector = array(layer.scale) if use_scale else np.ones(H)
+    for example, row in np.ndindex(B, T):
+        query, key, value = (tensors[name][example] for name in ("query", "key", "value"))
+        scores = [vector @ np.tanh(query[row] + key[column]) for column in range(row + S - T + 1)]
+        expected = np.append(softmax(np.array(scores)), np.zeros(T - row - 1))
+        np.testing.assert_allclose(array(weights)[example, row], expected, atol=1e-6)
+        np.testing.assert_allclose(array(output)[example, row], expected @ value, atol=1e-5)
+
+
+def test_is_saved_loaded_and_seen(tensors, tmp_path):
+    inputs = [keras.Input(tensor.shape[1:]) for tensor in tensors.values()]
+    model = keras.Model(inputs, ll.layers.AdditiveAttention(dropout=0.3, name="reader")(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    given = list(tensors.values())
+    np.testing.assert_array_equal(array(loaded(given)), array(model(given)))
+    seen = ll.capture(loaded, given)["reader"]
+    assert type(seen.source).__name__ == "Asked"
+    np.testing.assert_allclose(seen.weights()[:, 0] @ tensors["value"], array(model(given)), atol=1e-5)
