@@ -68,11 +68,14 @@ def stages(node: Node, columns: int) -> list[Score]:
 
 
 def mask(node: Node, cache: KVCache | None, columns: int) -> masks.Mask | None:
-    """Causal and window, the filled slots of a cache, and what the mask array permits: not False and not minus infinity."""
+    """Causal and window, the filled slots of a cache, and what the mask array permits: not False and not minus infinity.
+
+    Without a cache ONNX puts the first query at the first key.
+    """
     found: masks.Mask | None = ll.Causal("start") if node.attributes.get("is_causal") else None
     sides = [node.attributes.get(f"{side}_window_size", -1) for side in ("left", "right")]
     if max(sides) >= 0:
-        found = masks.both(found, ll.Window(*(None if size < 0 else size for size in sides)))
+        found = masks.both(found, ll.Window(*(None if size < 0 else size for size in sides), align="start"))
     if cache is not None:
         found = masks.both(found, cache.mask())
     array = node.inputs.get("attn_mask")
@@ -89,9 +92,9 @@ def full(array: np.ndarray, columns: int) -> np.ndarray:
 
 
 def positions(node: Node, cache: KVCache | None, rows: int) -> dict[str, Any]:
-    """Where queries and keys stand: the first query after all that is past, or the last one at the end of a padded cache."""
+    """Where queries and keys of a cache stand: the first query after all that is past, or the last at the end of what is real."""
     if cache is None:
-        return {"query_positions": np.arange(rows)}
+        return {}
     past = node.inputs.get("past_key")
     queries = cache.latest(rows) if past is None else past.shape[2] + np.arange(rows)
     return {"query_positions": queries, "key_positions": cache.positions}
