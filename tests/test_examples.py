@@ -64,3 +64,10 @@ def test_evaluation_gives_intervals():
     assert accuracy.low < accuracy.value < accuracy.high
     assert found["regressor"]["mse"].value > 0
     assert found["unchanged"]["mae"].low < found["unchanged"]["mae"].value
+
+
+def test_a_model_of_keras_is_mended(capsys):
+    found = main_of("08")()
+    assert found["kinds"] == ["weight on padding", "lost mask"]
+    assert found["new"] < 1e-5 < 1e-3 < found["old"]
+    assert "upgraded: Nothing found." in capsys.readouterr().out
