@@ -98,7 +98,7 @@ def test_a_picture_shows_eight_by_eight() -> None:
     assert str(ll.Allowed(np.eye(9, dtype=bool)[None, None])).splitlines()[7] == "· · · · · · · ■"
     assert str(~ll.Allowed(np.eye(2, dtype=bool)) & ll.Causal()) == "· ·\n■ ·"
     assert str(ll.Segments(np.array([0, 1]), np.array([0, 0, 1]))) == "■ ■ ·\n· · ■"
-    assert repr(ll.Window(2, 0)) == "Window(left=2, right=0)"
+    assert repr(ll.Window(2, 0)) == "Window(left=2, right=0, align='end')"
 
 
 def test_a_function_of_positions_is_a_mask() -> None:

@@ -31,8 +31,8 @@ def lint(model: Any, batch: Any) -> Findings:
     way round; masks of floats, which Keras does not take for additive ones; scores that may overflow float16; and heads that
     are dead: uniform, constant, stuck to one position, or read by nobody.
 
-    A batch with examples of several lengths shows the most. Where no mask says what is padding, zeros at the end of examples (and
-    nowhere else) count as it.
+    A batch of a few examples of several lengths shows the most; all weights of one layer are held at a time. Where no mask says
+    what is padding, zeros at the end of examples (and nowhere else) count as it.
 
     Args:
         model: a built model, or any layer that attends.

@@ -29,8 +29,9 @@ def upgrade(model: Any) -> Any:
     within the model. The copy has weights of its own, under the same names and in the same order; the model stays as it is.
 
     The outputs are equal, but for what Keras's layers get wrong: a step with nothing to attend to, such as a padded query, reads
-    zeros instead of an average of everything; padding stays masked in every layer that reads it; and float16 scores do not
-    overflow. A causal mask or a window is aligned as Keras aligns it, the first query at the first key.
+    zeros instead of an average of everything; padding stays masked in every layer that reads it; `Attention` obeys the mask of
+    its key and not the value's alone; and float16 scores do not overflow. A causal mask or a window is aligned as Keras aligns
+    it, the first query at the first key.
 
     A layer that cannot be replaced stays what it is, and a warning says why: a subclass, a layer inside somebody's own layer, a
     mask whose meaning is in doubt, LoRA and quantized weights.
