@@ -63,7 +63,10 @@ class Learned(keras.Layer):
         return self.call(*tensors, **given)
 
     def get_config(self) -> dict[str, Any]:
-        named = [name for name in inspect.signature(type(self)).parameters if name != "kwargs"]
+        # A part without a constructor has that of `keras.Layer`, *args and **kwargs.
+        collected = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        parameters = inspect.signature(type(self)).parameters
+        named = [name for name, parameter in parameters.items() if parameter.kind not in collected]
         own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in named}
         return {**keras.Layer.get_config(self), **own}
 

@@ -141,6 +141,12 @@ def test_it_trains_saves_and_loads(random: np.random.Generator, tmp_path: Path) 
     np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["elu", "relu", "favor"])
+def test_any_features_are_in_the_config(kind: str) -> None:
+    config = LinearAttention(N, H, features=kind).get_config()
+    assert LinearAttention.from_config(config).get_config() == config
+
+
 @pytest.mark.parametrize("decayed", [False, True])
 @pytest.mark.parametrize("corrected", [False, True])
 def test_a_memory_is_written_and_read_in_steps(random: np.random.Generator, decayed: bool, corrected: bool) -> None:
