@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from limelight import attention, masks, normalizers, scores
+from limelight.layers.policies import policies_of
 from limelight.parts import restored
 from limelight.question import ask, check_shapes, fold
 
@@ -119,4 +120,4 @@ class Attending(keras.Layer):
             if self.attention_regularizer is not None
             else None,
         }
-        return {**super().get_config(), **config}
+        return {**super().get_config(), **config, "dtype": keras.dtype_policies.serialize(policies_of(self))}

@@ -7,6 +7,7 @@ from keras import ops
 
 from limelight.layers.cache import KVCache
 from limelight.layers.override import Overridable
+from limelight.layers.policies import policy_of
 from limelight.layers.projections import Layout
 
 
@@ -64,8 +65,10 @@ class Caching(Overridable):
         """Build the projection into the latent, where there is one, and return the shapes that heads are projected from."""
         if self.latent_dim is None:
             return key_shape, value_shape
-        self._latent_dense = keras.layers.Dense(self.latent_dim, use_bias=False, dtype=self.dtype_policy, name="latent")
-        self._latent_norm = keras.layers.RMSNormalization(dtype=self.dtype_policy, name="latent_norm")
+        policy = policy_of(self, "latent")
+        self._latent_dense = keras.layers.Dense(self.latent_dim, use_bias=False, dtype=policy, name="latent")
+        policy = policy_of(self, "latent_norm")
+        self._latent_norm = keras.layers.RMSNormalization(dtype=policy, name="latent_norm")
         latent = (*value_shape[:-1], self.latent_dim)
         self._latent_dense.build(value_shape)
         self._latent_norm.build(latent)

@@ -8,6 +8,7 @@ from keras import ops
 
 from limelight import masks
 from limelight.layers.features import FEATURES, Features
+from limelight.layers.policies import policies_of, policy_of
 from limelight.parts import register, restored
 from limelight.product import widened
 
@@ -86,7 +87,7 @@ class LinearAttention(keras.Layer):
             bias_axes="c" if self.use_bias else None,
             kernel_initializer=self.kernel_initializer.clone(),
             name="attention_output",
-            dtype=self.dtype_policy,
+            dtype=policy_of(self, "attention_output"),
         )
         self.output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
         if not self.features.built:
@@ -100,7 +101,7 @@ class LinearAttention(keras.Layer):
             # A clone: one initializer object would give every weight of the same shape the same values.
             kernel_initializer=self.kernel_initializer.clone(),
             name=name,
-            dtype=self.dtype_policy,
+            dtype=policy_of(self, name),
         )
         # The mask is this layer's business, and it keeps it.
         dense.supports_masking = True
@@ -171,6 +172,7 @@ class LinearAttention(keras.Layer):
             "use_bias": self.use_bias,
             "output_shape": self.width,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+            "dtype": keras.dtype_policies.serialize(policies_of(self)),
         }
 
 

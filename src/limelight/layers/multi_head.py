@@ -8,6 +8,7 @@ from limelight import masks, scores
 from limelight.layers import projections
 from limelight.layers.caching import Caching
 from limelight.layers.masking import forbidden
+from limelight.layers.policies import policy_of
 from limelight.parts import register
 
 
@@ -119,7 +120,7 @@ class MultiHeadAttention(Caching):
 
         def into_heads(name: str, heads: int, size: int, shape: tuple, activation: str | None = None) -> Any:
             dense = self.projected.into_heads(
-                name, len(shape), heads, size, self.use_bias, self.dtype_policy, activation
+                name, len(shape), heads, size, self.use_bias, policy_of(self, name), activation
             )
             dense.build(shape)
             return dense
@@ -132,7 +133,7 @@ class MultiHeadAttention(Caching):
         self._value_dense = into_heads("value", self.kv_heads, self.value_dim, value_shape)
         width = self._output_shape or (query_shape[-1],)
         self._output_dense = self.projected.out_of_heads(
-            "attention_output", rank, width, self.use_bias, self.dtype_policy
+            "attention_output", rank, width, self.use_bias, policy_of(self, "attention_output")
         )
         self._output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
         self.build_parts(

@@ -7,6 +7,7 @@ from keras import ops
 
 from limelight import masks, scores
 from limelight.layers.attending import Attending
+from limelight.layers.policies import policy_of
 from limelight.parts import register
 
 
@@ -83,7 +84,8 @@ class AttentionPooling(Attending):
             size = self.units or size
             # A clone: one initializer object would give every weight of the same shape the same values.
             kernel = self.kernel_initializer.clone()
-            hidden = keras.layers.Dense(size, "tanh", kernel_initializer=kernel, name="hidden", dtype=self.dtype_policy)
+            policy = policy_of(self, "hidden")
+            hidden = keras.layers.Dense(size, "tanh", kernel_initializer=kernel, name="hidden", dtype=policy)
             hidden.build(input_shape)
             self.hidden = hidden
         self.query = self.add_weight(name="query", shape=(self.queries or 1, size), initializer=self.kernel_initializer)

@@ -8,6 +8,7 @@ from keras import ops
 from limelight import masks
 from limelight.layers.attending import Attending
 from limelight.layers.masking import explicit
+from limelight.layers.policies import policy_of
 from limelight.parts import register
 
 
@@ -83,7 +84,7 @@ class SelfAttention(Attending):
             # A clone: one initializer object would give every weight of the same shape the same values.
             kernel_initializer=self.kernel_initializer.clone(),
             kernel_regularizer=self.kernel_regularizer,
-            dtype=self.dtype_policy,
+            dtype=policy_of(self, name),
             name=name,
         )
         dense.build(input_shape)
