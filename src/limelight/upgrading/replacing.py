@@ -108,10 +108,11 @@ def _causal(calls: list[dict[str, Any]]) -> tuple[bool, bool]:
 def _same_length(call: dict[str, Any]) -> bool:
     """Whether a call's query is as long as its value, so that it does not matter at which end they are aligned."""
     query, value = (call["inputs"][:2]) if "inputs" in call else (call["query"], call["value"])
-    lengths = {given["config"]["shape"][1] for given in (query, value)}
-    return query["config"]["keras_history"] == value["config"]["keras_history"] or (
-        len(lengths) == 1 and None not in lengths
-    )
+    if query == value:
+        return True
+    # A constant is stored without its shape.
+    lengths = {given["config"].get("shape", (None, None))[1] for given in (query, value)}
+    return len(lengths) == 1 and None not in lengths
 
 
 def _mask(name: str, value: Any) -> Any:
