@@ -112,8 +112,8 @@ def said(question: Question, found: Block, value: Any, plan: Plan) -> tuple[dict
         "logsumexp": weighed.logsumexp,
         "top_keys": ops.where(top_weights > 0, top_keys + ops.cast(found.tile.columns.start, "int32"), -1),
         "top_weights": top_weights,
-        "distance": ops.squeeze(total(raised * distances) * share, -1),
-        "mass": ops.squeeze(total(raised) * share, -1),
+        "distance": (total(raised * distances) * share)[..., 0],
+        "mass": (total(raised) * share)[..., 0],
     }
     if value is not None:
         rows["output"] = ops.cast(mixture(raised, value, found.tile) * share, value.dtype)
@@ -123,7 +123,7 @@ def said(question: Question, found: Block, value: Any, plan: Plan) -> tuple[dict
 def of_weights(found: Block) -> Weighed:
     """Weights that are no exponentials of scores."""
     weights = found.weights
-    entropy = -ops.squeeze(total(weights * ops.log(ops.maximum(weights, TINY))), -1)
+    entropy = -total(weights * ops.log(ops.maximum(weights, TINY)))[..., 0]
     share = ops.ones_like(weights[..., :1])
     return Weighed(weights, share, entropy, ops.full_like(entropy, float("nan")))
 
@@ -150,7 +150,7 @@ def of_scores(question: Question, found: Block) -> Weighed:
     share = ops.where(empty, 0.0, 1.0 / ops.where(empty, 1.0, whole))
     entropy = (ops.log(ops.maximum(whole, TINY)) * alone - total(raised * shifted)) * share
     summed = ops.where(empty, float("-inf"), peak + ops.log(ops.maximum(alone, TINY)))
-    return Weighed(raised, share, ops.squeeze(entropy, -1), ops.squeeze(summed, -1))
+    return Weighed(raised, share, entropy[..., 0], summed[..., 0])
 
 
 def total(tensor: Any) -> Any:

@@ -98,7 +98,7 @@ class Walk:
             counted = tile.rows.indices() >= number * grid.bt
         return found, gathered(weighed, tile, counted, self.reach, self.plan)
 
-    def joined(self, totals: Any, more: tuple[Any, Any, Any], tile: Tile) -> tuple[Any, Any, Any]:
+    def joined(self, totals: Any, more: tuple[Any, Any, Any], tile: Tile) -> tuple[Any, ...]:
         """The masses of keys, and the sums and maxima of coarse blocks, with those of one more block."""
         received, sums, peaks = totals
         first = cell_of(tile.rows.indices()[0], self.plan.rows, self.plan.row_cells)
@@ -109,7 +109,8 @@ class Walk:
             else self.scattered(total, one, first, join)
             for total, one, join in zip((sums, peaks), more[1:], (tf.add, tf.maximum), strict=True)
         )
-        return added(received, more[0][..., None], tile.columns), sums, peaks
+        found = (added(received, more[0][..., None], tile.columns), sums, peaks)
+        return tuple(tf.ensure_shape(one, total.shape) for one, total in zip(found, totals, strict=True))
 
     def scattered(self, total: Any, more: Any, first: Any, join: Any) -> Any:
         """A total (b, n, length, s) joined with more from a place on, where paddings must be constants."""

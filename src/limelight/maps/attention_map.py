@@ -8,7 +8,7 @@ import numpy as np
 
 from limelight.maps import difference, survey, tables, tiles
 from limelight.maps.allowed import selection
-from limelight.maps.sources import Kept, Source
+from limelight.maps.sources import Asked, Kept, Source, Surveyed
 from limelight.maps.tiles import Tile
 from limelight.maps.tokens import Tokens
 from limelight.surveying import Survey
@@ -121,12 +121,22 @@ class AttentionMap:
         everything = len(columns) == self.shape[-1] and (columns == np.arange(self.shape[-1])).all()
         for place, example in self._examples(examples):
             for part in self._parts(heads, rows):
-                block = self.source.block(example, heads, rows[part])
+                block = self._weighable().block(example, heads, rows[part])
                 result[place][:, part] = block if everything else block[..., columns]
         return result
 
     def survey(self, top_k: int = 16, cells: int = 64) -> Survey:
-        """Statistics of every row and column in one pass, never holding T x S numbers. See `Survey`."""
+        """Statistics of every row and column in one pass, never holding T x S numbers. See `Survey`.
+
+        Args:
+            top_k: how many keys of each query.
+            cells: how many coarse blocks there are at most along an axis; as many as were captured of a survey.
+
+        Raises:
+            ValueError: numbers below 1, or more keys than were captured in a survey.
+        """
+        if isinstance(self.source, Surveyed):
+            return self.source.survey(top_k)
         return survey.taken(self, top_k, cells)
 
     def tile(self, rows: Any = None, columns: Any = None, heads: Any = None, *, cells: int = 256) -> Tile:
@@ -155,7 +165,7 @@ class AttentionMap:
         chosen, picked = selection(heads, self.heads, "heads"), selection(rows, self.shape[-2], "rows")
         for example in np.ndindex(*self.shape[:-3]):
             for part in self._parts(chosen, picked):
-                yield example, picked[part], *self.source.logsumexp(example, chosen, picked[part])
+                yield example, picked[part], *self._weighable().logsumexp(example, chosen, picked[part])
 
     def with_tokens(self, tokens: Any = None, query_tokens: Any = None) -> "AttentionMap":
         """The same map with tokens: a list of strings (for one example), or one list for each example.
@@ -176,7 +186,7 @@ class AttentionMap:
         return tables.data_array(self)
 
     def __repr__(self) -> str:
-        held = "asked" if not isinstance(self.source, Kept) else "weights"
+        held = {Kept: "weights", Surveyed: "survey"}.get(type(self.source), "asked")
         return f"AttentionMap({self.key!r}, {self.layer or 'weights'}, {held} {self.shape})"
 
     def _selected(self, heads: Any, rows: Any, columns: Any, examples: Any) -> list[np.ndarray]:
@@ -188,8 +198,14 @@ class AttentionMap:
         for place in np.ndindex(len(examples), *self.shape[1:-3]):
             yield place, (int(examples[place[0]]), *place[1:])
 
+    def _weighable(self) -> Asked | Kept:
+        """The source, where weights can be had from it."""
+        if isinstance(self.source, Surveyed):
+            self.source.block((), np.arange(0), np.arange(0))
+        return self.source  # pyright: ignore[reportReturnType]
+
     def _parts(self, heads: np.ndarray, rows: np.ndarray) -> Iterator[slice]:
-        step = max(1, _BLOCK // max(1, self.source.cost * len(heads)))
+        step = max(1, _BLOCK // max(1, self._weighable().cost * len(heads)))
         for start in range(0, len(rows), step):
             yield slice(start, start + step)
 

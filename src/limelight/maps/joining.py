@@ -8,7 +8,7 @@ import numpy as np
 
 from limelight.maps.allowed import Allowed
 from limelight.maps.attention_map import AttentionMap, per_example
-from limelight.maps.sources import Asked, Kept, Source
+from limelight.maps.sources import Asked, Kept, Source, Surveyed
 
 if TYPE_CHECKING:
     from limelight.maps.attention_maps import AttentionMaps
@@ -49,6 +49,9 @@ def _join(maps: list[AttentionMap]) -> AttentionMap:
 
 
 def _join_sources(sources: list[Source]) -> Source:
+    surveyed = [one for one in sources if isinstance(one, Surveyed)]
+    if surveyed:
+        return _join_surveys(surveyed, sources)
     shape = tuple(max(sizes) for sizes in zip(*(one.shape for one in sources), strict=True))
     rows, columns = shape[-2:]
     if len({type(one) for one in sources}) > 1 or any(_plain(one) != _plain(sources[0]) for one in sources):
@@ -70,7 +73,21 @@ def _join_sources(sources: list[Source]) -> Source:
     )
 
 
-def _plain(source: Source) -> tuple:
+def _join_surveys(surveyed: list[Surveyed], sources: list[Source]) -> Surveyed:
+    shapes = {one.shape[1:] for one in sources}
+    if len(surveyed) < len(sources) or len(shapes) > 1:
+        raise ValueError(
+            f"Batches must have one length for their surveys to be joined. Received: {sorted(shapes)}. Take one batch at a "
+            "time, with predict_on_batch, or pad all to one length."
+        )
+    edges = ("row_edges", "column_edges")
+    names = [field.name for field in dataclasses.fields(Surveyed) if field.name not in (*edges, "allowed")]
+    return dataclasses.replace(
+        surveyed[0], **{name: np.concatenate([getattr(one, name) for one in surveyed]) for name in names}
+    )
+
+
+def _plain(source: Any) -> tuple:
     """What must be the same in every batch."""
     if isinstance(source, Kept):
         return (source.allowed.behind, source.allowed.ahead)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from limelight.maps.allowed import Allowed, at
+from limelight.surveying import Survey
 
 # The additive score needs one hidden vector for each pair; so many pairs are held at once.
 _PAIRS = 1 << 16
@@ -145,6 +146,76 @@ class Kept:
         return self.array.shape[-1]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Surveyed:
+    """Statistics that were computed while the model ran, where nothing else was kept. The fields are those of a `Survey`.
+
+    Args:
+        allowed: none; a survey has permissions in it already.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+
+    entropy: np.ndarray
+    logsumexp: np.ndarray
+    top_keys: np.ndarray
+    top_weights: np.ndarray
+    distance: np.ndarray
+    received: np.ndarray
+    cells: np.ndarray
+    mass: np.ndarray
+    row_edges: np.ndarray
+    column_edges: np.ndarray
+    peaks: np.ndarray
+    allowed: Allowed = dataclasses.field(default_factory=Allowed)
+
+    def __post_init__(self) -> None:
+        rows = self.entropy.shape
+        lead, blocks = rows[:-1], (len(self.row_edges) - 1, len(self.column_edges) - 1)
+        wanted = {
+            **dict.fromkeys(("entropy", "logsumexp", "distance", "mass"), rows),
+            **dict.fromkeys(("top_keys", "top_weights"), (*rows, *self.top_keys.shape[-1:])),
+            "received": (*lead, *self.received.shape[-1:]),
+            **dict.fromkeys(("cells", "peaks"), (*lead, *blocks)),
+        }
+        found = {name: getattr(self, name).shape for name in wanted}
+        if len(rows) < 3 or found != wanted or self.row_edges.ndim != 1 or self.column_edges.ndim != 1:
+            raise ValueError(f"The parts of a survey must have the same heads and queries. Received: {found}.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of all weights: (B, ..., N, T, S)."""
+        return (*self.entropy.shape, self.received.shape[-1])
+
+    def survey(self, top_k: int) -> Survey:
+        """The survey, with so many keys of each query.
+
+        Raises:
+            ValueError: fewer were kept.
+        """
+        kept = self.top_keys.shape[-1]
+        if top_k > kept:
+            raise ValueError(
+                f"`top_k` must not be above the {kept} keys of each query that were kept. Received: top_k={top_k}. Capture "
+                f"again, with top_k={top_k}."
+            )
+        fields = {name: getattr(self, name) for name in Survey._fields if name != "output"}
+        fields["top_keys"] = self.top_keys[..., :top_k].astype(np.int32)
+        return Survey(**{**fields, "top_weights": self.top_weights[..., :top_k]})
+
+    def block(self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """No weights.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(
+            "Weights must have been captured to be looked at. Received: a map of which only a survey was captured. Call its "
+            'survey(), or capture without as_="survey".'
+        )
+
+
 def softmax(scores: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Weights of each row of scores (n, r, S) over its permitted keys, and the row's log of the sum of exponentials."""
     if allowed is not None:
@@ -158,4 +229,4 @@ def softmax(scores: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray,
         return weights, (np.log(total) + peak)[..., 0]
 
 
-Source = Asked | Kept
+Source = Asked | Kept | Surveyed

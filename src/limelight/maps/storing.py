@@ -16,7 +16,7 @@ import numpy as np
 from limelight import files
 from limelight.maps.allowed import Allowed
 from limelight.maps.attention_map import AttentionMap
-from limelight.maps.sources import Asked, Kept
+from limelight.maps.sources import Asked, Kept, Surveyed
 from limelight.maps.spelling import spelled, unspelled
 
 FORMAT, VERSION = "limelight.maps", 1
@@ -26,7 +26,7 @@ _DTYPES = {"<f2", "<f4", "<f8", "<i8", "|u1", "|b1"}
 _HEADER = re.compile(
     rb"\{'descr': '([<|][a-z][0-9])', 'fortran_order': False, 'shape': \(((?:[0-9]{1,15}, ?)*[0-9]{0,15})\), \} *\n"
 )
-_SOURCES: dict[str, type] = {"asked": Asked, "kept": Kept}
+_SOURCES: dict[str, type] = {"asked": Asked, "kept": Kept, "surveyed": Surveyed}
 
 
 class ArtifactError(ValueError):

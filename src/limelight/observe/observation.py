@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from limelight.maps import Allowed, Asked, Kept
+from limelight.maps import Allowed, Asked, Kept, Surveyed
 from limelight.maps.sources import Source
 
 
@@ -137,6 +137,9 @@ def is_number(value: Any) -> bool:
 def read(tensors: dict[str, Any], numbers: dict[str, Any]) -> Source:
     """A map's source from the arrays that a model gave, and the numbers that were kept."""
     arrays = {name: array(value) for name, value in tensors.items()}
+    if "entropy" in arrays:
+        statistics: dict[str, Any] = arrays
+        return Surveyed(**statistics)
     fields = {**numbers, **arrays}
     masks = {name: None if name not in arrays else arrays[name].astype(bool) for name in ("keys", "queries", "array")}
     whole = arrays.get("weights", arrays.get("query"))

@@ -9,10 +9,11 @@ import keras
 
 from limelight import attention
 from limelight.maps import AttentionMap, AttentionMaps
-from limelight.observe import batching, limelight_layers, tracing
+from limelight.observe import batching, limelight_layers, surveys, tracing
 from limelight.observe.interception import intercepting
 from limelight.observe.observation import read
 from limelight.observe.recorder import CaptureWarning, Recorder
+from limelight.surveying import check
 
 
 class _Kept:
@@ -39,12 +40,16 @@ class Probe(keras.Model):
     Args:
         model: a built model.
         layers: patterns of the layers' paths, such as "decoder/*"; all where None.
+        as_: "questions" keeps what was asked; "survey" keeps statistics alone, which the model computes as it runs, and which
+            grow with the length of its inputs as the inputs themselves do. Maps then have a `survey` and no weights.
+        top_k, cells: what a survey holds, as `limelight.survey` takes it.
 
     Call arguments:
         inputs: what the model takes. `probe(inputs)` returns the model's outputs, and tensors that `probe.read` makes into maps.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
+        ValueError: an unknown form, or numbers below 1.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -55,13 +60,25 @@ class Probe(keras.Model):
         ((3, 5, 8), (3, 2, 5, 5))
     """
 
-    def __init__(self, model: Any, layers: str | Sequence[str] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        model: Any,
+        layers: str | Sequence[str] | None = None,
+        as_: str = "questions",
+        top_k: int = 16,
+        cells: int = 64,
+        **kwargs: Any,
+    ) -> None:
         if not isinstance(model, keras.Layer):
             raise TypeError(
                 f"`model` must be a model or layer of Keras. Received: {model!r} of type {type(model).__name__}."
             )
+        if as_ not in ("questions", "survey"):
+            raise ValueError(f'`as_` must be "questions" or "survey". Received: as_={as_!r}.')
+        check(top_k, cells)
         super().__init__(autocast=False, **kwargs)
         self.model = model
+        self.wanted = surveys.Wanted(top_k, cells) if as_ == "survey" else None
         self.patterns = (layers,) if isinstance(layers, str) else layers if layers is None else tuple(layers)
         self.supports_masking = True
         self.built = model.built
@@ -69,9 +86,16 @@ class Probe(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         recorder = Recorder(self.model, self.patterns)
+        outermost = recorder.records
 
         def hear(question: Any) -> None:
-            recorder.record(question.owner, lambda: limelight_layers.observation(question))
+            def observe() -> Any:
+                # Inside a loop a step is one query: its weights are fewer numbers than its statistics.
+                if self.wanted is not None and recorder.records is outermost:
+                    return surveys.of_question(question, self.wanted)
+                return limelight_layers.observation(question)
+
+            recorder.record(question.owner, observe)
 
         with intercepting(), recorder.recording(), attention.listening(hear):
             outputs = self.model(inputs, training=training)
@@ -88,7 +112,8 @@ class Probe(keras.Model):
         entries, tensors = [], {}
         for place, record in enumerate(recorder.records):
             call = calls[record.path] = calls.get(record.path, -1) + 1
-            found, numbers = record.seen.split()
+            seen = record.seen if self.wanted is None else surveys.of_observation(record.seen, self.wanted)
+            found, numbers = seen.split()
             entries.append((record.path, record.layer, call, numbers))
             tensors[f"{place}"] = found
         return {self._kept.number(entries): tensors}
@@ -153,6 +178,9 @@ def capture(
     layers: str | Sequence[str] | None = None,
     *,
     training: bool = False,
+    as_: str = "questions",
+    top_k: int = 16,
+    cells: int = 64,
 ) -> AttentionMaps:
     """The attention of every layer of a model on one batch.
 
@@ -165,13 +193,16 @@ def capture(
             anything with `tokens` and `offsets`, as `tokenizers` gives, will do.
         layers: patterns of the layers' paths, such as "decoder/*"; all where None.
         training: whether the model runs as in training, with dropout. Weights are those before dropout.
+        as_: "questions", or "survey" for long inputs: statistics alone, computed inside the compiled model, which is compiled for
+            it (or runs eagerly, where `training`).
+        top_k, cells: what a survey holds, as `limelight.survey` takes it.
 
     Returns:
         Maps by layer path. A layer that is called again has "#1" and so on behind its path.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        ValueError: tokens that do not fit the batch.
+        ValueError: tokens that do not fit the batch, an unknown form, or numbers below 1.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -181,13 +212,16 @@ def capture(
         >>> maps["reader"].shape, list(maps["reader"].tokens[0])
         ((1, 1, 3, 3), ['a', 'b', 'c'])
     """
-    probe = Probe(model, layers)
+    probe = Probe(model, layers, as_, top_k, cells)
     if not model.built:
         model(batch)
         probe.built = True
     values = [variable.value for variable in model.non_trainable_variables]
-    (_, seen), _ = tracing.eager(probe)(values, batch, training=training)
-    maps = probe.read(seen)
+    if as_ == "survey" and not training:
+        _, maps = probe.predict_on_batch(batch)
+    else:
+        (_, seen), _ = tracing.eager(probe)(values, batch, training=training)
+        maps = probe.read(seen)
     if tokens is None:
         return maps
     return maps.with_tokens(tokens, batching.padded_length(batch, tokens))
