@@ -40,15 +40,16 @@ def _torch(path: paths.Path, question: Question, value: Any, dropout: float, see
 
 
 def _tensorflow(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:
-    from limelight.engine import tensorflow_rows
+    from limelight.engine import tensorflow_lengths, tensorflow_rows
 
     now = limits.current()
     unknown = None in (*question.query.shape, *question.key.shape)
     # XLA cannot turn a loop over blocks into code before it knows how many there are. Outside it the running model could choose
     # by `tf.cond`, but whoever observes the layer would not see its tensors in there.
-    if unknown and (tensorflow_rows.under_xla() or (paths.size(question) is None and now.path is None)):
+    if unknown and (tensorflow_lengths.under_xla() or (paths.size(question) is None and now.path is None)):
         return plain.output(question, value, dropout=dropout, seed=seed)
-    return tensorflow_rows.output(question.prepared(), value, size=now.block, dropout=dropout, seed=seed)
+    # Each of its operations starts threads of its own, which pays for larger blocks better.
+    return tensorflow_rows.output(question.prepared(), value, size=2 * now.block, dropout=dropout, seed=seed)
 
 
 BACKENDS = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}

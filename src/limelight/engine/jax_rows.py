@@ -136,7 +136,7 @@ def layout(question: Question, block_size: Sizes) -> list[tuple]:
     size = min(block_size.rows, t)
     count = -(-t // size)
     starts = [min(index * size, t - size) for index in range(count)]
-    bounds = [needed(question, row, size) for row in starts]
+    bounds = needed(question, starts, size)
     parts = [range(count * index // LOOPS, count * (index + 1) // LOOPS) for index in range(LOOPS)]
     parts = [part for part in parts if part]
     if sum(len(part) * widest(bounds, part) for part in parts) >= WORTHWHILE * count * s:
@@ -153,13 +153,18 @@ def layout(question: Question, block_size: Sizes) -> list[tuple]:
     return runs
 
 
-def needed(question: Question, row: int, size: int) -> tuple[int, int]:
-    """The first column that a block of rows may attend to, and that after the last; all where that is not known beforehand."""
-    everything = (0, question.key.shape[2])
+def needed(question: Question, starts: list[int], size: int) -> list[tuple[int, int]]:
+    """The first column that each block of rows may attend to, and that after the last; all where not known."""
+    t, s = question.query.shape[2], question.key.shape[2]
+    everything, bounds = [(0, s)] * len(starts), []
     if question.mask is None or question.normalizer.linked_rows:
         return everything
-    first, last = question.mask.columns(question.tile.replace(rows=Span(question.query.shape[2], row, size)))
-    return (first, last) if isinstance(first, int) and isinstance(last, int) else everything
+    for row in starts:
+        first, last = question.mask.columns(question.tile.replace(rows=Span(t, row, size)))
+        if not isinstance(first, int) or not isinstance(last, int):
+            return everything
+        bounds.append((first, last))
+    return bounds
 
 
 def widest(bounds: list[tuple[int, int]], part: range) -> int:

@@ -13,10 +13,13 @@ import tensorflow as tf
 from limelight.engine import held
 from limelight.engine.block import block, mixture
 from limelight.engine.sizes import sizes
+from limelight.engine.tensorflow_lengths import known, largest, lengths, smallest, under_xla
+from limelight.engine.tensorflow_softmax import Split, answered, lowered, product, unscaled
 from limelight.noise import keep
-from limelight.normalizers import LOWEST, Softmax
+from limelight.normalizers import Softmax
 from limelight.product import wide
 from limelight.question import Question
+from limelight.scores import Dot
 from limelight.tile import Span, Tile
 
 
@@ -28,11 +31,12 @@ def output(question: Question, value: Any, *, size: int, dropout: float = 0.0, s
 # AutoGraph would rewrite every line of this and of the parts, for seconds and to no end: no `if` here is about a tensor.
 @tf.autograph.experimental.do_not_convert
 def _output(question: Question, value: Any, size: int, dropout: float, seed: Any) -> Any:
+    question, factor = unscaled(question)
     skeleton, tensors = held.take(question)
 
     @tf.custom_gradient
     def attend(query: Any, key: Any, value: Any, *tensors: Any) -> Any:
-        path = Rows(question, query, key, value, size, dropout, seed)
+        path = Rows(question, query, key, value, size, dropout, seed, factor)
         with skeleton.filled(question, tensors) as asked:
             outputs = path.forward(asked)
 
@@ -45,23 +49,6 @@ def _output(question: Question, value: Any, size: int, dropout: float, seed: Any
     return attend(question.query, question.key, value, *tensors)
 
 
-def weights(question: Question, tile: Tile, query: Any, key: Any) -> Any:
-    """The weights of a block, (b, n, t, s)."""
-    normalizer: Any = question.normalizer
-    if type(normalizer) is not Softmax:
-        return block(question, tile, query, key).weights
-    return softmax(question, tile, normalizer.logits(question.score(query, key, tile=tile), tile=tile))
-
-
-def softmax(question: Question, tile: Tile, scores: Any) -> Any:
-    """Softmax of scores under the question's mask: one kernel in place of five operations, each of which goes through memory."""
-    if question.mask is None:
-        return tf.nn.softmax(scores)
-    permitted = question.mask(tile)
-    found = tf.nn.softmax(tf.where(permitted, scores, tf.cast(LOWEST, scores.dtype)))
-    return tf.where(tf.reduce_any(permitted, axis=-1, keepdims=True), found, tf.zeros((), found.dtype))
-
-
 class Rows:
     """How the blocks lie, and the two passes over them.
 
@@ -70,13 +57,22 @@ class Rows:
         query, key, value: its tensors, as the gradient sees them.
         size: about how many scores a block has.
         dropout, seed: of the weights.
+        factor: what queries are multiplied by.
     """
 
     def __init__(
-        self, question: Question, query: Any, key: Any, value: Any, size: int, dropout: float, seed: Any
+        self,
+        question: Question,
+        query: Any,
+        key: Any,
+        value: Any,
+        size: int,
+        dropout: float,
+        seed: Any,
+        factor: float = 1.0,
     ) -> None:
         self.query, self.key, self.value, self.dropout, self.seed = query, key, value, dropout, seed
-        self.dtype = wide(query.dtype)
+        self.dtype, self.factor = wide(query.dtype), factor
         self.b, self.n, self.t, self.h = lengths(query)
         self.k, self.s = lengths(key)[1:3]
         found = sizes(question, size)
@@ -110,8 +106,16 @@ class Rows:
 
     def compute(self, question: Question, tile: Tile, query: Any, key: Any, value: Any) -> Any:
         """The output of a block, (b, n, t, V) in float32 or wider."""
-        key, value = self.shared(key), self.shared(value)
-        return mixture(weights(question, tile, query, key), value, tile, self.dropout, self.seed)
+        shared = self.shared(value)
+        if type(question.normalizer) is not Softmax:
+            weights = block(question, tile, query, self.shared(key)).weights
+            return mixture(weights, shared, tile, self.dropout, self.seed)
+        if type(question.score) is Dot and not self.dropout:
+            split, keys = Split(question, tile), tf.cast(self.shared(key), self.dtype)
+            return split.answered(split.mixture(split.weights(query, keys), tf.cast(shared, self.dtype)))
+        permitted = None if question.mask is None else question.mask(tile)
+        weights = tf.nn.softmax(lowered(self.logits(question, tile, query, key), permitted))
+        return answered(permitted, mixture(weights, shared, tile, self.dropout, self.seed))
 
     def shared(self, tensor: Any) -> Any:
         """Keys or values of a block for each of its heads, or of one head for all."""
@@ -120,30 +124,57 @@ class Rows:
     def pull(self, question: Question, tile: Tile, sources: list[Any], outputs: Any, slope: Any) -> list[Any]:
         """The gradients of a block by its queries, keys, values, and learned tensors."""
         query, key, value, *_ = sources
-        if type(question.normalizer) is not Softmax:
-            with tf.GradientTape() as tape:
-                tape.watch(sources)
-                found = self.compute(question, tile, query, key, value)
-            return tape.gradient(found, sources, slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        # By hand as far as the scores: a third of the passes over the block that the tape makes.
-        normalizer: Any = question.normalizer
+        if type(question.normalizer) is Softmax:
+            return self.pull_softmax(question, tile, sources, outputs, slope)
         with tf.GradientTape() as tape:
             tape.watch(sources)
-            scores = normalizer.logits(question.score(query, self.shared(key), tile=tile), tile=tile)
-        weights = softmax(question, tile, scores)
-        by_weights = tf.matmul(slope, tf.cast(self.shared(value), self.dtype), transpose_b=True)
-        kept = weights
+            found = self.compute(question, tile, query, key, value)
+        return tape.gradient(found, sources, slope, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+
+    def pull_softmax(self, question: Question, tile: Tile, sources: list[Any], outputs: Any, slope: Any) -> list[Any]:
+        """The same for softmax, by hand: a third of the passes over the block that a tape makes.
+
+        The tape only follows scores that are no bare products.
+        """
+        query, key, value, *_ = sources
+        values = tf.cast(self.shared(value), self.dtype)
+        along = tf.reduce_sum(slope * tf.cast(outputs, self.dtype), axis=-1, keepdims=True)
+        if type(question.score) is Dot and not self.dropout:
+            split = Split(question, tile)
+            slope, keys = split.answered(slope), tf.cast(self.shared(key), self.dtype)
+            pulled = split.pull(split.weights(query, keys), query, keys, values, along, slope)
+            others = (tf.zeros_like(source) for source in sources[3:])
+            return [pulled[0], self.summed(pulled[1]), self.summed(pulled[2]), *others]
+        permitted = None if question.mask is None else question.mask(tile)
+        slope = answered(permitted, slope)
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            scores = self.logits(question, tile, query, key)
+        weights = tf.nn.softmax(lowered(scores, permitted))
+        by_weights, kept = product(slope, values), weights
         if self.dropout:
             factor = keep(self.seed, self.dropout, tile, self.dtype)
             by_weights, kept = by_weights * factor, weights * factor
-        along = tf.reduce_sum(slope * tf.cast(outputs, self.dtype), axis=-1, keepdims=True)
-        by_value = tf.matmul(kept, slope, transpose_a=True)
-        if self.ck < self.cn:
-            shape = (self.cb, self.ck, self.cn // self.ck, tf.shape(by_value)[2], by_value.shape[3])
-            by_value = tf.reduce_sum(tf.reshape(by_value, shape), axis=2)
+        by_value = self.summed(tf.matmul(kept, slope, transpose_a=True))
         by_scores = tf.cast(weights * (by_weights - along), scores.dtype)
         more = tape.gradient(scores, sources, by_scores, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [more[0], more[1], by_value, *more[3:]]
+
+    def logits(self, question: Question, tile: Tile, query: Any, key: Any) -> Any:
+        """What the exponential is taken of, (b, n, t, s)."""
+        return question.normalizer.logits(question.score(query, self.shared(key), tile=tile), tile=tile)
+
+    def summed(self, by_heads: Any) -> Any:
+        """Gradients by keys or values, (b, ck, s, H), from those of each head, (b, cn, s, H)."""
+        if self.ck == self.cn:
+            return by_heads
+        shape = (self.cb, self.ck, self.cn // self.ck, tf.shape(by_heads)[2], by_heads.shape[3])
+        return tf.reduce_sum(tf.reshape(by_heads, shape), axis=2)
+
+    def asked(self, tile: Tile) -> Any:
+        """A tile's queries, scaled."""
+        query = self.rows(self.query, tile)
+        return query if self.factor == 1 else tf.cast(query, self.dtype) * self.factor
 
     def rows(self, tensor: Any, tile: Tile) -> Any:
         """A tile's rows of a tensor (B, N, T, ...)."""
@@ -165,7 +196,7 @@ class Rows:
             unit, number = index // each, index % each
             tile = self.tile(question, unit, number)
             key, value = (tile.columns.of(self.unit(tensor, unit), 2) for tensor in (self.key, self.value))
-            more = self.compute(question, tile, self.rows(self.query, tile), key, value)
+            more = self.compute(question, tile, self.asked(tile), key, value)
             return (found.write(index, tf.cast(more, self.value.dtype)),)
 
         (found,) = loop(self.units * each, step, (self.blocks(self.units * each, self.value),))
@@ -199,7 +230,7 @@ class Rows:
             def step(number: Any, by_query: Any, by_key: Any, by_value: Any, by_tensors: Any) -> tuple:
                 with filled(tensors) as question:
                     tile = self.tile(question, index, number)
-                query = self.rows(self.query, tile)
+                query = self.asked(tile)
                 key, value = (tile.columns.of(tensor, 2) for tensor in (keys, values))
                 rows = self.fresh(tf.cast(self.rows(slope, tile), self.dtype), number)
                 sources = [query, key, value, *(tensors[place] for place in learned)]
@@ -207,7 +238,9 @@ class Rows:
                     by_rows, *more = self.pull(question, tile, sources, self.rows(outputs, tile), rows)
                 by_key, by_value = added(by_key, more[0], tile.columns), added(by_value, more[1], tile.columns)
                 by_tensors = [total + new for total, new in zip(by_tensors, more[2:], strict=True)]
-                return by_query.write(index * each + number, by_rows), by_key, by_value, by_tensors
+                by_rows = by_rows if self.factor == 1 else by_rows * self.factor
+                by_query = by_query.write(index * each + number, tf.cast(by_rows, self.query.dtype))
+                return by_query, by_key, by_value, by_tensors
 
             sums = [tf.zeros(tf.shape(tensor), self.dtype) for tensor in (keys, values)]
             by_query, *sums, by_tensors = loop(each, step, (by_query, *sums, by_tensors))
@@ -262,26 +295,6 @@ def loop(count: Any, step: Callable[..., tuple], state: tuple) -> tuple:
     )[1:]
 
 
-def lengths(tensor: Any) -> list[Any]:
-    """The lengths of a tensor's axes, ints where they are known."""
-    return [tf.shape(tensor)[axis] if length is None else length for axis, length in enumerate(tensor.shape)]
-
-
-def known(length: Any) -> int | None:
-    """A length where it is an int, else None."""
-    return length if isinstance(length, int) else None
-
-
-def smallest(left: Any, right: Any) -> Any:
-    """The smaller of two numbers, an int where both are."""
-    return min(left, right) if isinstance(left, int) and isinstance(right, int) else tf.minimum(left, right)
-
-
-def largest(left: Any, right: Any) -> Any:
-    """The larger of two numbers, an int where both are."""
-    return max(left, right) if isinstance(left, int) and isinstance(right, int) else tf.maximum(left, right)
-
-
 def added(total: Any, more: Any, span: Span) -> Any:
     """A total (b, k, S, H) with more added in a run of columns."""
     more = tf.cast(more, total.dtype)
@@ -309,15 +322,3 @@ def static_width(question: Question, rows: Any, t: Any, s: Any) -> int | None:
             return None
         most = max(most, last - first)
     return most
-
-
-def under_xla() -> bool:
-    """Whether what is traced here is compiled by XLA, where sizes must not depend on the step of a loop."""
-    if tf.executing_eagerly():
-        return False
-    try:
-        from tensorflow.python.ops import control_flow_util
-
-        return bool(control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()))
-    except (ImportError, AttributeError):
-        return True

@@ -6,9 +6,10 @@ from typing import Any
 from keras import ops
 
 from limelight.masks.arrays import boolean
+from limelight.masks.bounds import run
 from limelight.masks.mask import PICTURE, Mask
 from limelight.parts import is_tensor, register
-from limelight.tile import Tile
+from limelight.tile import Span, Tile
 
 
 @register
@@ -47,6 +48,12 @@ class Padding(Mask):
         if self.queries is not None:
             permitted = ops.logical_and(permitted, tile.align(self.queries, "bt"))
         return permitted
+
+    def columns(self, tile: Tile) -> tuple[Any, Any]:
+        if self.keys is None:
+            return super().columns(tile)
+        everything = Span(tile.columns.total)
+        return run(tile.replace(columns=everything).align(self.keys, "bs"), everything.total)
 
     def extent(self) -> Any:
         if self.keys is None:
@@ -103,6 +110,14 @@ class Segments(Mask):
     def __call__(self, tile: Tile) -> Any:
         keys = self.queries if self.keys is None else self.keys
         return ops.equal(tile.align(self.queries, "bt"), tile.align(keys, "bs"))
+
+    def columns(self, tile: Tile) -> tuple[Any, Any]:
+        keys = self.queries if self.keys is None else self.keys
+        everything = Span(tile.columns.total)
+        rows, columns = tile.align(self.queries, "bt"), tile.replace(columns=everything).align(keys, "bs")
+        # Between the least and the greatest number of the rows: no more than that where sequences are numbered in order.
+        least, most = ops.min(rows, axis=2, keepdims=True), ops.max(rows, axis=2, keepdims=True)
+        return run(ops.logical_and(columns >= least, columns <= most), everything.total)
 
     def shape(self) -> tuple[int, int, int, int]:
         return pictured(self.queries if self.keys is None else self.keys, self.queries)

@@ -46,6 +46,13 @@ class Mask(Part):
         """
         return 0, tile.columns.total
 
+    def full(self, tile: Tile) -> tuple[Any, Any]:
+        """A run `first .. last - 1` of columns that each of the tile's rows may attend to; empty unless `first < last`.
+
+        It may be narrower than need be, never wider: an engine leaves out the mask inside.
+        """
+        return 0, 0
+
     def cover(self, tile: Tile) -> Cover:
         """Whether a tile of known place is all forbidden ("empty"), all permitted ("full"), or neither as far as can be told.
 
@@ -137,6 +144,12 @@ class And(Mask):
         (first, last), (other_first, other_last) = self.left.columns(tile), self.right.columns(tile)
         return larger(first, other_first), smaller(last, other_last)
 
+    def full(self, tile: Tile) -> tuple[Any, Any]:
+        (first, last), (other_first, other_last) = self.left.full(tile), self.right.full(tile)
+        if any(isinstance(bound, int) and bound <= 0 for bound in (last, other_last)):
+            return 0, 0
+        return larger(first, other_first), smaller(last, other_last)
+
     def cover(self, tile: Tile) -> Cover:
         covers = {self.left.cover(tile), self.right.cover(tile)}
         return "empty" if "empty" in covers else "full" if covers == {"full"} else "partial"
@@ -160,6 +173,11 @@ class Or(Mask):
     def columns(self, tile: Tile) -> tuple[Any, Any]:
         (first, last), (other_first, other_last) = self.left.columns(tile), self.right.columns(tile)
         return smaller(first, other_first), larger(last, other_last)
+
+    def full(self, tile: Tile) -> tuple[Any, Any]:
+        # Two runs need not make one: the left one, unless it is known to be empty.
+        left = self.left.full(tile)
+        return self.right.full(tile) if isinstance(left[1], int) and left[1] <= 0 else left
 
     def cover(self, tile: Tile) -> Cover:
         covers = {self.left.cover(tile), self.right.cover(tile)}

@@ -50,6 +50,12 @@ class Causal(Mask):
         last = tile.rows.start + tile.rows.length + (tile.shift if self.align == "end" else 0)
         return 0, smaller(larger(last, 0), tile.columns.total)
 
+    def full(self, tile: Tile) -> tuple[Any, Any]:
+        if not counted(tile):
+            return super().full(tile)
+        first_row = tile.rows.start + (tile.shift if self.align == "end" else 0)
+        return 0, smaller(first_row + 1, tile.columns.total)
+
     def cover(self, tile: Tile) -> Cover:
         offsets = offset_range(tile, self.align)
         return "partial" if offsets is None else within(offsets, None, 0)
@@ -113,6 +119,13 @@ class Window(Mask):
         last = total if self.right is None else smaller(larger(start + tile.rows.length + self.right, 0), total)
         return first, last
 
+    def full(self, tile: Tile) -> tuple[Any, Any]:
+        if not counted(tile):
+            return super().full(tile)
+        total, start = tile.columns.total, tile.rows.start + (tile.shift if self.align == "end" else 0)
+        first = 0 if self.left is None else larger(start + tile.rows.length - 1 - self.left, 0)
+        return first, total if self.right is None else smaller(start + self.right + 1, total)
+
     def cover(self, tile: Tile) -> Cover:
         offsets = offset_range(tile, self.align)
         if offsets is None:
@@ -160,6 +173,9 @@ class Prefix(Mask):
         if tile.given_keys is not None:
             return super().columns(tile)
         return 0, smaller(self.length, tile.columns.total)
+
+    def full(self, tile: Tile) -> tuple[Any, Any]:
+        return Prefix.columns(self, tile) if tile.given_keys is None else super().full(tile)
 
     def cover(self, tile: Tile) -> Cover:
         columns = tile.columns

@@ -44,7 +44,8 @@ class Dot(Score):
 
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         same_size(query, key, "A dot product")
-        return product(query, key) * self.factor(query.shape[-1])
+        found, factor = product(query, key), self.factor(query.shape[-1])
+        return found if factor == 1 else found * factor
 
 
 @register
