@@ -26,7 +26,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy f
   --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
 
 .DELETE_ON_ERROR:
-.PHONY: help study test lint format types test-jax test-tensorflow test-torch bench bench-longest lock clean distclean
+.PHONY: help study test lint format types test-jax test-tensorflow test-torch test-rest bench bench-longest lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-24s%s\n", $$1, $$2 }'
@@ -35,8 +35,8 @@ study: $(STUDY) ## train with and without attention, compare, write a report (AR
 	@KERAS_BACKEND=jax $(BIN)/limelight study $(ARGS)
 
 test: lint types ## lint, types, then the tests on each of the three backends
-	@echo "Testing on JAX, TensorFlow and PyTorch, $(JOBS) at a time. Each is shown when it ends."
-	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch
+	@echo "Testing on JAX, TensorFlow, PyTorch, and the rest, $(JOBS) at a time. Each is shown when it ends."
+	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch test-rest
 
 lint: $(TEST) ## check style and format
 	$(BIN)/ruff check .
@@ -49,14 +49,18 @@ format: $(TEST) ## mend style and format
 types: $(TEST) ## check types
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-test-jax: $(TEST) ## the tests on JAX, with those that need no backend and the examples in docstrings
-	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/tensorflow_*.py' src tests
+test-jax: $(TEST) ## the tests on JAX
+	KERAS_BACKEND=jax $(PYTEST) -m "not backend_free" tests
 
 test-tensorflow: $(TEST) ## the tests on TensorFlow
 	KERAS_BACKEND=tensorflow $(PYTEST) tests
 
 test-torch: $(TEST) ## the tests on PyTorch
 	KERAS_BACKEND=torch $(PYTEST) tests
+
+test-rest: $(TEST) ## the tests that need no backend, and the examples in docstrings
+	KERAS_BACKEND=jax $(PYTEST) -m backend_free tests
+	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/tensorflow_*.py' src
 
 bench: $(TEST) ## measure limelight beside its peers (ARGS="--only jax full --repeats 9", ARGS=--quick)
 	$(BIN)/python benchmarks/run.py $(ARGS)

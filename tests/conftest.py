@@ -24,7 +24,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Outside the JAX process, leave out the tests that touch no backend: that process runs them."""
+    """On other backends than JAX, leave out the tests that touch none: they run once (`make test-rest`)."""
     if os.environ["KERAS_BACKEND"] == "jax":
         return
     done = [item for item in items if item.get_closest_marker("backend_free")]
