@@ -8,7 +8,7 @@ from jax import lax
 from limelight.engine import jax_rows
 from limelight.engine.block import Block
 from limelight.engine.sizes import sizes
-from limelight.engine.statistics import Plan, cell_of, gathered, said
+from limelight.engine.statistics import Plan, cell_of, gathered, prepared, said
 from limelight.product import wide
 from limelight.question import Question
 
@@ -17,7 +17,7 @@ def taken(
     question: Question, value: Any = None, *, size: int, top_k: int, cells: int, align: str | None
 ) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
     """What there is to say of each row, by name, and of keys and coarse blocks; in blocks of about so many scores."""
-    question, plan = question.prepared(), Plan.of(question, top_k, cells, align)
+    question, plan = prepared(question), Plan.of(question, top_k, cells, align)
     reach = plan.reach(min(sizes(question, size).rows, plan.rows))
 
     def visit(found: Block, value: Any, counted: Any, sums: tuple) -> tuple[Any, tuple]:

@@ -8,7 +8,9 @@ from keras import ops
 from limelight import surveying
 from limelight.engine.block import Block, block, mixture
 from limelight.masks.bounds import larger, smaller
+from limelight.product import widened
 from limelight.question import Question
+from limelight.scores import Dot
 from limelight.tile import Tile
 
 # Below the largest score of a row by so much, an exponential is 0 in float64 too.
@@ -61,6 +63,16 @@ class Plan:
         return min(self.row_cells, (size - 1) // cell + 2)
 
 
+def prepared(question: Question) -> Question:
+    """A question prepared for blocks; what a dot product is multiplied by, its queries are multiplied by."""
+    question = question.prepared()
+    score = question.score
+    if type(score) is not Dot:
+        return question
+    query = widened(question.query) * score.factor(question.query.shape[-1])
+    return dataclasses.replace(question, query=query, score=Dot(scale=1.0))
+
+
 def edges(length: Any, count: Any) -> Any:
     """Borders of blocks of nearly equal size, (count + 1,); numpy where they are known."""
     if isinstance(length, int):
@@ -91,11 +103,12 @@ class Weighed:
     Args:
         raised: the numbers.
         share: what they are multiplied by.
-        entropy, logsumexp: of the rows, (b, n, t).
+        mass, entropy, logsumexp: of the rows, (b, n, t).
     """
 
     raised: Any
     share: Any
+    mass: Any
     entropy: Any
     logsumexp: Any
 
@@ -106,14 +119,14 @@ def said(question: Question, found: Block, value: Any, plan: Plan) -> tuple[dict
     raised, share = weighed.raised, weighed.share
     largest, top_keys = top(raised, plan.top_k)
     top_weights = largest * share
-    distances = ops.cast(apart(found.tile, plan), raised.dtype)
+    distances = apart(found.tile, plan, raised.dtype)
     rows = {
         "entropy": weighed.entropy,
         "logsumexp": weighed.logsumexp,
         "top_keys": ops.where(top_weights > 0, top_keys + ops.cast(found.tile.columns.start, "int32"), -1),
         "top_weights": top_weights,
         "distance": (total(raised * distances) * share)[..., 0],
-        "mass": (total(raised) * share)[..., 0],
+        "mass": weighed.mass,
     }
     if value is not None:
         rows["output"] = ops.cast(mixture(raised, value, found.tile) * share, value.dtype)
@@ -125,7 +138,7 @@ def of_weights(found: Block) -> Weighed:
     weights = found.weights
     entropy = -total(weights * ops.log(ops.maximum(weights, TINY)))[..., 0]
     share = ops.ones_like(weights[..., :1])
-    return Weighed(weights, share, entropy, ops.full_like(entropy, float("nan")))
+    return Weighed(weights, share, total(weights)[..., 0], entropy, ops.full_like(entropy, float("nan")))
 
 
 def of_scores(question: Question, found: Block) -> Weighed:
@@ -137,8 +150,10 @@ def of_scores(question: Question, found: Block) -> Weighed:
     peak = ops.max(logits, axis=-1, keepdims=True)
     empty = ops.logical_not(peak > float("-inf"))
     peak = ops.where(empty, 0.0, peak)
-    # Not less, so that what is 0 times it is 0.
-    shifted = ops.maximum(logits - peak, FAR)
+    shifted = logits - peak
+    if found.permitted is not None or type(question.score) is not Dot:
+        # Not less, so that what is 0 times it is 0.
+        shifted = ops.maximum(shifted, FAR)
     raised = ops.exp(shifted)
     alone = whole = total(raised)
     sinks = normalizer.sinks(found.tile)
@@ -150,7 +165,7 @@ def of_scores(question: Question, found: Block) -> Weighed:
     share = ops.where(empty, 0.0, 1.0 / ops.where(empty, 1.0, whole))
     entropy = (ops.log(ops.maximum(whole, TINY)) * alone - total(raised * shifted)) * share
     summed = ops.where(empty, float("-inf"), peak + ops.log(ops.maximum(alone, TINY)))
-    return Weighed(raised, share, entropy[..., 0], summed[..., 0])
+    return Weighed(raised, share, (alone * share)[..., 0], entropy[..., 0], summed[..., 0])
 
 
 def total(tensor: Any) -> Any:
@@ -158,12 +173,15 @@ def total(tensor: Any) -> Any:
     return ops.matmul(tensor, ops.ones((ops.shape(tensor)[-1], 1), dtype=tensor.dtype))
 
 
-def apart(tile: Tile, plan: Plan) -> Any:
-    """How far each query of a tile is from each key, int32, broadcastable to (b, n, t, s)."""
+def apart(tile: Tile, plan: Plan, dtype: Any) -> Any:
+    """How far each query of a tile is from each key, broadcastable to (b, n, t, s)."""
     if plan.align is None:
-        return ops.abs(tile.query_positions() - tile.key_positions())
-    shift = ops.cast(tile.shift, "int32") if plan.align == "end" else 0
-    return ops.abs(ops.expand_dims(tile.rows.indices() + shift, -1) - tile.columns.indices())
+        queries, keys = tile.query_positions(), tile.key_positions()
+    else:
+        shift = ops.cast(tile.shift, "int32") if plan.align == "end" else 0
+        queries, keys = ops.expand_dims(tile.rows.indices() + shift, -1), tile.columns.indices()
+    # Cast before they are as many as the weights. Up to 16 million both are exact in float32.
+    return ops.abs(ops.cast(queries, dtype) - ops.cast(keys, dtype))
 
 
 def top(weights: Any, count: int) -> tuple[Any, Any]:

@@ -54,7 +54,8 @@ def _jax(question: Question, value: Any, asked: dict[str, Any]) -> Any:
 def _torch(question: Question, value: Any, asked: dict[str, Any]) -> Any:
     from limelight.engine import torch_survey
 
-    return torch_survey.taken(question, value, **asked)
+    # Its blocks go through memory many times. Above 2 MB each time takes fresh pages of the system.
+    return torch_survey.taken(question, value, **{**asked, "size": min(asked["size"], 1 << 19)})
 
 
 def _tensorflow(question: Question, value: Any, asked: dict[str, Any]) -> Any:

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from limelight.engine.statistics import Plan, cell_of, gathered, said, scored
+from limelight.engine.statistics import Plan, cell_of, gathered, prepared, said, scored
 from limelight.engine.tensorflow_rows import Rows, added, known, loop, under_xla
 from limelight.parts import unconverted
 from limelight.product import wide
@@ -20,7 +20,7 @@ def taken(
     if None in (*question.query.shape, *question.key.shape) and under_xla():
         # XLA cannot turn a loop over blocks into code before it knows how many there are.
         size = 1 << 60
-    question, plan = question.prepared(), Plan.of(question, top_k, cells, align)
+    question, plan = prepared(question), Plan.of(question, top_k, cells, align)
     return Walk(question, value, plan, size).all()
 
 
