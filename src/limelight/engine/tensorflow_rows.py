@@ -88,7 +88,7 @@ class Rows:
         """The block with a number among those of a unit of examples and key heads, with the columns that it needs."""
         per = self.k // self.ck
         head, row = number // self.across, number % self.across
-        start = smallest(row * self.bt, self.t - self.bt)
+        start = 0 if isinstance(self.t, int) and self.bt == self.t else smallest(row * self.bt, self.t - self.bt)
         tile = question.tile.replace(
             batch=Span(self.b, unit // per * self.cb, self.cb),
             heads=Span(self.n, unit % per * self.ck * (self.n // self.k) + head * self.cn, self.cn),

@@ -53,7 +53,9 @@ class Split:
         if mask is None:
             return
         first, last = mask.full(tile)
-        if under_xla() or (isinstance(last, int) and last <= 0):
+        ints = all(isinstance(bound, int) for bound in (first, last, self.end))
+        few = ints and 4 * (last - first) < self.end
+        if under_xla() or (isinstance(last, int) and last <= 0) or few:
             self.permitted = mask(tile)
             return
         self.open = True
