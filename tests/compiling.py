@@ -8,18 +8,19 @@ import keras
 
 
 @contextlib.contextmanager
-def quickly() -> Iterator[None]:
-    """Let JAX leave out most optimisations inside; nothing for the other backends."""
+def quickly(quick: bool = True) -> Iterator[None]:
+    """Let JAX leave out most optimisations inside, or not; nothing for the other backends."""
     if keras.backend.backend() != "jax":
         yield
         return
     import jax
 
-    jax.config.update("jax_disable_most_optimizations", True)
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", quick)
     try:
         yield
     finally:
-        jax.config.update("jax_disable_most_optimizations", False)
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def at_once(functions: Sequence[Callable[[], Any]]) -> list[Any]:

@@ -1,6 +1,6 @@
 """Numbers drawn by place: as random as numbers that are drawn one after another, and the same in blocks of any size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -9,7 +9,6 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from compiling import quickly
 from gradients import gradients
 from limelight.engine import limits
 from limelight.noise import drawn, keep, uniform
@@ -18,12 +17,6 @@ from limelight.tile import Span, Tile
 B, N, T, S, H = 2, 3, 5, 7, 4
 # How many rows are drawn to count choices.
 MANY = 8192
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quickly() -> Iterator[None]:
-    with quickly():
-        yield
 
 
 def numpy(tensor: Any) -> np.ndarray:

@@ -12,7 +12,7 @@ import onnx
 from keras import ops
 from onnx.backend.test.case import node as collection
 
-from compiling import at_once, quickly
+from compiling import at_once
 
 MODULES = ("attention", "linear_attention")
 # How far an output may lie from ONNX's, relatively and absolutely: ONNX's own bounds; in half precision, whose numbers ONNX's
@@ -87,8 +87,7 @@ class Answers:
         if node.name not in self.known:
             first = self.nodes.index(node) // count * count
             few = self.nodes[first : first + count]
-            with quickly():
-                found = at_once([functools.partial(self.answered, each) for each in few])
+            found = at_once([functools.partial(self.answered, each) for each in few])
             self.known.update(zip((each.name for each in few), found, strict=True))
         for name, expected in node.outputs.items():
             close(self.known[node.name][name], expected, name)

@@ -45,20 +45,6 @@ def with_ours(file: str, name: str) -> Any:
     return case
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _compiled_in_haste() -> Iterator[None]:
-    """Nearly all of the time goes into compiling single operations for JAX, each of which runs once."""
-    if keras.backend.backend() != "jax":
-        yield
-        return
-    import jax
-
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.fixture(autouse=True)
 def _tracebacks() -> Iterator[None]:
     """Put back what every test case of Keras's turns off for the process."""

@@ -1,6 +1,6 @@
 """Half precision on every path: scores far beyond the range of float16, rows that permit nothing, and training."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,7 +10,6 @@ from keras import ops
 
 import limelight as ll
 import oracles
-from compiling import quickly
 from contracts.cases import B, N, S, T, V
 from contracts.test_contract import numpy
 from gradients import gradients
@@ -29,12 +28,6 @@ PARTS: dict[str, tuple[Callable[[], dict[str, Any]], Any]] = {
 HALVES = ("float16", "bfloat16")
 CASES = [(path, "softmax", dtype) for path in ("plain", "fused", "running", "rows") for dtype in HALVES]
 CASES += [("running", "sink", "float16"), ("rows", "sparsemax", "bfloat16"), ("rows", "top k", "float16")]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quickly() -> Iterator[None]:
-    with quickly():
-        yield
 
 
 def arrays() -> list[np.ndarray]:

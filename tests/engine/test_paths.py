@@ -22,19 +22,6 @@ BLOCKS = {"jax": ("running", "rows"), "tensorflow": ("rows",), "torch": ("fused"
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    """Compiled code need not be fast here, compiling must be."""
-    if BACKEND != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(autouse=True)
 def _small() -> Iterator[None]:
     """Blocks of two or so rows, and a last one that is not full."""

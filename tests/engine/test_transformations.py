@@ -1,6 +1,6 @@
 """Paths by blocks under what a backend does to functions: dropout, half precision, batching, recomputation, compilation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,19 +17,6 @@ PATHS = {"jax": ("running", "rows"), "tensorflow": ("rows",), "torch": ("fused",
 B, N, T, S, H, V = 2, 3, 7, 11, 5, 4
 
 each_path = pytest.mark.parametrize("path", PATHS)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    """Compiled code need not be fast here, compiling must be."""
-    if BACKEND != "jax":
-        yield
-        return
-    import jax
-
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
