@@ -12,46 +12,46 @@ from limelight.layers import KVCache
 from properties.drawing import NORMALIZERS, SCORES, SIZE, Pattern, examined, numbers, numpy, part, positional, seeds
 
 # The steps of a sequence, the slots of a cache, and the steps of one call.
-LENGTH, SLOTS, LONGEST = 6, 4, 3
+LENGTH, SLOTS, COUNT = 9, 5, 3
 ALL = np.arange(LENGTH)
 
 # Scores that go by positions in different ways, and one that does not.
 PLACED = st.sampled_from([case for case in SCORES if case.name in ("scaled", "rotary", "relative bias")])
 SHARED = st.sampled_from([case for case in NORMALIZERS if case.name in ("sink", "sigmoid", "top k")])
-CUTS = st.lists(st.sampled_from([1, LONGEST]), min_size=LENGTH, max_size=LENGTH)
+# How many of the steps that come are real: those of one call are none, some or all, in each example others.
+SHARE = st.sampled_from([0.3, 0.6, 1.0])
 
 
-def decoded(cuts: list[int], cache: KVCache, tensors: list[np.ndarray], real: np.ndarray, parts: dict[str, Any]) -> Any:
-    """The output of all steps, read from a cache in calls of so many steps each."""
-    outputs, start = [], 0
-    while start < LENGTH:
-        now = slice(start, start + cuts[len(outputs)])
+def decoded(cache: KVCache, tensors: list[np.ndarray], real: np.ndarray, parts: dict[str, Any]) -> Any:
+    """The output of all steps, read from a cache a few steps at a time."""
+    outputs = []
+    for start in range(0, LENGTH, COUNT):
+        now = slice(start, start + COUNT)
         query, key, value = (tensor[:, :, now] for tensor in tensors)
         cache, places = cache.continued(key, value, real[:, now], None)
         given = {**parts, "mask": parts["mask"] & cache.mask()}
         outputs.append(numpy(ll.attend(query, cache.key, cache.value, **given, **places)))
-        start = now.stop
     return np.concatenate(outputs, axis=2)
 
 
 @examined
-@given(PLACED, positional, SHARED, st.booleans(), CUTS, seeds)
+@given(PLACED, positional, SHARED, st.booleans(), SHARE, seeds)
 def test_any_cut_gives_the_whole(
-    score: Case, pattern: Pattern, normalizer: Case, rolling: bool, cuts: list[int], seed: int
+    score: Case, pattern: Pattern, normalizer: Case, rolling: bool, share: float, seed: int
 ) -> None:
     tensors = numbers(seed, LENGTH, LENGTH, LENGTH)
     parts = {"score": part(score), "normalizer": part(normalizer), "mask": ll.Causal() & pattern.make(ALL, ALL)}
-    # Some steps are padding, which the cache leaves out.
-    real = np.random.default_rng(seed).random((B, LENGTH)) < 0.8
+    # The others are padding, which the cache leaves out.
+    real = np.random.default_rng(seed).random((B, LENGTH)) < share
     places = np.cumsum(real, axis=1) - 1
     if rolling:
         # The first of the new steps still sees this far back when all of them are in the cache.
-        parts["mask"] &= ll.Window(SLOTS - LONGEST, 0)
+        parts["mask"] &= ll.Window(SLOTS - COUNT, 0)
     else:
         real &= places < SLOTS
     whole = {**parts, "mask": parts["mask"] & ll.Padding(real), "query_positions": places, "key_positions": places}
     expected = numpy(ll.attend(*tensors, **whole))
-    found = decoded(cuts, KVCache.empty(B, N, SLOTS, SIZE, V), tensors, real, parts)
+    found = decoded(KVCache.empty(B, N, SLOTS, SIZE, V), tensors, real, parts)
     for example in range(B):
         rows = real[example]
         np.testing.assert_allclose(found[example][:, rows], expected[example][:, rows], atol=2e-5)
