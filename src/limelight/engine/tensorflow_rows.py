@@ -112,6 +112,7 @@ class Rows:
             return mixture(weights, shared, tile, self.dropout, self.seed)
         if type(question.score) is Dot and not self.dropout:
             split, keys = Split(question, tile), tf.cast(self.shared(key), self.dtype)
+            query = tf.cast(query, self.dtype)
             return split.answered(split.mixture(split.weights(query, keys), tf.cast(shared, self.dtype)))
         permitted = None if question.mask is None else question.mask(tile)
         weights = tf.nn.softmax(lowered(self.logits(question, tile, query, key), permitted))
@@ -142,6 +143,7 @@ class Rows:
         if type(question.score) is Dot and not self.dropout:
             split = Split(question, tile)
             slope, keys = split.answered(slope), tf.cast(self.shared(key), self.dtype)
+            query = tf.cast(query, self.dtype)
             pulled = split.pull(split.weights(query, keys), query, keys, values, along, slope)
             others = (tf.zeros_like(source) for source in sources[3:])
             return [pulled[0], self.summed(pulled[1]), self.summed(pulled[2]), *others]

@@ -39,8 +39,11 @@ def attention(layer: Any, arguments: dict[str, Any], outputs: Any) -> Observatio
 def touched_attention(recorder: Recorder, record: Record | None, arguments: dict[str, Any], outputs: Any) -> Any:
     """The outputs of `Attention` or `AdditiveAttention` with what stands in place of the attention's own."""
     result, *weights = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
-    value = ops.expand_dims(arguments["inputs"][1], -3)
-    result = recorder.touched(record, result, lambda tensor: ops.expand_dims(tensor, -3), value)
+
+    def laid_out(tensor: Any) -> Any:
+        return ops.expand_dims(tensor, -3)
+
+    result = recorder.touched(record, result, laid_out, lambda: laid_out(arguments["inputs"][1]))
     return (result, *weights) if weights else result
 
 
@@ -69,7 +72,7 @@ def compute_attention(recorder: Recorder, original: Callable[..., Any], layer: A
     with recorder.muted():
         result, scores = original(layer, *args, **kwargs)
     record = recorder.record(layer, lambda: _asked(recorder, layer, given))
-    return recorder.touched(record, result, heads_first, heads_first(given["value"])), scores
+    return recorder.touched(record, result, heads_first, lambda: heads_first(given["value"])), scores
 
 
 def _asked(recorder: Recorder, layer: Any, given: dict[str, Any]) -> Observation:
@@ -112,7 +115,7 @@ def dot_product_attention(recorder: Recorder, original: Callable[..., Any], *arg
         return outputs
     given = inspect.signature(original).bind(*args, **kwargs).arguments
     record = recorder.record(recorder.stack[-1], lambda: _fused(given))
-    return recorder.touched(record, outputs, heads_first, heads_first(given["value"]))
+    return recorder.touched(record, outputs, heads_first, lambda: heads_first(given["value"]))
 
 
 def _fused(given: dict[str, Any]) -> Observation:

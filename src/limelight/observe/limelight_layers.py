@@ -32,7 +32,7 @@ def output(recorder: Recorder, original: Callable[..., Any], question: Question,
         return result
     path = recorder.path(question.owner)
     record = next((one for one in reversed(recorder.records) if one.path == path), None)
-    return recorder.touched(record, result, lambda tensor: tensor, value)
+    return recorder.touched(record, result, lambda tensor: tensor, lambda: value)
 
 
 def _scored(question: Question) -> dict[str, Any] | None:

@@ -147,19 +147,25 @@ class Recorder:
         self.add(record)
         return record
 
-    def touched(self, record: Record | None, result: Any, laid_out: Callable[[Any], Any], value: Any = None) -> Any:
+    def touched(
+        self,
+        record: Record | None,
+        result: Any,
+        laid_out: Callable[[Any], Any],
+        value: Callable[[], Any] = lambda: None,
+    ) -> Any:
         """What the model goes on with in place of a result: the result itself where nobody touches it.
 
         Args:
             record: the result's own.
             result: the heads' outputs, or the weights where only those are seen.
             laid_out: brings the result to (B, N, T, V), or (B, N, T, S).
-            value: the values that the outputs are averages of, (B, K, S, V).
+            value: makes the values that the outputs are averages of, (B, K, S, V); None where the result is weights.
         """
         if self.touch is None or record is None or self.loop is not None:
             return result
         with self.muted():
-            return self.touch(record, result, laid_out, value)
+            return self.touch(record, result, laid_out, value())
 
     def add(self, record: Record) -> None:
         """Keep a record."""
