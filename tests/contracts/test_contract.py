@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ from keras import ops
 
 import limelight as ll
 import oracles
+from compiling import quickly
 from contracts.cases import CASES, ERRORS, PERMITTED, B, Case, N, S, T, V
 from gradients import compiled, gradients
 from limelight import scores
@@ -19,6 +21,13 @@ from limelight.tile import Span, Tile
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_open_case = pytest.mark.parametrize("case", [case for case in CASES if not case.fixed], ids=lambda case: case.name)
 each_half = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _optimized() -> Iterator[None]:
+    """What holds for every part holds for the code that users run."""
+    with quickly(False):
+        yield
 
 
 @functools.cache
