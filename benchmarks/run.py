@@ -6,13 +6,15 @@
 
 Each way of doing a work runs in a fresh process; all ways of a work are built and warmed up first, and then run in turns, so
 that whatever else the machine does meets all of them alike. A ratio is taken in each round and its median is given, with the
-smallest and the largest.
+smallest and the largest. What was measured is written after each work, so that nothing is lost where the rest is not.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,8 @@ from typing import Any
 
 import tables
 import works
+
+from limelight import files
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "attention.json"
@@ -46,9 +50,9 @@ def main() -> None:
                 rows = measured(work, backend, 3 if options.quick else options.repeats)
                 print(tables.plain(work, backend, rows), flush=True)
                 found.append({"work": work.name, "backend": backend, "machine": machine(), "ways": rows})
+                if not options.quick:
+                    write(known, found[-1:])
     print(tables.verdicts(known, found))
-    if not options.quick:
-        write(known, found)
 
 
 def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
@@ -58,8 +62,8 @@ def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
     new = {(row["work"], row["backend"]): row for row in [*before, *found]}
     order = [(work.name, backend) for backend in works.BACKENDS for work in known]
     rows = [new[place] for place in order if place in new]
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
-    RESULTS.with_suffix(".md").write_text(tables.page(known, rows))
+    files.write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
+    files.write_text(RESULTS.with_suffix(".md"), tables.page(known, rows))
     tables.insert(HERE.parent / "docs" / "performance.md", tables.verdicts(known, rows))
 
 
@@ -74,9 +78,13 @@ def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
         rows[way].update(wall=[], processor=[])
     for number in range(repeats):
         # Each round begins with another.
-        for place in range(len(alive)):
-            way = alive[(place + number) % len(alive)]
-            for name, value in running[way].ask("run").items():
+        for way in [*alive[number % len(alive) :], *alive[: number % len(alive)]] if alive else []:
+            found = running[way].ask("run")
+            if "failed" in found:
+                rows[way] = found
+                alive.remove(way)
+                continue
+            for name, value in found.items():
                 rows[way][name].append(value)
     for way in alive:
         rows[way].update(running[way].ask("end"))
@@ -102,26 +110,27 @@ class Child:
         )
 
     def answer(self) -> dict[str, Any]:
-        """Its next answer; why it failed, where it did."""
+        """Its next answer; why it failed, where it did. A process that needs more memory than there is is ended by the system."""
         line = self.process.stdout.readline()
         if line:
             return json.loads(line)
         status = self.process.wait()
         self.said.seek(0)
         said = self.said.read().strip().splitlines()
+        if status == -signal.SIGKILL:
+            return {"failed": "out of memory"}
         return {"failed": said[-1][:200] if said else f"exit status {status}"}
 
     def ask(self, what: str) -> dict[str, Any]:
         """Its answer to a line."""
-        print(what, file=self.process.stdin, flush=True)
-        found = self.answer()
-        if "failed" in found:
-            raise RuntimeError(f"A process that had answered before did not: {found['failed']}")
-        return found
+        with contextlib.suppress(BrokenPipeError):
+            print(what, file=self.process.stdin, flush=True)
+        return self.answer()
 
     def end(self) -> None:
         """Wait until it has ended."""
-        self.process.communicate()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.communicate()
         self.said.close()
 
 

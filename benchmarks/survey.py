@@ -19,7 +19,10 @@ def beside() -> dict[str, Any]:
     ways = dict.fromkeys(BACKENDS, ("limelight", "keras", "keras, less"))
     return {
         "ways": ways,
-        "targets": {backend: (Target("limelight", "keras", *asked),) for backend, asked in ASKED.items()},
+        "targets": {
+            backend: tuple(Target("limelight", peer, *asked) for peer in ("keras", "keras, less"))
+            for backend, asked in ASKED.items()
+        },
     }
 
 

@@ -44,9 +44,10 @@ def verdict(work: Work, row: dict[str, Any], target: Target) -> str:
     ours, peer = row["ways"][target.ours], row["ways"][target.peer]
     asked = f"{target.speed:g}x" + (f", {target.memory:g}x less memory" if target.memory else "")
     start = f"| {work.title} | {NAMES[row['backend']]} | {target.ours} / {target.peer} | {asked} |"
-    failed = ours.get("failed") or peer.get("failed")
-    if failed:
-        return f"{start} failed: {failed} | | | |"
+    if "failed" in ours:
+        return f"{start} failed: {ours['failed']} | | | no |"
+    if "failed" in peer:
+        return f"{start} the peer failed: {peer['failed']} | | | yes |"
     wall, processor = ratios(ours, peer, "wall"), ratios(ours, peer, "processor")
     memory = peer["memory"] / max(ours["memory"], 1 << 20)
     had = min(statistics.median(wall), statistics.median(processor)) >= target.speed
@@ -94,7 +95,9 @@ def cells(found: dict[str, Any], fastest: float | None) -> list[str]:
 
 def peak(row: dict[str, Any]) -> float:
     """The most operations a second that a row's ways reached."""
-    return max(found["operations"] / statistics.median(found["wall"]) for found in row["ways"].values())
+    return max(
+        found["operations"] / statistics.median(found["wall"]) for found in row["ways"].values() if "wall" in found
+    )
 
 
 def plain(work: Work, backend: str, ways: dict[str, Any]) -> str:

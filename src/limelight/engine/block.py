@@ -6,8 +6,9 @@ from typing import Any
 from keras import ops
 
 from limelight.noise import keep
-from limelight.product import wide
+from limelight.product import wide, widened
 from limelight.question import Question
+from limelight.scores import Dot
 from limelight.tile import Tile
 
 
@@ -26,6 +27,16 @@ class Block:
     scores: Any
     permitted: Any
     weights: Any
+
+
+def prepared(question: Question) -> Question:
+    """A question prepared for blocks. What a dot product is multiplied by, its queries are: they are fewer than the scores."""
+    question = question.prepared()
+    score = question.score
+    if type(score) is not Dot:
+        return question
+    query = widened(question.query) * score.factor(question.query.shape[-1])
+    return dataclasses.replace(question, query=query, score=Dot(scale=1.0))
 
 
 def block(question: Question, tile: Tile, query: Any, key: Any) -> Block:

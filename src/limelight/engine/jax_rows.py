@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from limelight.engine.block import Block, block, mixture
+from limelight.engine.block import Block, block, mixture, prepared
 from limelight.engine.sizes import Sizes, sizes
 from limelight.question import Question
 from limelight.tile import Span, Tile
@@ -32,7 +32,7 @@ def output(question: Question, value: Any, seed: Any = None, *, size: int, dropo
     def visit(found: Block, value: Any, fresh: Any, gathered: Any) -> tuple[Any, Any]:
         return mixture(found.weights, value, found.tile, dropout, seed).astype(value.dtype), gathered
 
-    return walk(question.prepared(), value, visit, (), size)[0]
+    return walk(prepared(question), value, visit, (), size)[0]
 
 
 def walk(question: Question, value: Any, visit: Visit, gathered: Any, size: int) -> tuple[Any, Any]:

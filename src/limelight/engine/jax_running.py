@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from limelight.engine.block import prepared
 from limelight.engine.jax_blocks import Grid, Place
 from limelight.noise import keep
 from limelight.normalizers import LOWEST
@@ -23,7 +24,7 @@ from limelight.question import Question
 
 def output(question: Question, value: Any, seed: Any = None, *, rows: int, columns: int, dropout: float = 0.0) -> Any:
     """The output (B, N, T, V) of a question for values (B, K, S, V), in blocks of so many rows and columns."""
-    question = question.prepared()
+    question = prepared(question)
     path = Running(question, rows, columns, dropout)
 
     @jax.custom_vjp

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from limelight.engine import jax_rows
-from limelight.engine.block import Block
+from limelight.engine.block import Block, prepared
 from limelight.engine.sizes import sizes
-from limelight.engine.statistics import Plan, cell_of, gathered, prepared, said
+from limelight.engine.statistics import Plan, cell_of, gathered, said
 from limelight.product import wide
 from limelight.question import Question
 

@@ -8,7 +8,6 @@ from keras import ops
 from limelight import surveying
 from limelight.engine.block import Block, block, mixture
 from limelight.masks.bounds import larger, smaller
-from limelight.product import widened
 from limelight.question import Question
 from limelight.scores import Dot
 from limelight.tile import Tile
@@ -61,16 +60,6 @@ class Plan:
             if size % cell == 0:
                 return size // cell
         return min(self.row_cells, (size - 1) // cell + 2)
-
-
-def prepared(question: Question) -> Question:
-    """A question prepared for blocks; what a dot product is multiplied by, its queries are multiplied by."""
-    question = question.prepared()
-    score = question.score
-    if type(score) is not Dot:
-        return question
-    query = widened(question.query) * score.factor(question.query.shape[-1])
-    return dataclasses.replace(question, query=query, score=Dot(scale=1.0))
 
 
 def edges(length: Any, count: Any) -> Any:

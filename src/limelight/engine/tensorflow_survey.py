@@ -4,7 +4,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from limelight.engine.statistics import Plan, cell_of, gathered, prepared, said, scored
+from limelight.engine.block import prepared
+from limelight.engine.statistics import Plan, cell_of, gathered, said, scored
 from limelight.engine.tensorflow_rows import Rows, added, known, loop, under_xla
 from limelight.parts import unconverted
 from limelight.product import wide

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from limelight.engine import torch_rows
+from limelight.engine.block import prepared
 from limelight.engine.sizes import sizes
-from limelight.engine.statistics import Plan, cell_of, gathered, prepared, said, scored
+from limelight.engine.statistics import Plan, cell_of, gathered, said, scored
 from limelight.product import wide
 from limelight.question import Question
 
