@@ -29,6 +29,7 @@ from limelight import files
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "attention.json"
+OUT_OF_MEMORY = "out of memory"
 
 
 def main() -> None:
@@ -68,9 +69,18 @@ def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
 
 
 def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
-    """What was measured of each way of a work."""
-    running, rows = {}, {}
+    """What was measured of each way of a work. One for which memory did not suffice beside the others has a second try alone."""
+    rows = together(work, backend, work.ways[backend], repeats)
     for way in work.ways[backend]:
+        if rows[way].get("failed") == OUT_OF_MEMORY:
+            rows |= together(work, backend, (way,), repeats)
+    return rows
+
+
+def together(work: works.Work, backend: str, ways: tuple[str, ...], repeats: int) -> dict[str, Any]:
+    """What was measured of some ways of a work, in turns."""
+    running, rows = {}, {}
+    for way in ways:
         running[way] = Child(work.name, way, backend)
         rows[way] = running[way].answer()
     alive = [way for way in running if "failed" not in rows[way]]
@@ -118,7 +128,7 @@ class Child:
         self.said.seek(0)
         said = self.said.read().strip().splitlines()
         if status == -signal.SIGKILL:
-            return {"failed": "out of memory"}
+            return {"failed": OUT_OF_MEMORY}
         return {"failed": said[-1][:200] if said else f"exit status {status}"}
 
     def ask(self, what: str) -> dict[str, Any]:
