@@ -47,7 +47,7 @@ def verdict(work: Work, row: dict[str, Any], target: Target) -> str:
     if "failed" in ours:
         return f"{start} failed: {ours['failed']} | | | no |"
     if "failed" in peer:
-        return f"{start} the peer failed: {peer['failed']} | | | yes |"
+        return f"{start} the peer failed: {peer['failed']} | | | not compared |"
     wall, processor = ratios(ours, peer, "wall"), ratios(ours, peer, "processor")
     memory = peer["memory"] / max(ours["memory"], 1 << 20)
     had = min(statistics.median(wall), statistics.median(processor)) >= target.speed
