@@ -96,6 +96,7 @@ class Grid:
             first, last = 0, self.s
             if mask is not None:
                 first, last = mask.columns(self.tile_at(*starts).replace(columns=Span(self.s)))
+            self.from_start = isinstance(first, int) and first == 0
             return [jnp.asarray(bound, "int32").reshape(()) for bound in (first, last)]
 
         def sinks(*starts: Any) -> Any:
@@ -129,25 +130,25 @@ class Grid:
         return Place(batch, head, jnp.minimum(row * self.bt, self.t - self.bt))
 
     def columns(self, arrays: Any, place: Place) -> tuple[Any, Any]:
-        """The numbers of the blocks of columns from the first that a block of rows needs to that after the last."""
+        """The first column that a block of rows needs, and the number of blocks of columns from there on."""
         first, last = self._between(arrays["between"], *place.starts)
-        return first // self.bs, (last + self.bs - 1) // self.bs
+        return first, (last - first + self.bs - 1) // self.bs
 
-    def column(self, number: Any) -> Any:
-        """The first column of the block with a number."""
-        return jnp.minimum(number * self.bs, self.s - self.bs)
+    def column(self, first: Any, number: Any) -> Any:
+        """Where the block of columns with a number begins."""
+        return jnp.minimum(first + number * self.bs, self.s - self.bs)
 
     def scores(self, arrays: Any, query: Any, key: Any, place: Place) -> Any:
         """The scores of one block, (t, s), as the exponential takes them."""
         return self._scores(arrays["scores"], query, key, *place.starts)
 
-    def masked(self, arrays: Any, scores: Any, place: Place, number: Any) -> Any:
-        """Scores that are -inf where the mask forbids, and where the block before has had them already."""
+    def masked(self, arrays: Any, scores: Any, place: Place, start: Any) -> Any:
+        """Scores that are -inf where the mask forbids, and before a column, since the block before has had those already."""
         permitted = self._permitted(arrays["permitted"], *place.starts)
         if permitted is not None:
             scores = jnp.where(permitted, scores, -jnp.inf)
-        if self.s % self.bs:
-            scores = jnp.where(place.column + jnp.arange(self.bs) >= number * self.bs, scores, -jnp.inf)
+        if self.s % self.bs or not self.from_start:
+            scores = jnp.where(place.column + jnp.arange(self.bs) >= start, scores, -jnp.inf)
         return scores
 
     def sinks(self, arrays: Any, place: Place) -> Any:
@@ -181,12 +182,12 @@ class Grid:
             rows = rows + self.rows_of(tensor, place)[0, 0].astype(rows.dtype)
         return self.put(tensor, rows, place)
 
-    def add(self, tensor: Any, more: Any, place: Place) -> Any:
-        """Keys or values (B, K, S, H) with more added at the columns of a place."""
-        corner = self.corner(tensor, place)
-        more = more.reshape(1, 1, self.bs, tensor.shape[-1]).astype(tensor.dtype)
-        here = lax.dynamic_slice(tensor, corner, more.shape)
-        return lax.dynamic_update_slice(tensor, here + more, corner)
+    def add_turned(self, tensor: Any, more: Any, place: Place) -> Any:
+        """Keys or values with their last axes swapped, (B, K, H, S), with more (H, s) added at the columns of a place."""
+        example, head, column, _ = self.corner(tensor, place)
+        corner, shape = (example, head, 0, column), (1, 1, tensor.shape[2], self.bs)
+        here = lax.dynamic_slice(tensor, corner, shape)
+        return lax.dynamic_update_slice(tensor, here + more.reshape(shape).astype(tensor.dtype), corner)
 
     def start(self, tensor: Any, place: Place) -> tuple:
         """Where the rows at a place begin in a tensor (B, N, T, ...)."""

@@ -16,15 +16,21 @@ from jax import lax
 
 from limelight.engine.block import prepared
 from limelight.engine.jax_blocks import Grid, Place
+from limelight.engine.sizes import narrow, reach
 from limelight.noise import keep
-from limelight.normalizers import LOWEST
+from limelight.normalizers import LOWEST, Softmax
 from limelight.product import wide
 from limelight.question import Question
+from limelight.scores import Dot
 
 
 def output(question: Question, value: Any, seed: Any = None, *, rows: int, columns: int, dropout: float = 0.0) -> Any:
-    """The output (B, N, T, V) of a question for values (B, K, S, V), in blocks of so many rows and columns."""
+    """The output (B, N, T, V) of a question for values (B, K, S, V), in blocks of so many rows and columns at most."""
     question = prepared(question)
+    few = narrow(question)
+    if few is not None:
+        rows = min(rows, few)
+        columns = min(columns, reach(question, rows))
     path = Running(question, rows, columns, dropout)
 
     @jax.custom_vjp
@@ -52,6 +58,8 @@ class Running:
         self.grid = Grid(question, rows, columns)
         self.dropout = dropout
         self.dtype = wide(question.query.dtype)
+        # Scores that are products and no more.
+        self.bare = question.score == Dot(scale=1.0) and question.normalizer == Softmax()
 
     def kept(self, seed: Any, place: Place) -> Any:
         """What dropout multiplies the weights of a block with, (t, s)."""
@@ -64,13 +72,13 @@ class Running:
         def block(index: Any, carry: tuple[Any, Any]) -> tuple[Any, Any]:
             outputs, totals = carry
             place = grid.place(index)
-            rows = grid.rows_of(query, place)
+            rows, (first, count) = grid.rows_of(query, place), grid.columns(arrays, place)
 
             def step(number: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
                 peak, total, mixture = state
-                here = place.at(grid.column(number))
+                here = place.at(grid.column(first, number))
                 scores = grid.scores(arrays, rows, grid.columns_of(key, here), here)
-                scores = grid.masked(arrays, scores, here, number)
+                scores = grid.masked(arrays, scores, here, first + number * grid.bs)
                 higher = jnp.maximum(peak, jnp.max(scores, axis=-1))
                 raised, fading = jnp.exp(scores - higher[:, None]), jnp.exp(peak - higher)
                 total = total * fading + jnp.sum(raised, axis=-1)
@@ -80,7 +88,7 @@ class Running:
                 return higher, total, mixture * fading[:, None] + more
 
             state = (*self.beginning(arrays, place), jnp.zeros((grid.bt, value.shape[-1]), dtype))
-            peak, total, mixture = lax.fori_loop(*grid.columns(arrays, place), step, state)
+            peak, total, mixture = lax.fori_loop(0, count, step, state)
             empty = total == 0
             outcome = mixture / jnp.where(empty, 1, total)[:, None]
             # In a row that permits nothing the sum stands above every score, so that its weights come out as zeros again.
@@ -108,43 +116,63 @@ class Running:
             by_query, by_key, by_value, by_floats = carry
             place = grid.place(index)
             rows, total = grid.rows_of(query, place), grid.rows_of(totals, place)[0, 0]
+            first, count = grid.columns(arrays, place)
             dy = grid.fresh(grid.rows_of(slope, place)[0, 0].astype(dtype), index)
             along = jnp.sum(dy * grid.rows_of(outputs, place)[0, 0].astype(dtype), axis=-1)
+            # Turned here, outside of the loop, where they are few: XLA's product over rows of both sides is three times slower.
+            turned, slopes = rows[0, 0].astype(dtype).T, dy.T
 
             def step(number: Any, state: tuple) -> tuple:
                 by_rows, by_key, by_value, by_floats = state
-                here = place.at(grid.column(number))
+                here = place.at(grid.column(first, number))
                 columns, values = grid.columns_of(key, here), grid.columns_of(value, here)[0, 0].astype(dtype)
-                scores, pull = jax.vjp(
-                    lambda rows, columns, floats: grid.scores(split(floats), rows, columns, here), rows, columns, floats
-                )
-                weights = jnp.exp(grid.masked(arrays, scores, here, number) - total[:, None])
+                scores, pull = self.pulled(arrays, rows, columns, turned, here)
+                masked = grid.masked(arrays, scores, here, first + number * grid.bs)
+                weights = jnp.exp(masked - total[:, None])
                 by_weights, dropped = dy @ values.T, weights
                 if self.dropout:
                     factor = self.kept(seed, here)
                     by_weights, dropped = by_weights * factor, weights * factor
                 more, more_key, more_floats = pull((weights * (by_weights - along[:, None])).astype(scores.dtype))
-                by_value = grid.add(by_value, jnp.einsum("ts,tv->sv", dropped, dy), here)
+                by_value = grid.add_turned(by_value, slopes @ dropped, here)
                 by_floats = jax.tree.map(jnp.add, by_floats, more_floats)
-                return by_rows + more.astype(dtype), grid.add(by_key, more_key, here), by_value, by_floats
+                return by_rows + more, grid.add_turned(by_key, more_key, here), by_value, by_floats
 
-            state = (jnp.zeros(rows.shape, dtype), by_key, by_value, by_floats)
-            by_rows, by_key, by_value, by_floats = lax.fori_loop(*grid.columns(arrays, place), step, state)
+            state = (jnp.zeros(rows.shape[2:], dtype), by_key, by_value, by_floats)
+            by_rows, by_key, by_value, by_floats = lax.fori_loop(0, count, step, state)
             sinks, pull = jax.vjp(lambda floats: grid.sinks(split(floats), place), floats)
             if sinks is not None:
                 more = pull((-jnp.exp(sinks - total) * along).astype(sinks.dtype))[0]
                 by_floats = jax.tree.map(jnp.add, by_floats, more)
-            return grid.gather(by_query, by_rows[0, 0], place), by_key, by_value, by_floats
+            return grid.gather(by_query, by_rows, place), by_key, by_value, by_floats
 
         nothing = (
             jnp.zeros_like(query),
-            jnp.zeros(key.shape, dtype),
-            jnp.zeros(value.shape, dtype),
+            jnp.zeros(jnp.swapaxes(key, 2, 3).shape, dtype),
+            jnp.zeros(jnp.swapaxes(value, 2, 3).shape, dtype),
             jax.tree.map(jnp.zeros_like, floats),
         )
         by_query, by_key, by_value, by_floats = lax.fori_loop(0, grid.count, block, nothing)
         by_arrays = jax.tree.map(lambda array, found: found if is_float(array) else None, arrays, split(by_floats))
+        by_key, by_value = (jnp.swapaxes(found, 2, 3) for found in (by_key, by_value))
         return by_query, by_key.astype(key.dtype), by_value.astype(value.dtype), by_arrays, None
+
+    def pulled(self, arrays: Any, rows: Any, columns: Any, turned: Any, here: Place) -> tuple[Any, Any]:
+        """The scores of a block, and what takes their gradient to those by queries (t, H), keys (H, s) and float arrays."""
+        grid, dtype = self.grid, self.dtype
+        floats, split = separated(arrays)
+        if self.bare:
+            keys, nothing = columns[0, 0].astype(dtype), jax.tree.map(jnp.zeros_like, floats)
+            return rows[0, 0].astype(dtype) @ keys.T, lambda slope: (slope @ keys, turned @ slope, nothing)
+        scores, pull = jax.vjp(
+            lambda rows, columns, floats: grid.scores(split(floats), rows, columns, here), rows, columns, floats
+        )
+
+        def found(slope: Any) -> tuple[Any, Any, Any]:
+            by_rows, by_columns, by_floats = pull(slope)
+            return by_rows[0, 0].astype(dtype), by_columns[0, 0].astype(dtype).T, by_floats
+
+        return scores, found
 
 
 def is_float(array: Any) -> bool:

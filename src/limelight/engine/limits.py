@@ -1,4 +1,4 @@
-"""Sizes at which one path gives way to another. First values, not tuned yet; changed only by tests."""
+"""Sizes at which one path gives way to another; changed only by tests."""
 
 import contextlib
 import contextvars
@@ -21,7 +21,7 @@ class Limits:
     plain: int = 1 << 22
     block: int = 1 << 20
     rows: int = 1024
-    columns: int = 512
+    columns: int = 1024
     path: str | None = None
 
 

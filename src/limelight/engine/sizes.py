@@ -1,8 +1,13 @@
 """How large the blocks of whole rows are."""
 
 import dataclasses
+from typing import Any
 
 from limelight.question import Question
+from limelight.tile import Span
+
+# Rows that may attend to few columns come in blocks of no fewer: each takes some operations, however few its scores.
+FEWEST = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,11 +23,15 @@ class Sizes:
 def sizes(question: Question, block: int) -> Sizes:
     """Blocks of about so many scores: all of some examples, or some heads of one, or some rows of one head.
 
-    Where a length is not known before the model runs, it is taken for long.
+    Where a length is not known before the model runs, it is taken for long. Where the mask leaves few columns to each row, as a
+    window does, blocks have few rows of many heads.
     """
     (examples, heads, rows, _), (_, kept, columns, _) = question.query.shape, question.key.shape
-    rows = rows or 1 << 30
-    room = max(1, block // ((columns or 1 << 14) * question.score.cost))
+    rows, columns = rows or 1 << 30, columns or 1 << 14
+    few = narrow(question)
+    if few is not None:
+        rows, columns = few, reach(question, few)
+    room = max(1, block // (columns * question.score.cost))
     if question.normalizer.linked_rows:
         room = max(room, rows)
     if room < rows:
@@ -34,6 +43,33 @@ def sizes(question: Question, block: int) -> Sizes:
     if some < heads or not examples:
         return Sizes(1, some, rows)
     return Sizes(max(count for count in divisors(examples) if count * heads * rows <= room), heads, rows)
+
+
+def narrow(question: Question) -> int | None:
+    """How many rows a block should have where each may attend to few columns; None where one may attend to many.
+
+    A block has the columns of all of its rows: as many again as one has, when there are as many rows as one has columns.
+    """
+    one, columns = reach(question, 1), question.key.shape[2]
+    rows = question.query.shape[2]
+    if one is None or question.normalizer.linked_rows:
+        return None
+    few = max(FEWEST, one // 2)
+    return few if few + one <= columns // 2 and few < rows else None
+
+
+def reach(question: Question, rows: int) -> Any:
+    """How many columns a block of so many rows needs, at the start, in the middle or at the end; None where not known."""
+    t, s = question.query.shape[2], question.key.shape[2]
+    if question.mask is None or not isinstance(t, int) or not isinstance(s, int):
+        return None
+    most = 1
+    for start in {0, (t - rows) // 2, t - rows}:
+        first, last = question.mask.columns(question.tile.replace(rows=Span(t, start, rows)))
+        if not isinstance(first, int) or not isinstance(last, int):
+            return None
+        most = max(most, last - first)
+    return most
 
 
 def divisors(number: int) -> list[int]:

@@ -4,6 +4,7 @@ Eagerly the loop is Python's, in a graph it is `tf.while_loop`. There a block ta
 however many these are, save under XLA, which must know sizes when it compiles.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,7 @@ from limelight.engine import held
 from limelight.engine.block import block, mixture
 from limelight.engine.sizes import sizes
 from limelight.engine.tensorflow_lengths import known, largest, lengths, smallest, under_xla
-from limelight.engine.tensorflow_softmax import Split, answered, lowered, product, unscaled
+from limelight.engine.tensorflow_softmax import Veil, product, same, unscaled
 from limelight.noise import keep
 from limelight.normalizers import Softmax
 from limelight.product import wide
@@ -110,13 +111,9 @@ class Rows:
         if type(question.normalizer) is not Softmax:
             weights = block(question, tile, query, self.shared(key)).weights
             return mixture(weights, shared, tile, self.dropout, self.seed)
-        if type(question.score) is Dot and not self.dropout:
-            split, keys = Split(question, tile), tf.cast(self.shared(key), self.dtype)
-            query = tf.cast(query, self.dtype)
-            return split.answered(split.mixture(split.weights(query, keys), tf.cast(shared, self.dtype)))
-        permitted = None if question.mask is None else question.mask(tile)
-        weights = tf.nn.softmax(lowered(self.logits(question, tile, query, key), permitted))
-        return answered(permitted, mixture(weights, shared, tile, self.dropout, self.seed))
+        veil = Veil(question.mask, tile)
+        weights = tf.nn.softmax(veil.over(self.logits(question, tile, query, key)))
+        return veil.answered(mixture(weights, shared, tile, self.dropout, self.seed))
 
     def shared(self, tensor: Any) -> Any:
         """Keys or values of a block for each of its heads, or of one head for all."""
@@ -139,32 +136,33 @@ class Rows:
         """
         query, key, value, *_ = sources
         values = tf.cast(self.shared(value), self.dtype)
+        veil, bare = Veil(question.mask, tile), type(question.score) is Dot
+        slope = veil.answered(slope)
         along = tf.reduce_sum(slope * tf.cast(outputs, self.dtype), axis=-1, keepdims=True)
-        if type(question.score) is Dot and not self.dropout:
-            split = Split(question, tile)
-            slope, keys = split.answered(slope), tf.cast(self.shared(key), self.dtype)
-            query = tf.cast(query, self.dtype)
-            pulled = split.pull(split.weights(query, keys), query, keys, values, along, slope)
-            others = (tf.zeros_like(source) for source in sources[3:])
-            return [pulled[0], self.summed(pulled[1]), self.summed(pulled[2]), *others]
-        permitted = None if question.mask is None else question.mask(tile)
-        slope = answered(permitted, slope)
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
+        with contextlib.nullcontext() if bare else tf.GradientTape() as tape:
+            if tape is not None:
+                tape.watch(sources)
             scores = self.logits(question, tile, query, key)
-        weights = tf.nn.softmax(lowered(scores, permitted))
+        weights = tf.nn.softmax(veil.over(scores))
         by_weights, kept = product(slope, values), weights
         if self.dropout:
             factor = keep(self.seed, self.dropout, tile, self.dtype)
             by_weights, kept = by_weights * factor, weights * factor
         by_value = self.summed(tf.matmul(kept, slope, transpose_a=True))
         by_scores = tf.cast(weights * (by_weights - along), scores.dtype)
+        if tape is None:
+            by_query = tf.matmul(by_scores, tf.cast(self.shared(key), self.dtype))
+            by_key = tf.matmul(by_scores, tf.cast(query, self.dtype), transpose_a=True)
+            return [by_query, self.summed(by_key), by_value, *(tf.zeros_like(source) for source in sources[3:])]
         more = tape.gradient(scores, sources, by_scores, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         return [more[0], more[1], by_value, *more[3:]]
 
     def logits(self, question: Question, tile: Tile, query: Any, key: Any) -> Any:
         """What the exponential is taken of, (b, n, t, s)."""
-        return question.normalizer.logits(question.score(query, self.shared(key), tile=tile), tile=tile)
+        key = self.shared(key)
+        if type(question.score) is Dot:
+            return product(tf.cast(query, self.dtype), tf.cast(key, self.dtype))
+        return question.normalizer.logits(question.score(query, key, tile=tile), tile=tile)
 
     def summed(self, by_heads: Any) -> Any:
         """Gradients by keys or values, (b, ck, s, H), from those of each head, (b, cn, s, H)."""
@@ -185,10 +183,20 @@ class Rows:
         return tf.ensure_shape(tf.slice(tensor, start, shape), [known(length) for length in shape])
 
     def unit(self, tensor: Any, unit: Any) -> Any:
-        """The examples and heads of a unit of keys or values (B, K, S, H)."""
-        per = self.k // self.ck
-        start, shape = (unit // per * self.cb, unit % per * self.ck, 0, 0), (self.cb, self.ck, self.s, tensor.shape[-1])
-        return tf.ensure_shape(tf.slice(tensor, start, shape), [known(length) for length in shape])
+        """The examples and heads (cb, ck, S, H) of a unit of keys or values (B, K, S, H)."""
+        shape = (self.cb, self.ck, self.s, tensor.shape[-1])
+        # Either all heads or one example: no element moves. A piece of the first axis is no copy, one of another axis is.
+        units = tf.reshape(tensor, (-1, *shape))
+        return tf.ensure_shape(tf.reshape(units[unit], shape), [known(length) for length in shape])
+
+    def columns(self, tensor: Any, tile: Tile) -> Any:
+        """A tile's columns of a unit of keys or values (cb, ck, S, H)."""
+        span = tile.columns
+        if span.whole or not (same(self.cb, 1) and same(self.ck, 1)):
+            return span.of(tensor, 2)
+        width = tensor.shape[-1]
+        piece = tf.slice(tf.reshape(tensor, (self.s, width)), (span.start, 0), (span.size, width))
+        return tf.reshape(piece, (1, 1, span.size, width))
 
     def forward(self, question: Question) -> Any:
         """The output (B, N, T, V)."""
@@ -197,7 +205,7 @@ class Rows:
         def step(index: Any, found: tf.TensorArray) -> tuple[tf.TensorArray]:
             unit, number = index // each, index % each
             tile = self.tile(question, unit, number)
-            key, value = (tile.columns.of(self.unit(tensor, unit), 2) for tensor in (self.key, self.value))
+            key, value = (self.columns(self.unit(tensor, unit), tile) for tensor in (self.key, self.value))
             more = self.compute(question, tile, self.asked(tile), key, value)
             return (found.write(index, tf.cast(more, self.value.dtype)),)
 
@@ -233,7 +241,7 @@ class Rows:
                 with filled(tensors) as question:
                     tile = self.tile(question, index, number)
                 query = self.asked(tile)
-                key, value = (tile.columns.of(tensor, 2) for tensor in (keys, values))
+                key, value = (self.columns(tensor, tile) for tensor in (keys, values))
                 rows = self.fresh(tf.cast(self.rows(slope, tile), self.dtype), number)
                 sources = [query, key, value, *(tensors[place] for place in learned)]
                 with filled(tensors) as question:

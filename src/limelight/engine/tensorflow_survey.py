@@ -90,7 +90,7 @@ class Walk:
     def block(self, tile: Tile, keys: Any, values: Any, number: Any) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
         """What a block says of its rows, and of keys and coarse blocks."""
         grid = self.grid
-        key, value = (None if one is None else grid.shared(tile.columns.of(one, 2)) for one in (keys, values))
+        key, value = (None if one is None else grid.shared(grid.columns(one, tile)) for one in (keys, values))
         found, weighed = said(
             self.question, scored(self.question, tile, grid.rows(self.question.query, tile), key), value, self.plan
         )

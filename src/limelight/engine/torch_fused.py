@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from limelight.engine import torch_rows
-from limelight.engine.sizes import Sizes
+from limelight.engine.sizes import Sizes, narrow
 from limelight.masks import And, Causal, Mask, Padding, Prefix, both
 from limelight.question import Question
 from limelight.tile import Tile
@@ -20,7 +20,7 @@ def output(question: Question, value: Any, rows: int) -> Any:
         permitted = None if keys is None else keys(question.tile)
         found = kernel(question, question.query, question.key, value, permitted, causal)
     else:
-        sizes = Sizes(question.tile.batch.total, question.tile.heads.total, rows)
+        sizes = Sizes(question.tile.batch.total, question.tile.heads.total, min(rows, narrow(question) or rows))
         found = torch_rows.by_blocks(question, value, compute, sizes)
     if rest is None and queries is not None:
         found = torch.where(queries(question.tile), found, torch.zeros((), dtype=found.dtype, device=found.device))
