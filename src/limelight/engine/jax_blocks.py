@@ -82,6 +82,7 @@ class Grid:
             jax.ShapeDtypeStruct((1, 1, self.bs, key.shape[-1]), key.dtype),
         )
         mask, normalizer = question.mask, question.normalizer
+        self.from_start = True  # whether the first column that a block of rows needs is always the first of all
 
         def scores(q: Any, k: Any, *starts: Any) -> Any:
             tile = self.tile_at(*starts)

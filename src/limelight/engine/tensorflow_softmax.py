@@ -65,7 +65,7 @@ class Veil:
         if same(self.begin, self.end):
             return tf.where(self.permitted, scores, lowest)
         added = tf.where(self.permitted, tf.zeros((), scores.dtype), lowest)
-        before, after = added[..., : self.begin], added[..., self.begin :]
+        before, after = (added[:, :, :, piece] for piece in (slice(self.begin), slice(self.begin, None)))
         if same(self.begin, 0):
             return scores + tf.pad(after, ((0, 0), (0, 0), (0, 0), (self.end, 0)))
         run = tf.zeros((*tf.unstack(tf.shape(added))[:-1], self.end - self.begin), scores.dtype)

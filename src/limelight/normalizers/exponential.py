@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from limelight.normalizers.normalizer import Normalizer, masked, row_peak
+from limelight.normalizers.normalizer import LOWEST, Normalizer, masked, row_peak
 from limelight.parts import Learned, register
 from limelight.tile import Tile
 
@@ -49,9 +49,13 @@ class Softmax(Normalizer):
 
     def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
         scores = self.logits(scores, tile=tile)
-        raised = exponentials(scores, mask, ops.stop_gradient(row_peak(scores, mask)))
-        total = ops.sum(raised, axis=-1, keepdims=True)
-        return raised / ops.where(total == 0, 1.0, total)
+        if scores.shape[-1] == 1:
+            # Keras warns of a softmax over one score.
+            return masked(ops.exp(scores - scores), mask)
+        if mask is not None:
+            scores = ops.where(mask, scores, LOWEST)
+        # The backend's own, which goes through the scores once. Of a row that permits nothing it makes weights, which go again.
+        return masked(ops.softmax(scores, axis=-1), mask)
 
 
 @register

@@ -8,7 +8,8 @@ from keras import ops
 from limelight.parts import Part
 from limelight.tile import Tile
 
-# Below every score that float32 can hold but -inf; stands only under a maximum, never in an exponential.
+# Below every score that float32 can hold but -inf: beside any of them its exponential is 0. Where nothing stands beside it, what
+# comes of it is set to 0.
 LOWEST = -3.0e38
 
 
