@@ -13,7 +13,10 @@ import oracles
 from contracts.cases import CASES, PERMITTED, B, Case, N, S, T, V
 from contracts.test_contract import inputs, learned, numpy
 from gradients import compiled
-from limelight.engine import limits, statistics
+from limelight.engine import limits
+from limelight.engine.block import block
+from limelight.engine.weighed import PASSES, logits_of, of_exponentials, of_softmax, of_weights, top_of_groups
+from limelight.normalizers import LOWEST
 from limelight.question import ask
 from limelight.surveying import edges
 
@@ -61,13 +64,26 @@ def test_what_is_said_of_weights_equals_the_loops(case: Case) -> None:
     parts = case.parts()
     _, parameters = learned(parts, query, key)
     question = ask(query, key, **parts).prepared()
-    found = statistics.scored(question, question.tile, question.query, question.key)
-    _, weighed = statistics.said(question, found, None, statistics.Plan.of(question, K, CELLS, None))
-    weights, entropy = numpy(weighed.raised * weighed.share), numpy(weighed.entropy)
-    expected = oracles.weigh(query, key, **case.oracle, parameters=parameters)
-    np.testing.assert_allclose(weights, expected, atol=1e-5)
-    logs = np.log(expected, where=expected > 0, out=np.zeros_like(expected))
-    np.testing.assert_allclose(entropy, -(expected * logs).sum(axis=-1), atol=3e-5)
+    found = block(question, question.tile, question.query, question.key)
+    for weighed in weighed_in_each_way(question, found):
+        weights = numpy(weighed.raised if weighed.share is None else weighed.raised * weighed.share)
+        expected = oracles.weigh(query, key, **case.oracle, parameters=parameters)
+        np.testing.assert_allclose(weights, expected, atol=1e-5)
+        np.testing.assert_allclose(numpy(weighed.largest), np.sort(expected, axis=-1)[..., : -K - 1 : -1], atol=1e-5)
+        np.testing.assert_allclose(numpy(weighed.mass), expected.sum(axis=-1), atol=1e-5)
+        logs = np.log(expected, where=expected > 0, out=np.zeros_like(expected))
+        np.testing.assert_allclose(numpy(weighed.entropy), -(expected * logs).sum(axis=-1), atol=3e-5)
+
+
+def weighed_in_each_way(question: Any, found: Any) -> list[Any]:
+    """The weights of a block, also in the way that other backends go."""
+    if not question.normalizer.exponential:
+        return [of_weights(found, K)]
+    logits, empty = logits_of(question, found.tile, question.query, question.key), None
+    if found.permitted is not None:
+        permitted = ops.broadcast_to(found.permitted, logits.shape)
+        logits, empty = ops.where(permitted, logits, LOWEST), ops.logical_not(ops.any(permitted, -1, keepdims=True))
+    return [of_exponentials(question, found, K), of_softmax(question, found.tile, logits, empty, K)]
 
 
 # What is narrow and moves, what is narrow and stands, what depends on the example, what learns, what needs whole rows, and what
@@ -119,7 +135,7 @@ def test_rows_of_many_keys_are_searched_by_groups(random: np.random.Generator) -
     weights = np.floor(3 * random.random((2, 5, 1031))).astype("float32")
     weights[0, 0] = 0
     weights[1, 4, -1] = 7
-    values, places = map(numpy, statistics.top_of_groups(ops.convert_to_tensor(weights), 13))
+    values, places = map(numpy, top_of_groups(ops.convert_to_tensor(weights), 13, PASSES))
     np.testing.assert_array_equal(values, -np.sort(-weights, axis=-1)[..., :13])
     np.testing.assert_array_equal(np.take_along_axis(weights, places.astype(int), axis=-1), values)
     assert all(len(set(row)) == 13 for row in places.reshape(-1, 13))

@@ -9,6 +9,7 @@ from limelight.engine import jax_rows
 from limelight.engine.block import Block, prepared
 from limelight.engine.sizes import sizes
 from limelight.engine.statistics import Plan, cell_of, gathered, said
+from limelight.engine.weighed import of_exponentials, of_weights
 from limelight.product import wide
 from limelight.question import Question
 
@@ -21,8 +22,10 @@ def taken(
     reach = plan.reach(min(sizes(question, size).rows, plan.rows))
 
     def visit(found: Block, value: Any, counted: Any, sums: tuple) -> tuple[Any, tuple]:
-        rows, weighed = said(question, found, value, plan)
-        received, means, peaks = gathered(weighed, found.tile, counted, reach, plan)
+        exponential = question.normalizer.exponential
+        weighed = of_exponentials(question, found, plan.top_k) if exponential else of_weights(found, plan.top_k)
+        rows = said(weighed, value, plan)
+        received, means, peaks = gathered(weighed, counted, reach, plan)
         first = cell_of(found.tile.rows.indices()[0], plan.rows, plan.row_cells)
         return rows, (
             placed(sums[0], received, found.tile.columns.start, jnp.add),

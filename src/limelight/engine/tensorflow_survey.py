@@ -4,9 +4,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from limelight.engine.block import prepared
-from limelight.engine.statistics import Plan, cell_of, gathered, said, scored
+from limelight.engine.block import block, prepared
+from limelight.engine.statistics import Plan, cell_of, gathered, said
 from limelight.engine.tensorflow_rows import Rows, added, known, loop, under_xla
+from limelight.engine.tensorflow_softmax import Veil
+from limelight.engine.weighed import Passes, Weighed, logits_of, of_softmax, of_weights
 from limelight.parts import unconverted
 from limelight.product import wide
 from limelight.question import Question
@@ -23,6 +25,18 @@ def taken(
         size = 1 << 60
     question, plan = prepared(question), Plan.of(question, top_k, cells, align)
     return Walk(question, value, plan, size).all()
+
+
+class TensorFlowPasses(Passes):
+    """One long row is quicker to pick from than many."""
+
+    def picked(self, rows: Any, places: Any) -> Any:
+        lead, columns = tf.shape(rows)[:-1], tf.shape(rows)[-1]
+        begins = tf.reshape(tf.range(tf.reduce_prod(lead)) * columns, tf.concat([lead, [1]], axis=0))
+        return tf.gather(tf.reshape(rows, [-1]), places + begins)
+
+
+PASSES = TensorFlowPasses()
 
 
 class Walk:
@@ -91,13 +105,21 @@ class Walk:
         """What a block says of its rows, and of keys and coarse blocks."""
         grid = self.grid
         key, value = (None if one is None else grid.shared(grid.columns(one, tile)) for one in (keys, values))
-        found, weighed = said(
-            self.question, scored(self.question, tile, grid.rows(self.question.query, tile), key), value, self.plan
-        )
+        weighed = self.weighed(tile, grid.rows(self.question.query, tile), key)
         counted = None
         if not (isinstance(grid.t, int) and isinstance(grid.bt, int) and grid.t % grid.bt == 0):
             counted = tile.rows.indices() >= number * grid.bt
-        return found, gathered(weighed, tile, counted, self.reach, self.plan)
+        return said(weighed, value, self.plan, PASSES), gathered(weighed, counted, self.reach, self.plan)
+
+    def weighed(self, tile: Tile, query: Any, key: Any) -> Weighed:
+        """The weights of a block."""
+        question, top_k = self.question, self.plan.top_k
+        if not question.normalizer.exponential:
+            return of_weights(block(question, tile, query, key), top_k)
+        veil = Veil(question.mask, tile)
+        logits = veil.over(logits_of(question, tile, query, key))
+        some = None if veil.permitted is None else veil.answered(tf.ones_like(logits[..., :1]))
+        return of_softmax(question, tile, logits, None if some is None else some == 0, top_k, PASSES)
 
     def joined(self, totals: Any, more: tuple[Any, Any, Any], tile: Tile) -> tuple[Any, ...]:
         """The masses of keys, and the sums and maxima of coarse blocks, with those of one more block."""

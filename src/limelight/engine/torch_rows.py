@@ -46,7 +46,9 @@ def tiles(question: Question, sizes: Sizes) -> Iterator[Tile]:
             for row in range(0, rows, sizes.rows):
                 tile = whole.replace(batch=batch, heads=some, rows=Span(rows, row, min(sizes.rows, rows - row)))
                 first, last = (0, columns) if question.mask is None else map(int, question.mask.columns(tile))
-                if first < last:
+                if (first, last) == (0, columns):
+                    yield tile
+                elif first < last:
                     yield tile.replace(columns=Span(columns, first, last - first))
 
 

@@ -1,16 +1,21 @@
 """PyTorch: a survey, gathered block by block."""
 
 import functools
+import math
 from typing import Any
 
 import torch
 
 from limelight.engine import torch_rows
-from limelight.engine.block import prepared
+from limelight.engine.block import block, prepared
 from limelight.engine.sizes import sizes
-from limelight.engine.statistics import Plan, cell_of, gathered, said, scored
-from limelight.product import wide
+from limelight.engine.statistics import Plan, by_columns, cell_of, said
+from limelight.engine.weighed import GROUP, LONG, Passes, Weighed, logits_of, of_softmax, of_weights
+from limelight.normalizers import LOWEST, Softmax
+from limelight.product import wide, widened
 from limelight.question import Question
+from limelight.scores import Dot
+from limelight.tile import Span, Tile
 
 
 @torch.no_grad()
@@ -22,25 +27,115 @@ def taken(
     query, key = question.query, question.key
     lead = tuple(query.shape[:2])
     dtype = getattr(torch, wide(query.dtype))
-    rows = room(question, value, plan, dtype)
+    rows, scratch = room(question, value, plan, dtype), Scratch()
     received = query.new_zeros((*lead, plan.columns), dtype=dtype)
     sums, peaks = (query.new_zeros((*lead, plan.row_cells, plan.column_cells), dtype=dtype) for _ in range(2))
     for tile in torch_rows.tiles(question, sizes(question, size)):
         part = torch_rows.parts(tile, query, key, key if value is None else value)
         if 1 < part[1].shape[1] < part[0].shape[1]:
             part = (part[0], *(one.repeat_interleave(part[0].shape[1] // one.shape[1], 1) for one in part[1:]))
-        found, weighed = said(question, scored(question, tile, *part[:2]), None if value is None else part[2], plan)
-        for name, one in found.items():
+        weighed = weights(question, tile, *part[:2], plan.top_k, scratch)
+        for name, one in said(weighed, None if value is None else part[2], plan, scratch).items():
             here(rows[name], tile).copy_(one)
-        first, last = (
-            cell_of(row, plan.rows, plan.row_cells) for row in (tile.rows.start, tile.rows.start + tile.rows.length - 1)
-        )
-        mass, means, most = gathered(weighed, tile, None, last - first + 1, plan)
-        tile.columns.of(tile.heads.of(tile.batch.of(received, 0), 1), 2).add_(mass)
-        tile.heads.of(tile.batch.of(sums, 0), 1)[:, :, first : last + 1].add_(means)
-        cell = tile.heads.of(tile.batch.of(peaks, 0), 1)[:, :, first : last + 1]
-        cell.copy_(torch.maximum(cell, most))
+        gather(weighed, tile, plan, received, sums, peaks)
     return rows, (received, sums, peaks)
+
+
+def gather(weighed: Weighed, tile: Tile, plan: Plan, received: Any, sums: Any, peaks: Any) -> None:
+    """Add what a block contributes to its keys and coarse blocks. The rows of each coarse block lie together."""
+    received, sums, peaks = (tile.heads.of(tile.batch.of(one, 0), 1) for one in (received, sums, peaks))
+    received = tile.columns.of(received, 2)
+    raised, share, edges = weighed.raised, weighed.share, plan.edges[0]
+    begin, end = tile.rows.start, tile.rows.start + tile.rows.length
+    for cell in range(cell_of(begin, plan.rows, plan.row_cells), cell_of(end - 1, plan.rows, plan.row_cells) + 1):
+        rows = slice(max(int(edges[cell]), begin) - begin, min(int(edges[cell + 1]), end) - begin)
+        some = raised[:, :, rows]
+        if share is not None:
+            some = some * share[:, :, rows]
+        mass, most = some.sum(-2), some.amax(-2)
+        received.add_(mass)
+        mass, most = (by_columns(one[:, :, None], tile, plan)[:, :, 0] for one in (mass, most))
+        sums[:, :, cell].add_(mass.sum(-1))
+        peaks[:, :, cell] = torch.maximum(peaks[:, :, cell], most.amax(-1))
+
+
+class Scratch(Passes):
+    """The passes over a block in memory that is there already: fresh memory takes longer to get than to fill."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] = {}
+
+    def room(self, name: str, shape: Any, like: Any) -> Any:
+        """Memory of a shape, which has what was last written there under the name."""
+        count = math.prod(shape)
+        if name not in self.kept or self.kept[name].numel() < count:
+            self.kept[name] = torch.empty(count, dtype=like.dtype, device=like.device)
+        return self.kept[name][:count].view(shape)
+
+    def product(self, query: Any, key: Any) -> Any:
+        """Products of queries (b, n, t, H) and keys (b, k, s, H), where k is n or 1, (b, n, t, s)."""
+        shape = (*query.shape[:3], key.shape[2])
+        found = self.room("scores", shape, query)
+        key = key.expand(*query.shape[:2], -1, -1).flatten(0, 1).transpose(1, 2)
+        torch.bmm(query.flatten(0, 1), key, out=found.view(-1, *shape[2:]))
+        return found
+
+    def softmax(self, logits: Any) -> Any:
+        return torch.softmax(logits, -1, out=self.room("weights", logits.shape, logits))
+
+    def along(self, left: Any, right: Any) -> Any:
+        # The scores are not needed any more.
+        return torch.mul(left, right, out=self.room("scores", left.shape, left)).sum(-1, keepdim=True)
+
+    def top(self, weights: Any, count: int) -> tuple[Any, Any]:
+        few = weights.shape[-1] < max(LONG, 2 * count * GROUP)
+        return super().top(weights, count) if few else top(weights, count)
+
+    def picked(self, rows: Any, places: Any) -> Any:
+        return rows.gather(-1, places.long())
+
+    def apart(self, raised: Any, queries: Any, keys: Any) -> Any:
+        queries = queries.expand(*raised.shape[:-1], 1)
+        distances = torch.sub(queries, keys, out=self.room("scores", raised.shape, raised))
+        return distances.abs_().mul_(raised).sum(-1, keepdim=True)
+
+
+def top(weights: Any, count: int) -> tuple[Any, Any]:
+    """The largest `count` weights of each row (..., s) and their places, by way of groups, as `weighed.top`."""
+    groups = weights.shape[-1] // GROUP
+    peaks = weights[..., : groups * GROUP].unflatten(-1, (GROUP, groups)).amax(-2)
+    chosen = peaks.topk(count, sorted=False).indices.sort().values
+    places = chosen[..., None, :] + groups * torch.arange(GROUP, device=weights.device)[:, None]
+    places = places.flatten(-2)
+    if weights.shape[-1] > groups * GROUP:
+        rest = torch.arange(groups * GROUP, weights.shape[-1], device=weights.device)
+        places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], -1)
+    largest, order = weights.gather(-1, places).topk(count)
+    return largest, places.gather(-1, order)
+
+
+def weights(question: Question, tile: Tile, query: Any, key: Any, top_k: int, scratch: Scratch) -> Weighed:
+    """The weights of a block. A mask is looked at only in those columns that it does not permit to all rows."""
+    if not question.normalizer.exponential:
+        return of_weights(block(question, tile, query, key), top_k)
+    if question.score == Dot(scale=1.0) and question.normalizer == Softmax():
+        logits = scratch.product(query, widened(key))
+    else:
+        logits = logits_of(question, tile, query, key).contiguous()
+    mask, columns = question.mask, tile.columns
+    if mask is None:
+        return of_softmax(question, tile, logits, None, top_k, scratch)
+    begin, end = (int(bound) - columns.start for bound in mask.full(tile))
+    begin = min(max(begin, 0), columns.length)
+    end = min(max(end, begin), columns.length)
+    some = torch.full((), begin < end, device=logits.device)
+    for first, last in ((0, begin), (end, columns.length)):
+        if first < last:
+            permitted = mask(tile.replace(columns=Span(columns.total, columns.start + first, last - first)))
+            logits[..., first:last].masked_fill_(~permitted, LOWEST)
+            some = some | permitted.any(-1, keepdim=True)
+    empty = None if bool(some.all()) else ~some
+    return of_softmax(question, tile, logits, empty, top_k, scratch)
 
 
 def room(question: Question, value: Any, plan: Plan, dtype: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 from limelight.normalizers.choices import Gumbel, Hard, TopK
 from limelight.normalizers.exponential import Sigmoid, Sink, Softmax
 from limelight.normalizers.monotonic import Monotonic
-from limelight.normalizers.normalizer import LOWEST, Normalizer, build, row_peak
+from limelight.normalizers.normalizer import LOWEST, Normalizer, build, row_peak, softmax
 from limelight.normalizers.sparse import Entmax, Sparsemax
 from limelight.parts import chosen
 
@@ -24,6 +24,7 @@ __all__ = [
     "build",
     "get",
     "row_peak",
+    "softmax",
 ]
 
 NORMALIZERS: dict[str, type] = {

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from limelight.normalizers.normalizer import LOWEST, Normalizer, masked, row_peak
+from limelight.normalizers.normalizer import LOWEST, Normalizer, masked, row_peak, softmax
 from limelight.parts import Learned, register
 from limelight.tile import Tile
 
@@ -49,13 +49,10 @@ class Softmax(Normalizer):
 
     def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
         scores = self.logits(scores, tile=tile)
-        if scores.shape[-1] == 1:
-            # Keras warns of a softmax over one score.
-            return masked(ops.exp(scores - scores), mask)
         if mask is not None:
             scores = ops.where(mask, scores, LOWEST)
-        # The backend's own, which goes through the scores once. Of a row that permits nothing it makes weights, which go again.
-        return masked(ops.softmax(scores, axis=-1), mask)
+        # Of a row that permits nothing it makes weights, which go again.
+        return masked(softmax(scores), mask)
 
 
 @register
