@@ -83,15 +83,20 @@ def said(weighed: Weighed, value: Any, plan: Plan, passes: Passes = PASSES) -> d
     return rows
 
 
-def positions(tile: Tile, plan: Plan, dtype: Any) -> tuple[Any, Any]:
-    """The positions of a tile's queries, (..., t, 1), and keys, (..., s), as numbers of a dtype."""
-    if plan.align is None:
-        queries, keys = tile.query_positions(), tile.key_positions()
+def positions(tile: Tile, plan: Plan, dtype: Any) -> tuple[Any, Any, Any]:
+    """Positions of a tile's queries, (..., t, 1), and keys, (..., s), as numbers of a dtype.
+
+    And the column that stands at the position of the first query, where both are counted one by one; else None.
+    """
+    align = plan.align or ("end" if tile.given_queries is None and tile.given_keys is None else None)
+    if align is None:
+        queries, keys, place = tile.query_positions(), tile.key_positions(), None
     else:
-        shift = ops.cast(tile.shift, "int32") if plan.align == "end" else 0
-        queries, keys = ops.expand_dims(tile.rows.indices() + shift, -1), tile.columns.indices()
+        shift = tile.shift if align == "end" else 0
+        queries, keys = ops.expand_dims(tile.rows.indices() + ops.cast(shift, "int32"), -1), tile.columns.indices()
+        place = tile.rows.start + shift - tile.columns.start
     # Cast before they are as many as the weights. Up to 16 million both are exact in float32.
-    return ops.cast(queries, dtype), ops.cast(keys, dtype)
+    return ops.cast(queries, dtype), ops.cast(keys, dtype), place
 
 
 def gathered(weighed: Weighed, counted: Any, reach: Any, plan: Plan) -> tuple[Any, Any, Any]:

@@ -11,6 +11,8 @@ from limelight.question import Question
 from limelight.tile import Tile
 
 attention = torch.nn.functional.scaled_dot_product_attention
+# From so many queries on, keys are read so often that it pays to lay those of a head side by side first.
+MANY = 2048
 
 
 def output(question: Question, value: Any, rows: int) -> Any:
@@ -44,6 +46,8 @@ def kernel(question: Question, query: Any, key: Any, value: Any, permitted: Any,
     if query.is_cuda:
         common = dtype
     query, key, value = (tensor.to(common) for tensor in (query, key, value))
+    if not query.is_cuda and query.shape[-2] >= MANY:
+        query, key, value = (tensor.contiguous() for tensor in (query, key, value))
     size, width = query.shape[-1], value.shape[-1]
     # Its kernels want queries, keys and values of one size; zeros change no product.
     if size != width:

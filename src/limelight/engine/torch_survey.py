@@ -10,7 +10,7 @@ from limelight.engine import torch_rows
 from limelight.engine.block import block, prepared
 from limelight.engine.sizes import sizes
 from limelight.engine.statistics import Plan, by_columns, cell_of, said
-from limelight.engine.weighed import GROUP, LONG, Passes, Weighed, logits_of, of_softmax, of_weights
+from limelight.engine.weighed import LONG, Passes, Weighed, logits_of, of_softmax, of_weights
 from limelight.normalizers import LOWEST, Softmax
 from limelight.product import wide, widened
 from limelight.question import Question
@@ -62,6 +62,8 @@ def gather(weighed: Weighed, tile: Tile, plan: Plan, received: Any, sums: Any, p
 class Scratch(Passes):
     """The passes over a block in memory that is there already: fresh memory takes longer to get than to fill."""
 
+    group = 8
+
     def __init__(self) -> None:
         self.kept: dict[str, Any] = {}
 
@@ -83,35 +85,31 @@ class Scratch(Passes):
     def softmax(self, logits: Any) -> Any:
         return torch.softmax(logits, -1, out=self.room("weights", logits.shape, logits))
 
-    def along(self, left: Any, right: Any) -> Any:
-        # The scores are not needed any more.
-        return torch.mul(left, right, out=self.room("scores", left.shape, left)).sum(-1, keepdim=True)
+    def along(self, raised: Any, logits: Any, picked: Any) -> Any:
+        return torch.mul(raised, logits, out=self.room("scores", raised.shape, raised)).sum(-1, keepdim=True)
 
     def top(self, weights: Any, count: int) -> tuple[Any, Any]:
-        few = weights.shape[-1] < max(LONG, 2 * count * GROUP)
-        return super().top(weights, count) if few else top(weights, count)
+        columns = weights.shape[-1]
+        if columns < max(LONG, 4 * count * self.group):
+            return super().top(weights, count)
+        groups = columns // self.group
+        peaks = weights[..., : groups * self.group].unflatten(-1, (self.group, groups)).amax(-2)
+        chosen = self.top(peaks, count)[1].sort().values
+        places = chosen[..., None, :] + groups * torch.arange(self.group, device=weights.device)[:, None]
+        places = places.flatten(-2)
+        if columns > groups * self.group:
+            rest = torch.arange(groups * self.group, columns, device=weights.device)
+            places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], -1)
+        largest, order = weights.gather(-1, places).topk(count)
+        return largest, places.gather(-1, order)
 
     def picked(self, rows: Any, places: Any) -> Any:
         return rows.gather(-1, places.long())
 
-    def apart(self, raised: Any, queries: Any, keys: Any) -> Any:
+    def apart(self, raised: Any, queries: Any, keys: Any, place: Any) -> Any:
         queries = queries.expand(*raised.shape[:-1], 1)
         distances = torch.sub(queries, keys, out=self.room("scores", raised.shape, raised))
         return distances.abs_().mul_(raised).sum(-1, keepdim=True)
-
-
-def top(weights: Any, count: int) -> tuple[Any, Any]:
-    """The largest `count` weights of each row (..., s) and their places, by way of groups, as `weighed.top`."""
-    groups = weights.shape[-1] // GROUP
-    peaks = weights[..., : groups * GROUP].unflatten(-1, (GROUP, groups)).amax(-2)
-    chosen = peaks.topk(count, sorted=False).indices.sort().values
-    places = chosen[..., None, :] + groups * torch.arange(GROUP, device=weights.device)[:, None]
-    places = places.flatten(-2)
-    if weights.shape[-1] > groups * GROUP:
-        rest = torch.arange(groups * GROUP, weights.shape[-1], device=weights.device)
-        places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], -1)
-    largest, order = weights.gather(-1, places).topk(count)
-    return largest, places.gather(-1, order)
 
 
 def weights(question: Question, tile: Tile, query: Any, key: Any, top_k: int, scratch: Scratch) -> Weighed:

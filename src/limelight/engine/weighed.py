@@ -18,7 +18,6 @@ FAR = -800.0
 TINY = 1e-37
 # Rows shorter than this are searched for their largest weights as they are; longer ones by groups of so many keys.
 LONG = 512
-GROUP = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,16 +51,23 @@ class Weighed:
 class Passes:
     """What goes over all numbers of a block. A backend may do it in fewer passes, or in memory that it has already."""
 
+    # How many keys make a group among which the largest weight is looked for.
+    group = 16
+
     def softmax(self, logits: Any) -> Any:
         """The softmax of each row."""
         return softmax(logits)
 
-    def along(self, left: Any, right: Any) -> Any:
-        """The sum of each row of a product (..., t, s), (..., t, 1)."""
-        return total(left * right)
+    def along(self, raised: Any, logits: Any, picked: Any) -> Any:
+        """The sum of each row of a product (..., t, s), (..., t, 1). The logits are not needed any more once some were picked."""
+        return total(raised * logits)
 
-    def apart(self, raised: Any, queries: Any, keys: Any) -> Any:
-        """The sum of each row of numbers (..., t, s) times the distances of queries (..., t, 1) from keys (..., s)."""
+    def apart(self, raised: Any, queries: Any, keys: Any, place: Any) -> Any:
+        """The sum of each row of numbers (..., t, s) times the distances of queries (..., t, 1) from keys (..., s).
+
+        Args:
+            place: the column at the position of the first query, where rows and columns stand at 0, 1, 2, ...; None elsewhere.
+        """
         return total(raised * ops.abs(queries - keys))
 
     def top(self, weights: Any, count: int) -> tuple[Any, Any]:
@@ -129,8 +135,9 @@ def of_softmax(question: Question, tile: Tile, logits: Any, empty: Any, top_k: i
     """
     raised = passes.softmax(logits)
     largest, places = passes.top(raised, top_k)
-    summed = passes.picked(logits, places[..., :1]) - ops.log(largest[..., :1])
-    entropy, share = summed - passes.along(raised, logits), None
+    peak = passes.picked(logits, places[..., :1])
+    summed = peak - ops.log(largest[..., :1])
+    entropy, share = summed - passes.along(raised, logits, peak), None
     sinks = question.normalizer.sinks(tile)
     if sinks is not None:
         above = ops.softplus(ops.cast(sinks, summed.dtype) - summed)
@@ -164,7 +171,7 @@ def top(weights: Any, count: int, passes: Passes = PASSES) -> tuple[Any, Any]:
     """The largest `count` weights of each row (..., s), largest first, and their places, int32; weight 0 where s is less."""
     lead, columns = tuple(ops.shape(weights))[:-1], weights.shape[-1]
     some = smaller(count, ops.shape(weights)[-1])
-    if columns is None or columns < LONG or columns < 2 * count * GROUP:
+    if columns is None or columns < LONG or columns < 4 * count * passes.group:
         values, places = ops.top_k(weights, some)
     else:
         values, places = top_of_groups(weights, count, passes)
@@ -183,16 +190,17 @@ def top_of_groups(weights: Any, count: int, passes: Passes) -> tuple[Any, Any]:
     maximum over an axis that is not the last is quicker to compute.
     """
     lead, columns = tuple(ops.shape(weights))[:-1], weights.shape[-1]
-    groups = columns // GROUP
-    even = weights[..., : groups * GROUP]
-    peaks = ops.max(ops.reshape(even, (*lead, GROUP, groups)), axis=-2)
-    _, chosen = ops.top_k(peaks, count, sorted=False)
+    group = passes.group
+    groups = columns // group
+    even = weights[..., : groups * group]
+    peaks = ops.max(ops.reshape(even, (*lead, group, groups)), axis=-2)
+    _, chosen = top(peaks, count, passes)
     # In the order of the keys, so that the first of equals comes first.
     chosen = ops.expand_dims(ops.sort(ops.cast(chosen, "int32"), axis=-1), -2)
-    steps = ops.expand_dims(ops.arange(GROUP, dtype="int32") * groups, -1)
-    places = ops.reshape(chosen + steps, (*lead, GROUP * count))
-    if columns > groups * GROUP:
-        rest = ops.arange(groups * GROUP, columns, dtype="int32")
-        places = ops.concatenate([places, ops.broadcast_to(rest, (*lead, columns - groups * GROUP))], axis=-1)
+    steps = ops.expand_dims(ops.arange(group, dtype="int32") * groups, -1)
+    places = ops.reshape(chosen + steps, (*lead, group * count))
+    if columns > groups * group:
+        rest = ops.arange(groups * group, columns, dtype="int32")
+        places = ops.concatenate([places, ops.broadcast_to(rest, (*lead, columns - groups * group))], axis=-1)
     values, order = ops.top_k(passes.picked(weights, places), count)
     return values, passes.picked(places, ops.cast(order, "int32"))
