@@ -70,6 +70,7 @@ def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
 
 def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
     """What was measured of each way of a work. One for which memory did not suffice beside the others has a second try alone."""
+    repeats = min(repeats, work.rounds)
     rows = together(work, backend, work.ways[backend], repeats)
     for way in work.ways[backend]:
         if rows[way].get("failed") == OUT_OF_MEMORY:

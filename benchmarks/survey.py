@@ -26,9 +26,10 @@ def beside() -> dict[str, Any]:
     }
 
 
-def alone() -> dict[str, Any]:
-    """Ways where they do not."""
-    return {"ways": dict.fromkeys(BACKENDS, ("limelight",))}
+def alone(most: int | None = None) -> dict[str, Any]:
+    """Ways where they do not, which take at most so many bytes."""
+    targets = {} if most is None else dict.fromkeys(BACKENDS, (Target("limelight", most=most),))
+    return {"ways": dict.fromkeys(BACKENDS, ("limelight",)), "targets": targets}
 
 
 WORKS = [
@@ -54,8 +55,8 @@ WORKS = [
         "131,072 survey, one head",
         "survey",
         settings={"length": 131072, "heads": 1, "size": 64},
-        quick=False,
-        **alone(),
+        rounds=1,
+        **alone(2 << 30),
     ),
 ]
 

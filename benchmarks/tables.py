@@ -41,6 +41,8 @@ def verdicts(works: list[Work], rows: list[dict[str, Any]]) -> str:
 
 def verdict(work: Work, row: dict[str, Any], target: Target) -> str:
     """A row for one target. It is had where wall and processor time and memory all reach what is asked."""
+    if target.peer is None:
+        return alone(work, row, target)
     ours, peer = row["ways"][target.ours], row["ways"][target.peer]
     asked = f"{target.speed:g}x" + (f", {target.memory:g}x less memory" if target.memory else "")
     start = f"| {work.title} | {NAMES[row['backend']]} | {target.ours} / {target.peer} | {asked} |"
@@ -53,6 +55,17 @@ def verdict(work: Work, row: dict[str, Any], target: Target) -> str:
     had = min(statistics.median(wall), statistics.median(processor)) >= target.speed
     had = had and (target.memory is None or memory >= target.memory)
     return f"{start} {spread(wall)} | {spread(processor)} | {memory:.1f}x | {'yes' if had else 'no'} |"
+
+
+def alone(work: Work, row: dict[str, Any], target: Target) -> str:
+    """A row for a target that has no peer: the memory that it took."""
+    ours, most = row["ways"][target.ours], target.most or 0
+    start = f"| {work.title} | {NAMES[row['backend']]} | {target.ours} | under {most / 2**20:,.0f} MB |"
+    if "failed" in ours:
+        return f"{start} failed: {ours['failed']} | | | no |"
+    wall, processor = (statistics.median(ours[name]) for name in ("wall", "processor"))
+    had = "yes" if ours["memory"] < most else "no"
+    return f"{start} {wall:.3g} s | {processor:.3g} s | {ours['memory'] / 2**20:,.0f} MB | {had} |"
 
 
 def ratios(ours: dict[str, Any], peer: dict[str, Any], what: str) -> list[float]:

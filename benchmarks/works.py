@@ -15,18 +15,20 @@ MODULES = ("attention", "fitting", "survey")
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What is asked of one way against another, in one run.
+    """What is asked of one way against another, in one run; or of one way alone.
 
     Args:
         ours, peer: two ways of a work.
         speed: at least so many times the peer's speed.
         memory: at most the peer's memory divided by this; None where nothing is asked.
+        most: where there is no peer, at most so many bytes.
     """
 
     ours: str
-    peer: str
-    speed: float
+    peer: str | None = None
+    speed: float = 0.0
     memory: float | None = None
+    most: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Work:
         targets: for each backend.
         settings: lengths and the like.
         quick: whether a quick run has it.
+        rounds: at most so many, for what takes long.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Work:
     targets: dict[str, tuple[Target, ...]] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     quick: bool = True
+    rounds: int = 1000
 
 
 @dataclasses.dataclass(frozen=True)
