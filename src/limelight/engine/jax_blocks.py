@@ -100,6 +100,14 @@ class Grid:
             self.from_start = isinstance(first, int) and first == 0
             return [jnp.asarray(bound, "int32").reshape(()) for bound in (first, last)]
 
+        def full(*starts: Any) -> Any:
+            begin, end = 0, 0
+            if mask is not None and self.across > 1:
+                begin, end = mask.full(self.tile_at(*starts).replace(columns=Span(self.s)))
+            if isinstance(end, int) and end <= 0:
+                return None
+            return [jnp.asarray(bound, "int32").reshape(()) for bound in (begin, end)]
+
         def sinks(*starts: Any) -> Any:
             found = normalizer.sinks(self.tile_at(*starts).replace(columns=Span(self.s)))
             return None if found is None else jnp.broadcast_to(jnp.asarray(found), (1, 1, self.bt, 1))[0, 0, :, 0]
@@ -107,11 +115,13 @@ class Grid:
         self._scores = Hoisted.trace(scores, *blocks, *corner)
         self._permitted = Hoisted.trace(permitted, *corner)
         self._between = Hoisted.trace(between, *corner)
+        self._full = Hoisted.trace(full, *corner)
         self._sinks = Hoisted.trace(sinks, *corner)
         self.arrays = {
             "scores": self._scores.arrays,
             "permitted": self._permitted.arrays,
             "between": self._between.arrays,
+            "full": self._full.arrays,
             "sinks": self._sinks.arrays,
         }
 
@@ -134,6 +144,14 @@ class Grid:
         """The first column that a block of rows needs, and the number of blocks of columns from there on."""
         first, last = self._between(arrays["between"], *place.starts)
         return first, (last - first + self.bs - 1) // self.bs
+
+    def unmasked(self, arrays: Any, place: Place, first: Any) -> Any:
+        """How many of the blocks of columns, from the first on, a mask permits wholly; 0 where it does not say."""
+        found = self._full(arrays["full"], *place.starts)
+        if found is None:
+            return 0
+        begin, end = found
+        return jnp.where(begin <= first, jnp.maximum(end - first, 0) // self.bs, 0)
 
     def column(self, first: Any, number: Any) -> Any:
         """Where the block of columns with a number begins."""

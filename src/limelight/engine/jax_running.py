@@ -8,6 +8,7 @@ A mask says between which columns a block of rows may attend to anything; the lo
 score and every normalizer made of exponentials goes this way; the gradient of a block of scores is found by tracing it.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -74,11 +75,12 @@ class Running:
             place = grid.place(index)
             rows, (first, count) = grid.rows_of(query, place), grid.columns(arrays, place)
 
-            def step(number: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
+            def step(masked: bool, number: Any, state: tuple[Any, Any, Any]) -> tuple[Any, Any, Any]:
                 peak, total, mixture = state
                 here = place.at(grid.column(first, number))
                 scores = grid.scores(arrays, rows, grid.columns_of(key, here), here)
-                scores = grid.masked(arrays, scores, here, first + number * grid.bs)
+                if masked:
+                    scores = grid.masked(arrays, scores, here, first + number * grid.bs)
                 higher = jnp.maximum(peak, jnp.max(scores, axis=-1))
                 raised, fading = jnp.exp(scores - higher[:, None]), jnp.exp(peak - higher)
                 total = total * fading + jnp.sum(raised, axis=-1)
@@ -88,7 +90,10 @@ class Running:
                 return higher, total, mixture * fading[:, None] + more
 
             state = (*self.beginning(arrays, place), jnp.zeros((grid.bt, value.shape[-1]), dtype))
-            peak, total, mixture = lax.fori_loop(0, count, step, state)
+            unmasked = grid.unmasked(arrays, place, first)
+            if not isinstance(unmasked, int):
+                state = lax.fori_loop(0, unmasked, functools.partial(step, False), state)
+            peak, total, mixture = lax.fori_loop(unmasked, count, functools.partial(step, True), state)
             empty = total == 0
             outcome = mixture / jnp.where(empty, 1, total)[:, None]
             # In a row that permits nothing the sum stands above every score, so that its weights come out as zeros again.
