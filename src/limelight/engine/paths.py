@@ -53,8 +53,11 @@ def choose(question: Question, value: Any = None, dropout: float = 0.0) -> Path:
         return possible["fused"]
     if len(possible) == 1:
         return Path("plain", "queries and keys are broadcast against each other, or a history is given.")
-    count = size(question)
-    if count is not None and count <= limits.current().plain:
+    count, few = size(question), limits.current().plain
+    if backend == "tensorflow":
+        # Its blocks are no quicker while all scores fit the cache, and compute them once more for the gradient.
+        few *= 2
+    if count is not None and count <= few:
         return Path("plain", f"{count:,} scores are few enough to be computed at once.")
     return possible.get("running", possible["rows"])
 
