@@ -17,7 +17,7 @@ from limelight.engine.sizes import sizes
 from limelight.engine.tensorflow_lengths import known, largest, lengths, smallest, under_xla
 from limelight.engine.tensorflow_softmax import Veil, product, same, unscaled
 from limelight.noise import keep
-from limelight.normalizers import Softmax
+from limelight.normalizers import Softmax, softmax
 from limelight.product import wide
 from limelight.question import Question
 from limelight.scores import Dot
@@ -112,7 +112,7 @@ class Rows:
             weights = block(question, tile, query, self.shared(key)).weights
             return mixture(weights, shared, tile, self.dropout, self.seed)
         veil = Veil(question.mask, tile)
-        weights = tf.nn.softmax(veil.over(self.logits(question, tile, query, key)))
+        weights = softmax(veil.over(self.logits(question, tile, query, key)))
         return veil.answered(mixture(weights, shared, tile, self.dropout, self.seed))
 
     def shared(self, tensor: Any) -> Any:
@@ -143,7 +143,7 @@ class Rows:
             if tape is not None:
                 tape.watch(sources)
             scores = self.logits(question, tile, query, key)
-        weights = tf.nn.softmax(veil.over(scores))
+        weights = softmax(veil.over(scores))
         by_weights, kept = product(slope, values), weights
         if self.dropout:
             factor = keep(self.seed, self.dropout, tile, self.dtype)

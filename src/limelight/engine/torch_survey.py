@@ -11,7 +11,7 @@ from limelight.engine.block import block, prepared
 from limelight.engine.sizes import sizes
 from limelight.engine.statistics import Plan, by_columns, cell_of, said
 from limelight.engine.weighed import LONG, Passes, Weighed, logits_of, of_softmax, of_weights
-from limelight.normalizers import LOWEST, Softmax
+from limelight.normalizers import LOWEST, Softmax, inner
 from limelight.product import wide, widened
 from limelight.question import Question
 from limelight.scores import Dot
@@ -83,7 +83,8 @@ class Scratch(Passes):
         return found
 
     def softmax(self, logits: Any) -> Any:
-        return torch.softmax(logits, -1, out=self.room("weights", logits.shape, logits))
+        with inner():
+            return torch.softmax(logits, -1, out=self.room("weights", logits.shape, logits))
 
     def along(self, raised: Any, logits: Any, picked: Any) -> Any:
         return torch.mul(raised, logits, out=self.room("scores", raised.shape, raised)).sum(-1, keepdim=True)

@@ -5,7 +5,7 @@ from typing import Any
 from limelight.normalizers.choices import Gumbel, Hard, TopK
 from limelight.normalizers.exponential import Sigmoid, Sink, Softmax
 from limelight.normalizers.monotonic import Monotonic
-from limelight.normalizers.normalizer import LOWEST, Normalizer, build, row_peak, softmax
+from limelight.normalizers.normalizer import LOWEST, Normalizer, build, inner, is_inner, row_peak, softmax
 from limelight.normalizers.sparse import Entmax, Sparsemax
 from limelight.parts import chosen
 
@@ -23,6 +23,8 @@ __all__ = [
     "TopK",
     "build",
     "get",
+    "inner",
+    "is_inner",
     "row_peak",
     "softmax",
 ]

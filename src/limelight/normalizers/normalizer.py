@@ -1,5 +1,8 @@
 """What a normalizer is."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import keras
@@ -11,6 +14,7 @@ from limelight.tile import Tile
 # Below every score that float32 can hold but -inf: beside any of them its exponential is 0. Where nothing stands beside it, what
 # comes of it is set to 0.
 LOWEST = -3.0e38
+_inner: contextvars.ContextVar[bool] = contextvars.ContextVar("inner", default=False)
 
 
 class Normalizer(Part):
@@ -60,8 +64,26 @@ def row_peak(scores: Any, mask: Any) -> Any:
 
 def softmax(scores: Any) -> Any:
     """The softmax of each row by the backend's own function, which goes through the scores once."""
-    # Keras warns of a softmax over one score.
-    return ops.exp(scores - scores) if scores.shape[-1] == 1 else ops.softmax(scores, axis=-1)
+    if scores.shape[-1] == 1:
+        # Keras warns of a softmax over one score.
+        return ops.exp(scores - scores)
+    with inner():
+        return ops.softmax(scores, axis=-1)
+
+
+@contextlib.contextmanager
+def inner() -> Iterator[None]:
+    """Call a softmax inside that is a step of ours, and not the attention of somebody's layer, in this thread or task alone."""
+    token = _inner.set(True)
+    try:
+        yield
+    finally:
+        _inner.reset(token)
+
+
+def is_inner() -> bool:
+    """Whether a softmax that is called now is a step of ours."""
+    return _inner.get()
 
 
 def masked(weights: Any, mask: Any) -> Any:
