@@ -6,7 +6,9 @@
 
 Each way of doing a work runs in a fresh process; all ways of a work are built and warmed up first, and then run in turns, so
 that whatever else the machine does meets all of them alike. A ratio is taken in each round and its median is given, with the
-smallest and the largest. What was measured is written after each work, so that nothing is lost where the rest is not.
+smallest and the largest. Before and after each run a small product tells whether the machine is as quick as it was at its best;
+a round in which it was not is repeated, at most as often as there are rounds, and the quietest are kept.
+What was measured is written after each work, so that nothing is lost where the rest is not.
 """
 
 import argparse
@@ -24,12 +26,14 @@ from typing import Any
 
 import tables
 import works
+from canary import Canary
 
 from limelight import files
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "attention.json"
 OUT_OF_MEMORY = "out of memory"
+CANARY = Canary()
 
 
 def main() -> None:
@@ -85,18 +89,24 @@ def together(work: works.Work, backend: str, ways: tuple[str, ...], repeats: int
         running[way] = Child(work.name, way, backend)
         rows[way] = running[way].answer()
     alive = [way for way in running if "failed" not in rows[way]]
-    for way in alive:
-        rows[way].update(wall=[], processor=[])
-    for number in range(repeats):
+    rounds: list[tuple[float, dict[str, Any]]] = []
+    for number in range(2 * repeats):
+        if sum(CANARY.quiet(slowest) for slowest, _ in rounds) == repeats:
+            break
+        slowest, runs = CANARY.seconds(), {}
         # Each round begins with another.
         for way in [*alive[number % len(alive) :], *alive[: number % len(alive)]] if alive else []:
-            found = running[way].ask("run")
-            if "failed" in found:
-                rows[way] = found
+            runs[way] = running[way].ask("run")
+            slowest = max(slowest, CANARY.seconds())
+            if "failed" in runs[way]:
+                rows[way] = runs[way]
                 alive.remove(way)
-                continue
-            for name, value in found.items():
-                rows[way][name].append(value)
+        rounds.append((slowest, runs))
+    kept = sorted(sorted(range(len(rounds)), key=lambda number: rounds[number][0])[:repeats])
+    for way in alive:
+        runs = [rounds[number][1][way] for number in kept]
+        rows[way].update({name: [run[name] for run in runs] for name in runs[0]})
+        rows[way]["quiet"] = [CANARY.best / rounds[number][0] for number in kept]
     for way in alive:
         rows[way].update(running[way].ask("end"))
     for child in running.values():

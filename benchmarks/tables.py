@@ -20,7 +20,10 @@ def page(works: list[Work], rows: list[dict[str, Any]]) -> str:
     lines += [
         "building and compiling; the share is that of the same backend's product of 2,048 x 2,048 matrices; the error is"
     ]
-    lines += ["the largest difference from float64.", "", "## What was asked", "", verdicts(works, rows)]
+    lines += [
+        "the largest difference from float64; quiet is how quick the machine was in the worst round, of its best, by a small"
+    ]
+    lines += ["product of matrices.", "", "## What was asked", "", verdicts(works, rows)]
     for backend in BACKENDS:
         here = [row for row in rows if row["backend"] == backend]
         if here:
@@ -81,7 +84,10 @@ def spread(values: list[float]) -> str:
 def detail(works: list[Work], rows: list[dict[str, Any]]) -> str:
     """Every way of every work on one backend."""
     fastest = max((peak(row) for row in rows if row["work"] == "product"), default=None)
-    lines = ["| work | way | s | processor s | memory MB | building s | first s | share | error |", "|---" * 9 + "|"]
+    lines = [
+        "| work | way | s | processor s | memory MB | building s | first s | share | error | quiet |",
+        "|---" * 10 + "|",
+    ]
     titles = {work.name: work.title for work in works}
     for row in rows:
         for way, found in row["ways"].items():
@@ -92,7 +98,7 @@ def detail(works: list[Work], rows: list[dict[str, Any]]) -> str:
 def cells(found: dict[str, Any], fastest: float | None) -> list[str]:
     """The cells of one way."""
     if "failed" in found:
-        return [found["failed"], *[""] * 6]
+        return [found["failed"], *[""] * 8]
     wall, processor = (statistics.median(found[name]) for name in ("wall", "processor"))
     share = found["operations"] / wall / fastest if found["operations"] and fastest else None
     return [
@@ -103,6 +109,7 @@ def cells(found: dict[str, Any], fastest: float | None) -> list[str]:
         f"{found['first']:.2f}",
         "" if share is None else f"{share:.0%}",
         "" if found["error"] is None else f"{found['error']:.1e}",
+        f"{min(found['quiet']):.0%}" if found.get("quiet") else "",
     ]
 
 
@@ -117,7 +124,7 @@ def plain(work: Work, backend: str, ways: dict[str, Any]) -> str:
     """One work, for reading along."""
     lines = [f"{NAMES[backend]}: {work.title}"]
     for way, found in ways.items():
-        named = ("s", "processor s", "MB", "building s", "first s", "share", "error")
+        named = ("s", "processor s", "MB", "building s", "first s", "share", "error", "quiet")
         given = [f"{name} {value}" for name, value in zip(named, cells(found, None), strict=True) if value]
         lines += [f"  {way:24} " + "  ".join(given)]
     return "\n".join(lines)
