@@ -84,7 +84,19 @@ def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
 
 def together(work: works.Work, backend: str, ways: tuple[str, ...], repeats: int) -> dict[str, Any]:
     """What was measured of some ways of a work, in turns."""
-    running, rows = {}, {}
+    running: dict[str, Child] = {}
+    try:
+        return in_turns(work, backend, ways, repeats, running)
+    finally:
+        for child in running.values():
+            child.end()
+
+
+def in_turns(
+    work: works.Work, backend: str, ways: tuple[str, ...], repeats: int, running: dict[str, "Child"]
+) -> dict[str, Any]:
+    """The same, with a process for each way, put where the caller can end it."""
+    rows: dict[str, Any] = {}
     for way in ways:
         running[way] = Child(work.name, way, backend)
         rows[way] = running[way].answer()
@@ -109,8 +121,6 @@ def together(work: works.Work, backend: str, ways: tuple[str, ...], repeats: int
         rows[way]["quiet"] = [CANARY.best / rounds[number][0] for number in kept]
     for way in alive:
         rows[way].update(running[way].ask("end"))
-    for child in running.values():
-        child.end()
     return rows
 
 
@@ -149,7 +159,8 @@ class Child:
         return self.answer()
 
     def end(self) -> None:
-        """Wait until it has ended."""
+        """End it, if it has not, whatever it is doing."""
+        self.process.kill()
         with contextlib.suppress(BrokenPipeError):
             self.process.communicate()
         self.said.close()
@@ -165,4 +176,8 @@ def machine() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("Stopped. Works that were measured to the end have been written.", file=sys.stderr)
+        sys.exit(130)
