@@ -98,7 +98,7 @@ def detail(works: list[Work], rows: list[dict[str, Any]]) -> str:
 def cells(found: dict[str, Any], fastest: float | None) -> list[str]:
     """The cells of one way."""
     if "failed" in found:
-        return [found["failed"], *[""] * 8]
+        return [found["failed"], *[""] * 7]
     wall, processor = (statistics.median(found[name]) for name in ("wall", "processor"))
     share = found["operations"] / wall / fastest if found["operations"] and fastest else None
     return [
