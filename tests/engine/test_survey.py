@@ -141,6 +141,35 @@ def test_rows_of_many_keys_are_searched_by_groups(random: np.random.Generator) -
     assert all(len(set(row)) == 13 for row in places.reshape(-1, 13))
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow searches runs of neighbours")
+@pytest.mark.parametrize("columns", [9, 600, 1031, 8192])
+@pytest.mark.parametrize("known", [True, False])
+def test_rows_of_many_keys_are_searched_by_runs(columns: int, known: bool, random: np.random.Generator) -> None:
+    import tensorflow as tf
+
+    from limelight.engine.tensorflow_passes import TensorFlowPasses
+
+    # Of seven values only, so that many are equal: the first of equals comes first.
+    weights = np.floor(7 * random.random((2, 1, 3, columns))).astype("float32") + 1
+    found = []
+
+    def run(weights: Any) -> Any:
+        *top, peaks = TensorFlowPasses().top(weights, 11)
+        found.append(peaks is not None)
+        return top if peaks is None else (*top, peaks)
+
+    signature = tf.TensorSpec(weights.shape if known else [None] * 4)
+    values, places, *peaks = map(numpy, tf.function(run, input_signature=[signature], autograph=False)(weights))
+    order = np.argsort(-weights, axis=-1, kind="stable")[..., :11]
+    some = order.shape[-1]
+    np.testing.assert_array_equal(places[..., :some], order)
+    np.testing.assert_array_equal(values[..., :some], np.take_along_axis(weights, order, axis=-1))
+    assert not values[..., some:].any()
+    assert found == [known and columns in (600, 8192)]
+    for one in peaks:
+        np.testing.assert_array_equal(one, weights.reshape(*one.shape, -1).max(axis=-1))
+
+
 @pytest.mark.parametrize("name", ["none", "causal", "window"])
 def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> None:
     # Long enough for groups of groups, and for blocks beside which columns lie on both sides; neither length is even.

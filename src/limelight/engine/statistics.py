@@ -99,13 +99,15 @@ def positions(tile: Tile, plan: Plan, dtype: Any) -> tuple[Any, Any, Any]:
     return ops.cast(queries, dtype), ops.cast(keys, dtype), place
 
 
-def gathered(weighed: Weighed, counted: Any, reach: Any, plan: Plan) -> tuple[Any, Any, Any]:
+def gathered(weighed: Weighed, counted: Any, reach: Any, plan: Plan, passes: Passes = PASSES) -> tuple[Any, Any, Any]:
     """What a block contributes to its keys and coarse blocks.
 
     Args:
         weighed: its weights.
         counted: bool (t,), False for rows that another block contributes; None for none.
         reach: of how many coarse blocks of rows, from that of the first row on, there may be something.
+        plan: what the survey is to hold.
+        passes: the backend's.
 
     Returns:
         The mass of each key (b, n, s); sums and maxima (b, n, reach, column_cells) of the coarse blocks.
@@ -121,7 +123,7 @@ def gathered(weighed: Weighed, counted: Any, reach: Any, plan: Plan) -> tuple[An
         places = cell_of(rows, plan.rows, plan.row_cells) - first
         chosen = ops.expand_dims(ops.arange(reach, dtype="int32"), -1) == places
         share = ops.where(chosen, share, 0.0)
-    sums = ops.matmul(share, raised)
+    sums = passes.summed(share, raised)
     return (
         ops.sum(sums, axis=-2),
         ops.sum(by_columns(sums, tile, plan), axis=-1),
@@ -144,7 +146,8 @@ def peaks(weighed: Weighed, rows: Any, first: Any, reach: Any, plan: Plan) -> An
     )
     if even(tile, raised.shape[-1], plan):
         # Columns first: there is less to multiply, and runs of columns lie together.
-        found = ops.max(by_columns(raised, tile, plan), axis=-1)
+        known = weighed.peaks is not None and weighed.peaks.shape[-1] % plan.column_cells == 0
+        found = ops.max(by_columns(weighed.peaks if known else raised, tile, plan), axis=-1)
         return by_rows(weighed.shared(found))
     return ops.max(by_columns(by_rows(weighed.shared(raised)), tile, plan), axis=-1)
 

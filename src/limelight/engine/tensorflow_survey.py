@@ -6,10 +6,10 @@ import tensorflow as tf
 
 from limelight.engine.block import block, prepared
 from limelight.engine.statistics import Plan, cell_of, gathered, said
-from limelight.engine.tensorflow_lengths import largest, lengths, smallest
+from limelight.engine.tensorflow_passes import TensorFlowPasses
 from limelight.engine.tensorflow_rows import Rows, added, known, loop, under_xla
 from limelight.engine.tensorflow_softmax import Veil
-from limelight.engine.weighed import Passes, Weighed, logits_of, of_softmax, of_weights
+from limelight.engine.weighed import Weighed, logits_of, of_softmax, of_weights
 from limelight.parts import unconverted
 from limelight.product import wide
 from limelight.question import Question
@@ -26,44 +26,6 @@ def taken(
         size = 1 << 60
     question, plan = prepared(question), Plan.of(question, top_k, cells, align)
     return Walk(question, value, plan, size).all()
-
-
-class TensorFlowPasses(Passes):
-    """In memory that is there already, where there is any: what is allotted anew is not in the cache."""
-
-    group = 8
-
-    def along(self, raised: Any, logits: Any, picked: Any) -> Any:
-        # Once nobody else waits for the logits, the product takes their place.
-        with tf.control_dependencies([picked]):
-            return tf.reduce_sum(logits * raised, axis=-1, keepdims=True)
-
-    def apart(self, raised: Any, queries: Any, keys: Any, place: Any) -> Any:
-        rows, columns = raised.shape[2], lengths(raised)[3]
-        if place is None or rows is None or (isinstance(columns, int) and columns < rows) or under_xla():
-            return super().apart(raised, queries, keys, place)
-        # Of all columns but those beside the rows it is known whether they lie before or after: there a distance is a
-        # difference, and its average a difference of averages, which a product makes from a few numbers for each column.
-        size = smallest(rows, columns)
-        first = smallest(largest(place, 0), columns - size)
-        middle, index = tf.reduce_mean(queries), tf.range(columns)
-        side = tf.cast(index >= first + size, raised.dtype) - tf.cast(index < first, raised.dtype)
-        found = tf.matmul(
-            raised, tf.broadcast_to(tf.stack([side * (keys - middle), side], axis=-1), self.shape(raised))
-        )
-        beside = raised[..., first : first + size] * tf.abs(queries - keys[first : first + size])
-        apart = found[..., :1] - (queries - middle) * found[..., 1:]
-        return apart + tf.reduce_sum(beside, axis=-1, keepdims=True)
-
-    def shape(self, raised: Any) -> Any:
-        """The shape of two numbers for each column of a block."""
-        return (*tf.unstack(tf.shape(raised)[:2]), tf.shape(raised)[3], 2)
-
-    def picked(self, rows: Any, places: Any) -> Any:
-        # From one long row, which is quicker than from each.
-        lead, columns = tf.shape(rows)[:-1], tf.shape(rows)[-1]
-        begins = tf.reshape(tf.range(tf.reduce_prod(lead)) * columns, tf.concat([lead, [1]], axis=0))
-        return tf.gather(tf.reshape(rows, [-1]), places + begins)
 
 
 PASSES = TensorFlowPasses()
@@ -139,7 +101,8 @@ class Walk:
         counted = None
         if not (isinstance(grid.t, int) and isinstance(grid.bt, int) and grid.t % grid.bt == 0):
             counted = tile.rows.indices() >= number * grid.bt
-        return said(weighed, value, self.plan, PASSES), gathered(weighed, counted, self.reach, self.plan)
+        found = said(weighed, value, self.plan, PASSES)
+        return found, gathered(weighed, counted, self.reach, self.plan, PASSES)
 
     def weighed(self, tile: Tile, query: Any, key: Any) -> Weighed:
         """The weights of a block."""

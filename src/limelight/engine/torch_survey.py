@@ -86,10 +86,10 @@ class Scratch(Passes):
         with inner():
             return torch.softmax(logits, -1, out=self.room("weights", logits.shape, logits))
 
-    def along(self, raised: Any, logits: Any, picked: Any) -> Any:
+    def averages(self, raised: Any, logits: Any) -> Any:
         return torch.mul(raised, logits, out=self.room("scores", raised.shape, raised)).sum(-1, keepdim=True)
 
-    def top(self, weights: Any, count: int) -> tuple[Any, Any]:
+    def top(self, weights: Any, count: int) -> tuple[Any, Any, Any]:
         columns = weights.shape[-1]
         if columns < max(LONG, 4 * count * self.group):
             return super().top(weights, count)
@@ -102,7 +102,7 @@ class Scratch(Passes):
             rest = torch.arange(groups * self.group, columns, device=weights.device)
             places = torch.cat([places, rest.expand(*places.shape[:-1], -1)], -1)
         largest, order = weights.gather(-1, places).topk(count)
-        return largest, places.gather(-1, order)
+        return largest, places.gather(-1, order), None
 
     def picked(self, rows: Any, places: Any) -> Any:
         return rows.gather(-1, places.long())

@@ -32,6 +32,8 @@ class Weighed:
         share: what they are multiplied by; None for 1.
         largest, places: the largest weights of each row and their columns in the block, (b, n, t, top_k).
         mass, entropy, logsumexp: of the rows, (b, n, t).
+        peaks: the largest numbers of runs of neighbours that are equally long and cover all columns, (b, n, t, runs); None where
+            they are not at hand.
     """
 
     tile: Tile
@@ -42,6 +44,7 @@ class Weighed:
     mass: Any
     entropy: Any
     logsumexp: Any
+    peaks: Any = None
 
     def shared(self, rows: Any) -> Any:
         """Sums over rows of the numbers, (b, n, t, ...), as those of the weights."""
@@ -58,8 +61,19 @@ class Passes:
         """The softmax of each row."""
         return softmax(logits)
 
-    def along(self, raised: Any, logits: Any, picked: Any) -> Any:
-        """The sum of each row of a product (..., t, s), (..., t, 1). The logits are not needed any more once some were picked."""
+    def logits(self, raised: Any, logits: Any, largest: Any, places: Any) -> tuple[Any, Any]:
+        """The average of each row's logits (..., t, s), and that of the largest weight, both (..., t, 1).
+
+        Args:
+            raised: the weights.
+            logits: not needed any more afterwards.
+            largest, places: the largest weight of each row and where it is, (..., t, 1).
+        """
+        picked = self.picked(logits, places)
+        return self.averages(raised, logits), picked
+
+    def averages(self, raised: Any, logits: Any) -> Any:
+        """The sum of each row of a product (..., t, s), (..., t, 1)."""
         return total(raised * logits)
 
     def apart(self, raised: Any, queries: Any, keys: Any, place: Any) -> Any:
@@ -70,9 +84,13 @@ class Passes:
         """
         return total(raised * ops.abs(queries - keys))
 
-    def top(self, weights: Any, count: int) -> tuple[Any, Any]:
-        """As `top`."""
-        return top(weights, count, self)
+    def summed(self, share: Any, raised: Any) -> Any:
+        """Sums (b, n, r, s) of rows (b, n, t, s), each multiplied by its share, (b, n, r, t)."""
+        return ops.matmul(share, raised)
+
+    def top(self, weights: Any, count: int) -> tuple[Any, Any, Any]:
+        """As `top`, and the largest weights of runs of neighbours, as `Weighed` has them, where that has found them."""
+        return *top(weights, count, self), None
 
     def picked(self, rows: Any, places: Any) -> Any:
         """The numbers of rows (..., s) at places (..., c)."""
@@ -134,10 +152,10 @@ def of_softmax(question: Question, tile: Tile, logits: Any, empty: Any, top_k: i
         passes: the backend's.
     """
     raised = passes.softmax(logits)
-    largest, places = passes.top(raised, top_k)
-    peak = passes.picked(logits, places[..., :1])
-    summed = peak - ops.log(largest[..., :1])
-    entropy, share = summed - passes.along(raised, logits, peak), None
+    largest, places, peaks = passes.top(raised, top_k)
+    average, logit = passes.logits(raised, logits, largest[..., :1], places[..., :1])
+    summed = logit - ops.log(largest[..., :1])
+    entropy, share = summed - average, None
     sinks = question.normalizer.sinks(tile)
     if sinks is not None:
         above = ops.softplus(ops.cast(sinks, summed.dtype) - summed)
@@ -148,7 +166,7 @@ def of_softmax(question: Question, tile: Tile, logits: Any, empty: Any, top_k: i
         summed, entropy = ops.where(empty, float("-inf"), summed), ops.where(empty, 0.0, entropy)
     mass = ops.ones_like(summed) if share is None else share
     largest = largest if share is None else largest * share
-    return Weighed(tile, raised, share, largest, places, mass[..., 0], entropy[..., 0], summed[..., 0])
+    return Weighed(tile, raised, share, largest, places, mass[..., 0], entropy[..., 0], summed[..., 0], peaks)
 
 
 def logits_of(question: Question, tile: Tile, query: Any, key: Any) -> Any:

@@ -1,0 +1,114 @@
+"""TensorFlow: what a survey makes of all weights of a block, in few passes over them."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from limelight.engine.tensorflow_lengths import largest, lengths, smallest, under_xla
+from limelight.engine.weighed import Passes
+
+# At least so many runs of keys, of which those with the largest weights are looked at, and at least so many of each sought key.
+RUNS, EACH = 128, 8
+# Runs shorter than this are not worth their maxima.
+SHORT = 4
+
+
+class TensorFlowPasses(Passes):
+    """In memory that is there already, where there is any: what is allotted anew is not in the cache."""
+
+    def logits(self, raised: Any, logits: Any, largest: Any, places: Any) -> tuple[Any, Any]:
+        # The product takes the place of the logits, at once: it need not wait until the largest weight is found.
+        product = logits * raised
+        return tf.reduce_sum(product, axis=-1, keepdims=True), self.picked(product, places) / largest
+
+    def apart(self, raised: Any, queries: Any, keys: Any, place: Any) -> Any:
+        rows, columns = raised.shape[2], lengths(raised)[3]
+        if place is None or rows is None or (isinstance(columns, int) and columns < rows) or under_xla():
+            return super().apart(raised, queries, keys, place)
+        # Of all columns but those beside the rows it is known whether they lie before or after: there a distance is a
+        # difference, and its average a difference of averages, which a product makes from a few numbers for each column.
+        size = smallest(rows, columns)
+        first = smallest(largest(place, 0), columns - size)
+        middle, index = tf.reduce_mean(queries), tf.range(columns)
+        side = tf.cast(index >= first + size, raised.dtype) - tf.cast(index < first, raised.dtype)
+        sides = tf.broadcast_to(
+            tf.stack([side * (keys - middle), side]), (*tf.unstack(tf.shape(raised)[:2]), 2, columns)
+        )
+        found = tf.linalg.matrix_transpose(few(sides, raised, transpose_b=True))
+        beside = raised[..., first : first + size] * tf.abs(queries - keys[first : first + size])
+        apart = found[..., :1] - (queries - middle) * found[..., 1:]
+        return apart + tf.reduce_sum(beside, axis=-1, keepdims=True)
+
+    def summed(self, share: Any, raised: Any) -> Any:
+        return few(share, raised)
+
+    def top(self, weights: Any, count: int) -> tuple[Any, Any, Any]:
+        columns = lengths(weights)[3]
+        if under_xla() or (isinstance(columns, int) and columns < SHORT * runs_for(count)):
+            return super().top(weights, count)
+        lead, shape = tf.shape(weights)[:3], weights.shape[:3]
+
+        def laid_out(rows: Any) -> Any:
+            found = tf.reshape(rows, tf.concat([lead, tf.shape(rows)[1:]], axis=0))
+            return tf.ensure_shape(found, (*shape, rows.shape[1]))
+
+        values, places, peaks = largest_of(tf.reshape(weights, (-1, columns)), count)
+        covered = isinstance(columns, int) and columns % peaks.shape[1] == 0
+        return laid_out(values), laid_out(places), laid_out(peaks) if covered else None
+
+    def picked(self, rows: Any, places: Any) -> Any:
+        found = picked(tf.reshape(rows, (-1, lengths(rows)[3])), tf.reshape(places, (-1, lengths(places)[3])))
+        return tf.ensure_shape(tf.reshape(found, tf.shape(places)), places.shape)
+
+
+def few(left: Any, right: Any, transpose_b: bool = False) -> Any:
+    """The product of few rows (b, n, r, x) and many, (b, n, x, y): quicker of matrices than of batches, and than many by few."""
+    if left.shape[:2].as_list() != [1, 1]:
+        return tf.matmul(left, right, transpose_b=transpose_b)
+    return tf.matmul(left[0, 0], right[0, 0], transpose_b=transpose_b)[None, None]
+
+
+def largest_of(rows: Any, count: int, depth: int = 2) -> tuple[Any, Any, Any]:
+    """The largest numbers of each row (R, s), largest first, their places, and the maxima (R, runs) of runs of neighbours.
+
+    The largest so many lie in as many runs, those with the largest maxima. These are then searched in the same way: `depth` times
+    where it is not known how long they are, after which they are short.
+    """
+    columns = lengths(rows)[1]
+    size = largest(columns // runs_for(count), 1)
+    if size < SHORT if isinstance(size, int) else depth == 0:
+        some = smallest(count, columns)
+        fill = ((0, 0), (0, count - some))
+        return *(tf.ensure_shape(tf.pad(found, fill), (None, count)) for found in tf.math.top_k(rows, some)), None
+    runs = columns // size
+    covered = isinstance(columns, int) and runs * size == columns
+    pieces = tf.reshape(rows if covered else rows[:, : runs * size], (-1, size))
+    peaks = tf.reshape(tf.reduce_max(pieces, axis=1), (-1, runs))
+    chosen = tf.math.top_k(peaks, smallest(count, runs), sorted=False).indices
+    # In the order of the keys, so that the first of equals comes first.
+    chosen = tf.sort(chosen, axis=1)
+    some = lengths(chosen)[1]
+    found = tf.reshape(tf.gather(pieces, chosen + begins(peaks)), (-1, some * size))
+    if not covered:
+        found = tf.concat([found, rows[:, runs * size :]], axis=1)
+    values, order, _ = largest_of(found, count, depth - 1)
+    run = order // size
+    places = picked(chosen, tf.minimum(run, some - 1)) * size + order % size
+    # What lies in no run stands behind those that were chosen.
+    return values, places if covered else tf.where(run < some, places, order + (runs - some) * size), peaks
+
+
+def runs_for(count: int) -> int:
+    """Into how many runs to cut a row of which so many numbers are sought."""
+    return max(RUNS, EACH * count)
+
+
+def picked(rows: Any, places: Any) -> Any:
+    """The numbers of rows (R, s) at places (R, c): from one long row, which is quicker than from each."""
+    return tf.gather(tf.reshape(rows, [-1]), places + begins(rows))
+
+
+def begins(rows: Any) -> Any:
+    """Where each of the rows (R, s) begins among all numbers, (R, 1)."""
+    count, columns = lengths(rows)
+    return tf.range(count)[:, None] * columns
