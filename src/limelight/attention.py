@@ -9,7 +9,7 @@ from keras import ops
 
 from limelight.engine import answers, explaining, picked, plain, surveys
 from limelight.engine.paths import Path
-from limelight.question import Question, ask, check_shapes, fold
+from limelight.question import Question, ask, fold
 from limelight.surveying import Survey
 
 _listener: contextvars.ContextVar[Callable[[Question], None] | None] = contextvars.ContextVar("listener", default=None)
@@ -63,17 +63,17 @@ def attend(
     References:
         Bahdanau et al. 2015, arXiv:1409.0473; Vaswani et al. 2017, arXiv:1706.03762.
     """
+    value = ops.convert_to_tensor(value)
     question = ask(
         query,
         key,
+        value,
         score=score,
         mask=mask,
         normalizer=normalizer,
         query_positions=query_positions,
         key_positions=key_positions,
     )
-    value = ops.convert_to_tensor(value)
-    check_shapes(ops.convert_to_tensor(query), ops.convert_to_tensor(key), value)
     return question.unfold(output(question, fold(value), dropout=dropout, seed=seed))
 
 
@@ -169,20 +169,18 @@ def survey(
         >>> print(np.array(seen.received).round(3))
         [1. 1.]
     """
+    value = None if value is None else ops.convert_to_tensor(value)
     question = ask(
         query,
         key,
+        value,
         score=score,
         mask=mask,
         normalizer=normalizer,
         query_positions=query_positions,
         key_positions=key_positions,
     )
-    if value is not None:
-        value = ops.convert_to_tensor(value)
-        check_shapes(ops.convert_to_tensor(query), ops.convert_to_tensor(key), value)
-        value = fold(value)
-    found = surveys.taken(question, value, top_k=top_k, cells=cells)
+    found = surveys.taken(question, None if value is None else fold(value), top_k=top_k, cells=cells)
     edges = {name: getattr(found, name) for name in ("row_edges", "column_edges")}
     unfolded = (
         None if one is None else question.unfold(one) for one in found._replace(row_edges=None, column_edges=None)

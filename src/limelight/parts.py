@@ -89,6 +89,13 @@ def is_tensor(value: Any) -> bool:
     return ops.is_tensor(value) or isinstance(value, keras.KerasTensor) or hasattr(value, "__array__")
 
 
+def shape_of(tensor: Any) -> tuple:
+    """The lengths of a tensor's axes: ints, or scalar tensors where they are not known beforehand."""
+    shape = tuple(tensor.shape)
+    # Keras's function first looks through what it is given for symbolic tensors, which takes longer than a small attention.
+    return tuple(ops.shape(tensor)) if None in shape else shape
+
+
 def chosen(value: Any, known: dict[str, type], kind: type, what: str) -> Any:
     """A part from a part, or from its name.
 

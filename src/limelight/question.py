@@ -8,7 +8,7 @@ from keras import ops
 from limelight import masks, normalizers, scores
 from limelight.masks import Mask
 from limelight.normalizers import Normalizer
-from limelight.parts import is_tensor
+from limelight.parts import is_tensor, shape_of
 from limelight.scores import Score
 from limelight.tile import Tile
 
@@ -44,7 +44,7 @@ class Question:
         """A result (B, N, ...) with the leading axes that the caller gave."""
         if len(self.lead) == 2:
             return tensor
-        return ops.reshape(tensor, (*self.lead, *tuple(ops.shape(tensor))[2:]))
+        return ops.reshape(tensor, (*self.lead, *shape_of(tensor)[2:]))
 
     def fold(self, tensor: Any) -> Any:
         """A tensor (..., S, H) of the caller's with exactly two leading axes."""
@@ -54,6 +54,7 @@ class Question:
 def ask(
     query: Any,
     key: Any,
+    value: Any = None,
     *,
     score: Any = None,
     mask: Any = None,
@@ -64,20 +65,21 @@ def ask(
 ) -> Question:
     """Check the arguments of an attention and put them in one form.
 
-    Args and Raises: as `limelight.attend`.
+    Args and Raises: as `limelight.attend`; a value is a tensor, and only checked.
     """
     query, key = ops.convert_to_tensor(query), ops.convert_to_tensor(key)
     if isinstance(mask, (list, tuple)) or is_tensor(mask):
         mask = explicit(mask, len(query.shape))
     score, mask, normalizer = scores.get(score), masks.get(mask), normalizers.get(normalizer)
-    check_shapes(query, key)
-    lead = tuple(ops.shape(query))[:-2]
+    check_shapes(query, key, value)
+    lead = shape_of(query)[:-2]
     query, key = fold(query), fold(key)
+    batch, _, rows, _ = shape_of(query)
     tile = Tile.whole(
-        ops.shape(query)[0],
+        batch,
         query.shape[1],
-        ops.shape(query)[2],
-        ops.shape(key)[2],
+        rows,
+        shape_of(key)[2],
         given_queries=query_positions,
         given_keys=key_positions,
         extent=None if mask is None else mask.extent,
@@ -91,9 +93,9 @@ def ask(
 
 def fold(tensor: Any) -> Any:
     """(..., N, T, H) as (B, N, T, H): leading axes merged, missing ones added."""
-    shape = tuple(ops.shape(tensor))
-    if len(shape) == 4:
+    if len(tensor.shape) == 4:
         return tensor
+    shape = shape_of(tensor)
     if len(shape) == 3:
         return ops.expand_dims(tensor, 1)
     if len(shape) == 2:
@@ -112,7 +114,7 @@ def explicit(array: Any, rank: int) -> Mask:
     if rank == 3 and len(array.shape) == 3:
         array = ops.expand_dims(array, 1)
     elif rank > 4 and len(array.shape) > 3:
-        array = ops.reshape(array, (-1, *tuple(ops.shape(array))[-3:]))
+        array = ops.reshape(array, (-1, *shape_of(array)[-3:]))
     elif len(array.shape) == 1:
         array = ops.expand_dims(array, 0)
     return masks.Allowed(array)

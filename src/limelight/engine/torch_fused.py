@@ -45,7 +45,8 @@ def kernel(question: Question, query: Any, key: Any, value: Any, permitted: Any,
     common = torch.promote_types(torch.promote_types(query.dtype, key.dtype), dtype)
     if query.is_cuda:
         common = dtype
-    query, key, value = (tensor.to(common) for tensor in (query, key, value))
+    if not query.dtype == key.dtype == dtype:
+        query, key, value = (tensor.to(common) for tensor in (query, key, value))
     if not query.is_cuda and query.shape[-2] >= MANY:
         query, key, value = (tensor.contiguous() for tensor in (query, key, value))
     size, width = query.shape[-1], value.shape[-1]
@@ -68,7 +69,8 @@ def grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scal
     batch, heads, rows, size = query.shape
     kept = key.shape[1]
     if kept in (1, heads):
-        key, value = (tensor.expand(-1, heads, -1, -1) for tensor in (key, value))
+        if kept < heads:
+            key, value = (tensor.expand(-1, heads, -1, -1) for tensor in (key, value))
         return attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
     group = heads // kept
     query = query.reshape(batch * kept, group, rows, size)

@@ -8,7 +8,7 @@ from keras import ops
 from limelight import attention, masks, normalizers, scores
 from limelight.layers.policies import policies_of
 from limelight.parts import restored
-from limelight.question import ask, check_shapes, fold
+from limelight.question import ask, fold
 
 
 class Attending(keras.Layer):
@@ -85,10 +85,10 @@ class Attending(keras.Layer):
         """
         if not heads:
             query, key, value = (ops.expand_dims(tensor, -3) for tensor in (query, key, value))
-        check_shapes(query, key, value)
         question = ask(
             query,
             key,
+            value,
             score=self.score if score is None else score,
             mask=masks.both(self.mask, mask),
             normalizer=self.normalizer,
