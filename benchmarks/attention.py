@@ -38,10 +38,11 @@ def layers() -> dict[str, Any]:
 
 
 def short() -> dict[str, Any]:
-    """Ways and targets of short inputs, where nothing may be slower than Keras."""
+    """Ways and targets of short inputs, where nothing may be slower than Keras, nor than PyTorch's own function."""
     ways = {backend: (*names, "limelight layer", "keras layer") for backend, names in VERBS.items()}
     pairs = (Target("limelight", "keras", 0.95), Target("limelight layer", "keras layer", 0.95))
-    return {"ways": ways, "targets": dict.fromkeys(BACKENDS, pairs)}
+    targets = {**dict.fromkeys(BACKENDS, pairs), "torch": (Target("limelight", "SDPA", 0.97), *pairs)}
+    return {"ways": ways, "targets": targets}
 
 
 def window() -> dict[str, Any]:
