@@ -55,7 +55,7 @@ class Walk:
         names = list(shapes)
         rows = [tf.TensorArray(dtype, heads * across, element_shape=shape) for shape, dtype in shapes.values()]
         lead = (grid.cb, grid.cn)
-        received = tf.zeros((*lead, plan.columns, 1), self.dtype)
+        received = tf.zeros((*lead, 1, plan.columns), self.dtype)
         coarse = tf.zeros((*lead, plan.row_cells + self.reach - 1, plan.column_cells), self.dtype)
         sums = [tf.TensorArray(self.dtype, heads, element_shape=one.shape) for one in (received, coarse, coarse)]
 
@@ -79,7 +79,7 @@ class Walk:
         *rows, mass, means, peaks = loop(heads, head, (*rows, *sums))
         said = {name: self.laid_out(array.stack(), *shapes[name]) for name, array in zip(names, rows, strict=True)}
         mass, means, peaks = (self.of_heads(array.stack()) for array in (mass, means, peaks))
-        return said, (mass[..., 0], means[:, :, : plan.row_cells], peaks[:, :, : plan.row_cells])
+        return said, (mass[:, :, 0], means[:, :, : plan.row_cells], peaks[:, :, : plan.row_cells])
 
     def shapes(self) -> dict[str, tuple[tuple, Any]]:
         """The shape (b, n, t, ...) and the dtype of what is said of a block of rows, by name."""
@@ -125,7 +125,7 @@ class Walk:
             else self.scattered(total, one, first, join)
             for total, one, join in zip((sums, peaks), more[1:], (tf.add, tf.maximum), strict=True)
         )
-        found = (added(received, more[0][..., None], tile.columns), sums, peaks)
+        found = (added(received, more[0][:, :, None], tile.columns), sums, peaks)
         return tuple(tf.ensure_shape(one, total.shape) for one, total in zip(found, totals, strict=True))
 
     def scattered(self, total: Any, more: Any, first: Any, join: Any) -> Any:
