@@ -14,33 +14,37 @@ SHORT = 4
 
 
 class TensorFlowPasses(Passes):
-    """In memory that is there already, where there is any: what is allotted anew is not in the cache."""
+    """As products, which make no second array of as many numbers, and which read the weights as they lie: with long rows turned,
+    a product of few columns takes up to ten times as long."""
 
-    def logits(self, raised: Any, logits: Any, largest: Any, places: Any) -> tuple[Any, Any]:
-        # The product takes the place of the logits, at once: it need not wait until the largest weight is found.
-        product = logits * raised
-        return tf.reduce_sum(product, axis=-1, keepdims=True), self.picked(product, places) / largest
+    def averages(self, raised: Any, logits: Any) -> Any:
+        # Of each row by itself, both as they lie.
+        rows, others = (tf.reshape(one, (-1, 1, lengths(one)[3])) for one in (raised, logits))
+        found = tf.matmul(rows, others, transpose_b=True)
+        return tf.ensure_shape(tf.reshape(found, (*lengths(raised)[:3], 1)), (*raised.shape[:3], 1))
 
     def apart(self, raised: Any, queries: Any, keys: Any, place: Any) -> Any:
         rows, columns = raised.shape[2], lengths(raised)[3]
         if place is None or rows is None or (isinstance(columns, int) and columns < rows) or under_xla():
             return super().apart(raised, queries, keys, place)
         # Of all columns but those beside the rows it is known whether they lie before or after: there a distance is a
-        # difference, and its average a difference of averages, which a product makes from a few numbers for each column.
+        # difference, and its average a difference of averages, which are products with a number for each column.
         size = smallest(rows, columns)
         first = smallest(largest(place, 0), columns - size)
         middle, index = tf.reduce_mean(queries), tf.range(columns)
         side = tf.cast(index >= first + size, raised.dtype) - tf.cast(index < first, raised.dtype)
-        sides = tf.broadcast_to(
-            tf.stack([side * (keys - middle), side]), (*tf.unstack(tf.shape(raised)[:2]), 2, columns)
+        offsets, counts = (
+            tf.reshape(tf.linalg.matvec(tf.reshape(raised, (-1, columns)), one), (*lengths(raised)[:3], 1))
+            for one in (side * (keys - middle), side)
         )
-        found = tf.linalg.matrix_transpose(few(sides, raised, transpose_b=True))
         beside = raised[..., first : first + size] * tf.abs(queries - keys[first : first + size])
-        apart = found[..., :1] - (queries - middle) * found[..., 1:]
-        return apart + tf.reduce_sum(beside, axis=-1, keepdims=True)
+        return offsets - (queries - middle) * counts + tf.reduce_sum(beside, axis=-1, keepdims=True)
 
     def summed(self, share: Any, raised: Any) -> Any:
-        return few(share, raised)
+        if raised.shape[:2].as_list() != [1, 1]:
+            return tf.matmul(share, raised)
+        # Quicker of matrices than of batches.
+        return tf.matmul(share[0, 0], raised[0, 0])[None, None]
 
     def top(self, weights: Any, count: int) -> tuple[Any, Any, Any]:
         columns = lengths(weights)[3]
@@ -59,13 +63,6 @@ class TensorFlowPasses(Passes):
     def picked(self, rows: Any, places: Any) -> Any:
         found = picked(tf.reshape(rows, (-1, lengths(rows)[3])), tf.reshape(places, (-1, lengths(places)[3])))
         return tf.ensure_shape(tf.reshape(found, tf.shape(places)), places.shape)
-
-
-def few(left: Any, right: Any, transpose_b: bool = False) -> Any:
-    """The product of few rows (b, n, r, x) and many, (b, n, x, y): quicker of matrices than of batches, and than many by few."""
-    if left.shape[:2].as_list() != [1, 1]:
-        return tf.matmul(left, right, transpose_b=transpose_b)
-    return tf.matmul(left[0, 0], right[0, 0], transpose_b=transpose_b)[None, None]
 
 
 def largest_of(rows: Any, count: int, depth: int = 2) -> tuple[Any, Any, Any]:

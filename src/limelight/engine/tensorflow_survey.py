@@ -62,10 +62,11 @@ class Walk:
         def head(index: Any, *arrays: Any) -> tuple:
             unit, first = index // grid.inner, index % grid.inner * across
             keys, values = (None if one is None else grid.unit(one, unit) for one in (self.question.key, self.value))
+            turned = grid.turned(self.question, keys)
 
             def step(number: Any, *state: Any) -> tuple:
                 tile = grid.tile(self.question, unit, first + number)
-                found, more = self.block(tile, keys, values, number)
+                found, more = self.block(tile, keys, values, turned, number)
                 written = [
                     array.write(index * across + number, found[name])
                     for name, array in zip(names, state[:-3], strict=True)
@@ -93,24 +94,29 @@ class Walk:
             found["output"] = ((*lead, self.value.shape[-1]), self.value.dtype)
         return found
 
-    def block(self, tile: Tile, keys: Any, values: Any, number: Any) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
+    def block(
+        self, tile: Tile, keys: Any, values: Any, turned: Any, number: Any
+    ) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
         """What a block says of its rows, and of keys and coarse blocks."""
         grid = self.grid
         key, value = (None if one is None else grid.shared(grid.columns(one, tile)) for one in (keys, values))
-        weighed = self.weighed(tile, grid.rows(self.question.query, tile), key)
+        weighed = self.weighed(tile, grid.rows(self.question.query, tile), key, turned)
         counted = None
         if not (isinstance(grid.t, int) and isinstance(grid.bt, int) and grid.t % grid.bt == 0):
             counted = tile.rows.indices() >= number * grid.bt
         found = said(weighed, value, self.plan, PASSES)
         return found, gathered(weighed, counted, self.reach, self.plan, PASSES)
 
-    def weighed(self, tile: Tile, query: Any, key: Any) -> Weighed:
-        """The weights of a block."""
+    def weighed(self, tile: Tile, query: Any, key: Any, turned: Any) -> Weighed:
+        """The weights of a block; from keys that are turned already, where they are."""
         question, top_k = self.question, self.plan.top_k
         if not question.normalizer.exponential:
             return of_weights(block(question, tile, query, key), top_k)
         veil = Veil(question.mask, tile)
-        logits = veil.over(logits_of(question, tile, query, key))
+        if turned is None:
+            logits = veil.over(logits_of(question, tile, query, key))
+        else:
+            logits = question.normalizer.logits(self.grid.logits(question, tile, query, key, turned), tile=tile)
         some = None if veil.permitted is None else veil.answered(tf.ones_like(logits[..., :1]))
         return of_softmax(question, tile, logits, None if some is None else some == 0, top_k, PASSES)
 
