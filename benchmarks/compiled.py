@@ -15,7 +15,10 @@ def forward(function: Callable[..., Any], *arrays: Any, jit: bool = False) -> Ca
 
 
 def backward(function: Callable[..., Any], *arrays: Any, jit: bool = False) -> Callable[[], Any]:
-    """A call that gives the gradients of the function's output, weighted by fixed numbers, by all of its arrays."""
+    """A call that gives the gradients of the function's output, weighted by fixed numbers, by all of its arrays.
+
+    The numbers are given, as they would be by whatever follows: a constant of some size is copied when a graph is made better.
+    """
     return {"jax": _jax_gradient, "tensorflow": _tensorflow_gradient, "torch": _torch_gradient}[BACKEND](
         function, arrays, jit
     )
@@ -33,12 +36,11 @@ def _jax_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -> Calla
     import jax
 
     shape = jax.eval_shape(function, *arrays)
-    slope = jax.numpy.asarray(_slope(shape.shape), shape.dtype)
 
-    def loss(*given: Any) -> Any:
-        return (function(*given) * slope).sum()
+    def gradients(slope: Any, *given: Any) -> Any:
+        return jax.vjp(function, *given)[1](slope.astype(shape.dtype))
 
-    return _jax(jax.grad(loss, argnums=tuple(range(len(arrays)))), arrays, jit)
+    return _jax(gradients, [_slope(shape.shape), *arrays], jit)
 
 
 def _tensorflow(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:
@@ -61,14 +63,15 @@ def _tensorflow(function: Callable[..., Any], arrays: Any, jit: bool) -> Callabl
 def _tensorflow_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:
     import tensorflow as tf
 
-    def gradients(*given: Any) -> Any:
+    shape = tf.function(function, jit_compile=jit).get_concrete_function(*map(tf.constant, arrays)).output_shapes
+
+    def gradients(slope: Any, *given: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(given)
             output = function(*given)
-            loss = tf.reduce_sum(output * tf.cast(_slope(output.shape), output.dtype))
-        return tape.gradient(loss, given)
+        return tape.gradient(output, given, tf.cast(slope, output.dtype))
 
-    return _tensorflow(gradients, arrays, jit)
+    return _tensorflow(gradients, [_slope(shape), *arrays], jit)
 
 
 def _torch(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:

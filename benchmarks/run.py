@@ -54,22 +54,28 @@ def main() -> None:
             if backend in work.ways:
                 rows = measured(work, backend, 3 if options.quick else options.repeats)
                 print(tables.plain(work, backend, rows), flush=True)
-                found.append({"work": work.name, "backend": backend, "machine": machine(), "ways": rows})
+                when = time.strftime("%Y-%m-%d")
+                found.append({"work": work.name, "backend": backend, "machine": machine(), "date": when, "ways": rows})
                 if not options.quick:
                     write(known, found[-1:])
     print(tables.verdicts(known, found))
 
 
 def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
-    """Put what was found in place of what was known of the same works, as JSON, as Markdown, and in the documentation."""
+    """Put what was found in place of what was known of the same works on such a machine, as JSON, Markdown, and in the docs."""
     RESULTS.parent.mkdir(exist_ok=True)
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    new = {(row["work"], row["backend"]): row for row in [*before, *found]}
-    order = [(work.name, backend) for backend in works.BACKENDS for work in known]
-    rows = [new[place] for place in order if place in new]
+    new = {(row["machine"], row["backend"], row["work"]): row for row in [*before, *found]}
+    order = [(backend, work.name) for backend in works.BACKENDS for work in known]
+    rows = sorted((row for place, row in new.items() if place[1:] in order), key=lambda row: place_of(row, order))
     files.write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
     files.write_text(RESULTS.with_suffix(".md"), tables.page(known, rows))
-    tables.insert(HERE.parent / "docs" / "performance.md", tables.verdicts(known, rows))
+    tables.insert(HERE.parent / "docs" / "performance.md", tables.summary(known, rows))
+
+
+def place_of(row: dict[str, Any], order: list[tuple[str, str]]) -> tuple[str, int]:
+    """Where a row stands: by its machine, and in an order of backends and works."""
+    return row["machine"], order.index((row["backend"], row["work"]))
 
 
 def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
@@ -167,12 +173,15 @@ class Child:
 
 
 def machine() -> str:
-    """What this was measured on, and when."""
-    model = platform.processor() or platform.machine()
+    """What this is measured on: the processors, and of their largest cache how much there is, where the system tells."""
+    model, cache = platform.processor() or platform.machine(), ""
     if sys.platform == "linux":
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
-    return f"{model}, {os.cpu_count()} processors, {time.strftime('%Y-%m-%d')}"
+        sizes = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
+        kilobytes = max((int(size.read_text().strip().rstrip("K")) for size in sizes), default=0)
+        cache = f", {kilobytes / 1024:g} MB of cache" if kilobytes else ""
+    return f"{model}, {os.cpu_count()} processors{cache}"
 
 
 if __name__ == "__main__":

@@ -13,22 +13,47 @@ END = "<!-- End of what was measured. -->"
 
 def page(works: list[Work], rows: list[dict[str, Any]]) -> str:
     """All that was measured, as a page of Markdown."""
-    lines = ["# Measured by `make bench`", "", *sorted({f"- {row['machine']}" for row in rows}), ""]
-    lines += [
-        "Seconds and processor seconds are medians of the rounds; memory is the peak above what the process held after"
+    lines = [
+        "# Measured by `make bench`",
+        "",
+        "Seconds and processor seconds are medians of the rounds; memory is the peak above what the process held after",
+        "building and compiling; the share is that of the same backend's product of 2,048 x 2,048 matrices; the error is",
+        "the largest difference from float64; quiet is how quick the machine was in the worst round, of its best, by a small",
+        "product of matrices.",
     ]
-    lines += [
-        "building and compiling; the share is that of the same backend's product of 2,048 x 2,048 matrices; the error is"
-    ]
-    lines += [
-        "the largest difference from float64; quiet is how quick the machine was in the worst round, of its best, by a small"
-    ]
-    lines += ["product of matrices.", "", "## What was asked", "", verdicts(works, rows)]
-    for backend in BACKENDS:
-        here = [row for row in rows if row["backend"] == backend]
-        if here:
-            lines += ["", f"## {NAMES[backend]}", "", detail(works, here)]
+    for machine, here in by_machine(rows):
+        lines += ["", f"## {machine}", "", f"{described(here)}.", "", "### What was asked", "", verdicts(works, here)]
+        for backend in BACKENDS:
+            some = [row for row in here if row["backend"] == backend]
+            if some:
+                lines += ["", f"### {NAMES[backend]}", "", detail(works, some)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def summary(works: list[Work], rows: list[dict[str, Any]]) -> str:
+    """What was asked and what was had on each machine, for the documentation."""
+    return "\n\n".join(
+        f"**{machine}.** {described(here)}.\n\n{verdicts(works, here)}" for machine, here in by_machine(rows)
+    )
+
+
+def by_machine(rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """The rows of each machine, that with the quickest products first."""
+    machines = dict.fromkeys(row["machine"] for row in rows)
+    found = [(machine, [row for row in rows if row["machine"] == machine]) for machine in machines]
+    return sorted(found, key=lambda pair: fastest(pair[1]) or 0, reverse=True)
+
+
+def described(rows: list[dict[str, Any]]) -> str:
+    """How quick a machine is at products, and when it was measured."""
+    days, most = sorted({row["date"] for row in rows}), fastest(rows)
+    speed = "" if most is None else f"Products of 2,048 x 2,048 matrices reach {most / 1e9:.0f} GFLOP/s. "
+    return f"{speed}Measured on {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else "")
+
+
+def fastest(rows: list[dict[str, Any]]) -> float | None:
+    """The most operations a second of a large product, where one was measured."""
+    return max((peak(row) for row in rows if row["work"] == "product"), default=None)
 
 
 def verdicts(works: list[Work], rows: list[dict[str, Any]]) -> str:
@@ -83,7 +108,7 @@ def spread(values: list[float]) -> str:
 
 def detail(works: list[Work], rows: list[dict[str, Any]]) -> str:
     """Every way of every work on one backend."""
-    fastest = max((peak(row) for row in rows if row["work"] == "product"), default=None)
+    most = fastest(rows)
     lines = [
         "| work | way | s | processor s | memory MB | building s | first s | share | error | quiet |",
         "|---" * 10 + "|",
@@ -91,16 +116,16 @@ def detail(works: list[Work], rows: list[dict[str, Any]]) -> str:
     titles = {work.name: work.title for work in works}
     for row in rows:
         for way, found in row["ways"].items():
-            lines += [f"| {titles[row['work']]} | {way} | " + " | ".join(cells(found, fastest)) + " |"]
+            lines += [f"| {titles[row['work']]} | {way} | " + " | ".join(cells(found, most)) + " |"]
     return "\n".join(lines)
 
 
-def cells(found: dict[str, Any], fastest: float | None) -> list[str]:
+def cells(found: dict[str, Any], most: float | None) -> list[str]:
     """The cells of one way."""
     if "failed" in found:
         return [found["failed"], *[""] * 7]
     wall, processor = (statistics.median(found[name]) for name in ("wall", "processor"))
-    share = found["operations"] / wall / fastest if found["operations"] and fastest else None
+    share = found["operations"] / wall / most if found["operations"] and most else None
     return [
         f"{wall:.4g}",
         f"{processor:.4g}",

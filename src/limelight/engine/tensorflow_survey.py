@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from limelight.engine.block import block, prepared
 from limelight.engine.statistics import Plan, cell_of, gathered, said
+from limelight.engine.tensorflow_grid import Grid, added, loop
+from limelight.engine.tensorflow_lengths import known, under_xla
 from limelight.engine.tensorflow_passes import TensorFlowPasses
-from limelight.engine.tensorflow_rows import Rows, added, known, loop, under_xla
 from limelight.engine.tensorflow_softmax import Veil
 from limelight.engine.weighed import Weighed, logits_of, of_softmax, of_weights
 from limelight.parts import unconverted
@@ -43,7 +44,7 @@ class Walk:
 
     def __init__(self, question: Question, value: Any, plan: Plan, size: int) -> None:
         self.question, self.value, self.plan = question, value, plan
-        self.grid = Rows(question, question.query, question.key, question.key, size, 0.0, None)
+        self.grid = Grid(question, question.query, question.key, size)
         self.reach = plan.reach(self.grid.bt)
         self.dtype = getattr(tf, wide(question.query.dtype))
 
@@ -116,7 +117,7 @@ class Walk:
         if turned is None:
             logits = veil.over(logits_of(question, tile, query, key))
         else:
-            logits = question.normalizer.logits(self.grid.logits(question, tile, query, key, turned), tile=tile)
+            logits = question.normalizer.logits(tf.matmul(query, turned), tile=tile)
         some = None if veil.permitted is None else veil.answered(tf.ones_like(logits[..., :1]))
         return of_softmax(question, tile, logits, None if some is None else some == 0, top_k, PASSES)
 
