@@ -61,7 +61,7 @@ def _torch(question: Question, value: Any, asked: dict[str, Any]) -> Any:
 def _tensorflow(question: Question, value: Any, asked: dict[str, Any]) -> Any:
     from limelight.engine import tensorflow_survey
 
-    return tensorflow_survey.taken(question, value, **{**asked, "size": 2 * asked["size"]})
+    return tensorflow_survey.taken(question, value, **asked)
 
 
 BACKENDS = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}
