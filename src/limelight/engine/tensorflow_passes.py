@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from limelight.engine.tensorflow_lengths import largest, lengths, smallest, under_xla
-from limelight.engine.weighed import Passes
+from limelight.engine.weighed import LONG, Passes
 
 # At least so many runs of keys, of which those with the largest weights are looked at, and at least so many of each sought key.
 RUNS, EACH = 128, 8
@@ -18,6 +18,9 @@ class TensorFlowPasses(Passes):
     a product of few columns takes up to ten times as long."""
 
     def averages(self, raised: Any, logits: Any) -> Any:
+        columns = raised.shape[3]
+        if under_xla() or (columns is not None and columns < LONG):
+            return super().averages(raised, logits)
         # Of each row by itself, both as they lie.
         rows, others = (tf.reshape(one, (-1, 1, lengths(one)[3])) for one in (raised, logits))
         found = tf.matmul(rows, others, transpose_b=True)
