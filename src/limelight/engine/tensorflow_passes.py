@@ -15,7 +15,7 @@ SHORT = 4
 
 class TensorFlowPasses(Passes):
     """As products, which make no second array of as many numbers, and which read the weights as they lie: with long rows turned,
-    a product of few columns takes up to ten times as long."""
+    a product of few columns takes up to eight times as long."""
 
     def averages(self, raised: Any, logits: Any) -> Any:
         columns = raised.shape[3]
