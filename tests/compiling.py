@@ -23,6 +23,14 @@ def quickly(quick: bool = True) -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
+def options() -> dict[str, Any]:
+    """What `jax.jit` needs for code as users have it, where that is asked for."""
+    import jax
+
+    quick = jax.config.read("jax_disable_most_optimizations")
+    return {} if quick or jax.default_backend() != "cpu" else {"xla_cpu_use_fusion_emitters": True}
+
+
 def at_once(functions: Sequence[Callable[[], Any]]) -> list[Any]:
     """What functions of nothing return. JAX compiles each step of one anew for each shape: together they take a third as long."""
     if keras.backend.backend() != "jax":

@@ -15,6 +15,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
+if os.environ["KERAS_BACKEND"] == "jax":
+    # Half the time that XLA takes on a processor goes into kernels that are quick; `quickly(False)` asks for them again.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 if os.environ["KERAS_BACKEND"] != "tensorflow":
     # A user of JAX or torch seldom has TensorFlow too. Keras takes it where it finds it: `set_random_seed` alone would
     # import it into every process, for seconds.

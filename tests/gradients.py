@@ -6,6 +6,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from compiling import options
+
 
 def gradients(function: Callable[..., Any], arrays: Sequence[Any], variables: Sequence[Any] = ()) -> list[np.ndarray]:
     """The derivative of a scalar function of arrays by each array and by each Keras variable, as numpy.
@@ -23,7 +25,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     if backend == "jax":
         import jax
 
-        return jax.jit(function)
+        return jax.jit(function, compiler_options=options())
     if backend == "tensorflow":
         import tensorflow as tf
 
@@ -39,9 +41,8 @@ def _jax(function: Callable[..., Any], arrays: list, variables: list) -> list[np
             return function(*arrays)
 
     values = [variable.value for variable in variables]
-    by_array, by_variable = jax.jit(jax.grad(pure, argnums=(0, 1)))(
-        [jax.numpy.asarray(array) for array in arrays], values
-    )
+    run = jax.jit(jax.grad(pure, argnums=(0, 1)), compiler_options=options())
+    by_array, by_variable = run([jax.numpy.asarray(array) for array in arrays], values)
     return [np.asarray(keras.ops.cast(gradient, "float32")) for gradient in (*by_array, *by_variable)]
 
 
@@ -60,11 +61,11 @@ def _tensorflow(function: Callable[..., Any], arrays: list, variables: list) -> 
 def _torch(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
     import torch
 
-    tensors = [torch.as_tensor(array).clone().requires_grad_() for array in arrays]
+    tensors = [keras.ops.convert_to_tensor(array).detach().clone().requires_grad_() for array in arrays]
     sources = [*tensors, *(variable.value for variable in variables)]
     loss = function(*tensors)
     found = torch.autograd.grad(loss, sources, allow_unused=True)
     return [
-        (torch.zeros_like(source) if gradient is None else gradient).float().detach().numpy()
+        (torch.zeros_like(source) if gradient is None else gradient).float().detach().cpu().numpy()
         for source, gradient in zip(sources, found, strict=True)
     ]

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import limelight as ll
-from compiling import quickly
 from observe import families
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs keras-hub: pip install --no-deps keras-hub regex")
@@ -22,8 +21,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_family(family):
-    with quickly(False):
-        same, moved, apart, kinds = families.measured(family)
+    same, moved, apart, kinds = families.measured(family)
     assert same
     assert moved <= 1e-6
     assert apart <= 1e-5
