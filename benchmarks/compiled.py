@@ -29,7 +29,12 @@ def _jax(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], A
 
     placed = [jax.numpy.asarray(array) for array in arrays]
     code = jax.jit(function).lower(*placed).compile()
-    return lambda: jax.block_until_ready(code(*placed))
+
+    def run() -> Any:
+        return jax.block_until_ready(code(*placed))
+
+    run.code = code
+    return run
 
 
 def _jax_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:
@@ -77,11 +82,11 @@ def _tensorflow_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -
 def _torch(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:
     import torch
 
-    placed = [torch.from_numpy(np.asarray(array)) for array in arrays]
+    placed = _on_device(arrays)
 
     def run() -> Any:
         with torch.no_grad():
-            return function(*placed)
+            return _done(function(*placed))
 
     return run
 
@@ -89,16 +94,34 @@ def _torch(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[],
 def _torch_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:
     import torch
 
-    placed = [torch.from_numpy(np.asarray(array)).requires_grad_() for array in arrays]
+    placed = [tensor.requires_grad_() for tensor in _on_device(arrays)]
     slopes: list[Any] = []
 
     def run() -> Any:
         output = function(*placed)
         if not slopes:
-            slopes.append(torch.from_numpy(_slope(tuple(output.shape))).to(output.dtype))
-        return torch.autograd.grad(output, placed, slopes[0])
+            slopes.append(_on_device([_slope(tuple(output.shape))])[0].to(output.dtype))
+        return _done(torch.autograd.grad(output, placed, slopes[0]))
 
     return run
+
+
+def _on_device(arrays: Any) -> list[Any]:
+    """PyTorch's tensors where Keras has them: on a GPU, if there is one."""
+    import torch
+    from keras import ops
+
+    device = ops.convert_to_tensor(0.0).device
+    return [torch.from_numpy(np.asarray(array)).to(device) for array in arrays]
+
+
+def _done(found: Any) -> Any:
+    """What was found, once it is there: a GPU returns before."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return found
 
 
 def _slope(shape: Any) -> np.ndarray:

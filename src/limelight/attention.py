@@ -197,13 +197,14 @@ def explain_path(
     normalizer: Any = None,
     dropout: float = 0.0,
 ) -> Path:
-    """Which path `attend` takes, and why: it follows from the parts, the sizes and the backend. Nothing is computed.
+    """Which path `attend` takes, and why: it follows from the parts, the sizes, the backend and its device. Nothing is computed.
 
     "plain" computes all scores at once; "fused" calls the backend's own kernel; "running" keeps a running softmax over blocks of
     keys; "rows" computes blocks of whole rows. All give the same.
 
     Args:
-        query, key: tensors, Keras's symbolic ones, or shapes (..., T, H) and (..., S, H), in which None is not known yet.
+        query, key: tensors, Keras's symbolic ones, or shapes (..., T, H) and (..., S, H), in which None is not known yet. Shapes
+            stand for float32, and values are taken to be like the keys.
         score, mask, normalizer: as `attend`; for a layer `layer.score`, `layer.mask` and `layer.normalizer`.
         dropout: the share of weights that is dropped, where dropout is active.
 

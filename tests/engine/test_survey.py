@@ -100,7 +100,7 @@ def test_blocks_of_any_size_give_the_same(name: str) -> None:
         return ll.survey(query, key, value, **parts, top_k=K, cells=CELLS)
 
     # Two or so rows, and a last block that is not full.
-    with limits.using(block=17):
+    with limits.using(survey=17):
         found = (
             run(query, key, value)
             if name == "segments"
@@ -180,7 +180,7 @@ def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> 
     permitted = {"none": ahead == ahead, "causal": ahead <= 0, "window": (ahead <= 7) & (ahead >= -300)}[name]
     raised = np.exp(query.astype("float64") @ key.swapaxes(-1, -2).astype("float64") / 3**0.5) * permitted
     weights = raised / raised.sum(axis=-1, keepdims=True)
-    with limits.using(block=16 * columns):
+    with limits.using(survey=16 * columns):
         found = compiled(lambda *given: ll.survey(*given, mask=mask, top_k=5, cells=CELLS))(
             *map(ops.convert_to_tensor, (query, key, value))
         )
@@ -235,7 +235,7 @@ def test_lengths_that_are_not_known_before(jit: bool) -> None:
     for rows, columns in ((3, 5), (7, 11)):
         query, key = (np.random.default_rng(43).normal(size=(4, N, length, 4)) for length in (rows, columns))
         query, key = query.astype("float32"), key.astype("float32")
-        with limits.using(block=17):
+        with limits.using(survey=17):
             found = run(query, key)
         check(found, numpy(ll.weigh(query, key, mask=parts["mask"])), apart(rows, columns))
 

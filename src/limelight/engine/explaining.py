@@ -25,13 +25,10 @@ def explained(query: Any, key: Any, *, score: Any, mask: Any, normalizer: Any, d
     # Parts that learn are built, and the score is prepared, on one query and one key; the sizes are put back afterwards.
     small = [np.zeros((1, heads, 1, size), "float32") for _, heads, _, size in given]
     normalizer = normalizers.get(normalizer)
-    question = ask(*small, score=scores.get(score), normalizer=normalizer)
-    if keras.backend.backend() == "torch":
-        question = question.prepared()
-    question = dataclasses.replace(
-        question, query=keras.KerasTensor(given[0]), key=keras.KerasTensor(given[1]), mask=masks.get(mask)
-    )
-    if keras.backend.backend() == "tensorflow" and limits.current().path is None and unknown(question):
+    question = paths.ready(ask(*small, score=scores.get(score), normalizer=normalizer))
+    symbols = [keras.KerasTensor(shape, one.dtype) for shape, one in zip(given, (query, key), strict=True)]
+    question = dataclasses.replace(question, query=symbols[0], key=symbols[1], mask=masks.get(mask))
+    if keras.backend.backend() == "tensorflow" and limits.forced() is None and unknown(question):
         return Path("plain", "TensorFlow must know the lengths before the model runs to go block by block.")
     return paths.choose(question, dropout=dropout)
 

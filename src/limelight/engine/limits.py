@@ -6,6 +6,10 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import keras
+
+from limelight.engine import devices
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -14,31 +18,49 @@ class Limits:
     Args:
         plain: the number of scores up to which they are computed all at once.
         block: how many scores a block of whole rows holds.
+        survey: the same in a survey, which does more with each block.
         rows, columns: the size of a block where softmax runs over blocks of keys.
+        fewest: rows that may attend to few columns come in blocks of no fewer: each takes some operations, however few its
+            scores.
         path: the name of a path to take whatever the sizes, where it can do what is asked.
     """
 
     plain: int = 1 << 22
     block: int = 1 << 20
+    survey: int = 1 << 20
     rows: int = 1024
     columns: int = 1024
+    fewest: int = 128
     path: str | None = None
 
 
 DEFAULTS = Limits()
-_current: contextvars.ContextVar[Limits | None] = contextvars.ContextVar("limits", default=None)
+# On an accelerator an operation takes as long for a little as for much, and there is more memory to use.
+ACCELERATED = Limits(plain=1 << 28, block=1 << 26, survey=1 << 23, rows=4096, columns=4096)
+# Where nothing compiles the loop over blocks, an accelerator waits for each operation to be called.
+CALLED = dataclasses.replace(ACCELERATED, fewest=2048)
+_changes: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("limits", default=None)
 
 
-def current() -> Limits:
-    """The limits that hold now."""
-    return _current.get() or DEFAULTS
+def current(tensor: Any) -> Limits:
+    """The limits that hold now, for what is asked of a tensor."""
+    limits = DEFAULTS
+    if devices.accelerated(tensor):
+        limits = CALLED if keras.backend.backend() == "torch" else ACCELERATED
+    changes = _changes.get()
+    return dataclasses.replace(limits, **changes) if changes else limits
+
+
+def forced() -> str | None:
+    """The path that is to be taken whatever the sizes."""
+    return (_changes.get() or {}).get("path")
 
 
 @contextlib.contextmanager
 def using(**changes: Any) -> Iterator[None]:
     """Let other limits hold inside."""
-    token = _current.set(dataclasses.replace(current(), **changes))
+    token = _changes.set({**(_changes.get() or {}), **changes})
     try:
         yield
     finally:
-        _current.reset(token)
+        _changes.reset(token)

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from limelight.engine import limits
+from limelight.engine import devices, limits
 from limelight.normalizers import Softmax
 from limelight.question import Question
 from limelight.scores import Dot
@@ -28,9 +28,17 @@ class Path:
         return f"{self.name}: {self.why}"
 
 
+def ready(question: Question) -> Question:
+    """A question as `choose` takes it: prepared where a kernel may do what is left of its score."""
+    backend = keras.backend.backend()
+    if backend == "torch" or (backend == "jax" and (forced("fused") or devices.accelerated(question.query))):
+        return question.prepared()
+    return question
+
+
 def choose(question: Question, value: Any = None, dropout: float = 0.0) -> Path:
-    """The path for the output of a question, for values (B, K, S, V); on PyTorch the question is a prepared one."""
-    backend, forced = keras.backend.backend(), limits.current().path
+    """The path for the output of a ready question, for values (B, K, S, V)."""
+    backend = keras.backend.backend()
     possible = {"plain": Path("plain", "it was asked for.")}
     if question.tile.history is None and not broadcast(question):
         possible["rows"] = Path(
@@ -40,26 +48,51 @@ def choose(question: Question, value: Any = None, dropout: float = 0.0) -> Path:
             possible["running"] = Path(
                 "running", "a softmax can run over blocks of keys, so that only one block of scores exists at a time."
             )
-        if (
-            backend == "torch"
-            and isinstance(question.score, Dot)
-            and isinstance(question.normalizer, Softmax)
-            and not dropout
-        ):
-            possible["fused"] = Path("fused", "PyTorch has a kernel for the softmax of dot products.")
-    if forced in possible:
-        return possible[forced]
+        if not dropout and FUSED[backend](question, value):
+            possible["fused"] = Path("fused", f"{KERNELS[backend]} has a kernel for the softmax of dot products.")
+    asked = limits.forced()
+    if asked in possible:
+        return possible[asked]
     if "fused" in possible:
         return possible["fused"]
     if len(possible) == 1:
         return Path("plain", "queries and keys are broadcast against each other, or a history is given.")
-    count, few = size(question), limits.current().plain
+    count, few = size(question), limits.current(question.query).plain
     if backend == "tensorflow":
         # Its blocks are no quicker while all scores fit the cache, and compute them once more for the gradient.
         few *= 2
     if count is not None and count <= few:
         return Path("plain", f"{count:,} scores are few enough to be computed at once.")
+    if "running" in possible and devices.accelerated(question.query):
+        return Path(
+            "rows", "an accelerator is quicker with large blocks of whole rows than with one small block at a time."
+        )
     return possible.get("running", possible["rows"])
+
+
+def _torch(question: Question, value: Any) -> bool:
+    return isinstance(question.score, Dot) and isinstance(question.normalizer, Softmax)
+
+
+def _jax(question: Question, value: Any) -> bool:
+    if not forced("fused") and not devices.accelerated(question.query):
+        return False
+    from limelight.engine import jax_fused
+
+    return jax_fused.fits(question) if forced("fused") else jax_fused.takes(question, value)
+
+
+def _tensorflow(question: Question, value: Any) -> bool:
+    return False
+
+
+FUSED = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}
+KERNELS = {"jax": "cuDNN", "torch": "PyTorch"}
+
+
+def forced(name: str) -> bool:
+    """Whether the path with a name is to be taken whatever the sizes."""
+    return limits.forced() == name
 
 
 def size(question: Question) -> int | None:

@@ -65,7 +65,7 @@ def in_blocks(question: Question, columns: list[int]) -> Any:
     places = ops.convert_to_tensor(columns, dtype="int32")
     if count is None or total is None or question.normalizer.linked_rows:
         return ops.take(plain.weights(question), places, axis=-1)
-    step = max(1, limits.current().block // ((batch or 1) * heads * total * question.score.cost))
+    step = max(1, limits.current(question.query).block // ((batch or 1) * heads * total * question.score.cost))
     if step >= count:
         return ops.take(plain.weights(question), places, axis=-1)
     rows = question.tile.rows

@@ -3,11 +3,9 @@
 import dataclasses
 from typing import Any
 
+from limelight.engine import limits
 from limelight.question import Question
 from limelight.tile import Span
-
-# Rows that may attend to few columns come in blocks of no fewer: each takes some operations, however few its scores.
-FEWEST = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +52,7 @@ def narrow(question: Question) -> int | None:
     rows = question.query.shape[2]
     if one is None or question.normalizer.linked_rows:
         return None
-    few = max(FEWEST, one // 2)
+    few = max(limits.current(question.query).fewest, one // 2)
     return few if few + one <= columns // 2 and few < rows else None
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.engine import limits, paths
+from limelight.engine import devices, limits, paths
 from limelight.engine.statistics import Plan
 from limelight.question import Question
 from limelight.surveying import Survey, check
@@ -26,7 +26,7 @@ def taken(question: Question, value: Any, *, top_k: int, cells: int, align: str 
     check(top_k, cells)
     if paths.broadcast(question):
         question, value = matched(question, value)
-    asked = {"size": limits.current().block, "top_k": top_k, "cells": cells, "align": align}
+    asked = {"size": limits.current(question.query).survey, "top_k": top_k, "cells": cells, "align": align}
     rows, (received, sums, peaks) = BACKENDS[keras.backend.backend()](question, value, asked)
     row_edges, column_edges = Plan.of(question, top_k, cells, align).edges
     found = {**rows, "received": received, "cells": sums, "peaks": peaks}
@@ -54,8 +54,9 @@ def _jax(question: Question, value: Any, asked: dict[str, Any]) -> Any:
 def _torch(question: Question, value: Any, asked: dict[str, Any]) -> Any:
     from limelight.engine import torch_survey
 
-    # The products of fewer rows are slower.
-    return torch_survey.taken(question, value, **{**asked, "size": 4 * asked["size"]})
+    # The products of fewer rows are slower, and a GPU waits while a block's operations are called.
+    several = 8 if devices.accelerated(question.query) else 4
+    return torch_survey.taken(question, value, **{**asked, "size": several * asked["size"]})
 
 
 def _tensorflow(question: Question, value: Any, asked: dict[str, Any]) -> Any:

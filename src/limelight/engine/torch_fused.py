@@ -5,12 +5,15 @@ from typing import Any
 import torch
 
 from limelight.engine import torch_rows
+from limelight.engine.kernels import divided
 from limelight.engine.sizes import Sizes, narrow
-from limelight.masks import And, Causal, Mask, Padding, Prefix, both
+from limelight.masks import Causal, both
 from limelight.question import Question
 from limelight.tile import Tile
 
 attention = torch.nn.functional.scaled_dot_product_attention
+# On a GPU its kernels that hold few scores at a time take vectors whose size is a multiple of this.
+MULTIPLE = 8
 # From so many queries on, keys are read so often that it pays to lay those of a head side by side first.
 MANY = 2048
 
@@ -18,6 +21,9 @@ MANY = 2048
 def output(question: Question, value: Any, rows: int) -> Any:
     """The output (B, N, T, V) of a prepared question whose score is a dot product, normalised by softmax."""
     causal, keys, queries, rest = divided(question.mask, question.tile)
+    if causal and keys is not None:
+        # The kernel takes one of the two.
+        rest = both(rest, Causal("start"))
     if rest is None:
         permitted = None if keys is None else keys(question.tile)
         found = kernel(question, question.query, question.key, value, permitted, causal)
@@ -49,18 +55,26 @@ def kernel(question: Question, query: Any, key: Any, value: Any, permitted: Any,
         query, key, value = (tensor.to(common) for tensor in (query, key, value))
     if not query.is_cuda and query.shape[-2] >= MANY:
         query, key, value = (tensor.contiguous() for tensor in (query, key, value))
-    size, width = query.shape[-1], value.shape[-1]
+    width = value.shape[-1]
     # Its kernels want queries, keys and values of one size; zeros change no product.
-    if size != width:
-        query, key, value = (
-            torch.nn.functional.pad(tensor, (0, max(size, width) - tensor.shape[-1])) for tensor in (query, key, value)
-        )
+    size = max(query.shape[-1], width)
+    size += -size % MULTIPLE if query.is_cuda else 0
+    query, key, value = (
+        tensor if tensor.shape[-1] == size else torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
+        for tensor in (query, key, value)
+    )
+    some = None
     if permitted is not None:
+        if query.is_cuda:
+            # There a row that permits nothing gives anything: let it be all, and then nothing.
+            some = permitted.any(-1, keepdim=True)
+            permitted = permitted | ~some
         if permitted.shape[-2] == 1:
             # Bool masks are turned to floats at full size, floats of length 1 are only expanded.
             permitted = torch.zeros((), dtype=common, device=query.device).where(permitted, float("-inf"))
         permitted = permitted.expand(*(1, 1, *permitted.shape)[-4:-2], query.shape[-2], key.shape[-2])
     found = grouped(query, key, value, permitted, causal, scale)
+    found = found if some is None else torch.where(some, found, torch.zeros((), dtype=found.dtype, device=found.device))
     return (found[..., :width] if size != width else found).to(dtype)
 
 
@@ -81,37 +95,3 @@ def grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scal
         permitted = permitted.expand(batch, heads, -1, -1).reshape(batch * kept, group, *permitted.shape[2:])
     found = attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
     return found.reshape(batch, heads, rows, -1)
-
-
-def divided(mask: Mask | None, tile: Tile) -> tuple[bool, Mask | None, Mask | None, Mask | None]:
-    """A mask as what the kernel does itself, what concerns keys alone, what concerns queries alone, and the rest."""
-    causal, keys, queries, rest = False, None, None, None
-    for one in pieces(mask):
-        if isinstance(one, Causal) and as_kernel(one, tile):
-            causal = True
-        elif isinstance(one, Causal) and tile.rows.total == 1 and one.align == "end" and tile.given_queries is None:
-            continue
-        elif isinstance(one, Padding):
-            keys = both(keys, None if one.keys is None else Padding(keys=one.keys))
-            queries = both(queries, None if one.queries is None else Padding(queries=one.queries))
-        elif isinstance(one, Prefix):
-            keys = both(keys, one)
-        else:
-            rest = both(rest, one)
-    if causal and keys is not None:
-        # The kernel takes one of the two.
-        rest = both(rest, Causal("start"))
-    return causal, keys, queries, rest
-
-
-def pieces(mask: Mask | None) -> list[Mask]:
-    """The masks that a mask is the intersection of."""
-    if mask is None:
-        return []
-    return [*pieces(mask.left), *pieces(mask.right)] if isinstance(mask, And) else [mask]
-
-
-def as_kernel(mask: Causal, tile: Tile) -> bool:
-    """Whether a causal mask is that of the kernel, where the first query stands at the first key."""
-    given = tile.given_queries is not None or tile.given_keys is not None
-    return not given and (mask.align == "start" or tile.rows.total == tile.columns.total)

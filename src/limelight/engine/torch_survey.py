@@ -2,11 +2,12 @@
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from limelight.engine import torch_rows
+from limelight.engine import devices, torch_rows
 from limelight.engine.block import block, prepared
 from limelight.engine.sizes import sizes
 from limelight.engine.statistics import Plan, by_columns, cell_of, said
@@ -45,18 +46,29 @@ def gather(weighed: Weighed, tile: Tile, plan: Plan, received: Any, sums: Any, p
     """Add what a block contributes to its keys and coarse blocks. The rows of each coarse block lie together."""
     received, sums, peaks = (tile.heads.of(tile.batch.of(one, 0), 1) for one in (received, sums, peaks))
     received = tile.columns.of(received, 2)
-    raised, share, edges = weighed.raised, weighed.share, plan.edges[0]
-    begin, end = tile.rows.start, tile.rows.start + tile.rows.length
-    for cell in range(cell_of(begin, plan.rows, plan.row_cells), cell_of(end - 1, plan.rows, plan.row_cells) + 1):
-        rows = slice(max(int(edges[cell]), begin) - begin, min(int(edges[cell + 1]), end) - begin)
-        some = raised[:, :, rows]
+    for cells, rows, count in cut(tile, plan, weighed.raised):
+        some, share = weighed.raised[:, :, rows].unflatten(2, (count, -1)), weighed.share
         if share is not None:
-            some = some * share[:, :, rows]
-        mass, most = some.sum(-2), some.amax(-2)
-        received.add_(mass)
-        mass, most = (by_columns(one[:, :, None], tile, plan)[:, :, 0] for one in (mass, most))
-        sums[:, :, cell].add_(mass.sum(-1))
-        peaks[:, :, cell] = torch.maximum(peaks[:, :, cell], most.amax(-1))
+            some = some * share[:, :, rows].unflatten(2, (count, -1))
+        mass, most = some.sum(-2), some.amax(-2)  # (b, n, count, s)
+        received.add_(mass.sum(2))
+        mass, most = (by_columns(one, tile, plan) for one in (mass, most))
+        sums[:, :, cells].add_(mass.sum(-1))
+        peaks[:, :, cells] = torch.maximum(peaks[:, :, cells], most.amax(-1))
+
+
+def cut(tile: Tile, plan: Plan, like: Any) -> Iterator[tuple[slice, slice, int]]:
+    """Coarse blocks of rows, which rows of a tile lie in them, and how many they are: one at a time, which fits a cache; on an
+    accelerator all at once, where they are equally long and none goes on in another tile."""
+    begin, end, edges = tile.rows.start, tile.rows.start + tile.rows.length, plan.edges[0]
+    first, last = (cell_of(row, plan.rows, plan.row_cells) for row in (begin, end - 1))
+    long = plan.rows // plan.row_cells
+    if devices.accelerated(like) and plan.rows % plan.row_cells == 0 and begin % long == 0 and end % long == 0:
+        yield slice(first, last + 1), slice(None), last + 1 - first
+        return
+    for cell in range(first, last + 1):
+        rows = slice(max(int(edges[cell]), begin) - begin, min(int(edges[cell + 1]), end) - begin)
+        yield slice(cell, cell + 1), rows, 1
 
 
 class Scratch(Passes):

@@ -1,0 +1,35 @@
+"""What the kernels of backends do of a mask by themselves."""
+
+from limelight.masks import And, Causal, Mask, Padding, Prefix, both
+from limelight.tile import Tile
+
+
+def divided(mask: Mask | None, tile: Tile) -> tuple[bool, Mask | None, Mask | None, Mask | None]:
+    """A mask as: whether it is causal as a kernel is, what concerns keys alone, what concerns queries alone, and the rest."""
+    causal, keys, queries, rest = False, None, None, None
+    for one in pieces(mask):
+        if isinstance(one, Causal) and as_kernel(one, tile):
+            causal = True
+        elif isinstance(one, Causal) and tile.rows.total == 1 and one.align == "end" and tile.given_queries is None:
+            continue
+        elif isinstance(one, Padding):
+            keys = both(keys, None if one.keys is None else Padding(keys=one.keys))
+            queries = both(queries, None if one.queries is None else Padding(queries=one.queries))
+        elif isinstance(one, Prefix):
+            keys = both(keys, one)
+        else:
+            rest = both(rest, one)
+    return causal, keys, queries, rest
+
+
+def pieces(mask: Mask | None) -> list[Mask]:
+    """The masks that a mask is the intersection of."""
+    if mask is None:
+        return []
+    return [*pieces(mask.left), *pieces(mask.right)] if isinstance(mask, And) else [mask]
+
+
+def as_kernel(mask: Causal, tile: Tile) -> bool:
+    """Whether a causal mask is that of a kernel, where the first query stands at the first key."""
+    given = tile.given_queries is not None or tile.given_keys is not None
+    return not given and (mask.align == "start" or tile.rows.total == tile.columns.total)

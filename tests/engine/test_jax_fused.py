@@ -1,0 +1,83 @@
+"""JAX's kernel does what the formula does: cuDNN's on a GPU, in half precision, and elsewhere the same function's own formula."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from contracts.test_contract import numpy
+from gradients import gradients
+from limelight.engine import limits
+
+if keras.backend.backend() != "jax":
+    pytest.skip("cuDNN's kernel is called by way of JAX", allow_module_level=True)
+
+from limelight.engine import devices
+
+B, N, K, T, H, V = 2, 4, 2, 9, 5, 3
+HOLES = np.random.default_rng(61).random((B, T)) < 0.6
+# All keys of one example, none of the other.
+FIRST = np.arange(T) < np.array([[4], [0]])
+MASKS = {
+    "none": None,
+    "causal": ll.Causal(),
+    "padding": ll.Padding(HOLES, FIRST),
+    "no keys": ll.Padding(FIRST),
+    "causal, padding at the end": ll.Causal() & ll.Padding(FIRST),
+    "causal, padding in between": ll.Causal() & ll.Padding(HOLES),
+    "prefix": ll.Prefix(3),
+}
+
+
+def arrays(length: int = T) -> list[np.ndarray]:
+    """Queries, keys of fewer heads, and values of another size."""
+    random = np.random.default_rng(67)
+    return [random.normal(size=(B, *shape)) for shape in ((N, length, H), (K, length, H), (K, length, V))]
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_the_kernel_equals_the_formula(name: str) -> None:
+    parts: dict[str, Any] = {"mask": MASKS[name]}
+    if name == "causal":
+        parts |= {"score": ll.Rotary(ll.Dot(), size=4), "normalizer": ll.Softmax(0.7)}
+    # The kernel is one of half precision; its formula is compared in a wider one, which shows more.
+    dtype, bound = ("bfloat16", 3e-2) if devices.accelerated(ops.zeros(1)) else ("float32", 1e-5)
+
+    def loss(*given: Any) -> Any:
+        return ops.sum(ops.cast(ll.attend(*given, **parts), "float32") ** 2)
+
+    given = [ops.cast(array, dtype) for array in arrays()]
+    with limits.using(path="fused"):
+        assert ll.explain_path(*given[:2], **parts).name == "fused"
+        found = [numpy(ll.attend(*given, **parts)), *gradients(loss, given)]
+    exact = [ops.cast(tensor, "float32") for tensor in given]
+    with limits.using(path="plain"):
+        expected = [numpy(ll.attend(*exact, **parts)), *gradients(loss, exact)]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=bound * max(1.0, abs(other).max()))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "parts"),
+    [
+        ("float32", {}),
+        ("bfloat16", {"mask": ll.Window(2)}),
+        ("bfloat16", {"normalizer": ll.Sparsemax()}),
+        ("bfloat16", {"score": ll.Dot() + ll.ALiBi()}),
+        ("bfloat16", {"dropout": 0.5}),
+    ],
+)
+def test_what_the_kernel_cannot_do_goes_another_way(dtype: str, parts: dict[str, Any]) -> None:
+    query, key, _ = (ops.cast(array, dtype) for array in arrays())
+    assert ll.explain_path(query, key, **parts).name == "plain"
+
+
+def test_the_kernel_is_taken_where_there_is_one() -> None:
+    query, key, value = (ops.cast(array, "bfloat16") for array in arrays())
+    there = devices.accelerated(query)
+    assert (ll.explain_path(query, key).name == "fused") == there
+    output = ll.attend(query, key, value)
+    assert keras.backend.standardize_dtype(output.dtype) == "bfloat16"
