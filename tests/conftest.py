@@ -1,5 +1,6 @@
 """What every test shares: one backend for the process, fixed seeds, and one run of the tests that need no backend."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,9 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 
 import numpy as np
 import pytest
+
+# Backends keep much of what they have compiled: looking through all of it as often as Python would takes a tenth of the time.
+gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
