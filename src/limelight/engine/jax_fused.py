@@ -26,7 +26,9 @@ def takes(question: Question, value: Any = None) -> bool:
     if dtype not in HALVES or not devices.accelerated(question.query) or not fits(question):
         return False
     query, key = (tuple(length or 1 for length in one.shape) for one in (question.query, question.key))
-    return supported(query, key, value.shape[-1], dtype)
+    # A shape in symbols is only reasoned about.
+    known = all(isinstance(length, int) for length in (*query, *key))
+    return known and supported(query, key, value.shape[-1], dtype)
 
 
 def fits(question: Question) -> bool:
