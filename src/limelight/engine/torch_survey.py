@@ -120,9 +120,23 @@ class Scratch(Passes):
         return rows.gather(-1, places.long())
 
     def apart(self, raised: Any, queries: Any, keys: Any, place: Any) -> Any:
-        queries = queries.expand(*raised.shape[:-1], 1)
-        distances = torch.sub(queries, keys, out=self.room("scores", raised.shape, raised))
-        return distances.abs_().mul_(raised).sum(-1, keepdim=True)
+        rows, columns = raised.shape[2:]
+        if place is None or columns < max(LONG, 2 * rows) or devices.accelerated(raised):
+            queries = queries.expand(*raised.shape[:-1], 1)
+            distances = torch.sub(queries, keys, out=self.room("scores", raised.shape, raised))
+            return distances.abs_().mul_(raised).sum(-1, keepdim=True)
+        # Of all columns but those beside the rows it is known whether they lie before or after: there a distance is a
+        # difference, and its average a difference of averages, which are products with a number for each column.
+        first = min(max(int(place), 0), columns - rows)
+        index, middle = torch.arange(columns), queries.mean()
+        side = (index >= first + rows).to(raised.dtype) - (index < first).to(raised.dtype)
+        offsets, counts = (
+            torch.mv(raised.reshape(-1, columns), one).view(*raised.shape[:-1], 1)
+            for one in (side * (keys - middle), side)
+        )
+        beside = slice(first, first + rows)
+        near = (raised[..., beside] * (queries - keys[beside]).abs()).sum(-1, keepdim=True)
+        return offsets - (queries - middle) * counts + near
 
 
 def weights(question: Question, tile: Tile, query: Any, key: Any, top_k: int, scratch: Scratch) -> Weighed:
