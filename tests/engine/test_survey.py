@@ -170,18 +170,20 @@ def test_rows_of_many_keys_are_searched_by_runs(columns: int, known: bool, rando
         np.testing.assert_array_equal(one, weights.reshape(*one.shape, -1).max(axis=-1))
 
 
-@pytest.mark.parametrize("name", ["none", "causal", "window"])
+@pytest.mark.parametrize("name", ["none", "causal", "window", "sink"])
 def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> None:
     # Long enough for groups of groups, and for blocks beside which columns lie on both sides; neither length is even.
     rows, columns = 131, 1031
     query, key, value = (random.normal(size=(1, 2, length, 3)).astype("float32") for length in (rows, columns, columns))
-    mask = {"none": None, "causal": ll.Causal(), "window": ll.Window(300, 7)}[name]
+    mask = {"causal": ll.Causal(), "window": ll.Window(300, 7)}.get(name)
+    normalizer = ll.Sink(1.0) if name == "sink" else ll.Softmax()
     ahead = np.arange(columns) - np.arange(columns - rows, columns)[:, None]
-    permitted = {"none": ahead == ahead, "causal": ahead <= 0, "window": (ahead <= 7) & (ahead >= -300)}[name]
+    permitted = {"causal": ahead <= 0, "window": (ahead <= 7) & (ahead >= -300)}.get(name, ahead == ahead)
     raised = np.exp(query.astype("float64") @ key.swapaxes(-1, -2).astype("float64") / 3**0.5) * permitted
-    weights = raised / raised.sum(axis=-1, keepdims=True)
-    with limits.using(survey=16 * columns):
-        found = compiled(lambda *given: ll.survey(*given, mask=mask, top_k=5, cells=CELLS))(
+    weights = raised / (raised.sum(axis=-1, keepdims=True) + (np.e if name == "sink" else 0.0))
+    # PyTorch's blocks have eight times as many rows, and go by strips of five.
+    with limits.using(survey=16 * columns, strip=5 * columns):
+        found = compiled(lambda *given: ll.survey(*given, mask=mask, normalizer=normalizer, top_k=5, cells=CELLS))(
             *map(ops.convert_to_tensor, (query, key, value))
         )
     check(found, weights, abs(ahead), top_k=5)

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.engine import devices, limits, paths
+from limelight.engine import limits, paths
 from limelight.engine.statistics import Plan
 from limelight.question import Question
 from limelight.surveying import Survey, check
@@ -55,8 +55,7 @@ def _torch(question: Question, value: Any, asked: dict[str, Any]) -> Any:
     from limelight.engine import torch_survey
 
     # The products of fewer rows are slower, and a GPU waits while a block's operations are called.
-    several = 8 if devices.accelerated(question.query) else 4
-    return torch_survey.taken(question, value, **{**asked, "size": several * asked["size"]})
+    return torch_survey.taken(question, value, **{**asked, "size": 8 * asked["size"]})
 
 
 def _tensorflow(question: Question, value: Any, asked: dict[str, Any]) -> Any:
