@@ -181,8 +181,8 @@ def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> 
     permitted = {"causal": ahead <= 0, "window": (ahead <= 7) & (ahead >= -300)}.get(name, ahead == ahead)
     raised = np.exp(query.astype("float64") @ key.swapaxes(-1, -2).astype("float64") / 3**0.5) * permitted
     weights = raised / (raised.sum(axis=-1, keepdims=True) + (np.e if name == "sink" else 0.0))
-    # PyTorch's blocks have eight times as many rows, and go by strips of five.
-    with limits.using(survey=16 * columns, strip=5 * columns):
+    # PyTorch's blocks have eight times as many rows, and are gone over by strips of so many.
+    with limits.using(survey=16 * columns):
         found = compiled(lambda *given: ll.survey(*given, mask=mask, normalizer=normalizer, top_k=5, cells=CELLS))(
             *map(ops.convert_to_tensor, (query, key, value))
         )

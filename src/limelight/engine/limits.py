@@ -19,8 +19,6 @@ class Limits:
         plain: the number of scores up to which they are computed all at once.
         block: how many scores a block of whole rows holds.
         survey: the same in a survey, which does more with each block.
-        strip: how many scores of a block are gone over at a time where each operation goes through memory: products are quicker
-            for more rows than a cache holds.
         rows, columns: the size of a block where softmax runs over blocks of keys.
         fewest: rows that may attend to few columns come in blocks of no fewer: each takes some operations, however few its
             scores.
@@ -30,7 +28,6 @@ class Limits:
     plain: int = 1 << 22
     block: int = 1 << 20
     survey: int = 1 << 20
-    strip: int = 1 << 19
     rows: int = 1024
     columns: int = 1024
     fewest: int = 128

@@ -1,16 +1,18 @@
 """PyTorch: a survey, gathered block by block."""
 
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from limelight.engine import torch_rows
+from limelight.engine import devices, torch_rows, torch_softmax
 from limelight.engine.block import block, prepared
 from limelight.engine.sizes import sizes
-from limelight.engine.statistics import Plan, by_columns, said
-from limelight.engine.torch_passes import TorchPasses
-from limelight.engine.weighed import Weighed, logits_of, of_softmax, of_weights
+from limelight.engine.statistics import Plan, by_columns, cell_of
+from limelight.engine.torch_distances import Distances
+from limelight.engine.torch_softmax import Scratch
+from limelight.engine.weighed import LONG, Weighed, logits_of, of_weights
 from limelight.normalizers import LOWEST, Softmax
 from limelight.product import wide, widened
 from limelight.question import Question
@@ -24,57 +26,146 @@ def taken(
 ) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
     """What there is to say of each row, by name, and of keys and coarse blocks; in blocks of about so many scores."""
     question, plan = prepared(question), Plan.of(question, top_k, cells, align)
-    query, key = question.query, question.key
-    lead = tuple(query.shape[:2])
-    dtype = getattr(torch, wide(query.dtype))
-    rows, passes = room(question, value, plan, dtype), TorchPasses(plan, question.tile)
-    received = query.new_zeros((*lead, plan.columns), dtype=dtype)
-    sums, peaks = (query.new_zeros((*lead, plan.row_cells, plan.column_cells), dtype=dtype) for _ in range(2))
-    for tile in torch_rows.tiles(question, sizes(question, size)):
-        passes.begin(tile)
-        part = torch_rows.parts(tile, query, key, key if value is None else value)
-        if 1 < part[1].shape[1] < part[0].shape[1]:
-            part = (part[0], *(one.repeat_interleave(part[0].shape[1] // one.shape[1], 1) for one in part[1:]))
-        weighed = weights(question, tile, *part[:2], plan.top_k, passes)
-        for name, one in said(weighed, None if value is None else part[2], plan, passes).items():
-            here(rows[name], tile).copy_(one)
-        gather(weighed, tile, plan, passes, received, sums, peaks)
-    return rows, (received, sums, peaks)
+    walk = Walk(question, value, plan, size)
+    # Products are quicker for more rows than a cache holds.
+    for tile in torch_rows.tiles(question, sizes(question, 8 * size)):
+        walk.step(tile)
+    return walk.rows, (walk.received, walk.sums, walk.peaks)
 
 
-def gather(weighed: Weighed, tile: Tile, plan: Plan, passes: TorchPasses, received: Any, sums: Any, peaks: Any) -> None:
-    """Add what a block contributes to its keys and coarse blocks. The rows of each coarse block lie together."""
-    received, sums, peaks = (tile.heads.of(tile.batch.of(one, 0), 1) for one in (received, sums, peaks))
-    received = tile.columns.of(received, 2)
-    for cells, mass, most in passes.columns(weighed):  # (b, n, count, s)
-        received.add_(mass.sum(2))
-        mass, most = (by_columns(one, tile, plan) for one in (mass, most))
-        sums[:, :, cells].add_(mass.sum(-1))
-        peaks[:, :, cells] = torch.maximum(peaks[:, :, cells], most.amax(-1))
+class Walk:
+    """The blocks, one after another, and what they have said so far.
 
+    Args:
+        question: what is asked, with queries and keys prepared.
+        value: (B, K, S, V), or None.
+        plan: what the survey is to hold.
+        size: about how many scores are gone over at a time.
+    """
 
-def weights(question: Question, tile: Tile, query: Any, key: Any, top_k: int, passes: TorchPasses) -> Weighed:
-    """The weights of a block. A mask is looked at only in those columns that it does not permit to all rows."""
-    if not question.normalizer.exponential:
-        return of_weights(block(question, tile, query, key), top_k)
-    if question.score == Dot(scale=1.0) and question.normalizer == Softmax():
-        logits = passes.product(query, widened(key))
-    else:
-        logits = logits_of(question, tile, query, key).contiguous()
-    mask, columns = question.mask, tile.columns
-    if mask is None:
-        return of_softmax(question, tile, logits, None, top_k, passes)
-    begin, end = (int(bound) - columns.start for bound in mask.full(tile))
-    begin = min(max(begin, 0), columns.length)
-    end = min(max(end, begin), columns.length)
-    some = torch.full((), begin < end, device=logits.device)
-    for first, last in ((0, begin), (end, columns.length)):
-        if first < last:
-            permitted = mask(tile.replace(columns=Span(columns.total, columns.start + first, last - first)))
-            logits[..., first:last].masked_fill_(~permitted, LOWEST)
-            some = some | permitted.any(-1, keepdim=True)
-    empty = None if bool(some.all()) else ~some
-    return of_softmax(question, tile, logits, empty, top_k, passes)
+    def __init__(self, question: Question, value: Any, plan: Plan, size: int) -> None:
+        self.question, self.value, self.plan, self.size = question, value, plan, size
+        query = question.query
+        lead, dtype = tuple(query.shape[:2]), getattr(torch, wide(query.dtype))
+        self.rows = room(question, value, plan, dtype)
+        self.received = query.new_zeros((*lead, plan.columns), dtype=dtype)
+        self.sums, self.peaks = (
+            query.new_zeros((*lead, plan.row_cells, plan.column_cells), dtype=dtype) for _ in range(2)
+        )
+        self.distances = Distances(question.tile, plan, self.received)
+        self.edges = [int(edge) for edge in plan.edges[0]]
+        self.several = devices.accelerated(query)
+        self.scratch = Scratch()
+
+    def step(self, tile: Tile) -> None:
+        """Take a block."""
+        question, key = self.question, self.question.key
+        query, key, value = torch_rows.parts(tile, question.query, key, key if self.value is None else self.value)
+        if 1 < key.shape[1] < query.shape[1]:
+            key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], 1) for one in (key, value))
+        weighed, columns = self.weighed(tile, query, key)
+        raised = weighed.raised
+        said = {
+            "entropy": weighed.entropy,
+            "logsumexp": weighed.logsumexp,
+            "top_keys": torch.where(weighed.largest > 0, weighed.places + tile.columns.start, -1),
+            "top_weights": weighed.largest,
+            "distance": weighed.shared(self.distances.sums(tile, raised, self.scratch))[..., 0],
+            "mass": weighed.mass,
+        }
+        if self.value is not None:
+            dtype = torch.promote_types(raised.dtype, value.dtype)
+            said["output"] = weighed.shared(torch.matmul(raised.to(dtype), value.to(dtype)))
+        here = tuple(slice(span.start, span.start + span.length) for span in (tile.batch, tile.heads, tile.rows))
+        for name, one in said.items():
+            place = self.rows[name][here]
+            (place[..., : one.shape[-1]] if name.startswith("top") else place).copy_(one)
+        self.gather(weighed, columns)
+
+    def weighed(self, tile: Tile, query: Any, key: Any) -> tuple[Weighed, Any]:
+        """The weights of a block, and the sums and maxima of its columns for each coarse block of rows, where they are known."""
+        question, plan = self.question, self.plan
+        if not question.normalizer.exponential:
+            return of_weights(block(question, tile, query, key), plan.top_k), None
+        forbidden, empty = self.forbidden(tile)
+        logits = self.logits(tile, query, key)
+        for columns, where in forbidden:
+            logits[..., columns].masked_fill_(where, LOWEST)
+        if logits.shape[:2] == (1, 1) and logits.shape[-1] >= LONG and not self.several:
+            pieces, most = [rows for _, rows, _ in self.cut(tile)], max(1, self.size // logits.shape[-1])
+            found = torch_softmax.by_strips(logits[0, 0], pieces, most, self.scratch)
+        else:
+            found = torch_softmax.whole(logits, self.scratch)
+        sinks = question.normalizer.sinks(tile)
+        weighed = torch_softmax.weighed(tile, found, empty, sinks, plan.top_k)
+        if found.columns is None or weighed.share is not None:
+            return weighed, None
+        cells = [cells for cells, _, _ in self.cut(tile)]
+        return weighed, (slice(cells[0].start, cells[-1].stop), *found.columns)
+
+    def logits(self, tile: Tile, query: Any, key: Any) -> Any:
+        """What the exponentials of a block are taken of, (b, n, t, s), before the mask."""
+        question = self.question
+        if not (question.score == Dot(scale=1.0) and question.normalizer == Softmax()):
+            return logits_of(question, tile, query, key).contiguous()
+        found = self.scratch.room("scores", (*query.shape[:3], key.shape[2]), query)
+        key = widened(key).expand(*query.shape[:2], -1, -1).flatten(0, 1)
+        torch.bmm(query.flatten(0, 1), key.transpose(1, 2), out=found.flatten(0, 1))
+        return found
+
+    def forbidden(self, tile: Tile) -> tuple[list[tuple[slice, Any]], Any]:
+        """Runs of columns of a block, each with what the mask forbids there, (b, n, t, s), and which rows permit nothing.
+
+        A mask is looked at only in those columns that it does not permit to all rows.
+        """
+        mask, columns = self.question.mask, tile.columns
+        if mask is None:
+            return [], None
+        begin, end = (int(bound) - columns.start for bound in mask.full(tile))
+        begin = min(max(begin, 0), columns.length)
+        end = min(max(end, begin), columns.length)
+        some, found = torch.full((), begin < end, device=self.received.device), []
+        for first, last in ((0, begin), (end, columns.length)):
+            if first < last:
+                permitted = mask(tile.replace(columns=Span(columns.total, columns.start + first, last - first)))
+                found.append((slice(first, last), ~permitted))
+                some = some | permitted.any(-1, keepdim=True)
+        return found, None if bool(some.all()) else ~some
+
+    def gather(self, weighed: Weighed, columns: Any) -> None:
+        """Add what a block contributes to its keys and coarse blocks, for which sums and maxima of its columns may be known."""
+        tile, plan = weighed.tile, self.plan
+        received, sums, peaks = (
+            tile.heads.of(tile.batch.of(one, 0), 1) for one in (self.received, self.sums, self.peaks)
+        )
+        received = tile.columns.of(received, 2)
+        for cells, mass, most in self.columns(weighed) if columns is None else [columns]:  # (b, n, count, s)
+            received.add_(mass.sum(2))
+            mass, most = (by_columns(one, tile, plan) for one in (mass, most))
+            sums[:, :, cells].add_(mass.sum(-1))
+            torch.maximum(peaks[:, :, cells], most.amax(-1), out=peaks[:, :, cells])
+
+    def columns(self, weighed: Weighed) -> Iterator[tuple[slice, Any, Any]]:
+        """Which coarse blocks of rows lie together, and the sum and the maximum of each column in them, (b, n, count, s)."""
+        for cells, rows, count in self.cut(weighed.tile):
+            some = weighed.raised[:, :, rows].unflatten(2, (count, -1))
+            if weighed.share is not None:
+                some = some * weighed.share[:, :, rows].unflatten(2, (count, -1))
+            yield cells, some.sum(-2), some.amax(-2)
+
+    def cut(self, tile: Tile) -> Iterator[tuple[slice, slice, int]]:
+        """Coarse blocks of rows, which rows of a tile lie in them, and how many they are: one at a time, which fits a cache; on
+        an accelerator all at once, where they are equally long and none goes on in another tile."""
+        plan, edges = self.plan, self.edges
+        begin, end = tile.rows.start, tile.rows.start + tile.rows.length
+        first, last = (cell_of(row, plan.rows, plan.row_cells) for row in (begin, end - 1))
+        long = plan.rows // plan.row_cells
+        if self.several and plan.rows % plan.row_cells == 0 and begin % long == 0 and end % long == 0:
+            yield slice(first, last + 1), slice(None), last + 1 - first
+            return
+        for cell in range(first, last + 1):
+            rows = slice(max(edges[cell], begin) - begin, min(edges[cell + 1], end) - begin)
+            yield slice(cell, cell + 1), rows, 1
 
 
 def room(question: Question, value: Any, plan: Plan, dtype: Any) -> dict[str, Any]:
@@ -89,8 +180,3 @@ def room(question: Question, value: Any, plan: Plan, dtype: Any) -> dict[str, An
         "top_weights": make((*shape, plan.top_k), 0.0),
     }
     return found if value is None else {**found, "output": make((*shape, value.shape[-1]), 0.0, dtype=value.dtype)}
-
-
-def here(tensor: Any, tile: Any) -> Any:
-    """The view of a tensor (B, N, T, ...) at the rows of a tile."""
-    return tile.rows.of(tile.heads.of(tile.batch.of(tensor, 0), 1), 2)

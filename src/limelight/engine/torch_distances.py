@@ -1,0 +1,57 @@
+"""PyTorch: how far queries are from the keys that they attend to."""
+
+from typing import Any
+
+import torch
+
+from limelight.engine import devices
+from limelight.engine.statistics import Plan, positions
+from limelight.engine.torch_softmax import Scratch
+from limelight.engine.weighed import LONG
+from limelight.tile import Tile
+
+
+class Distances:
+    """Mean distances of queries and the keys that they attend to.
+
+    Args:
+        tile: where all blocks lie.
+        plan: what the survey is to hold.
+        like: a tensor of the dtype and on the device of the weights.
+    """
+
+    def __init__(self, tile: Tile, plan: Plan, like: Any) -> None:
+        self.plan = plan
+        given = tile.given_queries is not None or tile.given_keys is not None
+        self.align = plan.align or (None if given else "end")
+        shift = plan.columns - plan.rows if self.align == "end" else 0
+        # Up to 16 million all are exact in float32.
+        self.low, self.shift = min(0, shift), shift
+        high = max(plan.columns, plan.rows + shift)
+        self.index = torch.arange(self.low, high, dtype=like.dtype, device=like.device)
+
+    def sums(self, tile: Tile, weights: Any, scratch: Scratch) -> Any:
+        """The sum of each row of numbers (b, n, t, s) times the distances, (b, n, t, 1)."""
+        rows, columns = weights.shape[2:]
+        start, place = tile.columns.start, tile.rows.start + self.shift
+        if self.align is None:
+            queries, keys, _ = positions(tile, self.plan, weights.dtype)
+        else:
+            queries = self.index[place - self.low :][:rows, None]
+            keys = self.index[start - self.low :][:columns]
+        if self.align is None or columns < max(LONG, 2 * rows) or devices.accelerated(weights):
+            distances = scratch.room("scores", weights.shape, weights)
+            torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=distances)
+            return distances.abs_().mul_(weights).sum(-1, keepdim=True)
+        # Of all columns but those beside the rows it is known whether they lie before or after: there a distance is a
+        # difference, and its average a difference of averages, which are products with a number for each column.
+        first = min(max(place - start, 0), columns - rows)
+        beside, middle = slice(first, first + rows), place + rows // 2
+        sides = scratch.room("sides", (2, columns), weights)
+        torch.sub(keys, middle, out=sides[0])
+        sides[1] = 1.0
+        sides[:, :first].neg_() if first else None
+        sides[:, beside] = 0.0
+        products = torch.mm(weights.reshape(-1, columns), sides.T).view(*weights.shape[:-1], 2)
+        near = (weights[..., beside] * (queries - keys[beside]).abs()).sum(-1, keepdim=True)
+        return products[..., :1] - (queries - middle) * products[..., 1:] + near
