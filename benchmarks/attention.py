@@ -55,7 +55,8 @@ def window() -> dict[str, Any]:
 def work(name: str, title: str, parts: dict[str, Any], *, quick: bool = True, **settings: Any) -> Work:
     """A work of this module, with what most have in common."""
     common = {"batch": 1, "heads": 8, "size": 64, "mask": None, "training": False, "dtype": "float32"}
-    return Work(name, title, "attention", settings=common | settings, quick=quick, **parts)
+    fresh = settings["length"] <= 512
+    return Work(name, title, "attention", settings=common | settings, quick=quick, fresh=fresh, **parts)
 
 
 WORKS = [

@@ -4,9 +4,9 @@
     python benchmarks/run.py --only jax full causal   some backends and works, which replace their rows alone
     python benchmarks/run.py --quick                  three rounds of the main works, printed and not written
 
-Each way of doing a work runs in a fresh process; all ways of a work are built and warmed up first, and then run in turns, so
-that whatever else the machine does meets all of them alike. A ratio is taken in each round and its median is given, with the
-smallest and the largest. Before and after each run a small product tells whether the machine is as quick as it was at its best;
+Each way of doing a work runs in a fresh process, what is short in five, for three rounds each; all ways of a work are built and
+warmed up first, and then run in turns, so that whatever else the machine does meets all of them alike. A ratio is taken in each
+round and its median is given, with the smallest and the largest. Before and after each run a small product tells whether the machine is as quick as it was at its best;
 a round in which it was not is repeated, at most as often as there are rounds, and the quietest are kept.
 What was measured is written after each work, so that nothing is lost where the rest is not.
 """
@@ -33,6 +33,8 @@ from limelight import files
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "attention.json"
 OUT_OF_MEMORY = "out of memory"
+# Rounds of a process whose work is done in several.
+EACH = 3
 CANARY = Canary()
 
 
@@ -41,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*works.BACKENDS, *(work.name for work in known)]
     parser.add_argument("--only", nargs="+", choices=names, default=[], metavar="NAME", help=f"of {', '.join(names)}")
-    parser.add_argument("--repeats", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="rounds, or processes with three each (default: 5)")
     parser.add_argument("--quick", action="store_true", help="three rounds of the main works; nothing is written")
     parser.add_argument("--all", action="store_true", help="the works of lesser interest too")
     options = parser.parse_args()
@@ -81,6 +83,13 @@ def place_of(row: dict[str, Any], order: list[tuple[str, str]]) -> tuple[str, in
 def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
     """What was measured of each way of a work. One for which memory did not suffice beside the others has a second try alone."""
     repeats = min(repeats, work.rounds)
+    if work.fresh:
+        ways, found = work.ways[backend], []
+        for number in range(repeats):
+            # Those that start at the same time do not tell how long a first run takes, and the first do not.
+            turn = number % len(ways)
+            found.append(together(work, backend, (*ways[turn:], *ways[:turn]), EACH, at_once=number > 0))
+        return {way: joined([rows[way] for rows in found]) for way in ways}
     rows = together(work, backend, work.ways[backend], repeats)
     for way in work.ways[backend]:
         if rows[way].get("failed") == OUT_OF_MEMORY:
@@ -88,24 +97,37 @@ def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
     return rows
 
 
-def together(work: works.Work, backend: str, ways: tuple[str, ...], repeats: int) -> dict[str, Any]:
-    """What was measured of some ways of a work, in turns."""
+def joined(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """What several processes measured of a way, as one; what the first of them to fail said, where one did."""
+    failed = [row for row in found if "failed" in row]
+    if failed:
+        return failed[0]
+    rounds = {name: [one for row in found for one in row[name]] for name in ("wall", "processor", "quiet")}
+    return {**found[0], **rounds, "memory": max(row["memory"] for row in found)}
+
+
+def together(
+    work: works.Work, backend: str, ways: tuple[str, ...], repeats: int, *, at_once: bool = False
+) -> dict[str, Any]:
+    """What was measured of some ways of a work, in turns, in processes that start at once or one after another."""
     running: dict[str, Child] = {}
+    rows: dict[str, Any] = {}
     try:
-        return in_turns(work, backend, ways, repeats, running)
+        for way in ways:
+            running[way] = Child(work.name, way, backend)
+            if not at_once:
+                rows[way] = running[way].answer()
+        if at_once:
+            rows = {way: child.answer() for way, child in running.items()}
+        in_turns(running, rows, repeats)
+        return rows
     finally:
         for child in running.values():
             child.end()
 
 
-def in_turns(
-    work: works.Work, backend: str, ways: tuple[str, ...], repeats: int, running: dict[str, "Child"]
-) -> dict[str, Any]:
-    """The same, with a process for each way, put where the caller can end it."""
-    rows: dict[str, Any] = {}
-    for way in ways:
-        running[way] = Child(work.name, way, backend)
-        rows[way] = running[way].answer()
+def in_turns(running: dict[str, "Child"], rows: dict[str, Any], repeats: int) -> None:
+    """Run each process that has not failed so many times, in turns, and add what came out to its row."""
     alive = [way for way in running if "failed" not in rows[way]]
     rounds: list[tuple[float, dict[str, Any]]] = []
     for number in range(2 * repeats):
@@ -127,7 +149,6 @@ def in_turns(
         rows[way]["quiet"] = [CANARY.best / rounds[number][0] for number in kept]
     for way in alive:
         rows[way].update(running[way].ask("end"))
-    return rows
 
 
 class Child:

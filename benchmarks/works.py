@@ -44,6 +44,8 @@ class Work:
         settings: lengths and the like.
         quick: whether a quick run has it.
         rounds: at most so many, for what takes long.
+        fresh: whether it is done in several processes, one after another: what takes milliseconds is a tenth quicker or slower in
+            all of a process, by where its memory happens to lie.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Work:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     quick: bool = True
     rounds: int = 1000
+    fresh: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
