@@ -16,7 +16,7 @@ from typing import Any
 SHORTEST = 0.1
 MOST = 200
 LONGEST_PAUSE = 0.5
-# What takes so many seconds needs no warming up.
+# What takes so many seconds needs no warming up, and one run tells what memory it takes.
 LONG = 20.0
 # A work of this length is done first, in which a backend loads its code: no work that follows needs the memory of that. All ways
 # go there as they go at any longer length.
@@ -63,10 +63,12 @@ def main() -> None:
             time.sleep(min(LONGEST_PAUSE, wall * count))
             answer(wall=wall, processor=processor)
         else:
-            # Once more from a clean state: what many runs leave behind in the allocator is no need of one.
-            base = settle()
-            subject.run()
-            answer(memory=max(memory, peak() - base))
+            if first < LONG:
+                # Once more from a clean state: what many runs leave behind in the allocator is no need of one.
+                base = settle()
+                subject.run()
+                memory = max(memory, peak() - base)
+            answer(memory=memory)
             break
 
 

@@ -6,8 +6,9 @@
 
 Each way of doing a work runs in a fresh process, what is short in five, for three rounds each; all ways of a work are built and
 warmed up first, and then run in turns, so that whatever else the machine does meets all of them alike. A ratio is taken in each
-round and its median is given, with the smallest and the largest. Before and after each run a small product tells whether the machine is as quick as it was at its best;
-a round in which it was not is repeated, at most as often as there are rounds, and the quietest are kept.
+round and its median is given, with the smallest and the largest. Before and after each run a small product tells whether the
+machine is as quick as it was at its best; a round in which it was not is repeated, at most as often as there are rounds, and the
+quietest are kept.
 What was measured is written after each work, so that nothing is lost where the rest is not.
 """
 

@@ -191,6 +191,17 @@ def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> 
     np.testing.assert_allclose(numpy(found.logsumexp), np.log(raised.sum(axis=-1)), atol=1e-5)
 
 
+def test_one_long_head(random: np.random.Generator) -> None:
+    # More rows than columns beside which others lie.
+    rows, columns = 300, 530
+    query, key, value = (random.normal(size=(length, 3)).astype("float32") for length in (rows, columns, columns))
+    raised = np.exp(query.astype("float64") @ key.T.astype("float64") / 3**0.5)
+    weights = (raised / raised.sum(axis=-1, keepdims=True))[None, None]
+    found = ll.survey(*(array[None, None] for array in (query, key, value)), top_k=5, cells=CELLS)
+    check(found, weights, apart(rows, columns), top_k=5)
+    np.testing.assert_allclose(numpy(found.output), weights @ value, atol=1e-5)
+
+
 def test_distances_are_those_of_positions() -> None:
     query, key = (array[:1] for array in inputs(11)[:2])
     rows, columns = np.array([2, 3, 5, 7, 11]), np.array([0, 1, 4, 9, 16, 25, 36])

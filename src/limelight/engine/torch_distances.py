@@ -10,6 +10,9 @@ from limelight.engine.torch_softmax import Scratch
 from limelight.engine.weighed import LONG
 from limelight.tile import Tile
 
+# So many rows at a time: each is compared with as many columns one by one.
+RUN = 128
+
 
 class Distances:
     """Mean distances of queries and the keys that they attend to.
@@ -33,25 +36,50 @@ class Distances:
     def sums(self, tile: Tile, weights: Any, scratch: Scratch) -> Any:
         """The sum of each row of numbers (b, n, t, s) times the distances, (b, n, t, 1)."""
         rows, columns = weights.shape[2:]
-        start, place = tile.columns.start, tile.rows.start + self.shift
         if self.align is None:
-            queries, keys, _ = positions(tile, self.plan, weights.dtype)
+            queries, keys, place = positions(tile, self.plan, weights.dtype)
         else:
-            queries = self.index[place - self.low :][:rows, None]
-            keys = self.index[start - self.low :][:columns]
-        if self.align is None or columns < max(LONG, 2 * rows) or devices.accelerated(weights):
-            distances = scratch.room("scores", weights.shape, weights)
-            torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=distances)
-            return distances.abs_().mul_(weights).sum(-1, keepdim=True)
-        # Of all columns but those beside the rows it is known whether they lie before or after: there a distance is a
-        # difference, and its average a difference of averages, which are products with a number for each column.
-        first = min(max(place - start, 0), columns - rows)
-        beside, middle = slice(first, first + rows), place + rows // 2
-        sides = scratch.room("sides", (2, columns), weights)
-        torch.sub(keys, middle, out=sides[0])
-        sides[1] = 1.0
-        sides[:, :first].neg_() if first else None
-        sides[:, beside] = 0.0
-        products = torch.mm(weights.reshape(-1, columns), sides.T).view(*weights.shape[:-1], 2)
-        near = (weights[..., beside] * (queries - keys[beside]).abs()).sum(-1, keepdim=True)
-        return products[..., :1] - (queries - middle) * products[..., 1:] + near
+            place = tile.rows.start + self.shift - tile.columns.start
+            queries = self.index[tile.rows.start + self.shift - self.low :][:rows, None]
+            keys = self.index[tile.columns.start - self.low :][:columns]
+        few = RUN if weights.shape[:2] == (1, 1) and not devices.accelerated(weights) else rows
+        known = columns >= max(LONG, 2 * few) and not devices.accelerated(weights)
+        found = []
+        for begin in range(0, rows, few):
+            some, here = weights[:, :, begin : begin + few], queries[..., begin : begin + few, :]
+            if known and place is not None:
+                found.append(by_sides(some, here, keys, place + begin, scratch))
+            else:
+                found.append(one_by_one(some, here, keys, scratch))
+        return torch.cat(found, 2)
+
+
+def one_by_one(weights: Any, queries: Any, keys: Any, scratch: Scratch) -> Any:
+    """The sum of each row of numbers (b, n, t, s) times the distances of positions (..., t, 1) and (..., s), (b, n, t, 1)."""
+    # The scores are needed no more, but the weights of one head may have been put in their place.
+    name = "scores" if weights.shape[1] > 1 else "distances"
+    distances = scratch.room(name, weights.shape, weights)
+    torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=distances)
+    return distances.abs_().mul_(weights).sum(-1, keepdim=True)
+
+
+def by_sides(weights: Any, queries: Any, keys: Any, place: int, scratch: Scratch) -> Any:
+    """The same for positions (t, 1) and (s,) that are counted one by one.
+
+    Of all columns but those beside the rows it is known whether they lie before or after: there a distance is a difference, and
+    its average a difference of averages, which are products with a number for each column.
+
+    Args:
+        place: the column at the position of the first row, if there were one.
+    """
+    rows, columns = weights.shape[2:]
+    first = min(max(place, 0), columns - rows)
+    beside, middle = slice(first, first + rows), queries[rows // 2, 0]
+    sides = scratch.room("sides", (2, columns), weights)
+    torch.sub(keys, middle, out=sides[0])
+    sides[1] = 1.0
+    sides[:, :first].neg_()
+    sides[:, beside] = 0.0
+    products = torch.mm(weights.reshape(-1, columns), sides.T).view(*weights.shape[:-1], 2)
+    near = (weights[..., beside] * (queries - keys[beside]).abs()).sum(-1, keepdim=True)
+    return products[..., :1] - (queries - middle) * products[..., 1:] + near

@@ -26,7 +26,7 @@ def taken(
 ) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
     """What there is to say of each row, by name, and of keys and coarse blocks; in blocks of about so many scores."""
     question, plan = prepared(question), Plan.of(question, top_k, cells, align)
-    walk = Walk(question, value, plan, size)
+    walk = Walk(question, value, plan, size // 2)
     # Products are quicker for more rows than a cache holds.
     for tile in torch_rows.tiles(question, sizes(question, 8 * size)):
         walk.step(tile)
