@@ -54,7 +54,7 @@ class Walk:
         across, heads = grid.across, grid.units * grid.inner
         shapes = self.shapes()
         names = list(shapes)
-        rows = [tf.TensorArray(dtype, heads * across, element_shape=shape) for shape, dtype in shapes.values()]
+        rows = [tf.TensorArray(dtype, heads, element_shape=(known(across), *shape)) for shape, dtype in shapes.values()]
         lead = (grid.cb, grid.cn)
         received = tf.zeros((*lead, 1, plan.columns), self.dtype)
         coarse = tf.zeros((*lead, plan.row_cells + self.reach - 1, plan.column_cells), self.dtype)
@@ -68,15 +68,15 @@ class Walk:
             def step(number: Any, *state: Any) -> tuple:
                 tile = grid.tile(self.question, unit, first + number)
                 found, more = self.block(tile, keys, values, turned, number)
-                written = [
-                    array.write(index * across + number, found[name])
-                    for name, array in zip(names, state[:-3], strict=True)
-                ]
+                written = [array.write(number, found[name]) for name, array in zip(names, state[:-3], strict=True)]
                 return (*written, *self.joined(state[-3:], more, tile))
 
-            *found, mass, means, peaks = loop(across, step, (*arrays[:-3], received, coarse, coarse))
-            kept = zip(arrays[-3:], (mass, means, peaks), strict=True)
-            return (*found, *(array.write(index, total) for array, total in kept))
+            # What is kept of each block lies in memory between what is not. Once a head is done it is put together, so that the
+            # gaps can be used again.
+            blocks = (tf.TensorArray(dtype, across, element_shape=shape) for shape, dtype in shapes.values())
+            *found, mass, means, peaks = loop(across, step, (*blocks, received, coarse, coarse))
+            kept = (*(array.stack() for array in found), mass, means, peaks)
+            return tuple(array.write(index, total) for array, total in zip(arrays, kept, strict=True))
 
         *rows, mass, means, peaks = loop(heads, head, (*rows, *sums))
         said = {name: self.laid_out(array.stack(), *shapes[name]) for name, array in zip(names, rows, strict=True)}
