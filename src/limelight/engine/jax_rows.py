@@ -94,7 +94,8 @@ def rows(
     if 1 < keys.shape[1] < cn:
         keys = jnp.repeat(keys, cn // keys.shape[1], axis=1)
         values = None if values is None else jnp.repeat(values, cn // values.shape[1], axis=1)
-    said = []
+    # Turned once for all blocks, in whose products long rows of keys need not be turned then.
+    turned, said = jnp.swapaxes(keys, -1, -2), []
     for size, width, starts, firsts, fresh in runs:
 
         def step(
@@ -103,7 +104,8 @@ def rows(
             row, column, from_row = given
             here = tile.replace(rows=Span(t, row, size), columns=Span(s, column, width) if width < s else Span(s))
             q = lax.dynamic_slice_in_dim(queries, row, size, 2) if size < t else queries
-            k, v = (tensor if tensor is None else here.columns.of(tensor, 2) for tensor in (keys, values))
+            k = jnp.swapaxes(here.columns.of(turned, 3), -1, -2)
+            v = None if values is None else here.columns.of(values, 2)
             counted = None if fresh is None else row + jnp.arange(size) >= from_row
             said, gathered = visit(block(question, here, q, k), v, counted, gathered)
             return gathered, said

@@ -7,11 +7,14 @@ from jax import lax
 
 from limelight.engine import jax_rows
 from limelight.engine.block import Block, prepared
+from limelight.engine.jax_passes import JaxPasses
 from limelight.engine.sizes import sizes
 from limelight.engine.statistics import Plan, cell_of, gathered, said
 from limelight.engine.weighed import of_exponentials, of_weights
 from limelight.product import wide
 from limelight.question import Question
+
+PASSES = JaxPasses()
 
 
 def taken(
@@ -24,7 +27,7 @@ def taken(
     def visit(found: Block, value: Any, counted: Any, sums: tuple) -> tuple[Any, tuple]:
         exponential = question.normalizer.exponential
         weighed = of_exponentials(question, found, plan.top_k) if exponential else of_weights(found, plan.top_k)
-        rows = said(weighed, value, plan)
+        rows = said(weighed, value, plan, PASSES)
         received, means, peaks = gathered(weighed, counted, reach, plan)
         first = cell_of(found.tile.rows.indices()[0], plan.rows, plan.row_cells)
         return rows, (
