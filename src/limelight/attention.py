@@ -5,9 +5,7 @@ import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras import ops
-
-from limelight.engine import answers, explaining, picked, plain, surveys
+from limelight.engine import answers, devices, explaining, picked, plain, surveys
 from limelight.engine.paths import Path
 from limelight.question import Question, ask, fold
 from limelight.surveying import Survey
@@ -63,7 +61,7 @@ def attend(
     References:
         Bahdanau et al. 2015, arXiv:1409.0473; Vaswani et al. 2017, arXiv:1706.03762.
     """
-    value = ops.convert_to_tensor(value)
+    query, key, value = devices.placed(query, key, value)
     question = ask(
         query,
         key,
@@ -115,6 +113,7 @@ def weigh(
         >>> print(np.array(ll.weigh(np.eye(2), np.eye(2), score=ll.Dot(scale=1.0), rows=1, columns=[0])).round(3))
         [[0.269]]
     """
+    query, key = devices.placed(query, key)
     question = ask(
         query,
         key,
@@ -169,7 +168,7 @@ def survey(
         >>> print(np.array(seen.received).round(3))
         [1. 1.]
     """
-    value = None if value is None else ops.convert_to_tensor(value)
+    query, key, value = devices.placed(query, key, value)
     question = ask(
         query,
         key,

@@ -38,6 +38,8 @@ class Question:
     def prepared(self) -> "Question":
         """The same question with what concerns queries and keys one by one done already."""
         query, key, score = self.score.prepare(self.query, self.key, tile=self.tile)
+        if query is self.query and key is self.key and score is self.score:
+            return self
         return dataclasses.replace(self, query=query, key=key, score=score)
 
     def unfold(self, tensor: Any) -> Any:
@@ -67,8 +69,8 @@ def ask(
 
     Args and Raises: as `limelight.attend`; a value is a tensor, and only checked.
     """
-    query, key = ops.convert_to_tensor(query), ops.convert_to_tensor(key)
-    if isinstance(mask, (list, tuple)) or is_tensor(mask):
+    query, key = (one if ops.is_tensor(one) else ops.convert_to_tensor(one) for one in (query, key))
+    if mask is not None and (isinstance(mask, (list, tuple)) or is_tensor(mask)):
         mask = explicit(mask, len(query.shape))
     score, mask, normalizer = scores.get(score), masks.get(mask), normalizers.get(normalizer)
     check_shapes(query, key, value)
@@ -122,29 +124,25 @@ def explicit(array: Any, rank: int) -> Mask:
 
 def check_shapes(query: Any, key: Any, value: Any = None) -> None:
     """Raise where queries, keys and values cannot belong together."""
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        if tensor is not None and len(tensor.shape) < 2:
+    rows, columns = tuple(query.shape), tuple(key.shape)
+    values = columns if value is None else tuple(value.shape)
+    for name, shape in (("query", rows), ("key", columns), ("value", values)):
+        if len(shape) < 2:
             raise ValueError(
-                f"`{name}` must have shape (..., length, size). Received: shape {tuple(tensor.shape)}. "
-                f"Add a length axis: {name}[None]."
+                f"`{name}` must have shape (..., length, size). Received: shape {shape}. Add a length axis: {name}[None]."
             )
-    if len(query.shape) != len(key.shape):
+    if len(rows) != len(columns):
         raise ValueError(
             "`query` and `key` must have the same number of axes, (..., T, H) and (..., S, H). Received: query "
-            f"{tuple(query.shape)}, key {tuple(key.shape)}."
+            f"{rows}, key {columns}."
         )
-    if len(query.shape) > 3 and key.shape[-3] and query.shape[-3] % key.shape[-3]:
+    if len(rows) > 3 and columns[-3] and rows[-3] % columns[-3]:
         raise ValueError(
             "The number of key heads must divide the number of query heads, (..., N, T, H) and (..., K, S, H). Received: "
-            f"N={query.shape[-3]}, K={key.shape[-3]}."
+            f"N={rows[-3]}, K={columns[-3]}."
         )
-    if (
-        value is not None
-        and key.shape[-2] is not None
-        and value.shape[-2] is not None
-        and key.shape[-2] != value.shape[-2]
-    ):
+    if columns[-2] is not None and values[-2] is not None and columns[-2] != values[-2]:
         raise ValueError(
             "`key` and `value` must have the same length S, (..., S, H) and (..., S, V). Received: key "
-            f"{tuple(key.shape)}, value {tuple(value.shape)}."
+            f"{columns}, value {values}."
         )

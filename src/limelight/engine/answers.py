@@ -37,10 +37,10 @@ def _jax(path: paths.Path, question: Question, value: Any, dropout: float, seed:
 def _torch(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:
     from limelight.engine import torch_fused, torch_rows
 
-    now = limits.current(question.query)
     if path.name == "fused":
-        return torch_fused.output(question, value, now.rows)
-    return torch_rows.output(question, value, size=now.block, dropout=dropout, seed=seed)
+        return torch_fused.output(question, value)
+    size = limits.current(question.query).block
+    return torch_rows.output(question, value, size=size, dropout=dropout, seed=seed)
 
 
 def _tensorflow(path: paths.Path, question: Question, value: Any, dropout: float, seed: Any) -> Any:

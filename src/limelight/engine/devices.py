@@ -3,6 +3,33 @@
 from typing import Any
 
 import keras
+from keras import ops
+
+# Whether PyTorch has one; None until that was asked.
+_accelerator: bool | None = None
+
+
+def placed(*given: Any) -> tuple:
+    """What was given as the backend's tensors, where Keras has its own; None stays None."""
+    if keras.backend.backend() == "torch" and _settled(given):
+        return given
+    return tuple(None if one is None else ops.convert_to_tensor(one) for one in given)
+
+
+def _settled(given: tuple) -> bool:
+    """Whether all are PyTorch's tensors in the only place there is.
+
+    For a small attention it counts: Keras's function, which looks for symbolic tensors and for its device, takes a third of the
+    time that passes before the kernel runs.
+    """
+    global _accelerator
+    import torch
+
+    if not all(one is None or (isinstance(one, torch.Tensor) and one.is_cpu) for one in given):
+        return False
+    if _accelerator is None:
+        _accelerator = torch.accelerator.is_available()
+    return not _accelerator
 
 
 def accelerated(tensor: Any) -> bool:

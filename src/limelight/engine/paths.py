@@ -38,9 +38,13 @@ def ready(question: Question) -> Question:
 
 def choose(question: Question, value: Any = None, dropout: float = 0.0) -> Path:
     """The path for the output of a ready question, for values (B, K, S, V)."""
-    backend = keras.backend.backend()
+    backend, asked = keras.backend.backend(), limits.forced()
+    parallel = question.tile.history is None and not broadcast(question)
+    # First, since what a kernel takes may be so small that the choice would take long beside it.
+    if parallel and asked in ("fused", None) and not dropout and FUSED[backend](question, value):
+        return KERNELS[backend]
     possible = {"plain": Path("plain", "it was asked for.")}
-    if question.tile.history is None and not broadcast(question):
+    if parallel:
         possible["rows"] = Path(
             "rows", f"{described(question.normalizer)} needs whole rows, which are computed block by block."
         )
@@ -48,13 +52,8 @@ def choose(question: Question, value: Any = None, dropout: float = 0.0) -> Path:
             possible["running"] = Path(
                 "running", "a softmax can run over blocks of keys, so that only one block of scores exists at a time."
             )
-        if not dropout and FUSED[backend](question, value):
-            possible["fused"] = Path("fused", f"{KERNELS[backend]} has a kernel for the softmax of dot products.")
-    asked = limits.forced()
     if asked in possible:
         return possible[asked]
-    if "fused" in possible:
-        return possible["fused"]
     if len(possible) == 1:
         return Path("plain", "queries and keys are broadcast against each other, or a history is given.")
     count, few = size(question), limits.current(question.query).plain
@@ -87,7 +86,10 @@ def _tensorflow(question: Question, value: Any) -> bool:
 
 
 FUSED = {"jax": _jax, "torch": _torch, "tensorflow": _tensorflow}
-KERNELS = {"jax": "cuDNN", "torch": "PyTorch"}
+KERNELS = {
+    backend: Path("fused", f"{name} has a kernel for the softmax of dot products.")
+    for backend, name in {"jax": "cuDNN", "torch": "PyTorch"}.items()
+}
 
 
 def forced(name: str) -> bool:

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from limelight.engine import torch_rows
+from limelight.engine import limits, torch_rows
 from limelight.engine.kernels import divided
 from limelight.engine.sizes import Sizes, narrow
 from limelight.masks import Causal, both
@@ -18,7 +18,7 @@ MULTIPLE = 8
 MANY = 2048
 
 
-def output(question: Question, value: Any, rows: int) -> Any:
+def output(question: Question, value: Any) -> Any:
     """The output (B, N, T, V) of a prepared question whose score is a dot product, normalised by softmax."""
     causal, keys, queries, rest = divided(question.mask, question.tile)
     if causal and keys is not None:
@@ -28,6 +28,7 @@ def output(question: Question, value: Any, rows: int) -> Any:
         permitted = None if keys is None else keys(question.tile)
         found = kernel(question, question.query, question.key, value, permitted, causal)
     else:
+        rows = limits.current(question.query).rows
         sizes = Sizes(question.tile.batch.total, question.tile.heads.total, min(rows, narrow(question) or rows))
         found = torch_rows.by_blocks(question, value, compute, sizes)
     if rest is None and queries is not None:
@@ -47,11 +48,10 @@ def kernel(question: Question, query: Any, key: Any, value: Any, permitted: Any,
     score: Any = question.score
     normalizer: Any = question.normalizer
     scale = score.factor(query.shape[-1]) / normalizer.temperature
-    dtype = value.dtype
-    common = torch.promote_types(torch.promote_types(query.dtype, key.dtype), dtype)
-    if query.is_cuda:
-        common = dtype
+    dtype = common = value.dtype
     if not query.dtype == key.dtype == dtype:
+        if not query.is_cuda:
+            common = torch.promote_types(torch.promote_types(query.dtype, key.dtype), dtype)
         query, key, value = (tensor.to(common) for tensor in (query, key, value))
     if not query.is_cuda and query.shape[-2] >= MANY:
         query, key, value = (tensor.contiguous() for tensor in (query, key, value))
@@ -59,10 +59,11 @@ def kernel(question: Question, query: Any, key: Any, value: Any, permitted: Any,
     # Its kernels want queries, keys and values of one size; zeros change no product.
     size = max(query.shape[-1], width)
     size += -size % MULTIPLE if query.is_cuda else 0
-    query, key, value = (
-        tensor if tensor.shape[-1] == size else torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
-        for tensor in (query, key, value)
-    )
+    if not query.shape[-1] == key.shape[-1] == width == size:
+        query, key, value = (
+            tensor if tensor.shape[-1] == size else torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
+            for tensor in (query, key, value)
+        )
     some = None
     if permitted is not None:
         if query.is_cuda:
@@ -75,7 +76,8 @@ def kernel(question: Question, query: Any, key: Any, value: Any, permitted: Any,
         permitted = permitted.expand(*(1, 1, *permitted.shape)[-4:-2], query.shape[-2], key.shape[-2])
     found = grouped(query, key, value, permitted, causal, scale)
     found = found if some is None else torch.where(some, found, torch.zeros((), dtype=found.dtype, device=found.device))
-    return (found[..., :width] if size != width else found).to(dtype)
+    found = found[..., :width] if size != width else found
+    return found if dtype == common else found.to(dtype)
 
 
 def grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scale: float) -> Any:

@@ -29,6 +29,7 @@ __all__ = [
     "softmax",
 ]
 
+PLAIN_SOFTMAX = Softmax()
 NORMALIZERS: dict[str, type] = {
     "softmax": Softmax,
     "sparsemax": Sparsemax,
@@ -46,4 +47,4 @@ def get(value: Any) -> Normalizer:
         ValueError: an unknown name.
         TypeError: something that is not a normalizer.
     """
-    return Softmax() if value is None else chosen(value, NORMALIZERS, Normalizer, "normalizer")
+    return PLAIN_SOFTMAX if value is None else chosen(value, NORMALIZERS, Normalizer, "normalizer")

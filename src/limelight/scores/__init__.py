@@ -25,6 +25,7 @@ __all__ = [
     "get",
 ]
 
+SCALED_DOT = Dot()
 SCORES: dict[str, type] = {"dot": Dot, "bilinear": Bilinear, "cosine": Cosine, "distance": Distance}
 
 
@@ -35,4 +36,4 @@ def get(value: Any) -> Score:
         ValueError: an unknown name.
         TypeError: something that is not a score.
     """
-    return Dot() if value is None else chosen(value, SCORES, Score, "score")
+    return SCALED_DOT if value is None else chosen(value, SCORES, Score, "score")
