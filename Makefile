@@ -15,7 +15,9 @@ ARGS ?=
 BIN := $(VENV)/bin
 STUDY := $(VENV)/.study-installed
 TEST := $(VENV)/.test-installed
-PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip install --quiet
+PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USER=0 $(BIN)/python -m pip install --quiet --no-compile
+# All processors compile what pip would compile with one. What packages have for other versions of Python cannot be compiled.
+PRECOMPILED := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # The locks are complete, so nothing may be added to them (--no-deps), and nothing is built from source on the way.
 LOCKED := $(PIP) --no-deps --only-binary=:all: --require-hashes -r
 ITSELF := $(PIP) --no-deps --no-build-isolation --editable .
@@ -26,7 +28,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy f
   --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
 
 .DELETE_ON_ERROR:
-.PHONY: help study test lint format types test-jax test-tensorflow test-torch test-rest bench bench-longest lock clean distclean
+.PHONY: help study test lint format types test-jax test-tensorflow test-torch test-cli test-rest test-docs bench bench-longest lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-24s%s\n", $$1, $$2 }'
@@ -36,7 +38,7 @@ study: $(STUDY) ## train with and without attention, compare, write a report (AR
 
 test: lint types ## lint, types, then the tests on each of the three backends
 	@echo "Testing on JAX, TensorFlow, PyTorch, and the rest, $(JOBS) at a time. Each is shown when it ends."
-	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch test-rest
+	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch test-cli test-rest test-docs
 
 lint: $(TEST) ## check style and format
 	$(BIN)/ruff check .
@@ -58,8 +60,13 @@ test-tensorflow: $(TEST) ## the tests on TensorFlow
 test-torch: $(TEST) ## the tests on PyTorch
 	KERAS_BACKEND=torch $(PYTEST) tests
 
-test-rest: $(TEST) ## the tests that need no backend, and the examples in docstrings
-	KERAS_BACKEND=jax $(PYTEST) -m backend_free tests
+test-cli: $(TEST) ## the tests of the command line
+	KERAS_BACKEND=jax $(PYTEST) -m backend_free tests/cli
+
+test-rest: $(TEST) ## the other tests that need no backend
+	KERAS_BACKEND=jax $(PYTEST) -m backend_free --ignore=tests/cli tests
+
+test-docs: $(TEST) ## the examples in docstrings
 	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/tensorflow_*.py' src
 
 bench: $(TEST) ## measure limelight beside its peers (ARGS="--only jax full --repeats 9", ARGS=--quick)
@@ -85,6 +92,7 @@ $(STUDY): requirements/study.txt pyproject.toml | $(VENV)/.created
 	@echo "Installing JAX and what a study needs into $(VENV) (once, about 1 GB) ..."
 	@$(LOCKED) requirements/study.txt
 	@$(ITSELF)
+	@$(PRECOMPILED)
 	@touch $@
 
 # A superset of the study's lock at the same versions: whoever can test can study.
@@ -93,6 +101,7 @@ $(TEST): requirements/test.txt requirements/torch.txt pyproject.toml | $(VENV)/.
 	@$(LOCKED) requirements/test.txt
 	@$(PIP) -r requirements/torch.txt
 	@$(ITSELF)
+	@$(PRECOMPILED)
 	@touch $(STUDY) $@
 
 $(VENV)/.created:

@@ -18,7 +18,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 if os.environ["KERAS_BACKEND"] == "jax":
     # Half the time that XLA takes on a processor goes into kernels that are quick; `quickly(False)` asks for them again.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+    # What is compiled is small: parts of it for several threads cost an eighth more.
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ.setdefault("XLA_FLAGS", flags)
 if os.environ["KERAS_BACKEND"] != "tensorflow":
     # A user of JAX or torch seldom has TensorFlow too. Keras takes it where it finds it: `set_random_seed` alone would
     # import it into every process, for seconds.
@@ -32,7 +34,7 @@ gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On other backends than JAX, leave out the tests that touch none: they run once (`make test-rest`)."""
+    """On other backends than JAX, leave out the tests that touch none: they run once (`make test-cli test-rest`)."""
     if os.environ["KERAS_BACKEND"] == "jax":
         return
     done = [item for item in items if item.get_closest_marker("backend_free")]

@@ -12,7 +12,7 @@ from keras import ops
 
 import limelight as ll
 import oracles
-from compiling import quickly
+from compiling import at_once, quickly
 from contracts.cases import CASES, ERRORS, PERMITTED, B, Case, N, S, T, V
 from gradients import compiled, gradients
 from limelight import scores
@@ -55,6 +55,11 @@ def learned(parts: dict[str, Any], query: Any, key: Any) -> tuple[list[keras.Var
 def numpy(tensor: Any) -> np.ndarray:
     """A tensor's values in float32."""
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
+
+
+def answers(questions: list[Any], parts: dict[str, Any]) -> list[np.ndarray]:
+    """What `attend` gives for several queries, keys and values."""
+    return [numpy(found) for found in at_once([functools.partial(ll.attend, *each, **parts) for each in questions])]
 
 
 def narrowed(mask: Any, array: np.ndarray) -> Any:
@@ -167,9 +172,9 @@ def test_padding_is_invisible(case: Case) -> None:
     padded = {**parts, "mask": ll.masks.both(parts.get("mask"), ll.Padding(real, rows))}
     if case.align == "end":
         padded |= {"query_positions": np.arange(T + 3) + S - T, "key_positions": np.arange(S + 3)}
-    weights = numpy(ll.weigh(*wide[:2], **padded))
-    assert not weights[..., S:].any()
-    np.testing.assert_allclose(weights[:, :, :T, :S], numpy(ll.weigh(*arrays[:2], **parts)), atol=1e-6)
+    weights, alone = at_once([lambda: ll.weigh(*wide[:2], **padded), lambda: ll.weigh(*arrays[:2], **parts)])
+    assert not numpy(weights)[..., S:].any()
+    np.testing.assert_allclose(numpy(weights)[:, :, :T, :S], numpy(alone), atol=1e-6)
 
     def loss(*arrays: Any, given: dict[str, Any]) -> Any:
         return ops.sum(ll.attend(*arrays, **given)[:, :, :T] ** 2)
@@ -202,17 +207,16 @@ def test_any_number_of_leading_axes(case: Case) -> None:
     query, key, value = inputs(case.size)
     parts = case.parts()
     learned(parts, query, key)
-    expected = numpy(ll.attend(query, key, value, **parts))
     more = [array.reshape(1, B, *array.shape[1:]) for array in (query, key, value)]
-    np.testing.assert_allclose(numpy(ll.attend(*more, **parts))[0], expected, atol=1e-6)
+    expected, found = answers([(query, key, value), more], parts)
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
     single = case.parts()
-    query, key, value = (array[:, :1] for array in (query, key, value))
-    learned(single, query, key)
-    expected = numpy(ll.attend(query, key, value, **single))
-    no_heads = ll.attend(query[:, 0], key[:, 0], value[:, 0], **single)
-    np.testing.assert_allclose(numpy(no_heads), expected[:, 0], atol=1e-6)
-    no_batch = ll.attend(query[1, 0], key[1, 0], value[1, 0], **single)
-    np.testing.assert_allclose(numpy(no_batch), expected[1, 0], atol=1e-6)
+    alone = [array[:, :1] for array in (query, key, value)]
+    learned(single, *alone[:2])
+    no_heads, no_batch = ([array[index] for array in alone] for index in ((slice(None), 0), (1, 0)))
+    expected, without_heads, without_batch = answers([alone, no_heads, no_batch], single)
+    np.testing.assert_allclose(without_heads, expected[:, 0], atol=1e-6)
+    np.testing.assert_allclose(without_batch, expected[1, 0], atol=1e-6)
 
 
 @each_open_case
@@ -248,29 +252,32 @@ def test_a_block_is_a_part_of_the_whole(case: Case) -> None:
     parts = case.parts()
     learned(parts, query, key)
     score, mask = scores.get(parts.get("score")), parts.get("mask")
-    whole = Tile.whole(B, N, T, S)
-    everything = np.broadcast_to(numpy(score(query, key, tile=whole)), (B, N, T, S))
-    permitted = None if mask is None else np.broadcast_to(ops.convert_to_numpy(mask(whole)), (B, N, T, S))
     blocks = [
+        (Span(B), Span(N), Span(T), Span(S)),
         (Span(B), Span(N), Span(T, 1, 2), Span(S, 2, 3)),
         (Span(B, 1, 1), Span(N, 2, 1), Span(T, 3, 2), Span(S, 0, 5)),
         (Span(B), Span(N, picked=(2, 0)), Span(T, picked=(4, 1)), Span(S)),
         (Span(B), Span(N), Span(T, ops.convert_to_tensor(2), 3), Span(S, ops.convert_to_tensor(4), 3)),
     ]
-    for spans in blocks:
+
+    def seen(*spans: Span) -> tuple[Any, ...]:
         tile = Tile(*spans)
-        picked = np.ix_(*(ops.convert_to_numpy(span.indices()) for span in spans))
         q = tile.rows.of(tile.heads.of(tile.batch.of(query, 0), 1), 2)
         k = tile.columns.of(tile.heads.of(tile.batch.of(key, 0), 1), 2)
-        expected = everything[picked]
-        found = np.broadcast_to(numpy(score(q, k, tile=tile)), expected.shape)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        found = score(q, k, tile=tile)
+        return (found,) if mask is None else (found, mask(tile), *mask.columns(tile))
+
+    found = at_once([functools.partial(seen, *spans) for spans in blocks])
+    scored, *allowed = (np.broadcast_to(ops.convert_to_numpy(one), (B, N, T, S)) for one in found[0][:2])
+    for spans, (given, *masked) in zip(blocks, found, strict=True):
+        indices = [ops.convert_to_numpy(span.indices()) for span in spans]
+        expected = scored[np.ix_(*indices)]
+        np.testing.assert_allclose(np.broadcast_to(numpy(given), expected.shape), expected, atol=1e-5)
         if mask is not None:
-            found = np.broadcast_to(ops.convert_to_numpy(mask(tile)), expected.shape)
-            np.testing.assert_array_equal(found, permitted[picked])
-            first, last = (int(bound) for bound in mask.columns(tile))
-            columns = ops.convert_to_numpy(tile.columns.indices())
-            assert not found[..., (columns < first) | (columns >= last)].any()
+            permitted = np.broadcast_to(ops.convert_to_numpy(masked[0]), expected.shape)
+            np.testing.assert_array_equal(permitted, allowed[0][np.ix_(*indices)])
+            first, last = (int(bound) for bound in masked[1:])
+            assert not permitted[..., (indices[3] < first) | (indices[3] >= last)].any()
 
 
 @pytest.mark.parametrize(("wrong", "error", "message"), [case[1:] for case in ERRORS], ids=[case[0] for case in ERRORS])
