@@ -38,7 +38,7 @@ study: $(STUDY) ## train with and without attention, compare, write a report (AR
 
 test: lint types ## lint, types, then the tests on each of the three backends
 	@echo "Testing on JAX, TensorFlow, PyTorch, and the rest, $(JOBS) at a time. Each is shown when it ends."
-	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch test-cli test-rest test-docs
+	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch test-docs test-cli test-rest
 
 lint: $(TEST) ## check style and format
 	$(BIN)/ruff check .
