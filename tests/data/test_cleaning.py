@@ -168,3 +168,10 @@ def test_whatever_comes_is_clean_or_refused(rows):
         assert "\r" not in text
         assert "\0" not in text
         text.encode("utf-8")
+
+
+@pytest.mark.parametrize("blank", [" ", "", None, "\t\n", float("nan")])
+def test_a_blank_label_is_none(blank):
+    dataset = clean(["a", "b", "c", "d", "e"], ["x", "y", blank, "x", "y"])
+    assert dataset.classes == ("x", "y")
+    assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]

@@ -102,8 +102,9 @@ def test_an_archive_of_another_hash_is_refused_and_not_run(shelf, tmp_path, kind
     assert not (cache_folder() / "packages" / path.name).exists()
 
 
-def test_a_package_that_is_not_there_names_the_command_that_would_fetch_it(shelf):
-    path = wheel(shelf)
+@pytest.mark.parametrize("kind", ["wheel", "source"])
+def test_a_package_that_is_not_there_names_the_command_that_would_fetch_it(shelf, tmp_path, kind):
+    path = wheel(shelf) if kind == "wheel" else source_archive(shelf, tmp_path / "trap")
     package, content = package_of(path), path.read_bytes()
     path.unlink()
     with pytest.raises(DataError, match=r"'tiny' must be fetched once. It could not be: the package index") as caught:
@@ -115,6 +116,7 @@ def test_a_package_that_is_not_there_names_the_command_that_would_fetch_it(shelf
     subprocess.run(command, shell=True, check=True, capture_output=True)
     path.unlink()
     assert fetch(package, "tiny") == content
+    assert not (tmp_path / "trap").exists()
 
 
 def test_an_index_that_cannot_be_reached(shelf, monkeypatch):

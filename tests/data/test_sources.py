@@ -119,3 +119,14 @@ def test_the_home_folder_is_found(folder, monkeypatch):
 
 def test_the_names():
     assert NAMES == ("movie-reviews", "bbc-news", "japanese-vowels")
+
+
+@pytest.mark.parametrize("name", ["~$reviews.csv", "~backup.csv", "~nobody-of-that-name/x.csv"])
+def test_a_name_that_begins_with_a_tilde_and_is_no_users(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="There is no '~"):
+        load(name)
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("text,label\n" + "".join(f"film {number},{number % 2}\n" for number in range(6)), encoding="utf-8")
+    assert len(load(name)) == 6

@@ -132,3 +132,11 @@ def test_a_part_that_stays_empty():
     texts = [text for text in texts_of(100) if place(text.encode()) >= 0.2][:20]
     with pytest.raises(DataError, match=r"The test part must hold at least one example. 20 examples are too few"):
         split(dataset_of(texts), validation=0)
+
+
+def test_the_order_of_the_rows_is_told_by_its_own_hash():
+    texts = texts_of(60)
+    one, other = split(dataset_of(texts)), split(dataset_of(texts[::-1]))
+    assert one.fingerprint == other.fingerprint
+    assert one.order != other.order
+    assert one.order == split(dataset_of(list(texts))).order

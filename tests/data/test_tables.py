@@ -149,3 +149,9 @@ def test_any_bytes_are_data_or_one_error(write, content, name):
     path = write(b"text,label\n" + content if name.endswith("v") else content, name)
     with contextlib.suppress(DataError):
         assert len(load(path)) > 0
+
+
+@pytest.mark.parametrize("content", ['""\n', '""\n" "\n'])
+def test_a_file_of_quoted_blanks_holds_no_data(write, content):
+    with pytest.raises(DataError, match=r"must hold data\. Every row is blank"):
+        load(write(content))

@@ -226,3 +226,20 @@ def test_the_representation_is_short():
     assert repr(Tokenizer(["a"]).encode(["a b " * 99], length=50)[0]) == (
         "Encoding(50 tokens, 148 truncated: 'a b a b a b a b …')"
     )
+
+
+@pytest.mark.parametrize("odd", ["\x1c", "\x1d", "\x1e", "\x1f", "\u06dd ", "\u0600 "])
+def test_signs_that_python_and_the_expression_take_differently_are_trained_on(odd):
+    tokenizer = Tokenizer.train([f"a{odd}b", f"a{odd}c", f"b {odd} c"])
+    assert set(tokenizer.words) == {"a", "b", "c"}
+    assert [int(id) for id in tokenizer.encode([f"a{odd}b"])[0].ids if id > 1] == [
+        tokenizer.words.index("a") + 2,
+        tokenizer.words.index("b") + 2,
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=30), min_size=1, max_size=4))
+def test_any_text_can_be_trained_on(texts):
+    words = Tokenizer.train(texts * 2).words
+    assert all(word.split() == [word] for word in words)

@@ -61,10 +61,19 @@ def assemble(name: str, raw: Raw, source: str, label: str) -> Dataset:
 
 def _present(raw: Raw, repairs: list[Repair]) -> tuple[list[str], list[Any]]:
     """Drop the rows that lack a label."""
-    missing = [label is None or label == "" or (isinstance(label, float) and math.isnan(label)) for label in raw.labels]
+    missing = [_is_missing(label) for label in raw.labels]
     _note(repairs, "rows without a label dropped", sum(missing))
     rows = [row for row, is_missing in enumerate(missing) if not is_missing]
     return [raw.texts[row] or "" for row in rows], [raw.labels[row] for row in rows]
+
+
+def _is_missing(label: Any) -> bool:
+    """Tell whether a row has no label: none at all, a blank one, or a float that is not a number."""
+    return (
+        label is None
+        or (isinstance(label, str) and not label.strip())
+        or (isinstance(label, float) and math.isnan(label))
+    )
 
 
 def _evened(texts: list[str], labels: list[Any], repairs: list[Repair]) -> tuple[list[str], list[Any]]:

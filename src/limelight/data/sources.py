@@ -56,7 +56,7 @@ def load(
                 f"The data set {source!r} has its own columns. Received: text={text!r}, label={label!r}. Leave them out."
             )
         return named.load(source)
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # leaves a name alone that begins with ~ and is no user's
     try:
         is_folder, is_there = path.is_dir() and str(source) != "", path.exists() and str(source) != ""
     except OSError as error:

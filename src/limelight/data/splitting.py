@@ -20,12 +20,15 @@ class Split:
         test: Likewise.
         fingerprint: A hash of which content with which label is in which part, independent of the order of the rows:
             two people with the same fingerprint have the same split.
+        order: A hash of the same in the order of the rows. Arrays that were made from two data sets with the same one
+            belong to the same examples, row for row.
     """
 
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
     fingerprint: str
+    order: str
 
 
 def split(dataset: Dataset, *, validation: float = 0.1, test: float = 0.2) -> Split:
@@ -72,7 +75,8 @@ def split(dataset: Dataset, *, validation: float = 0.1, test: float = 0.2) -> Sp
     part = np.where(is_test, 2, np.where(is_validation, 1, 0))
     _check(dataset, part, wanted={"validation": validation > 0, "test": published or test > 0})
     train, stop, final = (np.flatnonzero(part == index) for index in range(3))
-    return Split(train, stop, final, _fingerprint(dataset, digests, part))
+    triples = _triples(dataset, digests, part)
+    return Split(train, stop, final, _hash(sorted(triples)), _hash(triples))
 
 
 def _digest(example: Any) -> bytes:
@@ -85,12 +89,16 @@ def _digest(example: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16, person=b"limelight-split").digest()
 
 
-def _fingerprint(dataset: Dataset, digests: list[bytes], part: np.ndarray) -> str:
-    """Hash the sorted (part, content, class) triples."""
-    triples = sorted(
+def _triples(dataset: Dataset, digests: list[bytes], part: np.ndarray) -> list[bytes]:
+    """Return part, content and class of each example."""
+    return [
         bytes([which]) + digest + dataset.classes[label].encode("utf-8", "surrogatepass")
         for which, digest, label in zip(part.tolist(), digests, dataset.labels.tolist(), strict=True)
-    )
+    ]
+
+
+def _hash(triples: list[bytes]) -> str:
+    """Hash triples in the order in which they come."""
     total = hashlib.blake2b(digest_size=16, person=b"limelight-parts")
     for triple in triples:
         # The length first: without it, the end of one triple could pass for the beginning of the next.

@@ -38,6 +38,8 @@ def read(path: Path, text: str | None, label: str | None) -> tuple[Raw, str]:
         rows = _plain(content) or _parse(content, "\t", path)
     else:
         rows = _parse(content, _separator(content), path)
+    if not rows:
+        raise DataError(f"{str(path)!r} must hold data. Every row is blank.")
     header, body = rows[0][1], rows[1:]
     text, label = columns.choose(header, text, label, repr(str(path)))
     places = header.index(text), header.index(label)

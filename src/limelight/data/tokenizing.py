@@ -26,7 +26,9 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 # sees it (a grapheme: an emoji with all its parts, a punctuation mark). The bounds keep every token short, whatever comes.
 _SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
 _WORD = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]{1,64}(?:'[\p{L}\p{M}]{1,16})?"
-_TOKEN = rf"{_SPACELESS}|{_WORD}|(?!\s)\X"
+# What Python takes for white space and the expression's \s does not.
+_SEPARATORS = r"\x{1C}-\x{1F}"
+_TOKEN = rf"{_SPACELESS}|{_WORD}|(?![\s{_SEPARATORS}])\X"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -124,7 +126,9 @@ class Tokenizer:
         )
         tokenizer.train_from_iterator((compose(_clean(text))[0] for text in _texts(texts)), trainer)
         vocabulary = tokenizer.get_vocab()
-        return cls(sorted(vocabulary, key=vocabulary.__getitem__))
+        # A few signs take the space after them in, as one grapheme: these stay unknown.
+        words = [word for word in vocabulary if word.split() == [word]]
+        return cls(sorted(words, key=vocabulary.__getitem__))
 
     @property
     def size(self) -> int:

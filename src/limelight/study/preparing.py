@@ -25,6 +25,8 @@ class Prepared:
             "backend": backend.require(),
             "data": self.dataset.name,
             "fingerprint": self.split.fingerprint,
+            # Runs keep their predictions row for row.
+            "order_of_rows": self.split.order,
             **settings.of_runs(),
         }
 
