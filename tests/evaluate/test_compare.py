@@ -260,3 +260,36 @@ def test_holm_is_that_of_statsmodels(random):
     assert evaluate.holm([]) == []
     with pytest.raises(ValueError, match="between 0 and 1"):
         evaluate.holm([0.5, 1.5])
+
+
+def test_few_examples_show_little_however_many_seeds_agree():
+    """Three trainings that agree are still a sample of few examples, and McNemar's test has no more to go by."""
+    alike = evaluate.paired_over_seeds([0, 1], [[0, 1]] * 3, [[1, 0]] * 3)
+    assert alike.p_value == 2 / 2**2 == evaluate.paired([0, 1], [0, 1], [1, 0]).p_value
+    assert not alike.shown
+    few = evaluate.paired_over_seeds([0] * 5, [[0] * 5] * 3, [[1, 1, 1, 0, 0]] * 3)
+    assert few.p_value > 0.05
+    assert not few.shown
+    many = evaluate.paired_over_seeds([0] * 9, [[0] * 9] * 3, [[1] * 9] * 3)
+    assert many.p_value == 2 / 2**9
+    assert many.shown
+
+
+@pytest.mark.parametrize(("n", "seeds"), [(12, 3), (12, 8)])
+def test_the_level_is_held_where_examples_are_few(n, seeds):
+    random = np.random.default_rng(5)
+    truth, missed = np.zeros(n), 0
+    for _ in range(300):
+        # Models as good as one another that differ on some examples at every seed.
+        lean = random.normal(size=n)
+        first = lean + 0.3 * random.normal(size=(seeds, n))
+        second = -lean + 0.3 * random.normal(size=(seeds, n))
+        found = evaluate.paired_over_seeds(truth, list(first), list(second), metric="mse", resamples=200)
+        missed += found.p_value < 0.05
+    assert missed / 300 < 0.085
+
+
+def test_one_example_gives_no_interval(recwarn):
+    found = evaluate.paired([1], [1], [0])
+    assert (found.difference.low, found.difference.high, found.p_value) == (None, None, 1.0)
+    assert not [one for one in recwarn if issubclass(one.category, RuntimeWarning)]

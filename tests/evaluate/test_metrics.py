@@ -250,3 +250,11 @@ def test_r2_of_large_numbers_that_vary_little_is_defined(random):
 def test_what_is_no_regression_is_an_error(truth, prediction, message):
     with pytest.raises(ValueError, match=message):
         evaluate.regression(truth, prediction)
+
+
+@pytest.mark.parametrize("truth", [[1, 1, 1], [0, 0, 0]])
+def test_ranking_is_undefined_where_there_is_one_class(truth):
+    found = evaluate.classification(truth, [0.2, 0.6, 0.7], ["no", "yes"])
+    for metric in ("roc_auc", "average_precision"):
+        assert math.isnan(found[metric].value)
+        assert found[metric].low is None

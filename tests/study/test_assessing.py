@@ -96,3 +96,12 @@ def test_comparisons_are_paired_and_corrected(random):
     assert entry["low"] < entry["difference"] < entry["high"]
     assert entry["method"].endswith("Holm's correction for 4 tests")
     assert entry["sentence"].startswith("Attention raised accuracy from ")
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_many_seeds_that_are_all_right_are_no_surer_than_one(right):
+    truth = np.array([0, 1] * 5)
+    predicted = np.eye(2)[truth if right else 1 - truth]
+    one, three = (assessing.assess(truth, [predicted] * seeds, ("a", "b")).metrics["accuracy"] for seeds in (1, 3))
+    assert (three.low, three.high) == (one.low, one.high)
+    assert three.high - three.low > 0.2

@@ -130,9 +130,11 @@ def paired(
 
     point = {name: float(value[0]) for name, value in difference(np.ones((1, n))).items()}
     drawn = gather(difference, resampled_counts(n, resamples, np.random.default_rng(seed)))
-    left = gather(difference, left_out(n, resamples))
+    left = gather(difference, left_out(n, resamples)) if n > 1 else {}
     ends = {
         name: Estimate(value, *bca(value, drawn[name], left[name], confidence), n, confidence)
+        if n > 1
+        else Estimate(value, None, None, "one example", n, confidence)
         for name, value in point.items()
     }
     if metric == "accuracy":
@@ -198,11 +200,14 @@ def paired_over_seeds(
     D_s the difference of the metric at seed s, and S seeds, the estimator of Obuchowski and Rockette (readers of medical
     images read the same cases, as trainings here classify the same examples) is
 
-        mean D  +-  t(df) * sqrt(M / S + max(C, 0)),     df = (S - 1) * ((M + S * max(C, 0)) / M)^2
+        mean D  +-  t(df) * sqrt(M / S + max(C, 0)),     1 / df = (a^2 / (S - 1) + b^2 / (n - 1)) / (a + b)^2
 
     where M is the variance of D_s between seeds and C the covariance over examples between two seeds' differences, found
-    by resampling the examples once for all seeds. It is near its level at three seeds (a little below at two), where a
-    bootstrap over seeds is not: resampling three seeds sees two thirds of their variance. One seed falls back on `paired`.
+    by resampling the n examples once for all seeds; a = M / S and b = max(C, 0) are its two parts, and df the degrees of
+    freedom of Satterthwaite. (Those of Hillis leave out b^2 / (n - 1), as if C were known however few the examples.) It is
+    near its level at three seeds (a little below at two), where a bootstrap over seeds is not: resampling three seeds sees
+    two thirds of their variance. Where every example differs by the same at every seed there is no variance: the p value is
+    that of a sign test over the examples. One seed falls back on `paired`.
 
     Args:
         truth: True classes or values (n,).
@@ -227,7 +232,8 @@ def paired_over_seeds(
         (2, 0.167)
 
     Obuchowski and Rockette, Communications in Statistics: Simulation and Computation 24 (1995), 285-308; degrees of
-    freedom by Hillis, Statistics in Medicine 26 (2007), 596-619.
+    freedom by Hillis, Statistics in Medicine 26 (2007), 596-619, and by Satterthwaite, Biometrics Bulletin 2 (1946),
+    110-114.
     """
     if len(first) != len(second) or len(first) == 0:
         raise ValueError(
@@ -296,17 +302,20 @@ def _crossed(differences: np.ndarray, drawn: np.ndarray, n: int, confidence: flo
         confidence: Level of the interval.
     """
     seeds, mean = len(differences), float(differences.mean())
+    if n < 2:
+        return Estimate(mean, None, None, "one example", n, confidence), 1.0 if math.isfinite(mean) else math.nan
     drawn = drawn[np.isfinite(drawn).all(1)]
     if not math.isfinite(mean) or len(drawn) < 2:
         return Estimate(mean, None, None, "undefined on these examples", n, confidence), math.nan
     between = float(differences.var(ddof=1))
     covariances = np.cov(drawn, rowvar=False)
-    shared = max(float(covariances[~np.eye(seeds, dtype=bool)].mean()), 0.0)
+    # A resample of n examples varies by (n - 1) / n of what another sample would.
+    shared = max(float(covariances[~np.eye(seeds, dtype=bool)].mean()), 0.0) * n / (n - 1)
     variance = between / seeds + shared
     method = f"t over {seeds} seeds and {n} examples (Obuchowski and Rockette)"
     if variance <= 1e-24:
-        return Estimate(mean, mean, mean, method, n, confidence), 1.0 if mean == 0 else 0.0
-    freedom = (seeds - 1) * ((between + seeds * shared) / between) ** 2 if between > 0 else math.inf
+        return Estimate(mean, mean, mean, method, n, confidence), 1.0 if mean == 0 else 2.0 ** (1 - n)
+    freedom = variance**2 / ((between / seeds) ** 2 / (seeds - 1) + shared**2 / (n - 1))
     error = math.sqrt(variance)
     half = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     return Estimate(mean, mean - half, mean + half, method, n, confidence), float(

@@ -62,7 +62,8 @@ def average_precision(positive: np.ndarray, scores: np.ndarray) -> Callable[[np.
             return np.full(columns.shape[1], np.nan)
         precision = ratio(found, np.cumsum(ranked, axis=0)[ends], 0.0)
         gained = np.diff(found, axis=0, prepend=0.0)
-        return ratio((gained * precision).sum(0), found[-1])
+        known = ranked.sum(0) > found[-1]  # without a negative there is nothing to rank
+        return np.where(known, ratio((gained * precision).sum(0), found[-1]), np.nan)
 
     return area
 

@@ -61,8 +61,10 @@ def assess(truth: np.ndarray, predictions: Sequence[np.ndarray], classes: Sequen
 
     found: dict[str, Any] = bootstrap(mean, len(truth))
     predicted = np.stack([each.argmax(1) for each in predictions])  # (S, examples)
-    if len(predictions) == 1:
-        found["accuracy"] = wilson(int((predicted == truth).sum()), len(truth))
+    right = predicted == truth
+    if len(predictions) == 1 or right.all() or not right.any():
+        # Where every seed is right about every example, so is each resample: a bootstrap would be sure of it.
+        found["accuracy"] = wilson(int(right[0].sum()), len(truth))
     ones = np.ones((1, len(truth)))
     runs = [{name: float(value[name][0]) for name in SHOWN} for value in (statistics(ones) for statistics in single)]
     known = [name for name in SHOWN if all(np.isfinite(run[name]) for run in runs)]
