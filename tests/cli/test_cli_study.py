@@ -102,3 +102,37 @@ def test_a_lost_loss_is_one_line(study, place):
     assert "Traceback" not in lost.stderr
     # What was finished before stays.
     assert [path.name for path in (place / "lost" / "runs").iterdir()] == ["linear-seed1"]
+
+
+def test_whoever_reads_no_further_does_not_end_a_study(place, compiled, done):
+    # As `limelight study ... 2>&1 | head -1` does: the rest is done all the same, and the quality asked for.
+    command = [sys.executable, "-m", "limelight", "study", "reviews.csv", "--seeds", "1", *reviews.flags()]
+    for more in ([], ["--json"]):
+        with subprocess.Popen(
+            [*command, "--out", "unheard", "--require-accuracy", "1.0", *more],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=place,
+            env=compiled,
+        ) as process:
+            process.stdout.readline()
+            process.stdout.close()
+        assert process.returncode == 4
+    assert (place / "unheard" / "report.html").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
+def test_a_full_disk_behind_what_is_printed_is_one_line(place, compiled, done):
+    for arguments in (["--version"], ["study", "reviews.csv", "--seeds", "1", *reviews.flags(), "--json", "--quiet"]):
+        with open("/dev/full", "w") as full:
+            finished = subprocess.run(
+                [sys.executable, "-m", "limelight", *arguments],
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=place,
+                env=compiled,
+            )
+        assert finished.returncode == 3
+        assert finished.stderr.startswith("limelight: no room is left")
+        assert finished.stderr.count("\n") == 1

@@ -187,6 +187,29 @@ def test_more_seeds_go_on_and_another_setting_does_not(done, settings):
     assert results["models"][0]["seeds"] == {}
 
 
+def test_rows_in_another_order_are_another_study(done, settings, tmp_path):
+    header, *rows = Path(settings.source).read_text(encoding="utf-8").splitlines()
+    shuffled = tmp_path / Path(settings.source).name
+    shuffled.write_text("\n".join([header, *rows[::-1]]) + "\n", encoding="utf-8")
+    # Its predictions lie in the order of the rows: beside other labels they would say nothing.
+    with pytest.raises(UsageError, match=r"holds a study with order of rows [0-9a-f]+, not [0-9a-f]+\. Use --fresh"):
+        study(Settings(**{**vars(settings), "source": str(shuffled)}))
+
+
+def test_what_a_model_did_not_read_is_not_shown(settings, tmp_path):
+    out = tmp_path / "out"
+    results, _ = study(Settings(**{**vars(settings), "out": str(out), "length": 4, "seeds": 1}))
+    assert results["data"]["repairs"][-1]["what"] == "texts cut after 4 words"
+    for example in results["examples"]:
+        assert example["text"].endswith(" …")
+        assert example["text"][: example["offsets"][-1][1]] + " …" == example["text"]
+        assert len(example["tokens"]) == 4
+    drawn = {path.name for path in (out / "figures").glob("example-*.svg")}
+    assert len(drawn) == len({example["kind"] for example in results["examples"]})
+    study(Settings(**{**vars(settings), "out": str(out), "length": 4, "seeds": 1, "examples": 0}))
+    assert not list((out / "figures").glob("example-*.svg"))
+
+
 def test_series_of_any_lengths(tmp_path, random):
     labels = np.arange(48) % 3
     series = [

@@ -195,3 +195,13 @@ def test_nothing_comes_of_a_model_that_was_not_trained(tmp_path):
         made().predict([])
     with pytest.raises(ValueError, match=r"`save` needs a model that was trained\. Call `fit` first\."):
         made().save(tmp_path / "model.keras")
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_training(trainer, monkeypatch):
+    one = trainer(epochs=1, learning_rate=1e38)
+    # One step: the loss before it is a number still.
+    monkeypatch.setattr(one, "train_part", part(8, seed=1))
+    with pytest.raises(
+        TrainingError, match=r"became \S+ on the validation part after epoch 1, with seed 1.*--learning-rate"
+    ):
+        one.fit(1)

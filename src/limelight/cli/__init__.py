@@ -4,12 +4,12 @@ Nothing but the standard library is imported before a command runs, so that `lim
 """
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 
 from limelight.cli import commands, failures, parsing
 from limelight.study.interruption import Interrupted, Interruption
+from limelight.study.progress import silence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,19 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = _fail(error if received is None else Interrupted(received))
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read stdout has seen enough. Python would complain when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        silence(sys.stdout)
+        # Whoever read a pipe has seen enough; a file on a full disk lacks what was asked for.
+        if code == failures.OK and not isinstance(error, BrokenPipeError):
+            code = _fail(error)
     return code
 
 
 def _fail(error: BaseException) -> int:
     """Say what went wrong and return the exit code."""
     code, line = failures.explain(error)
-    if code == failures.BUG:
-        import traceback
+    try:
+        if code == failures.BUG:
+            import traceback
 
-        traceback.print_exception(error)
-    if line:
-        print(f"limelight: {line}", file=sys.stderr, flush=True)
+            traceback.print_exception(error)
+        if line:
+            print(f"limelight: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
     return code

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from limelight import backend
@@ -34,20 +35,27 @@ def _study(arguments: argparse.Namespace, interruption: Interruption) -> None:
 
     with Progress(arguments.quiet, interruption) as progress:
         results, path = job.run(settings, prepared, fresh=arguments.fresh, progress=progress)
-    if arguments.json:
-        import json
-
-        print(json.dumps(results, indent=1, allow_nan=False))
-    else:
-        for line in [] if arguments.quiet else _lines(results):
-            print(line)
-        print(f"Report: {path}")
+    # Who reads no further than the first lines of a pipe still asks for a quality.
+    with contextlib.suppress(BrokenPipeError):
+        _print(results, path, arguments)
     accuracy = results["models"][0]["metrics"]["accuracy"]["value"]
     if settings.require_accuracy is not None and accuracy < settings.require_accuracy:
         raise QualityError(
             f"the attention model's mean test accuracy is {100 * accuracy:.1f} %, below the required "
             f"{100 * settings.require_accuracy:g} %."
         )
+
+
+def _print(results: dict[str, Any], path: Path, arguments: argparse.Namespace) -> None:
+    """Print the results as JSON, or in a few lines."""
+    if arguments.json:
+        import json
+
+        print(json.dumps(results, indent=1, allow_nan=False))
+        return
+    for line in [] if arguments.quiet else _lines(results):
+        print(line)
+    print(f"Report: {path}")
 
 
 def _lines(results: dict[str, Any]) -> Iterator[str]:

@@ -38,6 +38,8 @@ def draw_quality(
 
 def draw_examples(folder: Path, examples: Sequence[Mapping[str, Any]], maps: AttentionMaps | None) -> None:
     """Draw the first example of each kind into `folder`: texts as highlighted words, series as a heatmap."""
+    for old in folder.glob("example-*.svg"):
+        old.unlink()  # of another model, or of examples that are not looked at any more
     drawn = set()
     for place, example in enumerate(examples):
         if maps is None or example["kind"] in drawn:

@@ -81,8 +81,12 @@ class _Texts:
 
     def describe(self, example: int) -> dict[str, Any]:
         encoding = self.encodings[example]
+        text = self.texts[example]
+        if encoding.truncated:
+            # A report of books would hold the books: what the model did not read is left out.
+            text = f"{text[: encoding.spans[-1, 1]]} …"
         return {
-            "text": self.texts[example],
+            "text": text,
             "tokens": list(encoding.tokens),
             "offsets": [list(offset) for offset in encoding.offsets],
         }

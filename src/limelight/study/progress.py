@@ -1,8 +1,9 @@
 """What a study tells while it runs: a bar with the time left on a terminal, and a line for each run."""
 
+import os
 import sys
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 from limelight.study.interruption import Interruption
 
@@ -54,7 +55,12 @@ class Progress:
             # Names come from the user's data: no markup, no highlighting.
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            try:
+                print(line, file=sys.stderr, flush=True)
+            except BrokenPipeError:
+                # Whoever read this has seen enough. The study goes on.
+                self.quiet = True
+                silence(sys.stderr)
 
     def begin(self, name: str, steps: int) -> None:
         """Say that a run begins that takes so many steps at most."""
@@ -81,6 +87,11 @@ class Progress:
             self._bar.update(self._task, total=self._bar.tasks[0].total - left)
         self._planned = self._taken = 0
         self.say(line)
+
+
+def silence(stream: TextIO) -> None:
+    """Let what a stream that cannot be written to still holds go nowhere: Python would complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _bar() -> Any:

@@ -92,7 +92,9 @@ class Trainer:
             trained = self._pass(model, batches, epoch, seed, average)
             newest = weights_of(model)
             model.set_weights(average.values)
-            for values, value in zip(history.values(), (*trained, *self._validate()), strict=True):
+            validated = self._validate()
+            self._check(validated[0], f"on the validation part after epoch {epoch + 1}", seed)
+            for values, value in zip(history.values(), (*trained, *validated), strict=True):
                 values.append(value)
             if history["val_loss"][epoch] <= min(history["val_loss"]):
                 best, weights = epoch, weights_of(model)
@@ -160,16 +162,19 @@ class Trainer:
             weights = (np.arange(len(filled.values)) < len(batch.indices)).astype("float32")
             model.reset_metrics()
             logs = model.train_on_batch(inputs_of(filled), filled.labels, sample_weight=weights, return_dict=True)
-            if not math.isfinite(logs["loss"]):
-                raise TrainingError(
-                    f"The loss must stay a number. It became {float(logs['loss'])} in epoch {epoch + 1}, step {step}, with "
-                    f"seed {seed}. The likely cause is a learning rate that is too high ({self.learning_rate:g}): lower it "
-                    "with --learning-rate."
-                )
+            self._check(float(logs["loss"]), f"in epoch {epoch + 1}, step {step}", seed)
             average.update(weights_of(model))
             totals += len(batch.indices) * np.array([logs["loss"], logs["accuracy"]], dtype=np.float64)
         loss, accuracy = totals / len(self.train_part.sequences)
         return float(loss), float(accuracy)
+
+    def _check(self, loss: float, where: str, seed: int) -> None:
+        """Raise where a loss is not a number any more."""
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"The loss must stay a number. It became {loss} {where}, with seed {seed}. The likely cause is a learning "
+                f"rate that is too high ({self.learning_rate:g}): lower it with --learning-rate."
+            )
 
     def _validate(self) -> tuple[float, float]:
         """Return loss and accuracy on the validation part."""
