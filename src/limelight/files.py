@@ -4,6 +4,7 @@ A file is written beside its destination, flushed to the disk, and renamed over 
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         The temporary's path: an empty file, to be opened or overwritten by name.
 
     Raises:
-        OSError: the disk is full, or the folder cannot be written.
+        OSError: the disk is full, or the folder cannot be written, or `path` is a device, a pipe or a folder.
 
     Example:
         >>> import tempfile
@@ -42,6 +43,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         >>> folder.cleanup()
     """
     target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        # Renaming would put a file where the device was.
+        raise OSError(errno.EINVAL, "A file is written whole, and can take the place of a file alone", str(target))
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}{target.suffix}")
     try:
