@@ -5,8 +5,12 @@ import contextvars
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from keras import ops
+
 from limelight.engine import answers, devices, explaining, picked, plain, surveys
 from limelight.engine.paths import Path
+from limelight.parts import shape_of
+from limelight.product import wide
 from limelight.question import Question, ask, fold
 from limelight.surveying import Survey
 
@@ -43,7 +47,8 @@ def attend(
             the last query at the last key. A cache needs them.
 
     Returns:
-        (..., T, V), in the dtype of `value`. A query that may attend to nothing gives zeros and a finite gradient.
+        (..., T, V), in the dtype of `value`; integers count as `keras.config.floatx()`. A query that may attend to nothing gives
+        zeros and a finite gradient.
 
     Raises:
         ValueError: shapes that do not belong together, a float mask with other values than 0 and 1, an unknown name.
@@ -157,7 +162,7 @@ def survey(
         through it. A query that may attend to nothing has entropy, distance, mass and output 0 and top keys -1.
 
     Raises:
-        ValueError: as `attend`, and for `top_k` or `cells` below 1.
+        ValueError: as `attend`, for `top_k` or `cells` below 1, and where there is no query or no key.
         TypeError: a part of the wrong kind.
 
     Example:
@@ -179,7 +184,13 @@ def survey(
         query_positions=query_positions,
         key_positions=key_positions,
     )
-    found = surveys.taken(question, None if value is None else fold(value), top_k=top_k, cells=cells)
+    if question.empty:
+        raise ValueError(
+            "There must be something to survey: an example, a query and a key. Received: query "
+            f"{tuple(query.shape)}, key {tuple(key.shape)}."
+        )
+    value = None if value is None else question.values(fold(value))
+    found = surveys.taken(question, value, top_k=top_k, cells=cells)
     edges = {name: getattr(found, name) for name in ("row_edges", "column_edges")}
     unfolded = (
         None if one is None else question.unfold(one) for one in found._replace(row_edges=None, column_edges=None)
@@ -228,11 +239,16 @@ def output(question: Question, value: Any, *, dropout: float = 0.0, seed: Any = 
     """The output (B, N, T, V) of a question for values (B, K, S, V)."""
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
+    value = question.values(value)
+    if question.empty:
+        return ops.zeros((*shape_of(question.query)[:3], shape_of(value)[3]), dtype=value.dtype)
     return answers.output(question, value, dropout=dropout, seed=seed)
 
 
 def weights(question: Question) -> Any:
     """The weights (B, N, T, S) of a question."""
+    if question.empty:
+        return ops.zeros((*shape_of(question.query)[:3], shape_of(question.key)[2]), dtype=wide(question.query.dtype))
     return plain.weights(question)
 
 
@@ -246,8 +262,8 @@ def listening(listener: Callable[[Question], None]) -> Iterator[None]:
         _listener.reset(token)
 
 
-def announce(question: Question) -> None:
-    """Tell the listener, where there is one, what a layer asks."""
+def announce(question: Question | Callable[[], Question]) -> None:
+    """Tell the listener, where there is one, what a layer asks; a function makes the question for a layer that needs none."""
     listener = _listener.get()
     if listener is not None:
-        listener(question)
+        listener(question if isinstance(question, Question) else question())

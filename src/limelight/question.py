@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import keras
 from keras import ops
 
 from limelight import masks, normalizers, scores
@@ -48,9 +49,14 @@ class Question:
             return tensor
         return ops.reshape(tensor, (*self.lead, *shape_of(tensor)[2:]))
 
-    def fold(self, tensor: Any) -> Any:
-        """A tensor (..., S, H) of the caller's with exactly two leading axes."""
-        return fold(tensor)
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to be computed, as far as that is known: no example, no query or no key."""
+        return any(isinstance(length, int) and length == 0 for length in (*self.query.shape[:3], self.key.shape[2]))
+
+    def values(self, value: Any) -> Any:
+        """Values (B, K, S, V) as numbers to be averaged, with zeros where padding stands."""
+        return cleared(floating(value), self.mask, self.tile)
 
 
 def ask(
@@ -69,12 +75,15 @@ def ask(
 
     Args and Raises: as `limelight.attend`; a value is a tensor, and only checked.
     """
-    query, key = (one if ops.is_tensor(one) else ops.convert_to_tensor(one) for one in (query, key))
+    query, key = (floating(one if ops.is_tensor(one) else ops.convert_to_tensor(one)) for one in (query, key))
     if mask is not None and (isinstance(mask, (list, tuple)) or is_tensor(mask)):
-        mask = explicit(mask, len(query.shape))
+        mask = explicit(mask, shape_of(query))
     score, mask, normalizer = scores.get(score), masks.get(mask), normalizers.get(normalizer)
     check_shapes(query, key, value)
     lead = shape_of(query)[:-2]
+    if len(lead) == 1 and query.shape[0] == 1:
+        # One sequence of queries may serve several examples.
+        lead = shape_of(key)[:1]
     query, key = fold(query), fold(key)
     batch, _, rows, _ = shape_of(query)
     tile = Tile.whole(
@@ -82,10 +91,11 @@ def ask(
         query.shape[1],
         rows,
         shape_of(key)[2],
-        given_queries=query_positions,
-        given_keys=key_positions,
+        given_queries=counted(query_positions, "query_positions"),
+        given_keys=counted(key_positions, "key_positions"),
         extent=None if mask is None else mask.extent,
     )
+    key = cleared(key, mask, tile)
     # Here, where whole shapes are known, and not in the first block.
     scores.build(score, tuple(query.shape), tuple(key.shape))
     shape = (tile.batch.total, tile.heads.total, tile.rows.total, tile.columns.total)
@@ -105,9 +115,34 @@ def fold(tensor: Any) -> Any:
     return ops.reshape(tensor, (-1, *shape[-3:]))
 
 
-def explicit(array: Any, rank: int) -> Mask:
-    """A mask given as an array that broadcasts to (..., T, S) by numpy's rules, for queries of the given rank."""
-    array = masks.boolean(array, "`mask`")
+def floating(tensor: Any) -> Any:
+    """A tensor of floats; integers and bools become Keras's `floatx`."""
+    return tensor if "float" in str(tensor.dtype) else ops.cast(tensor, keras.config.floatx())
+
+
+def cleared(tensor: Any, mask: Mask | None, tile: Tile) -> Any:
+    """Keys or values (B, K, S, H) with zeros where padding stands: what is there, NaN among it, must not be seen."""
+    for real in () if mask is None else mask.paddings():
+        tensor = ops.where(ops.swapaxes(tile.align(real, "bs"), -1, -2), tensor, ops.zeros((), dtype=tensor.dtype))
+    return tensor
+
+
+def counted(positions: Any, name: str) -> Any:
+    """Positions, which must be integers."""
+    if positions is None:
+        return None
+    positions = positions if is_tensor(positions) else ops.convert_to_tensor(positions)
+    if "int" not in str(positions.dtype) or not 1 <= len(positions.shape) <= 2:
+        raise ValueError(
+            f"`{name}` must be integers (T,) or (B, T), of each position. Received: {positions.dtype} of shape "
+            f"{tuple(positions.shape)}. Times and the like go into the queries and keys, for example for limelight.Distance()."
+        )
+    return positions
+
+
+def explicit(array: Any, queries: tuple) -> Mask:
+    """A mask given as an array that broadcasts to (..., T, S) by numpy's rules, for queries (..., T, H) of the given shape."""
+    array, rank = masks.boolean(array, "`mask`"), len(queries)
     if len(array.shape) > rank:
         raise ValueError(
             f"`mask` must broadcast to the weights (..., T, S), which have {rank} axes here. Received: a mask of shape "
@@ -116,10 +151,35 @@ def explicit(array: Any, rank: int) -> Mask:
     if rank == 3 and len(array.shape) == 3:
         array = ops.expand_dims(array, 1)
     elif rank > 4 and len(array.shape) > 3:
-        array = ops.reshape(array, (-1, *shape_of(array)[-3:]))
-    elif len(array.shape) == 1:
-        array = ops.expand_dims(array, 0)
+        last = shape_of(array)[-3:]
+        if None not in queries[:-3]:
+            array = ops.broadcast_to(array, (*queries[:-3], *last))
+        array = ops.reshape(array, (-1, *last))
+    elif len(array.shape) < 2:
+        array = ops.reshape(array, (1, -1))
     return masks.Allowed(array)
+
+
+def check_leading(rows: tuple, columns: tuple, values: tuple) -> None:
+    """Raise where axes before the lengths differ, other than by the number of heads or by one sequence for all examples."""
+    if len(columns) != len(values) or any(map(unequal, columns[:-2], values[:-2])):
+        raise ValueError(
+            "`key` and `value` must have the same leading axes, (..., S, H) and (..., S, V). Received: key "
+            f"{columns}, value {values}."
+        )
+    heads = 1 if len(rows) > 3 else 0
+    examples, others = rows[: -2 - heads], columns[: -2 - heads]
+    alone = len(examples) == 1 and (examples == (1,) or others == (1,))
+    if not alone and any(map(unequal, examples, others)):
+        raise ValueError(
+            "`query` and `key` must be of the same examples, (..., N, T, H) and (..., K, S, H). Received: query "
+            f"{rows}, key {columns}. A single axis of examples may have length 1 in one of them."
+        )
+
+
+def unequal(length: Any, other: Any) -> bool:
+    """Whether two lengths are known to differ."""
+    return isinstance(length, int) and isinstance(other, int) and length != other
 
 
 def check_shapes(query: Any, key: Any, value: Any = None) -> None:
@@ -136,6 +196,8 @@ def check_shapes(query: Any, key: Any, value: Any = None) -> None:
             "`query` and `key` must have the same number of axes, (..., T, H) and (..., S, H). Received: query "
             f"{rows}, key {columns}."
         )
+    if not rows[:-2] == columns[:-2] == values[:-2]:
+        check_leading(rows, columns, values)
     if len(rows) > 3 and columns[-3] and rows[-3] % columns[-3]:
         raise ValueError(
             "The number of key heads must divide the number of query heads, (..., N, T, H) and (..., K, S, H). Received: "

@@ -1,6 +1,7 @@
 """Where a block lies among the scores of one attention: which examples, heads, rows and columns it covers."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -122,9 +123,11 @@ class Tile:
         """
         named = axes.replace("b", "")
         lead = len(tensor.shape) - len(named)
-        trailing = tuple(ops.shape(tensor))[lead:]
-        present = dict(zip(named, trailing, strict=True))
-        shape = [-1 if "b" in axes and lead else 1, *(present.get(letter, 1) for letter in "nts")]
+        self._check(tuple(tensor.shape), axes, lead)
+        lengths = tuple(ops.shape(tensor))
+        present = dict(zip(named, lengths[lead:], strict=True))
+        examples = lengths[0] if lead == 1 else -1
+        shape = [examples if "b" in axes and lead else 1, *(present.get(letter, 1) for letter in "nts")]
         tensor = ops.reshape(tensor, shape)
         if "b" in axes and lead:
             tensor = self.batch.of(tensor, 0)
@@ -132,6 +135,24 @@ class Tile:
             if letter in axes:
                 tensor = span.of(tensor, axis)
         return tensor
+
+    def _check(self, shape: tuple, axes: str, lead: int) -> None:
+        """Raise where a tensor cannot belong to these scores, as far as lengths are known: a backend might cut it to fit."""
+        spans = {"b": self.batch, "n": self.heads, "t": self.rows, "s": self.columns}
+        lengths = dict(zip(axes.replace("b", ""), shape[lead:], strict=True))
+        first = shape[:lead]
+        if "b" in axes and all(isinstance(length, int) for length in first):
+            lengths["b"] = math.prod(first)
+        for letter, length in lengths.items():
+            total = spans[letter].total
+            if length == 1 or not isinstance(length, int) or not isinstance(total, int) or length == total:
+                continue
+            if letter != "b" or total != 1:
+                sizes = ", ".join(f"{name.upper()}={span.total}" for name, span in spans.items())
+                raise ValueError(
+                    "A mask, a bias and positions must fit the scores (B, N, T, S), or have length 1 where they are the same "
+                    f"for all. Received: shape {shape} for {tuple(axes.upper())}, with {sizes}."
+                )
 
     def query_positions(self, align: str = "end") -> Any:
         """Positions of the tile's queries, int32, shaped (..., t, 1).

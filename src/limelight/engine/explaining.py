@@ -11,13 +11,16 @@ from limelight.engine import limits, paths
 from limelight.engine.paths import Path
 from limelight.parts import is_tensor
 from limelight.question import Question, ask, check_shapes, explicit
+from limelight.tile import Tile
 
 
 def explained(query: Any, key: Any, *, score: Any, mask: Any, normalizer: Any, dropout: float) -> Path:
     """The path for queries and keys, or for their shapes."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
     query, key = symbol(query, "query"), symbol(key, "key")
     if isinstance(mask, (list, tuple)) or (is_tensor(mask) and not isinstance(mask, keras.KerasTensor)):
-        mask = explicit(mask, len(query.shape))
+        mask = explicit(mask, tuple(query.shape))
     elif isinstance(mask, keras.KerasTensor):
         mask = masks.Allowed(np.ones((1, 1), bool))
     check_shapes(query, key)
@@ -27,7 +30,9 @@ def explained(query: Any, key: Any, *, score: Any, mask: Any, normalizer: Any, d
     normalizer = normalizers.get(normalizer)
     question = paths.ready(ask(*small, score=scores.get(score), normalizer=normalizer))
     symbols = [keras.KerasTensor(shape, one.dtype) for shape, one in zip(given, (query, key), strict=True)]
-    question = dataclasses.replace(question, query=symbols[0], key=symbols[1], mask=masks.get(mask))
+    (batch, heads, rows, _), columns = given[0], given[1][2]
+    tile = Tile.whole(batch, heads, rows, columns)
+    question = dataclasses.replace(question, query=symbols[0], key=symbols[1], mask=masks.get(mask), tile=tile)
     if keras.backend.backend() == "tensorflow" and limits.forced() is None and unknown(question):
         return Path("plain", "TensorFlow must know the lengths before the model runs to go block by block.")
     return paths.choose(question, dropout=dropout)

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import is_tensor
+from limelight.parts import Part, is_tensor
 from limelight.question import Question
 
 
@@ -103,7 +103,9 @@ class Taking:
         if isinstance(thing, keras.Layer):
             for variable in thing.variables:
                 self.learn(variable)
-            inner = {name: value for name, value in vars(thing).items() if dataclasses.is_dataclass(value)}
+            # Parts in it, which may hold tensors in turn; PyTorch keeps those that are layers apart.
+            held = {**vars(thing), **vars(thing).get("_modules", {})}
+            inner = {name: value for name, value in held.items() if isinstance(value, Part)}
             return self.node(thing, inner, Same(thing))
         if is_tensor(thing):
             return self.leaf(ops.convert_to_tensor(thing))

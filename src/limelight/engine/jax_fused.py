@@ -33,7 +33,7 @@ def takes(question: Question, value: Any = None) -> bool:
 
 def fits(question: Question) -> bool:
     """Whether the parts of a prepared question are those of the kernel."""
-    if not isinstance(question.score, Dot) or not isinstance(question.normalizer, Softmax):
+    if type(question.score) is not Dot or type(question.normalizer) is not Softmax:
         return False
     return divided(question.mask, question.tile)[-1] is None
 

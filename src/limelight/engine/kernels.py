@@ -1,21 +1,25 @@
 """What the kernels of backends do of a mask by themselves."""
 
+from typing import TypeGuard, TypeVar
+
 from limelight.masks import And, Causal, Mask, Padding, Prefix, both
 from limelight.tile import Tile
+
+Kind = TypeVar("Kind", bound=Mask)
 
 
 def divided(mask: Mask | None, tile: Tile) -> tuple[bool, Mask | None, Mask | None, Mask | None]:
     """A mask as: whether it is causal as a kernel is, what concerns keys alone, what concerns queries alone, and the rest."""
     causal, keys, queries, rest = False, None, None, None
     for one in pieces(mask):
-        if isinstance(one, Causal) and as_kernel(one, tile):
+        if same(one, Causal) and as_kernel(one, tile):
             causal = True
-        elif isinstance(one, Causal) and tile.rows.total == 1 and one.align == "end" and tile.given_queries is None:
+        elif same(one, Causal) and one.align == "end" and tile.rows.total == 1 and not placed(tile):
             continue
-        elif isinstance(one, Padding):
+        elif same(one, Padding):
             keys = both(keys, None if one.keys is None else Padding(keys=one.keys))
             queries = both(queries, None if one.queries is None else Padding(queries=one.queries))
-        elif isinstance(one, Prefix):
+        elif same(one, Prefix):
             keys = both(keys, one)
         else:
             rest = both(rest, one)
@@ -26,10 +30,19 @@ def pieces(mask: Mask | None) -> list[Mask]:
     """The masks that a mask is the intersection of."""
     if mask is None:
         return []
-    return [*pieces(mask.left), *pieces(mask.right)] if isinstance(mask, And) else [mask]
+    return [*pieces(mask.left), *pieces(mask.right)] if same(mask, And) else [mask]
+
+
+def same(mask: Mask | None, kind: type[Kind]) -> TypeGuard[Kind]:
+    """Whether a mask is of a kind; a subclass may permit something else."""
+    return isinstance(mask, kind) and type(mask).__call__ is kind.__call__
+
+
+def placed(tile: Tile) -> bool:
+    """Whether positions were given."""
+    return tile.given_queries is not None or tile.given_keys is not None
 
 
 def as_kernel(mask: Causal, tile: Tile) -> bool:
     """Whether a causal mask is that of a kernel, where the first query stands at the first key."""
-    given = tile.given_queries is not None or tile.given_keys is not None
-    return not given and (mask.align == "start" or tile.rows.total == tile.columns.total)
+    return not placed(tile) and (mask.align == "start" or tile.rows.total == tile.columns.total)

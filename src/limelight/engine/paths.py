@@ -70,7 +70,8 @@ def choose(question: Question, value: Any = None, dropout: float = 0.0) -> Path:
 
 
 def _torch(question: Question, value: Any) -> bool:
-    return isinstance(question.score, Dot) and isinstance(question.normalizer, Softmax)
+    # A subclass may be something else.
+    return type(question.score) is Dot and type(question.normalizer) is Softmax
 
 
 def _jax(question: Question, value: Any) -> bool:

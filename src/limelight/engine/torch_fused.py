@@ -96,4 +96,4 @@ def grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scal
     if permitted is not None:
         permitted = permitted.expand(batch, heads, -1, -1).reshape(batch * kept, group, *permitted.shape[2:])
     found = attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
-    return found.reshape(batch, heads, rows, -1)
+    return found.reshape(batch, heads, rows, value.shape[-1])

@@ -4,7 +4,7 @@ from typing import Any
 
 from limelight.masks.arrays import boolean, concrete
 from limelight.masks.bounds import larger, smaller
-from limelight.masks.given import Allowed, Padding, Segments
+from limelight.masks.given import Allowed, Padding, Segments, Slots
 from limelight.masks.mask import And, Mask, Not, Or
 from limelight.masks.patterns import Blocks, Dilated, Where
 from limelight.masks.places import Causal, Prefix, Window
@@ -22,6 +22,7 @@ __all__ = [
     "Padding",
     "Prefix",
     "Segments",
+    "Slots",
     "Where",
     "Window",
     "boolean",

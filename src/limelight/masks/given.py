@@ -61,8 +61,18 @@ class Padding(Mask):
         places = ops.arange(1, ops.shape(self.keys)[-1] + 1, dtype="int32")
         return ops.reshape(ops.max(ops.where(self.keys, places, 0), axis=-1), (-1,))
 
+    def paddings(self) -> list[Any]:
+        return [] if self.keys is None else [self.keys]
+
     def shape(self) -> tuple[int, int, int, int]:
         return pictured(self.keys, self.queries)
+
+
+class Slots(Padding):
+    """The slots of a cache that hold a step. Empty ones hold zeros, so that there is nothing there to be cleared."""
+
+    def paddings(self) -> list[Any]:
+        return []
 
 
 @register
@@ -161,6 +171,8 @@ class Allowed(Mask):
 def pictured(keys: Any, queries: Any) -> tuple[int, int, int, int]:
     """The shape of a picture for keys (..., S) and queries (..., T), where either may be missing."""
     given = keys if queries is None else queries
+    if given is None:
+        return 1, 1, PICTURE, PICTURE
     examples = 1 if len(given.shape) == 1 else int(given.shape[0])
     rows = PICTURE if queries is None else int(queries.shape[-1])
     return examples, 1, rows, rows if keys is None else int(keys.shape[-1])

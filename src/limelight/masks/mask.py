@@ -65,6 +65,14 @@ class Mask(Part):
         """How many keys each example has up to its last real one, int32 (B,); None where no padding says so."""
         return None
 
+    def reach(self) -> int | None:
+        """How many positions before its own a query may see at most, wherever it stands; None where nothing says so."""
+        return None
+
+    def paddings(self) -> list[Any]:
+        """Arrays (..., S) that are False where a key is of no query's concern."""
+        return []
+
     def blocks(self, rows: int, columns: int, size: int) -> np.ndarray:
         """The cover of each block of `size` rows and columns: 0 empty, 1 partial, 2 full.
 
@@ -158,6 +166,12 @@ class And(Mask):
         left, right = self.left.extent(), self.right.extent()
         return right if left is None else left if right is None else smaller(left, right)
 
+    def paddings(self) -> list[Any]:
+        return [*self.left.paddings(), *self.right.paddings()]
+
+    def reach(self) -> int | None:
+        return min((each for each in (self.left.reach(), self.right.reach()) if each is not None), default=None)
+
 
 @register
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +196,10 @@ class Or(Mask):
     def cover(self, tile: Tile) -> Cover:
         covers = {self.left.cover(tile), self.right.cover(tile)}
         return "full" if "full" in covers else "empty" if covers == {"empty"} else "partial"
+
+    def reach(self) -> int | None:
+        left, right = self.left.reach(), self.right.reach()
+        return None if left is None or right is None else max(left, right)
 
 
 @register

@@ -122,7 +122,7 @@ class Blocks(Mask):
         earlier, later = ops.minimum(row, column), ops.maximum(row, column)
         found = ops.logical_or(earlier < self.everywhere, later - earlier <= self.window)
         for draw in range(self.partners):
-            number = ((later * 1103 + draw * 4099 + self.seed * 7919 + 12345) % PRIME) ** 2 % PRIME
+            number = ((later * 1103 + draw * 4099 + self.seed * 7919 % PRIME + 12345) % PRIME) ** 2 % PRIME
             number = (number * 181 + later + draw) % PRIME
             # A slot of a cache that is empty stands at -1, and must be divided by something too.
             found = ops.logical_or(found, ops.equal(number % ops.maximum(later + 1, 1), earlier))

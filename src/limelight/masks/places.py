@@ -132,6 +132,9 @@ class Window(Mask):
             return "partial"
         return within(offsets, None if self.left is None else -self.left, self.right)
 
+    def reach(self) -> int | None:
+        return self.left
+
 
 @register
 @dataclasses.dataclass(frozen=True)

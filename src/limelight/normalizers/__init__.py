@@ -5,7 +5,8 @@ from typing import Any
 from limelight.normalizers.choices import Gumbel, Hard, TopK
 from limelight.normalizers.exponential import Sigmoid, Sink, Softmax
 from limelight.normalizers.monotonic import Monotonic
-from limelight.normalizers.normalizer import LOWEST, Normalizer, build, inner, is_inner, row_peak, softmax
+from limelight.normalizers.normalizer import LOWEST, Normalizer, build, inner, is_inner, row_peak, softmax, within
+from limelight.normalizers.shares import Shares
 from limelight.normalizers.sparse import Entmax, Sparsemax
 from limelight.parts import chosen
 
@@ -16,6 +17,7 @@ __all__ = [
     "Hard",
     "Monotonic",
     "Normalizer",
+    "Shares",
     "Sigmoid",
     "Sink",
     "Softmax",
@@ -27,6 +29,7 @@ __all__ = [
     "is_inner",
     "row_peak",
     "softmax",
+    "within",
 ]
 
 PLAIN_SOFTMAX = Softmax()

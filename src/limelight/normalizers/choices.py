@@ -31,6 +31,7 @@ class TopK(Normalizer):
 
     Raises:
         ValueError: k is not a positive integer.
+        TypeError: `normalizer` is not a normalizer.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -48,6 +49,24 @@ class TopK(Normalizer):
     def __post_init__(self) -> None:
         if not isinstance(self.k, int) or self.k < 1:
             raise ValueError(f"`k` must be a positive integer. Received: k={self.k!r}.")
+        if not isinstance(self.normalizer, Normalizer):
+            raise TypeError(
+                f"`normalizer` must be a Normalizer. Received: {self.normalizer!r} of type {type(self.normalizer).__name__}. "
+                "For example limelight.Sparsemax()."
+            )
+
+    @property
+    def linked_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Those of the normalizer."""
+        return self.normalizer.linked_rows
+
+    def drawn(self) -> Normalizer:
+        inner = self.normalizer.drawn()
+        return Noisy(self, inner.number) if isinstance(inner, Noisy) else self
+
+    def perturbed(self, scores: Any, uniform: Any) -> Any:
+        """Scores with the noise of the normalizer, of which the largest are taken: the top k of Gumbel are a random sample."""
+        return self.normalizer.perturbed(scores, uniform)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
         columns = scores.shape[-1]
@@ -165,6 +184,9 @@ class Noisy(Normalizer):
     def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
         numbers = uniform(self.number, tile, scores.dtype)
         return self.normalizer(self.normalizer.perturbed(scores, numbers), mask, tile=tile)
+
+    def at(self, step: Any) -> Normalizer:
+        return dataclasses.replace(self, number=self.number + step)
 
 
 class Noise(keras.Layer):

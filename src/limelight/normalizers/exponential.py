@@ -92,7 +92,7 @@ class Sink(Learned, Normalizer):
             self.sink = self.add_weight(name="sink", shape=(heads,), initializer=first, autocast=False)
 
     def call(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
-        sink = self.sinks(tile)
+        sink = ops.cast(ops.convert_to_tensor(self.sinks(tile)), scores.dtype)
         peak = ops.stop_gradient(ops.maximum(row_peak(scores, mask), sink))
         raised = exponentials(scores, mask, peak)
         return raised / (ops.exp(sink - peak) + ops.sum(raised, axis=-1, keepdims=True))

@@ -53,6 +53,10 @@ class Normalizer(Part):
         """
         return self
 
+    def at(self, step: Any) -> "Normalizer":
+        """This normalizer with other random numbers for each step of a layer that asks row by row, int32 (1,)."""
+        return self
+
 
 def row_peak(scores: Any, mask: Any) -> Any:
     """The largest permitted score of each row, (..., t, 1); 0 in a row that permits nothing."""
@@ -93,5 +97,13 @@ def masked(weights: Any, mask: Any) -> Any:
 
 def build(normalizer: Any, shape: tuple) -> None:
     """Build a normalizer that learns, for scores of the given shape (..., N, T, S); nothing for one that does not."""
-    if isinstance(normalizer, keras.Layer) and not normalizer.built:
-        normalizer.build(shape)
+    learned = within(normalizer)
+    if learned is not None and not learned.built:
+        learned.build(shape)
+
+
+def within(normalizer: Any) -> Any:
+    """The layer that a normalizer is or holds, such as the `Sink` of `TopK(8, Sink())`; None where there is none."""
+    while normalizer is not None and not isinstance(normalizer, keras.Layer):
+        normalizer = getattr(normalizer, "normalizer", None)
+    return normalizer

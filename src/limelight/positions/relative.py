@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Learned, register
+from limelight.parts import Learned, register, shape_of
 from limelight.positions.rotary import angles
 from limelight.product import product, widened
 from limelight.scores.products import same_size
@@ -56,8 +56,8 @@ class Shaw(Learned, Score):
         met = ops.matmul(query, ops.transpose(self.table)) * query.shape[-1] ** -0.5  # (b, n, t, 2k + 1)
         offset = tile.key_positions() - tile.query_positions()
         index = ops.clip(offset, -self.max_distance, self.max_distance) + self.max_distance  # (..., t, s)
-        lead = tuple(ops.shape(met))[:-1]
-        return ops.take_along_axis(met, ops.broadcast_to(index, (*lead, index.shape[-1])), axis=-1)
+        shape = (*shape_of(met)[:-1], shape_of(index)[-1])
+        return ops.take_along_axis(met, ops.broadcast_to(index, shape), axis=-1)
 
 
 @register
@@ -115,7 +115,7 @@ class TransformerXL(Learned, Score):
         same_size(query, key, "Transformer-XL's score")
         query, factor = widened(query), query.shape[-1] ** -0.5
         content, position = (
-            query + ops.expand_dims(tile.heads.of(ops.convert_to_tensor(bias), 0), 1)
+            ops.add(query, ops.expand_dims(tile.heads.of(ops.convert_to_tensor(bias), 0), 1))
             for bias in (self.content_bias, self.position_bias)
         )
         kernel = tile.heads.of(ops.convert_to_tensor(self.position_kernel), 0)  # (n, E, H)
@@ -123,6 +123,7 @@ class TransformerXL(Learned, Score):
         sine, cosine = ops.split(met, 2, axis=-1)
         frequencies = self.base ** (-ops.arange(sine.shape[-1], dtype="float32") / sine.shape[-1])
         here, there = angles(tile.query_positions(), frequencies), angles(tile.key_positions(), frequencies, keys=True)
+        here, there = ops.cast(here, sine.dtype), ops.cast(there, sine.dtype)
         turned = ops.concatenate(
             [
                 cosine * ops.cos(here) + sine * ops.sin(here),

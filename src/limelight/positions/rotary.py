@@ -203,7 +203,7 @@ class Rotary(Wrapper):
         tensor = widened(tensor)
         size = 2 * angle.shape[-1]
         turning, kept = tensor[..., :size], tensor[..., size:]
-        cosine, sine = magnitude * ops.cos(angle), magnitude * ops.sin(angle)
+        cosine, sine = (ops.cast(magnitude * wave(angle), tensor.dtype) for wave in (ops.cos, ops.sin))
         if self.pairs == "halves":
             first, second = turning[..., : size // 2], turning[..., size // 2 :]
             turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)

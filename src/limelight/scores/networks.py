@@ -85,7 +85,7 @@ class Additive(Hidden):
         return readout(query, key, tile=tile)
 
     def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
-        queries = ops.matmul(widened(query), self.query_kernel) + self.bias
+        queries = ops.add(ops.matmul(widened(query), self.query_kernel), self.bias)
         return queries, ops.matmul(widened(key), self.key_kernel), Readout(self.readout)
 
 

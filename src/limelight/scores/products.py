@@ -12,6 +12,9 @@ from limelight.product import product, widened
 from limelight.scores.score import Score, head_count
 from limelight.tile import Tile
 
+# Of so many features a distance is the sum of the squares of their differences, which are held one after another.
+FEW = 4
+
 
 @register
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +143,8 @@ class Cosine(Learned, Score):
     def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
         same_size(query, key, "A cosine")
         scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.log_scale), math.log(self.largest)))
-        return unit(query) * tile.align(scale, "n"), unit(key), Dot(scale=1.0)
+        query = unit(query)
+        return query * tile.align(ops.cast(scale, query.dtype), "n"), unit(key), Dot(scale=1.0)
 
 
 @register
@@ -150,7 +154,8 @@ class Distance(Score):
 
     $$s_{ij} = -c\,\lVert q_i - k_j \rVert^2$$
 
-    With softmax it is a Gaussian kernel smoother (Nadaraya-Watson) of variance $1/2c$.
+    With softmax it is a Gaussian kernel smoother (Nadaraya-Watson) of variance $1/2c$. Of more than 4 features it is multiplied
+    out, which is exact to about $10^{-7} c \lVert q \rVert^2$ in float32: vectors that lie far from the origin are centred first.
 
     Args:
         scale: the factor $c > 0$.
@@ -179,6 +184,13 @@ class Distance(Score):
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         same_size(query, key, "A distance")
         query, key = widened(query), widened(key)
+        if query.shape[-1] <= FEW:
+            # Of times and places the differences are small beside the numbers: multiplied out, nothing would be left of them.
+            total = 0.0
+            for feature in range(query.shape[-1]):
+                there = ops.swapaxes(key[..., feature : feature + 1], -1, -2)
+                total = total + ops.square(query[..., feature : feature + 1] - there)
+            return -self.scale * total
         # Multiplied out: the differences themselves would take H times the room.
         squares = squared(query) + ops.swapaxes(squared(key), -1, -2)  # (..., t, s)
         return self.scale * (2.0 * product(query, key) - squares)

@@ -82,7 +82,8 @@ class Sum(Learned, Score):
         build(self.right, query_shape, key_shape)
 
     def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        return self.left(query, key, tile=tile) + self.right(query, key, tile=tile)
+        # Keras's function, since TensorFlow's own adds no float64 to float32.
+        return ops.add(self.left(query, key, tile=tile), self.right(query, key, tile=tile))
 
     def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
         for first, second in ((self.left, self.right), (self.right, self.left)):
@@ -114,6 +115,7 @@ class Bias(Term):
 
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         array = widened(ops.convert_to_tensor(self.array))
+        array = ops.reshape(array, (1, -1)) if len(array.shape) < 2 else array
         return tile.align(array, "bnts" if len(array.shape) > 2 else "ts")
 
 

@@ -94,6 +94,7 @@ class Normed(Wrapper):
 
     def _scaled(self, tensor: Any, gain: Any) -> Any:
         tensor = widened(tensor)
+        gain = ops.cast(ops.convert_to_tensor(gain), tensor.dtype)
         return tensor * ops.rsqrt(squared(tensor) / tensor.shape[-1] + self.epsilon) * gain
 
 
@@ -178,4 +179,4 @@ class Scaled(Wrapper):
 
     def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
         scale = tile.align(ops.exp(ops.convert_to_tensor(self.log_scale)), "n")
-        return self.score(query, key, tile=tile) * scale
+        return ops.multiply(self.score(query, key, tile=tile), scale)
