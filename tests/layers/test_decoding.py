@@ -137,3 +137,53 @@ def test_a_wrong_call_says_what_to_do(random: np.random.Generator, wrong: Any, m
     layer, x = MultiHeadAttention(3, 4), random.normal(size=(B, T, D)).astype("float32")
     with pytest.raises(ValueError, match=f"(?s){message}"):
         wrong(layer, x)
+
+
+@pytest.mark.parametrize("counts", [(3, 3, 3), (5, 4), (9,), (1, 2, 6)])
+@pytest.mark.parametrize("latent", [None, 5])
+def test_a_window_rolls_within_a_call_of_several_steps(
+    random: np.random.Generator, counts: tuple[int, ...], latent: int | None
+) -> None:
+    layer = randomised(MultiHeadAttention(3, 4, mask=ll.Causal() & ll.Window(2), latent_dim=latent))
+    x = random.normal(size=(B, T, D)).astype("float32")
+    real = np.array([[True] * T, [True, False] * 4 + [True]])
+    alone = [array[real[b]][None] for b, array in enumerate(x)]
+    expected = [numpy(layer(steps, steps))[0] for steps in alone]
+    cache, start, found = layer.empty_cache(B, 3), 0, []
+    for count in counts:
+        now = slice(start, start + count)
+        output, weights, cache = layer(
+            x[:, now], x[:, now], value_mask=real[:, now], cache=cache, return_attention_scores=True
+        )
+        assert weights.shape[-1] == (3 if count == 1 else 3 + count)
+        assert cache.key.shape[2] == 3
+        found.append(numpy(output))
+        start += count
+    for b in range(B):
+        np.testing.assert_allclose(np.concatenate(found, axis=1)[b][real[b]], expected[b], atol=3e-5)
+
+
+def test_a_cache_is_an_input_of_a_model(random: np.random.Generator) -> None:
+    layer = randomised(MultiHeadAttention(3, 4, mask="causal"))
+    step = keras.Input((1, D))
+    empty = layer.empty_cache(B, T)
+    cache = KVCache(
+        *(keras.Input(tuple(part.shape[1:]), dtype=keras.backend.standardize_dtype(part.dtype)) for part in empty)
+    )
+    output, new = layer(step, step, cache=cache)
+    model = keras.Model([step, *cache], [output, *new])
+    x = random.normal(size=(B, 2, D)).astype("float32")
+    expected, now, seen = layer(x, x), tuple(empty), []
+    for index in range(2):
+        output, *now = model([ops.convert_to_tensor(x[:, index : index + 1]), *now])
+        seen.append(numpy(output))
+    np.testing.assert_allclose(np.concatenate(seen, axis=1), numpy(expected), atol=3e-5)
+    assert numpy(now[3]).tolist() == [2, 2]
+
+
+def test_a_latent_layer_takes_its_value_as_key_too(random: np.random.Generator) -> None:
+    layer, x = randomised(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D))
+    np.testing.assert_array_equal(numpy(layer(x, x, x)), numpy(layer(x, x)))
+    np.testing.assert_array_equal(numpy(layer(x, key=x, value=x)), numpy(layer(x, x)))
+    with pytest.raises(ValueError, match="Received: a `key` that is not the `value`"):
+        layer(x, x, x + 1)

@@ -100,3 +100,22 @@ def test_a_score_that_learns_is_not_shared_between_levels() -> None:
 def test_an_input_of_another_rank_is_refused() -> None:
     with pytest.raises(ValueError, match=r"(?s)\(B, sentences, words, D\).*\(2, 3, 4\).*AttentionPooling"):
         HierarchicalPooling()(np.ones((2, 3, 4)))
+
+
+def test_an_encoder_without_a_mask(random: np.random.Generator) -> None:
+    x = random.normal(size=(B, S, W, D)).astype("float32")
+    layer = HierarchicalPooling(4, words=keras.layers.Dense(6), sentences=keras.layers.Dense(5))
+    assert tuple(layer(x).shape) == (B, 5)
+    other = np.where(mask()[..., None], x, 9.0)
+    np.testing.assert_allclose(numpy(layer(x, mask=mask())), numpy(layer(other, mask=mask())), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+def test_int8_is_the_same_after_loading(random: np.random.Generator, tmp_path: Path) -> None:
+    x = random.normal(size=(B, S, W, D)).astype("float32")
+    document = keras.Input((S, W, D))
+    model = keras.Model(document, HierarchicalPooling(4, words=keras.layers.Dense(6))(document))
+    model.quantize("int8")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-6)

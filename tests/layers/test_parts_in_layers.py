@@ -135,3 +135,31 @@ def unbuilt(config):
 def test_from_config(trained, name):
     config = trained[0].get_layer(name).get_config()
     assert unbuilt(MultiHeadAttention.from_config(config).get_config()) == unbuilt(config)
+
+
+def test_a_normalizer_within_another_is_trained_and_saved(random, tmp_path):
+    steps = keras.Input((5, 4))
+    layer = ll.layers.SelfAttention(4, normalizer=ll.TopK(3, ll.Sink(learned=True)))
+    model = keras.Model(steps, layer(steps))
+    sink = next(weight for weight in model.trainable_weights if weight.name == "sink")
+    sink.assign([0.7])
+    x = random.normal(size=(2, 5, 4)).astype("float32")
+    weights = ops.convert_to_numpy(ll.weigh(x, x, score=ll.Dot(), normalizer=layer.normalizer))
+    assert ((weights > 0).sum(-1) == 3).all()
+    scores = np.sort(x @ x.swapaxes(1, 2) / 2, axis=-1)[..., -3:]
+    raised = np.exp(scores)
+    np.testing.assert_allclose(
+        np.sort(weights)[..., -3:], raised / (raised.sum(-1, keepdims=True) + np.exp(0.7)), rtol=1e-5
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(ops.convert_to_numpy(loaded(x)), ops.convert_to_numpy(model(x)), atol=1e-6)
+    assert [float(array(weight)[0]) for weight in loaded.trainable_weights if weight.name == "sink"] == [
+        pytest.approx(0.7)
+    ]
+
+
+def test_what_a_top_k_is_made_of():
+    with pytest.raises(TypeError, match=r"`normalizer` must be a Normalizer\. Received: 'sparsemax'"):
+        ll.TopK(2, "sparsemax")
+    assert ll.TopK(2, ll.Monotonic()).linked_rows

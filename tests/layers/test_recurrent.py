@@ -251,3 +251,44 @@ def test_symbolic_shapes_are_the_eager_ones() -> None:
 def test_a_wrong_argument_says_what_to_do(wrong: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
         wrong()
+
+
+@pytest.mark.parametrize("normalizer", [lambda: ll.Gumbel(0.5), lambda: ll.TopK(4, ll.Gumbel(0.5))])
+def test_noise_differs_from_step_to_step_and_from_call_to_call_while_training(
+    random: np.random.Generator, normalizer: Any
+) -> None:
+    layer, (steps, memory) = made(normalizer=normalizer()), inputs(random)
+    # The same query at each step: what differs is the noise.
+    for variable in layer.trainable_variables:
+        variable.assign(0 * variable)
+    shown = [
+        numpy(layer(steps, memory, return_attention_scores=True, training=training)[1])
+        for training in (True, True, False)
+    ]
+    assert np.ptp(shown[2], axis=1).max() == 0
+    assert np.ptp(shown[0], axis=1).max(axis=-1).min() > 1e-2
+    assert np.abs(shown[0] - shown[1]).max() > 1e-2
+
+
+def test_noise_is_drawn_in_a_compiled_training(random: np.random.Generator) -> None:
+    steps, memory = keras.Input((T, D)), keras.Input((S, M))
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, normalizer=ll.Gumbel(seed=3))
+    model = keras.Model([steps, memory], AttentionRNN(cell)(steps, memory))
+    model.compile("sgd", "mse")
+    seed = cell.normalizer.noise.generator.state
+    before = numpy(seed).copy()
+    model.fit([*inputs(random)], np.zeros((B, U)), epochs=2, verbose=0)
+    assert not np.array_equal(numpy(seed), before)
+    assert all(np.isfinite(numpy(weight)).all() for weight in model.weights)
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+def test_int8_is_the_same_after_loading(random: np.random.Generator, tmp_path: Path) -> None:
+    steps, memory = keras.Input((T, D)), keras.Input((S, M))
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, reads="after")
+    model = keras.Model([steps, memory], AttentionRNN(cell, return_sequences=True)(steps, memory))
+    model.quantize("int8")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    data = inputs(random)
+    np.testing.assert_allclose(numpy(loaded([*data])), numpy(model([*data])), atol=1e-6)

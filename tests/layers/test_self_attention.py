@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -68,3 +69,14 @@ def test_each_projection_starts_from_values_of_its_own(steps):
 def test_units_must_be_positive():
     with pytest.raises(ValueError, match=r"`units` must be a positive integer\. Received: units=0"):
         ll.layers.SelfAttention(0)
+
+
+def test_implicit_padding_is_obeyed_beside_an_attention_mask():
+    words = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
+    real = words > 0
+    embedded = keras.layers.Embedding(11, D, mask_zero=True)(words)
+    allowed = np.tril(np.ones((B, T, T), bool))
+    _, own = ll.layers.SelfAttention(7)(embedded, attention_mask=allowed, return_attention_scores=True)
+    _, given = ll.layers.Attention()(embedded, embedded, attention_mask=allowed, return_attention_scores=True)
+    for weights in (own, given):
+        np.testing.assert_array_equal(array(weights) > 0, allowed & real[:, None, :] & real[:, :, None])

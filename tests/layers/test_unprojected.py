@@ -65,7 +65,7 @@ def test_masks_of_query_value_and_key(tensors):
     output, weights = ll.layers.Attention()(
         **tensors, mask=[real_query, real_value, real_key], return_attention_scores=True
     )
-    np.testing.assert_array_equal(array(weights) > 0, np.repeat((real_value & real_key)[:, None], T, axis=1))
+    np.testing.assert_array_equal(array(weights) > 0, real_query[:, :, None] & (real_value & real_key)[:, None])
     assert not array(output)[0, 1].any()
 
 
@@ -91,3 +91,38 @@ def test_a_wrong_argument_says_what_must_hold(arguments, message):
 def test_one_tensor_alone_is_refused(tensors):
     with pytest.raises(ValueError, match="give it twice or use SelfAttention"):
         ll.layers.Attention()(tensors["query"])
+
+
+def test_is_called_as_that_of_keras_is(random):
+    query, value = (random.normal(size=(2, length, 4)).astype("float32") for length in (3, 5))
+    masks = [np.array([[True] * 3, [True, False, True]]), np.array([[True] * 5, [True, True, False, False, True]])]
+    for kind in ("Attention", "AdditiveAttention"):
+        ours, theirs = getattr(ll.layers, kind)(use_scale=False), getattr(keras.layers, kind)(use_scale=False)
+        expected = ops.convert_to_numpy(theirs([query, value], masks))
+        for found in (
+            ours([query, value], masks),
+            ours(inputs=[query, value], mask=masks),
+            ours(query, value, mask=masks),
+        ):
+            np.testing.assert_allclose(ops.convert_to_numpy(found), expected, atol=1e-5)
+
+
+def test_padded_queries_count_for_nothing():
+    words = np.array([[3, 1, 0, 0], [1, 5, 9, 2]])
+    layer = ll.layers.Attention(attention_regularizer=ll.layers.Entropy(1.0), name="reading")
+    steps = keras.Input((None,))
+    embedded = keras.layers.Embedding(11, 3, mask_zero=True)(steps)
+    model = keras.Model(steps, layer(embedded, embedded))
+    weights = ll.capture(model, words)["reading"].weights()
+    assert not weights[0, 0, 2:].any()
+    model(words[:1], training=True)
+    longer = array(model.losses[0])
+    model(words[:1, :2], training=True)
+    assert array(model.losses[0]) == pytest.approx(longer, rel=1e-5)
+
+
+def test_a_score_of_a_hidden_layer_says_what_it_holds():
+    x = keras.Input((6, 7))
+    for layer in (ll.layers.AdditiveAttention(), ll.layers.Attention(score_mode="concat", use_scale=True)):
+        layer(x, x)
+        assert layer._score(7).cost == 7

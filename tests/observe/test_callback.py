@@ -50,3 +50,22 @@ def test_the_callback_is_for_training(data, tmp_path):
         ll.AttentionCallback(tmp_path, data[0], every=0)
     with pytest.raises(ValueError, match="keeps maps during `fit`"):
         ll.AttentionCallback(tmp_path, data[0])._keep(0)
+
+
+def test_the_last_epoch_of_a_training_that_stops_early_is_kept(model, data, tmp_path):
+    stopping = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=0)
+    for name, order in (("before", (0, 1)), ("after", (1, 0))):
+        callback = ll.AttentionCallback(tmp_path / name, data[0][:1], every=10)
+        callbacks = [callback, stopping]
+        model.fit(*data, epochs=9, verbose=0, callbacks=[callbacks[index] for index in order])
+        kept = [path.name for path in callback.files(tmp_path / name)]
+        assert kept == ["epoch-0000.npz", f"epoch-{stopping.stopped_epoch + 1:04}.npz"]
+
+
+def test_a_training_from_the_start_takes_the_place_of_an_earlier_one(model, data, tmp_path):
+    callback = ll.AttentionCallback(tmp_path, data[0][:1])
+    model.fit(*data, epochs=3, verbose=0, callbacks=[callback])
+    now = ll.capture(model, data[0][:1])["reader"].weights()
+    model.fit(*data, epochs=1, verbose=0, callbacks=[callback])
+    assert [path.name for path in callback.files(tmp_path)] == ["epoch-0000.npz", "epoch-0001.npz"]
+    np.testing.assert_allclose(AttentionMaps.load(callback.files(tmp_path)[0])["reader"].weights(), now, atol=1e-6)

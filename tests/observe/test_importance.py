@@ -133,3 +133,16 @@ def test_wrong_arguments(data):
         ll.attribute(lambda x: x, x)
     with pytest.raises(TypeError, match="must be a model or layer of Keras"):
         ll.head_importance(None, x, loss=ops.mean)
+
+
+@pytest.mark.parametrize("shape", [(B,), (B, 1)])
+def test_targets_of_one_number_fit_as_they_do_in_fit(shape, data):
+    x, _ = data
+    steps = keras.Input((T, D))
+    mixed = ll.layers.MultiHeadAttention(2, 4, name="mixing")(steps, steps)
+    model = keras.Model(steps, keras.layers.Dense(1, "sigmoid")(ops.mean(mixed, axis=1)))
+    targets = np.array([1.0, 0.0, 1.0], "float32").reshape(shape)
+    found = ll.head_importance(model, x, targets, loss="binary_crossentropy")
+    expected = ll.head_importance(model, x, targets, loss=keras.losses.BinaryCrossentropy(reduction=None))
+    assert found["mixing"].shape == (2,)
+    np.testing.assert_allclose(found["mixing"], expected["mixing"], rtol=1e-4)

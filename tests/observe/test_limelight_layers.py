@@ -60,3 +60,21 @@ def test_steps_between_examples_and_words(random):
     alone = keras.Sequential([keras.Input((None, D)), model.layers[-1]])
     for step in range(3):
         np.testing.assert_allclose(weights[:, step], ll.capture(alone, words[:, step])["mixing"].weights(), atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_linear_attention_says_what_it_amounts_to(causal, steps):
+    x = keras.Input((None, D))
+    layer = ll.layers.LinearAttention(2, 4, causal=causal, name="mixing")
+    model = keras.Model(x, layer(x, x))
+    real = np.array([[True] * T, [True] * 3 + [False] * 2])
+    _, expected = layer(steps, steps, return_attention_scores=True)
+    np.testing.assert_allclose(
+        ll.capture(model, steps)["mixing"].weights(), keras.ops.convert_to_numpy(expected), atol=1e-6
+    )
+    seen = []
+    with ll.attention.listening(seen.append):
+        _, expected = layer(steps, steps, query_mask=real, value_mask=real, return_attention_scores=True)
+    weights = keras.ops.convert_to_numpy(ll.attention.weights(seen[0]))
+    np.testing.assert_allclose(weights, keras.ops.convert_to_numpy(expected), atol=1e-6)
+    assert not weights[1, :, :, 3:].any()

@@ -45,8 +45,8 @@ class AdditiveAttention(Attention):
             shape = (input_shape[0][-1],)
             self.scale = self.add_weight(name="scale", shape=shape, initializer="glorot_uniform")
 
-    def _score(self) -> scores.Score:
-        return Summed(None if self.scale is None else ops.convert_to_tensor(self.scale))
+    def _score(self, width: int) -> scores.Score:
+        return Summed(None if self.scale is None else ops.convert_to_tensor(self.scale), width)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -58,6 +58,11 @@ class Summed(scores.Score):
     r"""$s_{ij} = c^\top \tanh(q_i + k_j)$ with a vector of the layer's, or ones."""
 
     vector: Any
+    width: int
+
+    @property
+    def cost(self) -> int:
+        return self.width
 
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         query, key, readout = self.prepare(query, key, tile=tile)

@@ -42,6 +42,9 @@ class Attending(keras.Layer):
         self.score = scores.get(restored(score))
         self.mask = masks.get(restored(mask))
         self.normalizer = normalizers.get(restored(normalizer))
+        # Keras finds layers in attributes alone, and not in parts that are none.
+        within = normalizers.within(self.normalizer)
+        self.normalizer_within = None if within is self.normalizer else within
         self.dropout_rate = dropout
         self.seed = seed
         self.attention_regularizer = keras.regularizers.get(attention_regularizer)

@@ -20,7 +20,7 @@ class Attention(Attending):
 
     $$y_i = \sum_j w_{ij} v_j, \qquad w_i = \mathrm{normalizer}(\mathrm{score}(q_i, k_j))$$
 
-    It takes the place of `keras.layers.Attention`: the same list form, the same arguments, the same weights. So the default
+    It takes the place of `keras.layers.Attention`: the same list form and arguments, the same weights. So the default
     score is the *unscaled* dot product of Luong et al.; `score=limelight.Dot()` scales it.
 
     Args:
@@ -39,6 +39,7 @@ class Attention(Attending):
         return_attention_scores: whether the weights come too.
         use_causal_mask: whether a query attends to its own position and those before it alone; the last query stands at the
             last key.
+        inputs_mask: where Keras puts the implicit masks in a call with `attention_mask`; `mask` comes first.
 
     Returns:
         (..., T, V), with the query's mask. Asked for, the weights too: (..., T, S), before dropout.
@@ -83,7 +84,14 @@ class Attention(Attending):
         self.scale: Any = None
         self.concat_score_weight: Any = None
 
-    def __call__(self, query: Any, value: Any = None, key: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, query: Any = None, value: Any = None, key: Any = None, **kwargs: Any) -> Any:
+        if query is None:
+            return super().__call__(**kwargs)
+        if isinstance(query, (list, tuple)):
+            # As Keras's is called: the list, its masks, and whether it trains.
+            given = {"mask": value, "training": key}
+            kwargs |= {name: one for name, one in given.items() if one is not None}
+            return super().__call__(list(query), **kwargs)
         if value is None:
             return super().__call__(query, **kwargs)
         inputs = [query, value] if key is None else [query, value, key]
@@ -105,11 +113,15 @@ class Attention(Attending):
         training: bool | None = None,
         return_attention_scores: bool = False,
         use_causal_mask: bool = False,
+        inputs_mask: Any = None,
     ) -> Any:
+        mask = inputs_mask if mask is None else mask
         self._validate(inputs, mask)
         query, value, key = inputs[0], inputs[1], inputs[-1]
         query_mask, *others = mask or [None]
         permitted = masks.Causal() if use_causal_mask else None
+        if query_mask is not None:
+            permitted = masks.both(permitted, masks.Padding(queries=query_mask))
         for given in others:
             if given is not None:
                 permitted = masks.both(permitted, masks.Padding(keys=given))
@@ -120,20 +132,17 @@ class Attention(Attending):
             query,
             key,
             value,
-            score=self._score(),
+            score=self._score(query.shape[-1]),
             mask=permitted,
             weights=return_attention_scores,
             training=training,
         )
-        if query_mask is not None:
-            shown = ops.expand_dims(masks.boolean(query_mask, "`mask`"), -1)
-            output = ops.where(shown, output, ops.zeros_like(output))
         return (output, weights) if return_attention_scores else output
 
-    def _score(self) -> scores.Score:
-        """The layer's score with the weights that Keras's layer keeps in itself rather than in a part."""
+    def _score(self, width: int) -> scores.Score:
+        """The layer's score, for queries of a width, with the weights that Keras's layer keeps in itself and in no part."""
         if self.score_mode == "concat":
-            return Concat(self.scale, self.concat_score_weight)
+            return Concat(self.scale, self.concat_score_weight, width)
         return self.score if self.scale is None else Scaled(self.score, self.scale)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
@@ -184,6 +193,10 @@ class Scaled(scores.Score):
     score: scores.Score
     scale: Any
 
+    @property
+    def cost(self) -> int:
+        return self.score.cost
+
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         return self.score(query, key, tile=tile) * widened(ops.convert_to_tensor(self.scale))
 
@@ -194,6 +207,11 @@ class Concat(scores.Score):
 
     scale: Any
     readout: Any
+    width: int
+
+    @property
+    def cost(self) -> int:
+        return self.width
 
     def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
         hidden = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)  # (..., t, s, H)

@@ -13,8 +13,8 @@ class KVCache(NamedTuple):
     $$\mathrm{slot}(p) = p \bmod L$$
 
     A cache that is full forgets its oldest steps. Under a mask that reaches back fewer than L steps, such as `Window(L - 1, 0)`,
-    nothing is lost by that: the window rolls. Otherwise give it the length of the longest sequence. It is a named tuple of
-    tensors, so that `jax.jit`, `tf.function` and Keras's loops take it as it is.
+    nothing is lost by that, however many steps a call brings: the window rolls. Otherwise give it the length of the longest
+    sequence. It is a named tuple of tensors, so that `jax.jit`, `tf.function` and Keras's loops take it as it is.
 
     Args:
         key: (B, K, L, H).
@@ -97,23 +97,43 @@ class KVCache(NamedTuple):
 
     def mask(self) -> masks.Padding:
         """The mask that leaves out empty slots."""
-        return masks.Padding(keys=self.positions >= 0)
+        return masks.Slots(keys=self.positions >= 0)
 
-    def continued(self, key: Any, value: Any, value_mask: Any, key_mask: Any) -> tuple[Self, dict[str, Any]]:
-        """The cache with the steps of one call appended, and where its queries and keys stand.
+    def continued(
+        self, key: Any, value: Any, value_mask: Any, key_mask: Any, reach: int | None = None
+    ) -> tuple[Self, Self, Any]:
+        """The cache with the steps of one call appended, what its queries attend to, and where they stand.
 
         Args:
             key, value: (B, K, T, H) and (B, K, T, V), the steps that queries are made of too.
             value_mask, key_mask: bool (B, T), of the steps, or None.
+            reach: how many positions back a query may see; None where nothing says so.
 
         Returns:
-            The new cache, and `query_positions` and `key_positions` as `limelight.attend` takes them.
+            The new cache; the keys and values that the queries see: the same, or, where the last of the steps take slots that
+            the first of them look back to, the old slots and the new steps side by side; and the queries' positions (B, T).
         """
         given = [masks.boolean(mask, "a mask") for mask in (value_mask, key_mask) if mask is not None]
         real = None if not given else given[0] if len(given) == 1 else ops.logical_and(*given)
         cache = self.append(key, value, real)
         queries = cache.latest(ops.shape(key)[2], real)
-        return cache, {"query_positions": queries, "key_positions": cache.positions}
+        return cache, self.beside(key, value, queries, real) if self.rolls(key.shape[2], reach) else cache, queries
+
+    def rolls(self, count: int | None, reach: int | None) -> bool:
+        """Whether `count` new steps, as many as are not known for None, may take slots that one of them looks back to."""
+        size = self.positions.shape[1]
+        return reach is not None and (count is None or size is None or size < reach + count)
+
+    def beside(self, key: Any, value: Any, positions: Any, real: Any) -> Self:
+        """The slots as they are and T new steps after them, L + T in all; steps that are not real stand at -1."""
+        positions = ops.broadcast_to(positions, (ops.shape(self.positions)[0], ops.shape(key)[2]))
+        positions = positions if real is None else ops.where(real, positions, -1)
+        return type(self)(
+            ops.concatenate([self.key, ops.cast(key, self.key.dtype)], axis=2),
+            ops.concatenate([self.value, ops.cast(value, self.value.dtype)], axis=2),
+            ops.concatenate([self.positions, ops.cast(positions, "int32")], axis=1),
+            self.length,
+        )
 
     def latest(self, count: Any, mask: Any = None) -> Any:
         """The positions of the last `count` steps that were appended, int32 (B, T), where `mask` is that of `append`."""

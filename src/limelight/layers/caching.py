@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from limelight import masks
 from limelight.layers.cache import KVCache
 from limelight.layers.override import Overridable
 from limelight.layers.policies import policy_of
@@ -19,6 +20,7 @@ class Caching(Overridable):
     key_dim: int
     value_dim: int
     latent_dim: int | None
+    _sliding_window: int | None
     _query_dense: Any
     _key_dense: Any
     _value_dense: Any
@@ -49,7 +51,8 @@ class Caching(Overridable):
 
         Args:
             batch: B.
-            size: how many steps it holds: all of the longest sequence, or as many as the layer's mask reaches back.
+            size: how many steps it holds: all of the longest sequence, or one more than the layer's mask reaches back, as many
+                as `Window(size - 1, 0)` permits.
 
         Example:
             >>> import limelight as ll
@@ -60,6 +63,16 @@ class Caching(Overridable):
         if self.latent_dim is not None:
             return KVCache.empty(batch, 1, size, self.latent_dim, 0, self.compute_dtype)
         return KVCache.empty(batch, self.kv_heads, size, self.key_dim, self.value_dim, self.compute_dtype)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # On the way to `call` each argument is converted by itself: there one that was given twice is two.
+        value = args[1] if len(args) > 1 else kwargs.get("value")
+        if self.latent_dim is not None and value is not None:
+            if len(args) > 2 and args[2] is value:
+                args = (*args[:2], None, *args[3:])
+            elif kwargs.get("key") is value:
+                kwargs = {**kwargs, "key": None}
+        return super().__call__(*args, **kwargs)
 
     def _build_latent(self, key_shape: tuple, value_shape: tuple) -> tuple[tuple, tuple]:
         """Build the projection into the latent, where there is one, and return the shapes that heads are projected from."""
@@ -88,8 +101,8 @@ class Caching(Overridable):
 
     def _remembered(
         self, cache: KVCache, layout: Layout, value: Any, key: Any, value_mask: Any, key_mask: Any, attention_mask: Any
-    ) -> tuple[Any, Any, KVCache, dict[str, Any]]:
-        """Keys (B, K, S, H) and values (B, K, S, V) of a cache with the new steps, that cache, and all positions."""
+    ) -> tuple[Any, Any, KVCache, masks.Mask, dict[str, Any]]:
+        """Keys (B, K, S, H) and values (B, K, S, V) of a cache and the new steps, the new cache, a mask, and all positions."""
         if len(layout.batch) > 1 or len(layout.axes) > 1 or self.overridden or attention_mask is not None:
             raise ValueError(
                 "A call with `cache` takes (B, T, D) and no `attention_mask`, of which there is no telling how it lies on the "
@@ -97,14 +110,30 @@ class Caching(Overridable):
             )
         if self.latent_dim is None:
             new = (layout.heads_first(self._key_dense(key)), layout.heads_first(self._value_dense(value)))
-            cache, positions = cache.continued(*new, value_mask, key_mask)
-            return cache.key, cache.value, cache, positions
-        latent = ops.expand_dims(value, 1)  # (B, 1, T, C)
-        cache, positions = cache.continued(latent, latent[..., :0], value_mask, key_mask)
-        steps = ops.squeeze(cache.key, 1)
-        return (
-            layout.heads_first(self._key_dense(steps)),
-            layout.heads_first(self._value_dense(steps)),
-            cache,
-            positions,
-        )
+        else:
+            latent = ops.expand_dims(value, 1)  # (B, 1, T, C)
+            new = (latent, latent[..., :0])
+        cache, seen, queries = cache.continued(*new, value_mask, key_mask, self._reach())
+        positions = {"query_positions": queries, "key_positions": seen.positions}
+        if self.latent_dim is None:
+            return seen.key, seen.value, cache, seen.mask(), positions
+        steps = ops.squeeze(seen.key, 1)
+        heads = (layout.heads_first(dense(steps)) for dense in (self._key_dense, self._value_dense))
+        return *heads, cache, seen.mask(), positions
+
+    def _slots(self, cache: KVCache, count: int | None) -> int | None:
+        """How many keys `count` steps with a cache see."""
+        size = cache.key.shape[2]
+        if not cache.rolls(count, self._reach()):
+            return size
+        return None if count is None or size is None else size + count
+
+    def _window(self) -> masks.Mask | None:
+        """The mask of `sliding_window`."""
+        width = self._sliding_window
+        return None if width is None else masks.Window(width - 1, width - 1)
+
+    def _reach(self) -> int | None:
+        """How many positions before its own a query may see; None where neither mask nor window says so."""
+        mask = masks.both(self.mask, self._window())
+        return None if mask is None else mask.reach()

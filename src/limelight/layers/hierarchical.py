@@ -1,10 +1,12 @@
 """From words to sentences to a document, by attention at each level."""
 
+import inspect
 from typing import Any
 
 import keras
 from keras import ops
 
+from limelight.layers.policies import policies_of
 from limelight.layers.pooling import AttentionPooling
 from limelight.parts import register, restored
 
@@ -82,7 +84,8 @@ class HierarchicalPooling(keras.Layer):
             (self.sentences, self.sentence_pooling, None),
         ):
             if encoder is not None:
-                encoder.build(shape)
+                if not encoder.built:
+                    encoder.build(shape)
                 shape = tuple(encoder.compute_output_shape(shape))
             pooling.build(shape)
             shape = (input_shape[0], length, shape[-1])
@@ -107,7 +110,8 @@ class HierarchicalPooling(keras.Layer):
     ) -> tuple[Any, Any]:
         """Vectors and weights of one level."""
         if encoder is not None:
-            steps = encoder(steps, mask=mask, training=training)
+            takes = mask is not None and "mask" in inspect.signature(encoder.call).parameters
+            steps = encoder(steps, **({"mask": mask} if takes else {}), training=training)
         return pooling(steps, mask=mask, return_attention_scores=True, training=training)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
@@ -130,7 +134,8 @@ class HierarchicalPooling(keras.Layer):
     def get_config(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in ("words", "sentences", "score", "normalizer")}
         stored = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
-        return {**super().get_config(), "units": self.units, "dropout": self.dropout, **stored}
+        dtype = keras.dtype_policies.serialize(policies_of(self))
+        return {**super().get_config(), "dtype": dtype, "units": self.units, "dropout": self.dropout, **stored}
 
 
 def copied(part: Any) -> Any:

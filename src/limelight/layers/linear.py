@@ -6,11 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from limelight import masks
+from limelight import attention, masks, normalizers, scores
 from limelight.layers.features import FEATURES, Features
 from limelight.layers.policies import policies_of, policy_of
 from limelight.parts import register, restored
 from limelight.product import widened
+from limelight.question import Question, ask
 
 # How many steps the causal form computes at once: the scores of a chunk are held, those between chunks are not.
 CHUNK = 64
@@ -132,6 +133,7 @@ class LinearAttention(keras.Layer):
             keys = ops.where(permitted, keys, 0.0)
         if query_mask is not None:
             queries = ops.where(masks.boolean(query_mask, "`query_mask`")[:, None, :, None], queries, 0.0)
+        attention.announce(lambda: self._question(queries, keys))
         read = summed_causally if self.causal else summed
         # One more value, 1 everywhere, sums to what the others are divided by.
         read = read(queries, keys, ops.concatenate([values, ops.ones_like(values[..., :1])], axis=-1))
@@ -140,6 +142,11 @@ class LinearAttention(keras.Layer):
         output = ops.cast(ops.transpose(output, (0, 2, 1, 3)), self.compute_dtype)
         output = self.output_dense(output)
         return (output, self._weights(queries, keys)) if return_attention_scores else output
+
+    def _question(self, queries: Any, keys: Any) -> Question:
+        """What the layer asks, of features in which padding is 0 already."""
+        mask = masks.Causal() if self.causal else None
+        return ask(queries, keys, score=scores.Dot(scale=1.0), mask=mask, normalizer=normalizers.Shares(), owner=self)
 
     def _weights(self, queries: Any, keys: Any) -> Any:
         """The weights, (B, N, T, S), that the output is as if computed by."""

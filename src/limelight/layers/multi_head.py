@@ -49,7 +49,8 @@ class MultiHeadAttention(Caching):
 
     Returns:
         (B, T, D), with the query's mask. Asked for, the weights too: (B, N, T, S), before dropout. With a cache, the new cache
-        comes last, and S counts its slots.
+        comes last, and S counts its slots; where new steps take slots that some of them look back to, S counts the old slots
+        and then the steps.
 
     Raises:
         ValueError: sizes that do not fit, a mask that is additive or ambiguous.
@@ -166,11 +167,10 @@ class MultiHeadAttention(Caching):
             folded = tuple(layout.heads_first(head) for head in heads)
         else:
             found = self._remembered(cache, layout, value, key, value_mask, key_mask, attention_mask)
-            keys, values, cache, positions = found
+            keys, values, cache, slots, positions = found
             heads = folded = (layout.heads_first(self._query_dense(query)), keys, values)
-            mask = masks.both(forbidden(layout, query_mask, None, None), cache.mask())
-        if self._sliding_window is not None:
-            mask = masks.both(mask, masks.Window(self._sliding_window - 1, self._sliding_window - 1))
+            mask = masks.both(forbidden(layout, query_mask, None, None), slots)
+        mask = masks.both(mask, self._window())
         mask = masks.both(mask, masks.Causal()) if use_causal_mask else mask
         if self.overridden:
             array = self.dense(mask, *folded[:2])
@@ -206,9 +206,11 @@ class MultiHeadAttention(Caching):
             axes = tuple(axis % rank for axis in self.attention_axes or range(1, rank - 1))
             lead = [query.shape[axis] for axis in range(rank - 1) if axis not in axes]
             lengths = [shape[axis] for shape in (query.shape, value.shape) for axis in axes]
-            lengths = lengths if cache is None else [query.shape[1], cache.key.shape[2]]
+            lengths = lengths if cache is None else [query.shape[1], self._slots(cache, query.shape[1])]
             results.append(keras.KerasTensor((*lead, self.num_heads, *lengths), dtype=self.compute_dtype))
-        results += [] if cache is None else [cache]
+        if cache is not None:
+            # New ones: those of the call may be inputs of a model.
+            results.append(type(cache)(*(keras.KerasTensor(part.shape, dtype=part.dtype) for part in cache)))
         return results[0] if len(results) == 1 else tuple(results)
 
     def get_config(self) -> dict[str, Any]:

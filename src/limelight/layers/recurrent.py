@@ -10,6 +10,7 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
 from limelight import attention, masks, normalizers, scores
+from limelight.layers.policies import policies_of, policy_of
 from limelight.parts import register, restored
 from limelight.question import ask
 from limelight.tile import History
@@ -84,8 +85,11 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         self.units = output_size(self.cell)
         self.score = scores.get(scores.Additive(self.units) if score is None else restored(score))
         self.normalizer = normalizers.get(restored(normalizer))
+        within = normalizers.within(self.normalizer)
+        self.normalizer_within = None if within is self.normalizer else within
         self.mask = masks.get(restored(mask))
         self.output_size = self.units
+        self._drawn: Any = None
 
     @property
     def state_size(self) -> list[Any]:
@@ -102,7 +106,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         normalizers.build(self.normalizer, (batch, 1, None))
         if self.reads == "after":
             self.combine = keras.layers.Dense(
-                self.units, "tanh", use_bias=False, name="combine", dtype=self.dtype_policy
+                self.units, "tanh", use_bias=False, name="combine", dtype=policy_of(self, "combine")
             )
             self.combine.build((batch, self.memory_size + self.units))
 
@@ -153,7 +157,11 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         return output, listed(states)
 
     def get_dropout_mask(self, step_input: Any) -> None:
-        """Have the inner cells draw the dropout of their inputs, before the loop: in a compiled loop it could not be kept."""
+        """Draw the noise of the normalizer, and have the inner cells draw the dropout of their inputs, before the loop: a seed
+        that changed in a compiled loop could not be kept.
+        """
+        # Around the tracking of Keras and PyTorch, for which a part that is a layer would be one more layer.
+        object.__setattr__(self, "_drawn", self.normalizer.drawn())
         width = step_input.shape[-1] + (self.memory_size if self.reads == "before" else self.units)
         for cell in inner_cells(self.cell):
             if isinstance(cell, DropoutRNNCell):
@@ -168,7 +176,8 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
                 cell.get_recurrent_dropout_mask(ops.ones(shape, dtype=self.compute_dtype))
 
     def reset_dropout_mask(self) -> None:
-        """Have the inner cells forget the dropout of their inputs."""
+        """Forget the noise, and have the inner cells forget the dropout of their inputs."""
+        object.__setattr__(self, "_drawn", None)
         for cell in inner_cells(self.cell):
             if isinstance(cell, DropoutRNNCell):
                 cell.reset_dropout_mask()
@@ -188,7 +197,8 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             memory,
             score=self.score,
             mask=masks.both(self.mask, own),
-            normalizer=self.normalizer,
+            # Each step is a question of one row: its noise must depend on the step.
+            normalizer=self.normalizer if self._drawn is None else self._drawn.at(position[0]),
             query_positions=position,
             owner=self,
         )
@@ -202,7 +212,14 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
     def get_config(self) -> dict[str, Any]:
         parts = {name: getattr(self, name) for name in ("cell", "score", "normalizer", "mask")}
         stored = {name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}
-        return {**super().get_config(), "memory_size": self.memory_size, "reads": self.reads, **stored}
+        dtype = keras.dtype_policies.serialize(policies_of(self))
+        return {
+            **super().get_config(),
+            "dtype": dtype,
+            "memory_size": self.memory_size,
+            "reads": self.reads,
+            **stored,
+        }
 
 
 class Showing(keras.Layer, DropoutRNNCell):

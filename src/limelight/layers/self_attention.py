@@ -32,6 +32,7 @@ class SelfAttention(Attending):
             to nor attend: their output is zero.
         attention_mask: bool, broadcastable to (..., T, T), True where attending is allowed.
         return_attention_scores: whether the weights come too.
+        inputs_mask: where Keras puts the implicit mask in a call with `attention_mask`; `mask` comes first.
 
     Returns:
         (..., T, units), with the mask of the input. Asked for, the weights too: (..., T, T).
@@ -97,8 +98,10 @@ class SelfAttention(Attending):
         attention_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        inputs_mask: Any = None,
     ) -> Any:
         shape = tuple(ops.shape(inputs))[:-1]
+        mask = inputs_mask if mask is None else mask
         own = None if mask is None else masks.Padding(keys=mask, queries=mask)
         given = None if attention_mask is None else explicit(attention_mask, shape, shape)
         output, weights = self.answer(
@@ -122,6 +125,7 @@ class SelfAttention(Attending):
         attention_mask: Any = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        inputs_mask: Any = None,
     ) -> Any:
         output = keras.KerasTensor((*inputs.shape[:-1], self.value_units), dtype=self.compute_dtype)
         weights = keras.KerasTensor((*inputs.shape[:-1], inputs.shape[-2]), dtype=self.compute_dtype)

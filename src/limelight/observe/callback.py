@@ -16,14 +16,15 @@ class AttentionCallback(keras.callbacks.Callback):
     """Keeps the maps of a few fixed examples after each epoch, in a folder of .npz files.
 
     The files are `epoch-0000.npz` for the model before training, then one for each epoch, each written whole or not at all, so
-    that an interrupted training leaves no broken file. A training that goes on (`initial_epoch`) adds to them.
+    that an interrupted training leaves no broken file. A training that goes on (`initial_epoch`) adds to them; one from the
+    start takes the place of what an earlier one left.
 
     Args:
         folder: where the files go; made where it is missing.
         batch: the examples: what the model takes. Few and short: all their queries and keys are kept for each epoch.
         tokens: as `limelight.capture` takes them.
         layers: patterns of the layers' paths; all where None.
-        every: after how many epochs maps are kept. The last epoch's always are.
+        every: after how many epochs maps are kept. The last epoch's always are, also where training stops early.
 
     Raises:
         ValueError: `every` is not positive.
@@ -55,17 +56,35 @@ class AttentionCallback(keras.callbacks.Callback):
         self.folder, self.batch, self.tokens = Path(folder), batch, tokens
         self.layers, self.every = layers, every
         self._probe: Probe | None = None
+        self._seen = self._kept = -1
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         files.sweep(self.folder)
         self._probe = Probe(self.model, self.layers)
-        if not self._path(0).exists() and self.model.built:
-            self._keep(0)
+        self._seen = self._kept = -1
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if self._seen >= 0:
+            return
+        # The first: the model is as so many epochs have left it, and what comes after them is another training's.
+        self._seen = epoch
+        for path in self.files(self.folder):
+            if int(path.stem.removeprefix("epoch-")) > epoch:
+                path.unlink()
+        if self.model.built and (epoch == 0 or not self._path(epoch).exists()):
+            self._keep(epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params.get("epochs"):
-            self._keep(epoch + 1)
+        self._seen = epoch + 1
+        is_last = self._seen == self.params.get("epochs") or self.model.stop_training
+        if self._seen % self.every == 0 or is_last:
+            self._keep(self._seen)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        # A callback that comes after this one has stopped the training.
+        if self._seen > max(self._kept, 0):
+            self._keep(self._seen)
 
     @staticmethod
     def files(folder: str | os.PathLike[str]) -> list[Path]:
@@ -80,6 +99,7 @@ class AttentionCallback(keras.callbacks.Callback):
         if self.tokens is not None:
             maps = maps.with_tokens(self.tokens, batching.padded_length(self.batch, self.tokens))
         maps.save(self._path(epoch))
+        self._kept = epoch
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:04}.npz"

@@ -106,6 +106,15 @@ def _masked(model: Any, batch: Any, layers: Any, one: Heads, head: int, examples
     return float(np.mean(array(examples(outputs))))
 
 
+def fitting(targets: Any, outputs: Any) -> tuple[Any, Any]:
+    """Targets and outputs with as many axes, where one has one more of length 1, (B,) and (B, 1): as `compile` takes them."""
+    if len(targets.shape) + 1 == len(outputs.shape) and outputs.shape[-1] == 1:
+        return ops.expand_dims(targets, -1), outputs
+    if len(targets.shape) == len(outputs.shape) + 1 and targets.shape[-1] == 1:
+        return ops.squeeze(targets, -1), outputs
+    return targets, outputs
+
+
 def _losses(model: Any, targets: Any, loss: Any) -> Callable[[Any], Any]:
     """A function from the model's outputs to one loss for each example."""
     if not isinstance(model, keras.Layer):
@@ -124,7 +133,7 @@ def _losses(model: Any, targets: Any, loss: Any) -> Callable[[Any], Any]:
         compare = given.call if isinstance(given, keras.losses.Loss) else given
 
         def function(outputs: Any) -> Any:
-            return compare(ops.convert_to_tensor(targets), outputs)
+            return compare(*fitting(ops.convert_to_tensor(targets), outputs))
 
     def examples(outputs: Any) -> Any:
         found = ops.cast(function(outputs), "float32")

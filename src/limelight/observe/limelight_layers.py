@@ -75,7 +75,7 @@ def _permissions(question: Question) -> dict[str, Any]:
             reach = (None, 0) if isinstance(mask, masks.Causal) else (mask.left, mask.right)
             nearer = {name: _nearer(found.get(name), own) for name, own in zip(("behind", "ahead"), reach, strict=True)}
             found |= {**nearer, "align": align}
-        elif type(mask) is masks.Padding:
+        elif isinstance(mask, masks.Padding):
             for name in ("keys", "queries"):
                 given = getattr(mask, name)
                 if given is not None:
