@@ -3,10 +3,9 @@
 python examples/01_numpy_and_attend.py
 """
 
+import limelight as ll
 import keras
 import numpy as np
-
-import limelight as ll
 
 QUERY = np.array([[1.0, 0.0, 1.0], [0.0, 2.0, 1.0]])
 KEY = np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 2.0]])

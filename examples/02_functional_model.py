@@ -3,11 +3,10 @@
 python examples/02_functional_model.py
 """
 
+import limelight as ll
 import keras
 import numpy as np
 from keras import layers
-
-import limelight as ll
 
 
 def build() -> keras.Model:

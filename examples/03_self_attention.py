@@ -6,11 +6,10 @@ they are.
     python examples/03_self_attention.py
 """
 
+import limelight as ll
 import keras
 import numpy as np
 from keras import layers
-
-import limelight as ll
 
 
 def sequences(count: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

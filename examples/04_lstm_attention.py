@@ -5,11 +5,10 @@ The same with GRU; one prediction for each step and, through `AttentionPooling`,
     python examples/04_lstm_attention.py
 """
 
+import limelight as ll
 import keras
 import numpy as np
 from keras import layers
-
-import limelight as ll
 
 
 def speakers() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]:

@@ -3,13 +3,11 @@
 python examples/05_multi_head_and_hierarchical.py
 """
 
-import re
-
+import limelight as ll
 import keras
 import numpy as np
+import re
 from keras import layers
-
-import limelight as ll
 
 SENTENCES, WORDS = 20, 30
 

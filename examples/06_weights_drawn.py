@@ -3,15 +3,13 @@
 python examples/06_weights_drawn.py [weights.png]
 """
 
-import sys
-from pathlib import Path
-
+import limelight as ll
 import keras
 import numpy as np
+import sys
 from keras import layers
 from matplotlib.figure import Figure
-
-import limelight as ll
+from pathlib import Path
 
 SENTENCE = ["the", "animal", "did", "not", "cross", "the", "street", "because", "it", "was", "too", "tired"]
 

@@ -6,10 +6,9 @@ coefficient will be.
     python examples/07_evaluation.py
 """
 
+import limelight as ll
 import keras
 from keras import layers
-
-import limelight as ll
 
 
 def classifier(classes: int) -> keras.Model:

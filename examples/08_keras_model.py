@@ -3,13 +3,11 @@
 python examples/08_keras_model.py
 """
 
-from typing import Any
-
+import limelight as ll
 import keras
 import numpy as np
 from keras import layers
-
-import limelight as ll
+from typing import Any
 
 
 def decoder() -> keras.Model:

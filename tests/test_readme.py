@@ -1,6 +1,9 @@
 """What the README and the page of parts show runs as it stands."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 README = Path(__file__).parent.parent / "README.md"
@@ -49,3 +52,28 @@ def test_every_file_that_the_readme_names_exists():
     ran = re.findall(r"python (examples/\S+)", README.read_text(encoding="utf-8"))
     missing = [name for name in (*linked, *ran) if not (README.parent / name).exists()]
     assert missing == []
+
+
+def test_nothing_shown_needs_a_backend_that_is_not_installed():
+    """Keras by itself takes TensorFlow; limelight, imported first, takes what there is."""
+    shown = [
+        *re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.S),
+        *(
+            block
+            for page in (README.parent / "docs").glob("*.md")
+            for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+        ),
+        *(path.read_text(encoding="utf-8") for path in (README.parent / "examples").glob("*.py")),
+    ]
+    late = [code for code in shown if re.search(r"^(import|from) keras", code, flags=re.M) and "limelight" in code]
+    late = [
+        code
+        for code in late
+        if not re.search(r"^(import|from) limelight.*?^(import|from) keras", code, flags=re.M | re.S)
+    ]
+    assert late == []
+    first = shown[0].splitlines()[0]
+    program = f"import sys; sys.modules['tensorflow'] = None\n{first}\nprint(keras.backend.backend())"
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.returncode) == ("jax\n", 0), done.stderr
