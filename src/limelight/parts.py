@@ -1,6 +1,7 @@
 """What every part of an attention has in common: a config that travels with a saved model."""
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
@@ -63,16 +64,25 @@ class Learned(keras.Layer):
         return self.call(*tensors, **given)
 
     def get_config(self) -> dict[str, Any]:
-        # A part without a constructor has that of `keras.Layer`, *args and **kwargs.
-        collected = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        parameters = inspect.signature(type(self)).parameters
-        named = [name for name, parameter in parameters.items() if parameter.kind not in collected]
-        own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in named}
+        own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.named()}
         return {**keras.Layer.get_config(self), **own}
+
+    @classmethod
+    def named(cls) -> tuple[str, ...]:
+        """The names of what the constructor takes."""
+        return named(cls)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**{name: restored(value) for name, value in config.items()})
+
+
+@functools.cache
+def named(kind: type) -> tuple[str, ...]:
+    """The names of the parameters of a constructor; one that takes any, as that of `keras.Layer` does, names none."""
+    collected = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(kind).parameters
+    return tuple(name for name, parameter in parameters.items() if parameter.kind not in collected)
 
 
 def restored(value: Any) -> Any:

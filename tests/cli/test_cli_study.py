@@ -123,6 +123,8 @@ def test_whoever_reads_no_further_does_not_end_a_study(place, compiled, done):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no full device")
 def test_a_full_disk_behind_what_is_printed_is_one_line(place, compiled, done):
+    # Unbuffered, argparse itself keeps quiet about what it could not print.
+    compiled = {name: value for name, value in compiled.items() if name != "PYTHONUNBUFFERED"}
     for arguments in (["--version"], ["study", "reviews.csv", "--seeds", "1", *reviews.flags(), "--json", "--quiet"]):
         with open("/dev/full", "w") as full:
             finished = subprocess.run(

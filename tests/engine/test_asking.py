@@ -242,3 +242,21 @@ def test_a_mask_that_does_not_fit_is_refused_while_it_is_compiled() -> None:
     function = compiled(lambda query, key: ll.attend(query, key, key, mask=ll.Padding(np.ones((2, 6), bool))))
     with pytest.raises(Exception, match="must fit the scores"):
         function(ops.convert_to_tensor(QUERY), ops.convert_to_tensor(KEY))
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="only JAX compiles the paths by themselves")
+def test_scores_that_are_composed_anew_are_not_compiled_anew() -> None:
+    from limelight.engine import jax_compiled
+
+    def asked(scale: float, cap: float) -> Any:
+        score = ll.SoftCap(ll.Rotary(ll.Dot(scale=scale)) + ll.ALiBi() + ll.Bias(normal(3, 4, 5)), cap)
+        return ll.attend(QUERY, KEY, KEY, score=score, normalizer=ll.TopK(3))
+
+    with limits.using(path="rows"):
+        asked(0.5, 20.0)
+        count = jax_compiled._run._cache_size()
+        first, second = asked(0.5, 20.0), asked(0.5, 20.0)
+        assert jax_compiled._run._cache_size() == count
+        np.testing.assert_array_equal(numpy(first), numpy(second))
+        assert np.abs(numpy(asked(0.5, 2.0)) - numpy(first)).max() > 1e-3
+        assert jax_compiled._run._cache_size() == count + 1

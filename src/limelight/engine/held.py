@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Part, is_tensor
+from limelight.parts import Learned, Part, is_tensor
 from limelight.question import Question
 
 
@@ -44,11 +44,13 @@ class Same:
 
 @dataclasses.dataclass(frozen=True)
 class Node:
-    """An object whose attributes held tensors."""
+    """An object whose attributes held tensors, or which is no more than its attributes."""
 
     kind: type
     attributes: tuple[tuple[str, Any], ...]
     like: Same | None = None
+    # What it was, where another of the same attributes is as good.
+    source: Same | None = dataclasses.field(default=None, compare=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,10 @@ class Taking:
         if isinstance(thing, keras.Variable):
             self.learn(thing)
             return Same(thing)
+        if isinstance(thing, Learned) and not thing.variables:
+            # It may have been made for this call alone, as `Dot() + ALiBi()` is, which must not be compiled anew each time.
+            given = tuple((name, self.walk(getattr(thing, name))) for name in thing.named())
+            return Node(type(thing), given, source=Same(thing))
         if isinstance(thing, keras.Layer):
             for variable in thing.variables:
                 self.learn(variable)
@@ -154,7 +160,8 @@ def restore(left: Any, tensors: Any) -> Any:
         return left
     # Around the constructor: it checks values, and those of a tensor that is only traced cannot be looked at.
     thing = object.__new__(left.kind)
-    if left.like is not None:
-        vars(thing).update(vars(left.like.reference()))
+    whole = left.source if left.like is None else left.like
+    if whole is not None:
+        vars(thing).update(vars(whole.reference()))
     vars(thing).update({name: restore(value, tensors) for name, value in left.attributes})
     return thing

@@ -92,9 +92,9 @@ def paired(
 ) -> Comparison:
     """Compare two models' predictions of the same test examples.
 
-    The interval of the difference is a paired BCa bootstrap: each resample draws examples, and both models are measured
-    on the same ones. The p value is McNemar's exact one for accuracy; for any other metric that of a permutation test
-    that swaps the two models' predictions of an example at random.
+    The interval of the difference is a paired BCa bootstrap: both models are measured on the same resampled examples. The p
+    value is McNemar's exact one for accuracy; for any other metric that of a permutation test that swaps the two models'
+    predictions of an example at random.
 
     Args:
         truth: True classes (n,), or true values for a metric of regression.
@@ -130,13 +130,11 @@ def paired(
 
     point = {name: float(value[0]) for name, value in difference(np.ones((1, n))).items()}
     drawn = gather(difference, resampled_counts(n, resamples, np.random.default_rng(seed)))
-    left = gather(difference, left_out(n, resamples)) if n > 1 else {}
-    ends = {
-        name: Estimate(value, *bca(value, drawn[name], left[name], confidence), n, confidence)
-        if n > 1
-        else Estimate(value, None, None, "one example", n, confidence)
-        for name, value in point.items()
-    }
+    ends = {name: Estimate(value, None, None, "one example", n, confidence) for name, value in point.items()}
+    if n > 1:
+        left = gather(difference, left_out(n, resamples))
+        for name, value in point.items():
+            ends[name] = Estimate(value, *bca(value, drawn[name], left[name], confidence), n, confidence)
     if metric == "accuracy":
         right = [labels == prepared.truth for labels in prepared.predicted]
         ends |= {
@@ -203,11 +201,10 @@ def paired_over_seeds(
         mean D  +-  t(df) * sqrt(M / S + max(C, 0)),     1 / df = (a^2 / (S - 1) + b^2 / (n - 1)) / (a + b)^2
 
     where M is the variance of D_s between seeds and C the covariance over examples between two seeds' differences, found
-    by resampling the n examples once for all seeds; a = M / S and b = max(C, 0) are its two parts, and df the degrees of
-    freedom of Satterthwaite. (Those of Hillis leave out b^2 / (n - 1), as if C were known however few the examples.) It is
-    near its level at three seeds (a little below at two), where a bootstrap over seeds is not: resampling three seeds sees
-    two thirds of their variance. Where every example differs by the same at every seed there is no variance: the p value is
-    that of a sign test over the examples. One seed falls back on `paired`.
+    by resampling the n examples once for all seeds; a = M / S, b = max(C, 0), and df are Satterthwaite's (Hillis's leave out
+    b^2 / (n - 1), as if C were known however few the examples). It is near its level at three seeds (a little below at two);
+    a bootstrap over seeds is not, it sees two thirds of the variance of three. Where every example differs by the same at
+    every seed, the p value is that of a sign test. One seed falls back on `paired`.
 
     Args:
         truth: True classes or values (n,).
@@ -231,9 +228,8 @@ def paired_over_seeds(
         >>> result.seeds, round(result.difference.value, 3)
         (2, 0.167)
 
-    Obuchowski and Rockette, Communications in Statistics: Simulation and Computation 24 (1995), 285-308; degrees of
-    freedom by Hillis, Statistics in Medicine 26 (2007), 596-619, and by Satterthwaite, Biometrics Bulletin 2 (1946),
-    110-114.
+    Obuchowski and Rockette, Communications in Statistics: Simulation and Computation 24 (1995), 285-308; Hillis, Statistics
+    in Medicine 26 (2007), 596-619; Satterthwaite, Biometrics Bulletin 2 (1946), 110-114.
     """
     if len(first) != len(second) or len(first) == 0:
         raise ValueError(
