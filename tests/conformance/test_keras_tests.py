@@ -23,6 +23,7 @@ EXCEPTIONS = {
     },
     "AttentionTest": {
         "test_attention_with_dropout": "wants the weights after dropout; ours are those before it",
+        "test_attention_with_mask": "shows weights of a masked query, whose output is 0; ours are 0 too",
         "test_attention_calculate_scores_with_scale": PRIVATE,
         "test_attention_calculate_score_mask_no_causal_no_vmask": PRIVATE,
         "test_attention_calculate_score_mask_with_causal_no_vmask": PRIVATE,

@@ -34,7 +34,7 @@ class Attention(Attending):
         query, value, key: (..., T, H), (..., S, V), (..., S, H), as three arguments or as a list `[query, value]` or
             `[query, value, key]`. The value is the key where that is not given.
         mask: a list `[query_mask, value_mask]` or `[query_mask, value_mask, key_mask]` of bool (..., T), (..., S), (..., S)
-            or None; Keras's implicit masks when not given. A masked query gives zeros.
+            or None; Keras's implicit masks when not given. A masked query gives zeros, and has weights of 0 (Keras shows others).
         attention_mask: bool, broadcastable to (..., T, S), True where attending is allowed.
         return_attention_scores: whether the weights come too.
         use_causal_mask: whether a query attends to its own position and those before it alone; the last query stands at the
