@@ -292,3 +292,17 @@ def test_int8_is_the_same_after_loading(random: np.random.Generator, tmp_path: P
     loaded = keras.models.load_model(tmp_path / "model.keras")
     data = inputs(random)
     np.testing.assert_allclose(numpy(loaded([*data])), numpy(model([*data])), atol=1e-6)
+
+
+def test_a_padded_memory_in_a_model_is_not_seen(random: np.random.Generator) -> None:
+    steps, words = keras.Input((T, D)), keras.Input((S,), dtype="int32")
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M)
+    embedding = keras.layers.Embedding(5, M, mask_zero=True)
+    outputs = keras.layers.RNN(cell)(steps, initial_state=cell.initial_state(embedding(words)))
+    model = keras.Model([steps, words], outputs)
+    data, ids = inputs(random)[0], np.where(REAL, 3, 0)
+    before = numpy(model([data, ids]))
+    table = numpy(embedding.embeddings).copy()
+    table[0] = np.nan
+    embedding.embeddings.assign(table)
+    np.testing.assert_array_equal(numpy(model([data, ids])), before)

@@ -123,7 +123,15 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
                 f"The memory must have the width `memory_size`={self.memory_size}. Received: shape {tuple(memory.shape)}."
             )
         mask = getattr(memory, "_keras_mask", None) if mask is None else mask
-        flat = ops.cast(ops.reshape(memory, (ops.shape(memory)[0], -1)), self.compute_dtype)
+        if mask is not None:
+            # Once, and not at each step.
+            mask = mask if isinstance(mask, keras.KerasTensor) else masks.boolean(mask, "`mask`")
+            memory = ops.where(ops.expand_dims(mask, -1), memory, ops.zeros_like(memory))
+        if isinstance(memory, keras.KerasTensor):
+            # The batch may be known only when the model runs.
+            flat = keras.layers.Flatten(dtype=self.compute_dtype)(memory)
+        else:
+            flat = ops.cast(ops.reshape(memory, (ops.shape(memory)[0], -1)), self.compute_dtype)
         none = ops.zeros_like(memory[..., 0], dtype=self.compute_dtype)  # (B, S)
         real = ops.ones_like(none) if mask is None else ops.cast(mask, self.compute_dtype)
         blank = none[:, :1]
@@ -191,7 +199,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
     def _read(self, query: Any, memory: Any, real: Any, step: Any, weights: Any, coverage: Any) -> tuple[Any, Any]:
         """What a query (B, U) reads, (B, M), and by which weights, (B, S)."""
         position = ops.cast(step[:, :1] + BASE * step[:, 1:], "int32")
-        own = masks.Padding(keys=real > 0.5)
+        own = masks.Slots(keys=real > 0.5)
         question = ask(
             ops.expand_dims(query, 1),
             memory,

@@ -69,7 +69,7 @@ class Padding(Mask):
 
 
 class Slots(Padding):
-    """The slots of a cache that hold a step. Empty ones hold zeros, so that there is nothing there to be cleared."""
+    """Padding where zeros stand already, such as the empty slots of a cache, so that there is nothing to be cleared."""
 
     def paddings(self) -> list[Any]:
         return []
