@@ -13,6 +13,9 @@ from limelight.parts import is_tensor, shape_of
 from limelight.scores import Score
 from limelight.tile import Tile
 
+# Dtypes of floats that were met: their names take longer to look at than a small attention can spare.
+_floats: set[Any] = set()
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Question:
@@ -52,11 +55,13 @@ class Question:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to be computed, as far as that is known: no example, no query or no key."""
-        return any(isinstance(length, int) and length == 0 for length in (*self.query.shape[:3], self.key.shape[2]))
+        shape = self.query.shape
+        return 0 in (shape[0], shape[1], shape[2], self.key.shape[2])
 
     def values(self, value: Any) -> Any:
         """Values (B, K, S, V) as numbers to be averaged, with zeros where padding stands."""
-        return cleared(floating(value), self.mask, self.tile)
+        value = floating(value)
+        return value if self.mask is None else cleared(value, self.mask, self.tile)
 
 
 def ask(
@@ -91,11 +96,11 @@ def ask(
         query.shape[1],
         rows,
         shape_of(key)[2],
-        given_queries=counted(query_positions, "query_positions"),
-        given_keys=counted(key_positions, "key_positions"),
+        given_queries=None if query_positions is None else counted(query_positions, "query_positions"),
+        given_keys=None if key_positions is None else counted(key_positions, "key_positions"),
         extent=None if mask is None else mask.extent,
     )
-    key = cleared(key, mask, tile)
+    key = key if mask is None else cleared(key, mask, tile)
     # Here, where whole shapes are known, and not in the first block.
     scores.build(score, tuple(query.shape), tuple(key.shape))
     shape = (tile.batch.total, tile.heads.total, tile.rows.total, tile.columns.total)
@@ -117,20 +122,23 @@ def fold(tensor: Any) -> Any:
 
 def floating(tensor: Any) -> Any:
     """A tensor of floats; integers and bools become Keras's `floatx`."""
-    return tensor if "float" in str(tensor.dtype) else ops.cast(tensor, keras.config.floatx())
+    if tensor.dtype in _floats:
+        return tensor
+    if "float" not in str(tensor.dtype):
+        return ops.cast(tensor, keras.config.floatx())
+    _floats.add(tensor.dtype)
+    return tensor
 
 
-def cleared(tensor: Any, mask: Mask | None, tile: Tile) -> Any:
+def cleared(tensor: Any, mask: Mask, tile: Tile) -> Any:
     """Keys or values (B, K, S, H) with zeros where padding stands: what is there, NaN among it, must not be seen."""
-    for real in () if mask is None else mask.paddings():
+    for real in mask.paddings():
         tensor = ops.where(ops.swapaxes(tile.align(real, "bs"), -1, -2), tensor, ops.zeros((), dtype=tensor.dtype))
     return tensor
 
 
 def counted(positions: Any, name: str) -> Any:
     """Positions, which must be integers."""
-    if positions is None:
-        return None
     positions = positions if is_tensor(positions) else ops.convert_to_tensor(positions)
     if "int" not in str(positions.dtype) or not 1 <= len(positions.shape) <= 2:
         raise ValueError(
