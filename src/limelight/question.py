@@ -194,6 +194,8 @@ def check_shapes(query: Any, key: Any, value: Any = None) -> None:
     """Raise where queries, keys and values cannot belong together."""
     rows, columns = tuple(query.shape), tuple(key.shape)
     values = columns if value is None else tuple(value.shape)
+    if len(rows) > 1 and rows == columns == values:
+        return
     for name, shape in (("query", rows), ("key", columns), ("value", values)):
         if len(shape) < 2:
             raise ValueError(
