@@ -28,9 +28,14 @@ def decoded(cache: KVCache, tensors: list[np.ndarray], real: np.ndarray, parts: 
     for start in range(0, LENGTH, COUNT):
         now = slice(start, start + COUNT)
         query, key, value = (tensor[:, :, now] for tensor in tensors)
-        cache, places = cache.continued(key, value, real[:, now], None)
-        given = {**parts, "mask": parts["mask"] & cache.mask()}
-        outputs.append(numpy(ll.attend(query, cache.key, cache.value, **given, **places)))
+        cache, seen, queries = cache.continued(key, value, real[:, now], None, parts["mask"].reach())
+        given = {
+            **parts,
+            "mask": parts["mask"] & seen.mask(),
+            "query_positions": queries,
+            "key_positions": seen.positions,
+        }
+        outputs.append(numpy(ll.attend(query, seen.key, seen.value, **given)))
     return np.concatenate(outputs, axis=2)
 
 
@@ -45,8 +50,8 @@ def test_any_cut_gives_the_whole(
     real = np.random.default_rng(seed).random((B, LENGTH)) < share
     places = np.cumsum(real, axis=1) - 1
     if rolling:
-        # The first of the new steps still sees this far back when all of them are in the cache.
-        parts["mask"] &= ll.Window(SLOTS - COUNT, 0)
+        # As far back as a full cache holds: the last of the new steps take slots that the first of them still look at.
+        parts["mask"] &= ll.Window(SLOTS - 1, 0)
     else:
         real &= places < SLOTS
     whole = {**parts, "mask": parts["mask"] & ll.Padding(real), "query_positions": places, "key_positions": places}
