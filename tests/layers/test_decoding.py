@@ -187,3 +187,11 @@ def test_a_latent_layer_takes_its_value_as_key_too(random: np.random.Generator) 
     np.testing.assert_array_equal(numpy(layer(x, key=x, value=x)), numpy(layer(x, x)))
     with pytest.raises(ValueError, match="Received: a `key` that is not the `value`"):
         layer(x, x, x + 1)
+
+
+def test_a_cache_for_whole_sequences_does_not_roll(random: np.random.Generator) -> None:
+    layer = randomised(MultiHeadAttention(3, 4, mask=ll.Causal() & ll.Window(20)))
+    x = random.normal(size=(B, T, D)).astype("float32")
+    output, weights, _ = layer(x, x, cache=layer.empty_cache(B, T), return_attention_scores=True)
+    assert tuple(weights.shape) == (B, 3, T, T)
+    np.testing.assert_allclose(numpy(output), numpy(layer(x, x)), atol=3e-5)

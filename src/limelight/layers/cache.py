@@ -120,9 +120,14 @@ class KVCache(NamedTuple):
         return cache, self.beside(key, value, queries, real) if self.rolls(key.shape[2], reach) else cache, queries
 
     def rolls(self, count: int | None, reach: int | None) -> bool:
-        """Whether `count` new steps, as many as are not known for None, may take slots that one of them looks back to."""
+        """Whether `count` new steps, as many as are not known for None, may take slots that one of them looks back to.
+
+        A cache that holds no more than the reach is one for whole sequences, and does not roll.
+        """
         size = self.positions.shape[1]
-        return reach is not None and (count is None or size is None or size < reach + count)
+        if reach is None or (size is not None and size <= reach):
+            return False
+        return count is None or size is None or size < reach + count
 
     def beside(self, key: Any, value: Any, positions: Any, real: Any) -> Self:
         """The slots as they are and T new steps after them, L + T in all; steps that are not real stand at -1."""
