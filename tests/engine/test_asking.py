@@ -261,3 +261,25 @@ def test_scores_that_are_composed_anew_are_not_compiled_anew() -> None:
         np.testing.assert_array_equal(numpy(first), numpy(second))
         assert np.abs(numpy(asked(0.5, 2.0)) - numpy(first)).max() > 1e-3
         assert jax_compiled._run._cache_size() == count + 1
+
+
+class Louder(ll.SoftCap):
+    """A part of a user's that does not keep what its constructor takes under its name."""
+
+    def __init__(self, loudness: float) -> None:
+        super().__init__(ll.Dot(), 30.0)
+        self.factor = 2 * loudness
+
+    def call(self, query: Any, key: Any, *, tile: Any) -> Any:
+        return self.factor * super().call(query, key, tile=tile)
+
+    def prepare(self, query: Any, key: Any, *, tile: Any) -> Any:
+        return query, key, self
+
+
+def test_a_part_that_keeps_its_own_names_is_itself_alone() -> None:
+    for loudness in (1.0, 3.0):
+        score = Louder(loudness)
+        expected = numpy(ll.weigh(QUERY, KEY, score=score)) @ KEY
+        with limits.using(path="rows"):
+            np.testing.assert_allclose(numpy(ll.attend(QUERY, KEY, KEY, score=score)), expected, atol=1e-5)

@@ -102,7 +102,7 @@ class Taking:
         if isinstance(thing, keras.Variable):
             self.learn(thing)
             return Same(thing)
-        if isinstance(thing, Learned) and not thing.variables:
+        if isinstance(thing, Learned) and not thing.variables and all(hasattr(thing, name) for name in thing.named()):
             # It may have been made for this call alone, as `Dot() + ALiBi()` is, which must not be compiled anew each time.
             given = tuple((name, self.walk(getattr(thing, name))) for name in thing.named())
             return Node(type(thing), given, source=Same(thing))
