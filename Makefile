@@ -67,7 +67,7 @@ test-rest: $(TEST) ## the other tests that need no backend
 	KERAS_BACKEND=jax $(PYTEST) -m backend_free --ignore=tests/cli tests
 
 test-docs: $(TEST) ## the examples in docstrings
-	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/tensorflow_*.py' src
+	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/engine/tensorflow/*' src
 
 bench: $(TEST) ## measure limelight beside its peers (ARGS="--only jax full --repeats 9", ARGS=--quick)
 	$(BIN)/python benchmarks/run.py $(ARGS)

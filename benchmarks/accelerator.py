@@ -22,11 +22,11 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import attention
-import survey
+import attention_statistics
 import works
 from tables import NAMES
 
-from limelight import files
+from limelight import _files
 
 BACKEND = os.environ["KERAS_BACKEND"]
 RESULTS = Path(__file__).parent / "results" / "accelerator.json"
@@ -41,7 +41,7 @@ def verbs(name: str, title: str, *ways: str, **settings: Any) -> works.Work:
 
 def surveys() -> works.Work:
     """The survey beside Keras's weights, reduced."""
-    return next(work for work in survey.WORKS if work.name == "survey")
+    return next(work for work in attention_statistics.WORKS if work.name == "survey")
 
 
 WORKS = [
@@ -68,7 +68,7 @@ def main() -> None:
     rows = [{"work": work.title, "backend": BACKEND, "device": where, "ways": measured(work)} for work in WORKS]
     before = json.loads(options.results.read_text()) if options.results.exists() else []
     new = {(row["device"], row["backend"], row["work"]): row for row in [*before, *rows]}
-    files.write_text(options.results, json.dumps(list(new.values()), indent=1) + "\n")
+    _files.write_text(options.results, json.dumps(list(new.values()), indent=1) + "\n")
     print(table(list(new.values())))
 
 
@@ -88,7 +88,7 @@ def measured(work: works.Work) -> dict[str, Any]:
     """Seconds of each round and bytes of each way of a work."""
     runs, found = {}, {}
     for way in work.ways[BACKEND]:
-        subject = (survey if work.module == "survey" else attention).build(work, way)
+        subject = (attention_statistics if work.module == "survey" else attention).build(work, way)
         memory, output = scratch(subject.run)
         error = None if subject.error is None else subject.error(output)
         runs[way], found[way] = subject.run, {"memory": memory, "error": error, "wall": []}

@@ -114,7 +114,7 @@ def verb(way: str, settings: dict[str, Any]) -> Callable[..., Any]:
     import limelight as ll
 
     causal, length = settings["mask"] == "causal", settings["length"]
-    masks = {None: None, "causal": ll.Causal(), "window": ll.Window(256, 256)}
+    masks = {None: None, "causal": ll.masks.Causal(), "window": ll.masks.SlidingWindow(256, 256)}
     if way == "limelight":
         return lambda *given: ll.attend(*given, mask=masks[settings["mask"]])
     if way == "keras":

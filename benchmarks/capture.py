@@ -1,4 +1,4 @@
-"""What capture costs: `Probe(model).predict` beside the plain `model.predict`.
+"""What capture costs: `AttentionExtractor(model).predict` beside the plain `model.predict`.
 
     KERAS_BACKEND=jax python benchmarks/capture.py --length 2048 --layers 6 --repeats 5
 
@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     model = built(options.length, options.layers, options.heads, options.size)
     data = np.random.default_rng(7).normal(size=(1, options.length, options.heads * options.size)).astype("float32")
-    probe = ll.Probe(model)
+    probe = ll.AttentionExtractor(model)
     runs = {"plain": lambda: model.predict(data, verbose=0), "captured": lambda: probe.predict(data)}
     times = {name: [] for name in runs}
     for round_number in range(options.repeats + 1):

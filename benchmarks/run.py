@@ -29,7 +29,7 @@ import tables
 import works
 from canary import Canary
 
-from limelight import files
+from limelight import _files
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "attention.json"
@@ -71,13 +71,13 @@ def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
     new = {(row["machine"], row["backend"], row["work"]): row for row in [*before, *found]}
     order = [(backend, work.name) for backend in works.BACKENDS for work in known]
     rows = sorted((row for place, row in new.items() if place[1:] in order), key=lambda row: place_of(row, order))
-    files.write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
-    files.write_text(RESULTS.with_suffix(".md"), tables.page(known, rows))
+    _files.write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
+    _files.write_text(RESULTS.with_suffix(".md"), tables.page(known, rows))
     tables.insert(HERE.parent / "docs" / "performance.md", tables.summary(known, rows))
 
 
 def place_of(row: dict[str, Any], order: list[tuple[str, str]]) -> tuple[str, int]:
-    """Where a row stands: by its machine, and in an order of backends and works."""
+    """MaskFunction a row stands: by its machine, and in an order of backends and works."""
     return row["machine"], order.index((row["backend"], row["work"]))
 
 
@@ -137,7 +137,7 @@ def in_turns(running: dict[str, "Child"], rows: dict[str, Any], repeats: int) ->
         slowest, runs = CANARY.seconds(), {}
         # Each round begins with another.
         for way in [*alive[number % len(alive) :], *alive[: number % len(alive)]] if alive else []:
-            runs[way] = running[way].ask("run")
+            runs[way] = running[way].make_call("run")
             slowest = max(slowest, CANARY.seconds())
             if "failed" in runs[way]:
                 rows[way] = runs[way]
@@ -149,7 +149,7 @@ def in_turns(running: dict[str, "Child"], rows: dict[str, Any], repeats: int) ->
         rows[way].update({name: [run[name] for run in runs] for name in runs[0]})
         rows[way]["quiet"] = [CANARY.best / rounds[number][0] for number in kept]
     for way in alive:
-        rows[way].update(running[way].ask("end"))
+        rows[way].update(running[way].make_call("end"))
 
 
 class Child:
@@ -180,7 +180,7 @@ class Child:
             return {"failed": OUT_OF_MEMORY}
         return {"failed": said[-1][:200] if said else f"exit status {status}"}
 
-    def ask(self, what: str) -> dict[str, Any]:
+    def make_call(self, what: str) -> dict[str, Any]:
         """Its answer to a line."""
         with contextlib.suppress(BrokenPipeError):
             print(what, file=self.process.stdin, flush=True)

@@ -31,7 +31,7 @@ def by_hand() -> tuple[np.ndarray, np.ndarray]:
 def by_limelight() -> tuple[np.ndarray, np.ndarray]:
     """Output and weights, on whichever backend Keras runs."""
     to_numpy = keras.ops.convert_to_numpy
-    return to_numpy(ll.attend(QUERY, KEY, VALUE)), to_numpy(ll.weigh(QUERY, KEY))
+    return to_numpy(ll.attend(QUERY, KEY, VALUE)), to_numpy(ll.attention_weights(QUERY, KEY))
 
 
 def main() -> tuple[np.ndarray, np.ndarray]:

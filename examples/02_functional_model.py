@@ -15,7 +15,7 @@ def build() -> keras.Model:
     query = layers.Dense(32, activation="relu", name="query")(steps)
     key = layers.Dense(32, activation="relu", name="key")(steps)
     value = layers.Dense(32, activation="relu", name="value")(steps)
-    read = ll.layers.Attention(score=ll.Dot(), name="attention")(query, value, key)
+    read = ll.layers.Attention(score=ll.scores.Dot(), name="attention")(query, value, key)
     return keras.Model(steps, layers.Dense(10, activation="softmax", name="class")(read))
 
 

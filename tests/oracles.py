@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where one head of one example stands: what a score, mask or normalizer may depend on besides query and key.
+    """MaskFunction one head of one example stands: what a score, mask or normalizer may depend on besides query and key.
 
     Positions are those of all queries and all keys; `parameters` are the learned values of the part, by name.
     """
@@ -23,7 +23,7 @@ class Place:
     parameters: dict[str, np.ndarray]
 
 
-def weigh(
+def attention_weights(
     query: np.ndarray,
     key: np.ndarray,
     *,
@@ -51,7 +51,7 @@ def weigh(
 
 def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, **parts: Any) -> np.ndarray:
     """Outputs (B, N, T, V) for values (B, K, S, V), in float64."""
-    weights = weigh(query, key, **parts)
+    weights = attention_weights(query, key, **parts)
     examples, heads, rows, columns = weights.shape
     output = np.zeros((examples, heads, rows, value.shape[-1]))
     for example in range(examples):

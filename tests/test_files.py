@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from limelight import files
+from limelight import _files
 
 pytestmark = pytest.mark.backend_free
 
@@ -35,9 +35,9 @@ def names(folder: Path) -> list[str]:
 
 
 def test_writes_what_was_given(tmp_path):
-    files.write_bytes(tmp_path / "a.bin", b"\x00\xff")
-    files.write_text(tmp_path / "new" / "b.txt", "γράμμα\n")
-    files.write_json(tmp_path / "c.json", {"text": "</script>", "value": 0.1})
+    _files.write_bytes(tmp_path / "a.bin", b"\x00\xff")
+    _files.write_text(tmp_path / "new" / "b.txt", "γράμμα\n")
+    _files.write_json(tmp_path / "c.json", {"text": "</script>", "value": 0.1})
 
     assert (tmp_path / "a.bin").read_bytes() == b"\x00\xff"
     assert (tmp_path / "new" / "b.txt").read_bytes() == "γράμμα\n".encode()
@@ -48,7 +48,7 @@ def test_writes_what_was_given(tmp_path):
 def test_json_refuses_what_json_cannot_say(tmp_path):
     (tmp_path / "a.json").write_text("old")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_json(tmp_path / "a.json", {"loss": float("nan")})
+        _files.write_json(tmp_path / "a.json", {"loss": float("nan")})
     assert (tmp_path / "a.json").read_text() == "old"
     assert names(tmp_path) == ["a.json"]
 
@@ -56,7 +56,7 @@ def test_json_refuses_what_json_cannot_say(tmp_path):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path, error):
     def write_half() -> None:
-        with files.replacing(tmp_path / "a.keras") as temporary:
+        with _files.replacing(tmp_path / "a.keras") as temporary:
             temporary.write_text("half of the n")
             assert temporary.parent == tmp_path
             assert temporary.suffix == ".keras"
@@ -71,31 +71,31 @@ def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path, error):
 
 def test_a_new_file_has_the_modes_of_open_and_a_replaced_one_keeps_its_own(tmp_path):
     (tmp_path / "plain").write_text("")
-    files.write_text(tmp_path / "a", "new")
+    _files.write_text(tmp_path / "a", "new")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
     (tmp_path / "a").chmod(0o640)
-    files.write_text(tmp_path / "a", "newer")
+    _files.write_text(tmp_path / "a", "newer")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real" / "a.txt")
-    files.write_text(tmp_path / "link", "through")
+    _files.write_text(tmp_path / "link", "through")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real" / "a.txt").read_text() == "through"
 
 
 def test_sweep_removes_temporaries_and_nothing_else(tmp_path):
-    with files.replacing(tmp_path / "a.npz") as temporary:
+    with _files.replacing(tmp_path / "a.npz") as temporary:
         stale = temporary.with_name(temporary.name.replace(".npz", "0.npz"))
         stale.write_bytes(b"half")
-        assert files.is_temporary(stale)
+        assert _files.is_temporary(stale)
     (tmp_path / ".limelight").write_text("mine")
     (tmp_path / "tmp-1").write_text("mine")
-    assert files.sweep(tmp_path) == 1
+    assert _files.sweep(tmp_path) == 1
     assert names(tmp_path) == [".limelight", "a.npz", "tmp-1"]
-    assert files.sweep(tmp_path / "not there") == 0
+    assert _files.sweep(tmp_path / "not there") == 0
 
 
 def test_kill_in_the_middle_of_a_write_breaks_nothing(tmp_path):
@@ -111,7 +111,7 @@ def test_kill_in_the_middle_of_a_write_breaks_nothing(tmp_path):
         assert writer.returncode == -signal.SIGKILL
         with zipfile.ZipFile(target) as archive:
             assert archive.testzip() is None
-    files.sweep(tmp_path)
+    _files.sweep(tmp_path)
     assert names(tmp_path) == ["a.zip"]
 
 
@@ -138,6 +138,6 @@ def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
         with pytest.raises(OSError, match="can take the place of a file alone"):
-            files.write_text(tmp_path / name, "x")
+            _files.write_text(tmp_path / name, "x")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert names(tmp_path) == ["folder", "pipe"]

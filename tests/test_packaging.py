@@ -73,7 +73,7 @@ def test_a_keras_that_is_imported_keeps_its_backend(tmp_path: Path) -> None:
 import os, keras
 del os.environ["KERAS_BACKEND"]
 import limelight
-print(os.environ.get("KERAS_BACKEND"), limelight.backend.require())
+print(os.environ.get("KERAS_BACKEND"), limelight._backend.require())
 """
     assert _printed(program, tmp_path, KERAS_BACKEND="numpy") == "None numpy"
 

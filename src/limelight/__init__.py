@@ -1,95 +1,84 @@
 """Attention for Keras 3: build it, train it, see it, test it, on any backend, at any length.
 
-The names below are loaded when they are first used, so that `import limelight` costs nothing and brings in no backend.
+Every name below is imported when it is first used, so that `import limelight` is quick and loads no backend.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from limelight import backend
+from limelight import _backend
+
+if TYPE_CHECKING:
+    from limelight import analysis as analysis
+    from limelight import data as data
+    from limelight import evaluate as evaluate
+    from limelight import inspection as inspection
+    from limelight import layers as layers
+    from limelight import masks as masks
+    from limelight import models as models
+    from limelight import normalizers as normalizers
+    from limelight import plot as plot
+    from limelight import positions as positions
+    from limelight import recipes as recipes
+    from limelight import report as report
+    from limelight import scores as scores
+    from limelight import study as study
+    from limelight.conversion import upgrade as upgrade
+    from limelight.functional import attend as attend
+    from limelight.functional import attention_statistics as attention_statistics
+    from limelight.functional import attention_weights as attention_weights
+    from limelight.functional import explain_implementation as explain_implementation
+    from limelight.inspection import AttentionCallback as AttentionCallback
+    from limelight.inspection import AttentionExtractor as AttentionExtractor
+    from limelight.inspection import capture as capture
+    from limelight.linter import lint as lint
+    from limelight.maps import AttentionMap as AttentionMap
+    from limelight.maps import AttentionMaps as AttentionMaps
 
 __version__ = "0.1.0"
 
-# Each public name and the module it lives in. A name that equals its module's last part is the module itself.
+# The module that each public name is imported from; for a namespace, the module itself.
 _PUBLIC = {
-    "attend": "limelight.attention",
-    "weigh": "limelight.attention",
-    "survey": "limelight.attention",
-    "Survey": "limelight.surveying",
-    "explain_path": "limelight.attention",
-    "Additive": "limelight.scores",
-    "Bias": "limelight.scores",
-    "Bilinear": "limelight.scores",
-    "Cosine": "limelight.scores",
-    "Distance": "limelight.scores",
-    "Dot": "limelight.scores",
-    "Location": "limelight.scores",
-    "Normed": "limelight.scores",
-    "Scaled": "limelight.scores",
-    "SoftCap": "limelight.scores",
-    "Sum": "limelight.scores",
-    "ALiBi": "limelight.positions",
-    "Gaussian": "limelight.positions",
-    "LinearScaling": "limelight.positions",
-    "NTKScaling": "limelight.positions",
-    "RelativeBias": "limelight.positions",
-    "Rotary": "limelight.positions",
-    "Shaw": "limelight.positions",
-    "TransformerXL": "limelight.positions",
-    "YaRNScaling": "limelight.positions",
-    "Allowed": "limelight.masks",
-    "Blocks": "limelight.masks",
-    "Causal": "limelight.masks",
-    "Dilated": "limelight.masks",
-    "Padding": "limelight.masks",
-    "Prefix": "limelight.masks",
-    "Segments": "limelight.masks",
-    "Where": "limelight.masks",
-    "Window": "limelight.masks",
-    "Entmax": "limelight.normalizers",
-    "Gumbel": "limelight.normalizers",
-    "Hard": "limelight.normalizers",
-    "Monotonic": "limelight.normalizers",
-    "Sigmoid": "limelight.normalizers",
-    "Sink": "limelight.normalizers",
-    "Softmax": "limelight.normalizers",
-    "Sparsemax": "limelight.normalizers",
-    "TopK": "limelight.normalizers",
-    "layers": "limelight.layers",
-    "recipes": "limelight.recipes",
-    "upgrade": "limelight.upgrading",
-    "lint": "limelight.linting",
-    "capture": "limelight.observe",
-    "Probe": "limelight.observe",
-    "AttentionCallback": "limelight.observe",
-    "register_adapter": "limelight.observe",
-    "attribute": "limelight.observe",
-    "head_importance": "limelight.observe",
-    "observe": "limelight.observe",
+    "AttentionCallback": "limelight.inspection",
+    "AttentionExtractor": "limelight.inspection",
     "AttentionMap": "limelight.maps",
     "AttentionMaps": "limelight.maps",
-    "data": "limelight.data",
     "analysis": "limelight.analysis",
+    "attend": "limelight.functional",
+    "attention_statistics": "limelight.functional",
+    "attention_weights": "limelight.functional",
+    "capture": "limelight.inspection",
+    "data": "limelight.data",
     "evaluate": "limelight.evaluate",
+    "explain_implementation": "limelight.functional",
+    "inspection": "limelight.inspection",
+    "layers": "limelight.layers",
+    "lint": "limelight.linter",
+    "masks": "limelight.masks",
+    "models": "limelight.models",
+    "normalizers": "limelight.normalizers",
     "plot": "limelight.plot",
+    "positions": "limelight.positions",
+    "recipes": "limelight.recipes",
     "report": "limelight.report",
+    "scores": "limelight.scores",
+    "study": "limelight.study",
+    "upgrade": "limelight.conversion",
 }
 
-# Those that hold numpy arrays and no tensors work without a backend.
-_WITHOUT_BACKEND = {
-    f"limelight.{part}" for part in ("analysis", "data", "evaluate", "maps", "plot", "report", "surveying")
-}
+# Modules that work on numpy arrays or start a process of their own: they can be imported without a backend.
+_WITHOUT_BACKEND = {f"limelight.{name}" for name in ("analysis", "data", "evaluate", "maps", "plot", "report", "study")}
 
 __all__ = [*_PUBLIC, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
-backend.choose()
+_backend.choose()
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'limelight' has no attribute {name!r}. It has: {', '.join(sorted(_PUBLIC))}.")
     if _PUBLIC[name] not in _WITHOUT_BACKEND:
-        backend.require()
+        _backend.require()
     module = importlib.import_module(_PUBLIC[name])
     value = module if _PUBLIC[name] == f"limelight.{name}" else getattr(module, name)
     globals()[name] = value

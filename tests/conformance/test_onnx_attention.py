@@ -1,4 +1,4 @@
-"""ONNX's cases for its operator `Attention`, asked of `attend`, `weigh` and `KVCache`: all of them, none is left out."""
+"""ONNX's cases for its operator `Attention`, asked of `attend`, `attention_weights` and `KVCache`: all of them, none is left out."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from keras import ops
 import limelight as ll
 from conformance.onnx_nodes import Answers, Node, heads, joined, nodes, tensor
 from limelight import masks
+from limelight.engine.call import make_call
 from limelight.layers import KVCache
-from limelight.question import ask
 from limelight.scores import Score
 
 NODES = nodes("Attention")
@@ -31,12 +31,12 @@ def answered(node: Node) -> dict[str, Any]:
     if "qk_matmul_output" in node.outputs:
         mode = attributes.get("qk_matmul_output_mode", 0)
         if mode == 3:
-            found["qk_matmul_output"] = ll.weigh(query, key, score=scores[-1], **asked)
+            found["qk_matmul_output"] = ll.attention_weights(query, key, score=scores[-1], **asked)
         else:
-            question = ask(query, key, score=scores[mode], **asked)
-            found["qk_matmul_output"] = question.score(question.query, question.key, tile=question.tile)
-            if mode == 2 and question.mask is not None:
-                permitted = question.mask(question.tile)
+            call = make_call(query, key, score=scores[mode], **asked)
+            found["qk_matmul_output"] = call.score(call.query, call.key, block=call.block)
+            if mode == 2 and call.mask is not None:
+                permitted = call.mask(call.block)
                 found["qk_matmul_output"] = ops.where(permitted, found["qk_matmul_output"], float("-inf"))
     return {name: found[name] for name in node.outputs}
 
@@ -57,14 +57,14 @@ def cached(node: Node, key: Any, value: Any) -> KVCache | None:
 
 def stages(node: Node, columns: int) -> list[Score]:
     """The scores as ONNX numbers them: the scaled product, that with a cap, that with the finite part of a float mask."""
-    product = ll.Dot(node.attributes.get("scale"))
+    product = ll.scores.Dot(node.attributes.get("scale"))
     cap = node.attributes.get("softcap", 0.0)
-    capped = ll.SoftCap(product, cap) if cap else product
+    capped = ll.scores.SoftCap(product, cap) if cap else product
     array = node.inputs.get("attn_mask")
     if array is None or array.dtype == bool:
         return [product, capped, capped]
     array = array.astype("float32")
-    return [product, capped, capped + ll.Bias(full(np.where(np.isneginf(array), 0.0, array), columns))]
+    return [product, capped, capped + ll.scores.Bias(full(np.where(np.isneginf(array), 0.0, array), columns))]
 
 
 def mask(node: Node, cache: KVCache | None, columns: int) -> masks.Mask | None:
@@ -72,17 +72,19 @@ def mask(node: Node, cache: KVCache | None, columns: int) -> masks.Mask | None:
 
     Without a cache ONNX puts the first query at the first key.
     """
-    found: masks.Mask | None = ll.Causal("start") if node.attributes.get("is_causal") else None
+    found: masks.Mask | None = ll.masks.Causal("start") if node.attributes.get("is_causal") else None
     sides = [node.attributes.get(f"{side}_window_size", -1) for side in ("left", "right")]
     if max(sides) >= 0:
-        found = masks.both(found, ll.Window(*(None if size < 0 else size for size in sides), align="start"))
+        found = masks.both(
+            found, ll.masks.SlidingWindow(*(None if size < 0 else size for size in sides), align="start")
+        )
     if cache is not None:
         found = masks.both(found, cache.mask())
     array = node.inputs.get("attn_mask")
     if array is None:
         return found
     permitted = array if array.dtype == bool else ~np.isneginf(array.astype("float32"))
-    return masks.both(found, ll.Allowed(full(permitted, columns)))
+    return masks.both(found, ll.masks.ArrayMask(full(permitted, columns)))
 
 
 def full(array: np.ndarray, columns: int) -> np.ndarray:
@@ -92,7 +94,7 @@ def full(array: np.ndarray, columns: int) -> np.ndarray:
 
 
 def positions(node: Node, cache: KVCache | None, rows: int) -> dict[str, Any]:
-    """Where queries and keys of a cache stand: the first query after all that is past, or the last at the end of what is real."""
+    """MaskFunction queries and keys of a cache stand: the first query after all that is past, or the last at the end of what is real."""
     if cache is None:
         return {}
     past = node.inputs.get("past_key")

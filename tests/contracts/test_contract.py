@@ -16,7 +16,7 @@ from compiling import at_once, quickly
 from contracts.cases import CASES, ERRORS, PERMITTED, B, Case, N, S, T, V
 from gradients import compiled, gradients
 from limelight import scores
-from limelight.tile import Span, Tile
+from limelight.core.block import Block, Slice
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_open_case = pytest.mark.parametrize("case", [case for case in CASES if not case.fixed], ids=lambda case: case.name)
@@ -43,7 +43,7 @@ def inputs(size: int, kept: int = N) -> tuple[np.ndarray, ...]:
 
 def learned(parts: dict[str, Any], query: Any, key: Any) -> tuple[list[keras.Variable], dict[str, np.ndarray]]:
     """The variables of parts, built for queries and keys and set to random values, and those values by name."""
-    ll.weigh(query, key, **parts)
+    ll.attention_weights(query, key, **parts)
     random = np.random.default_rng(29)
     layers = [part for part in parts.values() if isinstance(part, keras.Layer)]
     variables = [variable for layer in layers for variable in layer.trainable_variables]
@@ -64,7 +64,7 @@ def answers(questions: list[Any], parts: dict[str, Any]) -> list[np.ndarray]:
 
 def narrowed(mask: Any, array: np.ndarray) -> Any:
     """A mask, or none, and an array of permissions besides."""
-    return ll.Allowed(array) if mask is None else mask & ll.Allowed(array)
+    return ll.masks.ArrayMask(array) if mask is None else mask & ll.masks.ArrayMask(array)
 
 
 @as_users_run_it
@@ -74,9 +74,9 @@ def test_weights_and_output_equal_the_oracle(case: Case, kept: int) -> None:
     query, key, value = inputs(case.size, kept)
     parts = case.parts()
     _, parameters = learned(parts, query, key)
-    weights = ll.weigh(query, key, **parts)
+    weights = ll.attention_weights(query, key, **parts)
     assert tuple(weights.shape) == (B, N, T, S)
-    expected = oracles.weigh(query, key, **case.oracle, parameters=parameters)
+    expected = oracles.attention_weights(query, key, **case.oracle, parameters=parameters)
     np.testing.assert_allclose(numpy(weights), expected, atol=1e-5)
     output = oracles.attend(query, key, value, **case.oracle, parameters=parameters)
     np.testing.assert_allclose(numpy(ll.attend(query, key, value, **parts)), output, atol=3e-5)
@@ -116,7 +116,7 @@ def test_a_row_that_permits_nothing_is_zero(case: Case, dtype: str) -> None:
     permitted[:, :, 1] = False
     parts["mask"] = narrowed(parts.get("mask"), permitted)
     variables, _ = learned(parts, *arrays[:2])
-    assert not numpy(ll.weigh(*arrays[:2], **parts))[:, :, 1].any()
+    assert not numpy(ll.attention_weights(*arrays[:2], **parts))[:, :, 1].any()
     assert not numpy(ll.attend(*arrays, **parts))[:, :, 1].any()
 
     def loss(*arrays: Any) -> Any:
@@ -133,9 +133,9 @@ def test_half_precision_is_normalised_in_float32(case: Case, dtype: str) -> None
     query, key, _ = (ops.cast(array, dtype) for array in inputs(case.size))
     parts = case.parts()
     _, parameters = learned(parts, query, key)
-    weights = ll.weigh(query, key, **parts)
+    weights = ll.attention_weights(query, key, **parts)
     assert keras.backend.standardize_dtype(weights.dtype) == "float32"
-    expected = oracles.weigh(numpy(query), numpy(key), **case.oracle, parameters=parameters)
+    expected = oracles.attention_weights(numpy(query), numpy(key), **case.oracle, parameters=parameters)
     np.testing.assert_allclose(numpy(weights), expected, atol=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_large_scores_stay_finite(case: Case) -> None:
     arrays = [ops.cast(300.0 * array, "float16") for array in inputs(case.size)]
     parts = case.parts()
     variables, _ = learned(parts, *arrays[:2])
-    assert np.isfinite(numpy(ll.weigh(*arrays[:2], **parts))).all()
+    assert np.isfinite(numpy(ll.attention_weights(*arrays[:2], **parts))).all()
     output = numpy(ll.attend(*arrays, **parts))
     assert np.isfinite(output).all()
 
@@ -161,7 +161,7 @@ def test_padding_is_invisible(case: Case) -> None:
     parts = case.parts()
     variables, _ = learned(parts, *arrays[:2])
     random = np.random.default_rng(37)
-    wide = [
+    accumulation_dtype = [
         np.concatenate([array, 30 * random.normal(size=(B, N, 3, array.shape[-1])).astype("float32")], axis=2)
         for array in arrays
     ]
@@ -169,17 +169,22 @@ def test_padding_is_invisible(case: Case) -> None:
     real[:, :S] = True
     rows = np.zeros((B, T + 3), bool)
     rows[:, :T] = True
-    padded = {**parts, "mask": ll.masks.both(parts.get("mask"), ll.Padding(real, rows))}
+    padded = {**parts, "mask": ll.masks.both(parts.get("mask"), ll.masks.Padding(real, rows))}
     if case.align == "end":
         padded |= {"query_positions": np.arange(T + 3) + S - T, "key_positions": np.arange(S + 3)}
-    weights, alone = at_once([lambda: ll.weigh(*wide[:2], **padded), lambda: ll.weigh(*arrays[:2], **parts)])
+    weights, alone = at_once(
+        [
+            lambda: ll.attention_weights(*accumulation_dtype[:2], **padded),
+            lambda: ll.attention_weights(*arrays[:2], **parts),
+        ]
+    )
     assert not numpy(weights)[..., S:].any()
     np.testing.assert_allclose(numpy(weights)[:, :, :T, :S], numpy(alone), atol=1e-6)
 
     def loss(*arrays: Any, given: dict[str, Any]) -> Any:
         return ops.sum(ll.attend(*arrays, **given)[:, :, :T] ** 2)
 
-    found = gradients(functools.partial(loss, given=padded), wide, variables)
+    found = gradients(functools.partial(loss, given=padded), accumulation_dtype, variables)
     expected = gradients(functools.partial(loss, given=parts), arrays, variables)
     for index, (wider, narrow) in enumerate(zip(found, expected, strict=True)):
         length = narrow.shape[2] if index < 3 else None
@@ -198,8 +203,8 @@ def test_a_single_query_is_the_last_position(case: Case) -> None:
     parts = case.parts()
     learned(parts, query, key)
     given = {} if case.align == "end" else {"query_positions": np.array([T - 1])}
-    alone = ll.weigh(query[:, :, -1:], key, **parts, **given)
-    np.testing.assert_allclose(numpy(alone), numpy(ll.weigh(query, key, **parts))[:, :, -1:], atol=1e-6)
+    alone = ll.attention_weights(query[:, :, -1:], key, **parts, **given)
+    np.testing.assert_allclose(numpy(alone), numpy(ll.attention_weights(query, key, **parts))[:, :, -1:], atol=1e-6)
 
 
 @each_open_case
@@ -231,7 +236,9 @@ def test_parts_come_back_from_their_config(case: Case) -> None:
     assert json.loads(json.dumps(again)) == stored
     fresh, _ = learned(copies, query, key)
     assert [variable.shape for variable in fresh] == [variable.shape for variable in variables]
-    np.testing.assert_array_equal(numpy(ll.weigh(query, key, **copies)), numpy(ll.weigh(query, key, **parts)))
+    np.testing.assert_array_equal(
+        numpy(ll.attention_weights(query, key, **copies)), numpy(ll.attention_weights(query, key, **parts))
+    )
 
 
 @as_users_run_it
@@ -240,10 +247,12 @@ def test_compiled_equals_eager(case: Case) -> None:
     arrays = inputs(case.size)
     parts = case.parts()
     learned(parts, *arrays[:2])
-    run = compiled(lambda query, key, value: (ll.attend(query, key, value, **parts), ll.weigh(query, key, **parts)))
+    run = compiled(
+        lambda query, key, value: (ll.attend(query, key, value, **parts), ll.attention_weights(query, key, **parts))
+    )
     output, weights = run(*(ops.convert_to_tensor(array) for array in arrays))
     np.testing.assert_allclose(numpy(output), numpy(ll.attend(*arrays, **parts)), atol=1e-5)
-    np.testing.assert_allclose(numpy(weights), numpy(ll.weigh(*arrays[:2], **parts)), atol=1e-5)
+    np.testing.assert_allclose(numpy(weights), numpy(ll.attention_weights(*arrays[:2], **parts)), atol=1e-5)
 
 
 @each_case
@@ -253,24 +262,24 @@ def test_a_block_is_a_part_of_the_whole(case: Case) -> None:
     learned(parts, query, key)
     score, mask = scores.get(parts.get("score")), parts.get("mask")
     blocks = [
-        (Span(B), Span(N), Span(T), Span(S)),
-        (Span(B), Span(N), Span(T, 1, 2), Span(S, 2, 3)),
-        (Span(B, 1, 1), Span(N, 2, 1), Span(T, 3, 2), Span(S, 0, 5)),
-        (Span(B), Span(N, picked=(2, 0)), Span(T, picked=(4, 1)), Span(S)),
-        (Span(B), Span(N), Span(T, ops.convert_to_tensor(2), 3), Span(S, ops.convert_to_tensor(4), 3)),
+        (Slice(B), Slice(N), Slice(T), Slice(S)),
+        (Slice(B), Slice(N), Slice(T, 1, 2), Slice(S, 2, 3)),
+        (Slice(B, 1, 1), Slice(N, 2, 1), Slice(T, 3, 2), Slice(S, 0, 5)),
+        (Slice(B), Slice(N, indices=(2, 0)), Slice(T, indices=(4, 1)), Slice(S)),
+        (Slice(B), Slice(N), Slice(T, ops.convert_to_tensor(2), 3), Slice(S, ops.convert_to_tensor(4), 3)),
     ]
 
-    def seen(*spans: Span) -> tuple[Any, ...]:
-        tile = Tile(*spans)
-        q = tile.rows.of(tile.heads.of(tile.batch.of(query, 0), 1), 2)
-        k = tile.columns.of(tile.heads.of(tile.batch.of(key, 0), 1), 2)
-        found = score(q, k, tile=tile)
-        return (found,) if mask is None else (found, mask(tile), *mask.columns(tile))
+    def seen(*spans: Slice) -> tuple[Any, ...]:
+        block = Block(*spans)
+        q = block.rows.of(block.heads.of(block.batch.of(query, 0), 1), 2)
+        k = block.columns.of(block.heads.of(block.batch.of(key, 0), 1), 2)
+        found = score(q, k, block=block)
+        return (found,) if mask is None else (found, mask(block), *mask.kv_range(block))
 
     found = at_once([functools.partial(seen, *spans) for spans in blocks])
     scored, *allowed = (np.broadcast_to(ops.convert_to_numpy(one), (B, N, T, S)) for one in found[0][:2])
     for spans, (given, *masked) in zip(blocks, found, strict=True):
-        indices = [ops.convert_to_numpy(span.indices()) for span in spans]
+        indices = [ops.convert_to_numpy(span.to_indices()) for span in spans]
         expected = scored[np.ix_(*indices)]
         np.testing.assert_allclose(np.broadcast_to(numpy(given), expected.shape), expected, atol=1e-5)
         if mask is not None:

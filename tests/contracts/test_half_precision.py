@@ -14,20 +14,28 @@ from contracts.cases import B, N, S, T, V
 from contracts.test_contract import numpy
 from gradients import gradients
 from layers.test_every_layer import LAYERS, WIDTH, called
-from limelight.engine import limits, paths
-from limelight.question import ask
+from limelight.engine import implementations, thresholds
+from limelight.engine.call import make_call
 
 # Vectors of this size whose numbers are about 150 have products beyond 1e5; float16 ends at 65504.
 SIZE = 16
 PARTS: dict[str, tuple[Callable[[], dict[str, Any]], Any]] = {
     "softmax": (dict, oracles.softmax()),
-    "sink": (lambda: {"normalizer": ll.Sink()}, oracles.sink()),
-    "sparsemax": (lambda: {"normalizer": ll.Sparsemax()}, oracles.entmax(2.0)),
-    "top k": (lambda: {"normalizer": ll.TopK(2)}, oracles.top_k(2, oracles.softmax())),
+    "sink": (lambda: {"normalizer": ll.normalizers.Sink()}, oracles.sink()),
+    "sparsemax": (lambda: {"normalizer": ll.normalizers.Sparsemax()}, oracles.entmax(2.0)),
+    "top k": (lambda: {"normalizer": ll.normalizers.TopK(2)}, oracles.top_k(2, oracles.softmax())),
 }
 HALVES = ("float16", "bfloat16")
-CASES = [(path, "softmax", dtype) for path in ("plain", "fused", "running", "rows") for dtype in HALVES]
-CASES += [("running", "sink", "float16"), ("rows", "sparsemax", "bfloat16"), ("rows", "top k", "float16")]
+CASES = [
+    (implementation, "softmax", dtype)
+    for implementation in ("dense", "fused", "online_softmax", "blockwise")
+    for dtype in HALVES
+]
+CASES += [
+    ("online_softmax", "sink", "float16"),
+    ("blockwise", "sparsemax", "bfloat16"),
+    ("blockwise", "top k", "float16"),
+]
 
 
 def arrays() -> list[np.ndarray]:
@@ -50,17 +58,17 @@ def large(random: np.random.Generator) -> Any:
     return lambda shape, dtype=None: ops.convert_to_tensor(150 * np.sign(random.normal(size=shape)), dtype)
 
 
-@pytest.mark.parametrize(("path", "name", "dtype"), CASES)
-def test_scores_beyond_the_range_are_no_matter(path: str, name: str, dtype: str) -> None:
+@pytest.mark.parametrize(("implementation", "name", "dtype"), CASES)
+def test_scores_beyond_the_range_are_no_matter(implementation: str, name: str, dtype: str) -> None:
     make, normalizer = PARTS[name]
     mask = permitted()
-    parts = {"score": ll.Dot(scale=1.0), "mask": ll.Allowed(mask), **make()}
+    parts = {"score": ll.scores.Dot(scale=1.0), "mask": ll.masks.ArrayMask(mask), **make()}
     query, key, value = (ops.cast(array, dtype) for array in arrays())
     rounded = [numpy(tensor) for tensor in (query, key, value)]
     assert np.abs(np.einsum("bnth,bnsh->bnts", *rounded[:2])).max() > 1e5
-    question = ask(query, key, **parts)
-    with limits.using(path=path, rows=2, columns=3, block=17):
-        if paths.choose(question.prepared()).name != path:
+    call = make_call(query, key, **parts)
+    with thresholds.using(implementation=implementation, rows=2, columns=3, scores_per_block=17):
+        if implementations.choose(call.prepared()).name != implementation:
             pytest.skip(f"{keras.backend.backend()} has no such path")
         output = ll.attend(query, key, value, **parts)
 

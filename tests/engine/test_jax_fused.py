@@ -10,12 +10,12 @@ from keras import ops
 import limelight as ll
 from contracts.test_contract import numpy
 from gradients import gradients
-from limelight.engine import limits
+from limelight.engine import thresholds
 
 if keras.backend.backend() != "jax":
     pytest.skip("cuDNN's kernel is called by way of JAX", allow_module_level=True)
 
-from limelight.engine import devices
+from limelight.engine import placement
 
 B, N, K, T, H, V = 2, 4, 2, 9, 5, 3
 HOLES = np.random.default_rng(61).random((B, T)) < 0.6
@@ -23,12 +23,12 @@ HOLES = np.random.default_rng(61).random((B, T)) < 0.6
 FIRST = np.arange(T) < np.array([[4], [0]])
 MASKS = {
     "none": None,
-    "causal": ll.Causal(),
-    "padding": ll.Padding(HOLES, FIRST),
-    "no keys": ll.Padding(FIRST),
-    "causal, padding at the end": ll.Causal() & ll.Padding(FIRST),
-    "causal, padding in between": ll.Causal() & ll.Padding(HOLES),
-    "prefix": ll.Prefix(3),
+    "causal": ll.masks.Causal(),
+    "padding": ll.masks.Padding(HOLES, FIRST),
+    "no keys": ll.masks.Padding(FIRST),
+    "causal, padding at the end": ll.masks.Causal() & ll.masks.Padding(FIRST),
+    "causal, padding in between": ll.masks.Causal() & ll.masks.Padding(HOLES),
+    "prefix": ll.masks.Prefix(3),
 }
 
 
@@ -42,19 +42,19 @@ def arrays(length: int = T) -> list[np.ndarray]:
 def test_the_kernel_equals_the_formula(name: str) -> None:
     parts: dict[str, Any] = {"mask": MASKS[name]}
     if name == "causal":
-        parts |= {"score": ll.Rotary(ll.Dot(), size=4), "normalizer": ll.Softmax(0.7)}
+        parts |= {"score": ll.positions.Rotary(ll.scores.Dot(), size=4), "normalizer": ll.normalizers.Softmax(0.7)}
     # The kernel is one of half precision; its formula is compared in a wider one, which shows more.
-    dtype, bound = ("bfloat16", 3e-2) if devices.accelerated(ops.zeros(1)) else ("float32", 1e-5)
+    dtype, bound = ("bfloat16", 3e-2) if placement.accelerated(ops.zeros(1)) else ("float32", 1e-5)
 
     def loss(*given: Any) -> Any:
         return ops.sum(ops.cast(ll.attend(*given, **parts), "float32") ** 2)
 
     given = [ops.cast(array, dtype) for array in arrays()]
-    with limits.using(path="fused"):
-        assert ll.explain_path(*given[:2], **parts).name == "fused"
+    with thresholds.using(implementation="fused"):
+        assert ll.explain_implementation(*given[:2], **parts).name == "fused"
         found = [numpy(ll.attend(*given, **parts)), *gradients(loss, given)]
     exact = [ops.cast(tensor, "float32") for tensor in given]
-    with limits.using(path="plain"):
+    with thresholds.using(implementation="dense"):
         expected = [numpy(ll.attend(*exact, **parts)), *gradients(loss, exact)]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=bound * max(1.0, abs(other).max()))
@@ -63,22 +63,22 @@ def test_the_kernel_equals_the_formula(name: str) -> None:
 @pytest.mark.parametrize(
     "parts",
     [
-        {"mask": ll.Window(2)},
-        {"normalizer": ll.Sparsemax()},
-        {"score": ll.Dot() + ll.ALiBi()},
+        {"mask": ll.masks.SlidingWindow(2)},
+        {"normalizer": ll.normalizers.Sparsemax()},
+        {"score": ll.scores.Dot() + ll.positions.ALiBi()},
         {"dropout": 0.5},
     ],
     ids=lambda parts: next(iter(parts)),
 )
 def test_what_the_kernel_cannot_do_goes_another_way(parts: dict[str, Any]) -> None:
     query, key, _ = (ops.cast(array, "bfloat16") for array in arrays())
-    with limits.using(path="fused"):
-        assert ll.explain_path(query, key, **parts).name == "plain"
+    with thresholds.using(implementation="fused"):
+        assert ll.explain_implementation(query, key, **parts).name == "dense"
 
 
 def test_the_kernel_is_taken_where_there_is_one() -> None:
     query, key, value = (ops.cast(array, "bfloat16") for array in arrays())
-    there = devices.accelerated(query)
-    assert (ll.explain_path(query, key).name == "fused") == there
+    there = placement.accelerated(query)
+    assert (ll.explain_implementation(query, key).name == "fused") == there
     output = ll.attend(query, key, value)
     assert keras.backend.standardize_dtype(output.dtype) == "bfloat16"

@@ -9,15 +9,15 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from limelight.engine import limits
+from limelight.engine import thresholds
 
 BACKEND = keras.backend.backend()
 T, S, H = 61, 67, 3
-PATHS = {"jax": ("running", "rows"), "tensorflow": ("rows",), "torch": ("fused", "rows")}[BACKEND]
+PATHS = {"jax": ("online_softmax", "blockwise"), "tensorflow": ("blockwise",), "torch": ("fused", "blockwise")}[BACKEND]
 PARTS = {
     "defaults": {},
     "additive": {"score": "additive"},
-    "causal window": {"mask": ll.Causal() & ll.Window(9)},
+    "causal window": {"mask": ll.masks.Causal() & ll.masks.SlidingWindow(9)},
     "sparsemax": {"normalizer": "sparsemax"},
 }
 
@@ -90,15 +90,17 @@ def test_nothing_of_size_t_by_s_comes_up(name: str) -> None:
     arrays = [random.normal(size=(1, 1, length, H)).astype("float32") for length in (T, S, S)]
     parts = dict(PARTS[name])
     if name == "additive":
-        parts["score"] = ll.Additive(2)
+        parts["score"] = ll.scores.Additive(2)
         ll.attend(*arrays, **parts)
 
     def run(*given: Any) -> Any:
         return ll.attend(*given, **parts)
 
-    for path in PATHS:
+    for implementation in PATHS:
         # Blocks of six rows at most. Where a path cannot do what is asked, another by blocks does.
-        with limits.using(path=path, plain=0, rows=5, columns=7, block=3 * S):
-            assert held(run, arrays) < T * S // 3, path
-    with limits.using(path="plain"):
+        with thresholds.using(
+            implementation=implementation, max_dense_scores=0, rows=5, columns=7, scores_per_block=3 * S
+        ):
+            assert held(run, arrays) < T * S // 3, implementation
+    with thresholds.using(implementation="dense"):
         assert held(run, arrays) >= T * S

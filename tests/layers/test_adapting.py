@@ -26,7 +26,7 @@ def steps(random):
 
 
 def test_lora_trains_the_adapters_alone_and_is_saved_merged(steps, random, tmp_path):
-    model = model_of(kv_heads=2, mask="causal", use_bias=False)
+    model = model_of(num_kv_heads=2, mask="causal", use_bias=False)
     layer = model.get_layer("attention")
     plain = model.predict(steps, verbose=0)
     for name in PROJECTIONS:
@@ -50,7 +50,8 @@ def test_lora_trains_the_adapters_alone_and_is_saved_merged(steps, random, tmp_p
 
 
 @pytest.mark.parametrize(
-    "kwargs", [{}, {"kv_heads": 2, "use_gate": True, "mask": "causal"}, {"latent_dim": 3, "normalizer": "sparsemax"}]
+    "kwargs",
+    [{}, {"num_kv_heads": 2, "use_gate": True, "mask": "causal"}, {"latent_dim": 3, "normalizer": "sparsemax"}],
 )
 def test_int8_is_near_and_is_the_same_after_loading(kwargs, steps, tmp_path):
     model = model_of(**kwargs)

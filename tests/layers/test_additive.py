@@ -37,5 +37,5 @@ def test_is_saved_loaded_and_seen(tensors, tmp_path):
     given = list(tensors.values())
     np.testing.assert_array_equal(array(loaded(given)), array(model(given)))
     seen = ll.capture(loaded, given)["reader"]
-    assert type(seen.source).__name__ == "Asked"
+    assert type(seen.source).__name__ == "QKSource"
     np.testing.assert_allclose(seen.weights()[:, 0] @ tensors["value"], array(model(given)), atol=1e-5)

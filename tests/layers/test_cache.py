@@ -64,19 +64,19 @@ def test_the_positions_of_the_latest_steps(random: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("parts", "size"),
     [
-        ({"mask": ll.Causal()}, 9),
-        ({"mask": ll.Causal() & ll.Window(3)}, 4),
-        ({"mask": ll.Causal() & ll.Window(3), "score": "rotary"}, 4),
-        ({"mask": ll.Causal(), "score": "relative", "normalizer": "sparsemax"}, 9),
-        ({"mask": ll.Causal() & ll.Dilated(2), "score": "alibi"}, 9),
+        ({"mask": ll.masks.Causal()}, 9),
+        ({"mask": ll.masks.Causal() & ll.masks.SlidingWindow(3)}, 4),
+        ({"mask": ll.masks.Causal() & ll.masks.SlidingWindow(3), "score": "rotary"}, 4),
+        ({"mask": ll.masks.Causal(), "score": "relative", "normalizer": "sparsemax"}, 9),
+        ({"mask": ll.masks.Causal() & ll.masks.Dilated(2), "score": "alibi"}, 9),
     ],
     ids=["causal", "rolling window", "rotary in a rolling window", "relative bias", "dilated"],
 )
 def test_decoding_is_the_whole_in_steps(random: np.random.Generator, parts: dict[str, Any], size: int) -> None:
     scores = {
-        "rotary": ll.Rotary(ll.Dot()),
-        "relative": ll.Dot() + ll.RelativeBias(4, 5, initializer="normal"),
-        "alibi": ll.Dot() + ll.ALiBi(),
+        "rotary": ll.positions.Rotary(ll.scores.Dot()),
+        "relative": ll.scores.Dot() + ll.positions.RelativePositionBias(4, 5, initializer="normal"),
+        "alibi": ll.scores.Dot() + ll.positions.ALiBi(),
     }
     parts = {**parts, "score": scores.get(parts.get("score", ""))}
     length, heads = 9, 2 * K

@@ -29,16 +29,29 @@ def randomised(layer: MultiHeadAttention) -> MultiHeadAttention:
 
 LAYERS = {
     "plain": (lambda: MultiHeadAttention(3, 4, mask="causal"), T),
-    "multi-query with a gate": (lambda: MultiHeadAttention(3, 4, 5, kv_heads=1, use_gate=True, mask="causal"), T),
-    "rolling window": (lambda: MultiHeadAttention(3, 4, mask=ll.Causal() & ll.Window(2)), 4),
+    "multi-query with a gate": (lambda: MultiHeadAttention(3, 4, 5, num_kv_heads=1, use_gate=True, mask="causal"), T),
+    "rolling window": (lambda: MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(2)), 4),
     "rotary rolling": (
-        lambda: MultiHeadAttention(4, 4, kv_heads=2, score=ll.Rotary(ll.Dot()), mask=ll.Causal() & ll.Window(2)),
+        lambda: MultiHeadAttention(
+            4,
+            4,
+            num_kv_heads=2,
+            score=ll.positions.Rotary(ll.scores.Dot()),
+            mask=ll.masks.Causal() & ll.masks.SlidingWindow(2),
+        ),
         4,
     ),
-    "latent": (lambda: MultiHeadAttention(3, 4, latent_dim=5, score=ll.Dot() + ll.ALiBi(), mask="causal"), T),
+    "latent": (
+        lambda: MultiHeadAttention(3, 4, latent_dim=5, score=ll.scores.Dot() + ll.positions.ALiBi(), mask="causal"),
+        T,
+    ),
     "sink and bias": (
         lambda: MultiHeadAttention(
-            3, 4, score=ll.Normed(ll.Dot()) + ll.RelativeBias(8, 6), normalizer=ll.Sink(learned=True), mask="causal"
+            3,
+            4,
+            score=ll.scores.QKNorm(ll.scores.Dot()) + ll.positions.RelativePositionBias(8, 6),
+            normalizer=ll.normalizers.Sink(learned=True),
+            mask="causal",
         ),
         T,
     ),
@@ -65,7 +78,7 @@ def test_decoding_is_the_whole_in_steps(random: np.random.Generator, name: str) 
 
 
 def test_prompts_of_different_lengths_share_a_batch(random: np.random.Generator) -> None:
-    layer = randomised(MultiHeadAttention(3, 4, score=ll.Rotary(ll.Dot()), mask="causal"))
+    layer = randomised(MultiHeadAttention(3, 4, score=ll.positions.Rotary(ll.scores.Dot()), mask="causal"))
     x = random.normal(size=(B, T, D)).astype("float32")
     # The second example has two steps of padding before its prompt of two, and goes on from there.
     real = np.array([[True] * 4, [False] * 2 + [True] * 2])
@@ -100,7 +113,9 @@ def test_a_latent_is_what_keys_and_values_come_from(random: np.random.Generator)
 
 def test_a_latent_is_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
     steps, x = keras.Input((None, D)), random.normal(size=(B, T, D)).astype("float32")
-    model = keras.Model(steps, MultiHeadAttention(3, 4, latent_dim=5, normalizer=ll.Sink(learned=True))(steps, steps))
+    model = keras.Model(
+        steps, MultiHeadAttention(3, 4, latent_dim=5, normalizer=ll.normalizers.Sink(learned=True))(steps, steps)
+    )
     model.save(tmp_path / "model.keras")
     copy = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(copy.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6)
@@ -115,7 +130,7 @@ def test_a_cache_has_the_dtype_of_the_layer(random: np.random.Generator, dtype: 
 
 
 def test_symbolic_shapes_with_a_cache() -> None:
-    layer, steps = MultiHeadAttention(4, 2, kv_heads=2), keras.Input((1, D), batch_size=B)
+    layer, steps = MultiHeadAttention(4, 2, num_kv_heads=2), keras.Input((1, D), batch_size=B)
     cache = KVCache(*(keras.KerasTensor(part.shape, part.dtype) for part in layer.empty_cache(B, 7)))
     output, weights, after = layer(steps, steps, cache=cache, return_attention_scores=True)
     assert (output.shape, weights.shape, after.key.shape) == ((B, 1, D), (B, 4, 1, 7), (B, 2, 7, 2))
@@ -144,7 +159,7 @@ def test_a_wrong_call_says_what_to_do(random: np.random.Generator, wrong: Any, m
 def test_a_window_rolls_within_a_call_of_several_steps(
     random: np.random.Generator, counts: tuple[int, ...], latent: int | None
 ) -> None:
-    layer = randomised(MultiHeadAttention(3, 4, mask=ll.Causal() & ll.Window(2), latent_dim=latent))
+    layer = randomised(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(2), latent_dim=latent))
     x = random.normal(size=(B, T, D)).astype("float32")
     real = np.array([[True] * T, [True, False] * 4 + [True]])
     alone = [array[real[b]][None] for b, array in enumerate(x)]
@@ -190,7 +205,7 @@ def test_a_latent_layer_takes_its_value_as_key_too(random: np.random.Generator) 
 
 
 def test_a_cache_for_whole_sequences_does_not_roll(random: np.random.Generator) -> None:
-    layer = randomised(MultiHeadAttention(3, 4, mask=ll.Causal() & ll.Window(20)))
+    layer = randomised(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(20)))
     x = random.normal(size=(B, T, D)).astype("float32")
     output, weights, _ = layer(x, x, cache=layer.empty_cache(B, T), return_attention_scores=True)
     assert tuple(weights.shape) == (B, 3, T, T)

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from limelight.attention import listening
+from limelight.functional import listening
 
 array = ops.convert_to_numpy
 VOCABULARY, WIDTH = 13, 8
@@ -14,10 +14,12 @@ VOCABULARY, WIDTH = 13, 8
 
 LAYERS = {
     "attention": ll.layers.Attention,
-    "attention additive": lambda **kwargs: ll.layers.Attention(score=ll.Additive(5), **kwargs),
+    "attention additive": lambda **kwargs: ll.layers.Attention(score=ll.scores.Additive(5), **kwargs),
     "self-attention": lambda **kwargs: ll.layers.SelfAttention(WIDTH, **kwargs),
-    "self-attention causal": lambda **kwargs: ll.layers.SelfAttention(WIDTH, mask=ll.Causal() & ll.Window(2), **kwargs),
-    "multi-head": lambda **kwargs: ll.layers.MultiHeadAttention(4, 2, kv_heads=2, use_gate=True, **kwargs),
+    "self-attention causal": lambda **kwargs: ll.layers.SelfAttention(
+        WIDTH, mask=ll.masks.Causal() & ll.masks.SlidingWindow(2), **kwargs
+    ),
+    "multi-head": lambda **kwargs: ll.layers.MultiHeadAttention(4, 2, num_kv_heads=2, use_gate=True, **kwargs),
     "pooling": ll.layers.AttentionPooling,
     "pooling several": lambda **kwargs: ll.layers.AttentionPooling(score="dot", queries=3, **kwargs),
 }

@@ -85,13 +85,13 @@ def test_encoders_read_in_between_and_all_is_saved(random: np.random.Generator, 
     ):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
     # More words and sentences of padding change nothing.
-    wide = np.zeros((B, S + 1, W + 2), "int32")
-    wide[:, :S, :W] = tokens
-    np.testing.assert_allclose(model.predict(wide, verbose=0)[0], expected[0], atol=1e-5)
+    accumulation_dtype = np.zeros((B, S + 1, W + 2), "int32")
+    accumulation_dtype[:, :S, :W] = tokens
+    np.testing.assert_allclose(model.predict(accumulation_dtype, verbose=0)[0], expected[0], atol=1e-5)
 
 
 def test_a_score_that_learns_is_not_shared_between_levels() -> None:
-    layer = HierarchicalPooling(score=ll.Bilinear())
+    layer = HierarchicalPooling(score=ll.scores.Bilinear())
     layer(np.ones((B, S, W, D), "float32"))
     assert layer.word_pooling.score is not layer.sentence_pooling.score
     assert sum(variable.name == "kernel" for variable in layer.trainable_variables) == 2

@@ -87,7 +87,7 @@ def test_performer_approaches_softmax(random: np.random.Generator) -> None:
     layer = randomised(LinearAttention(N, H, features=ll.layers.FavorFeatures(2000, seed=5)), x, x)
     _, weights = layer(x, x, return_attention_scores=True)
     query, key = projected(layer.query_dense, x), projected(layer.key_dense, x)
-    np.testing.assert_allclose(numpy(weights), numpy(ll.weigh(query, key)), atol=0.03)
+    np.testing.assert_allclose(numpy(weights), numpy(ll.attention_weights(query, key)), atol=0.03)
 
 
 def test_a_padded_sequence_reads_as_a_short_one(random: np.random.Generator) -> None:

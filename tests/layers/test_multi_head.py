@@ -27,9 +27,11 @@ def randomized(layer, random, *shapes):
     return layer
 
 
-@pytest.mark.parametrize("kv_heads", [None, 2, 1])
-def test_equals_the_formula(random, query, memory, kv_heads):
-    layer = randomized(MultiHeadAttention(N, H, value_dim=V, kv_heads=kv_heads), random, query.shape, memory.shape)
+@pytest.mark.parametrize("num_kv_heads", [None, 2, 1])
+def test_equals_the_formula(random, query, memory, num_kv_heads):
+    layer = randomized(
+        MultiHeadAttention(N, H, value_dim=V, num_kv_heads=num_kv_heads), random, query.shape, memory.shape
+    )
     output, weights = layer(query, memory, return_attention_scores=True)
     named = {weight.path.split("/", 1)[1]: array(weight) for weight in layer.weights}
     ordered = [
@@ -133,7 +135,7 @@ def test_a_subclass_may_compute_the_attention_itself(random, query, memory):
     ("arguments", "message"),
     [
         ({"num_heads": 0, "key_dim": 4}, "`num_heads` must be a positive integer"),
-        ({"num_heads": 6, "key_dim": 4, "kv_heads": 4}, r"kv_heads=4. Use one of \[1, 2, 3, 6\]"),
+        ({"num_heads": 6, "key_dim": 4, "num_kv_heads": 4}, r"num_kv_heads=4. Use one of \[1, 2, 3, 6\]"),
         ({"num_heads": 2, "key_dim": 4, "dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
         ({"num_heads": 2, "key_dim": 4, "score": "cosine?"}, "`score` must be one of"),
         ({"num_heads": 2, "key_dim": 4, "attention_axes": "1"}, "`attention_axes` must be"),

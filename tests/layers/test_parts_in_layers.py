@@ -26,24 +26,44 @@ def even_distance(query, key):
 
 # Each row is a layer; what stands side by side has nothing to do with each other.
 PARTS = {
-    "bilinear": (ll.Bilinear(), ll.Causal(), ll.Softmax(temperature=0.5)),
-    "additive": (ll.Additive(3), ll.Window(3, 1), ll.Sink(0.5, learned=True)),
-    "cosine": (ll.Cosine(), ll.Causal() | ll.Prefix(2), ll.Sparsemax()),
-    "distance": (ll.Distance(), ll.Dilated(2), ll.Entmax(1.5)),
-    "scaled": (ll.SoftCap(ll.Scaled(ll.Dot()), 5.0), ll.Blocks(2, 1, 1, 1, seed=3), ll.Entmax(1.25)),
-    "normed": (ll.Normed(ll.Dot()), ~ll.Where(even_distance), ll.Sigmoid()),
-    "relative": (ll.Dot() + ll.RelativeBias(8, 6), None, ll.TopK(2)),
-    "shaw": (ll.Dot() + ll.Shaw(2), ll.Causal() & ll.Window(4), ll.Hard()),
-    "transformer_xl": (ll.TransformerXL(8), None, ll.Gumbel(0.5)),
-    "gaussian": (ll.Dot() + ll.Gaussian(3.0, 4), None, ll.Monotonic()),
-    "linear": (ll.Rotary(ll.Dot(), scaling=ll.LinearScaling(2.0)) + ll.ALiBi(), ll.Causal("start"), ll.Sink()),
-    "ntk": (ll.Rotary(ll.Dot(), scaling=ll.NTKScaling(2.0), size=4), None, ll.TopK(3, ll.Sparsemax())),
-    "yarn": (ll.Rotary(ll.Normed(ll.Dot()), scaling=ll.YaRNScaling(2.0, trained=5)), None, "softmax"),
+    "bilinear": (ll.scores.Bilinear(), ll.masks.Causal(), ll.normalizers.Softmax(temperature=0.5)),
+    "additive": (ll.scores.Additive(3), ll.masks.SlidingWindow(3, 1), ll.normalizers.Sink(0.5, learned=True)),
+    "cosine": (ll.scores.Cosine(), ll.masks.Causal() | ll.masks.Prefix(2), ll.normalizers.Sparsemax()),
+    "distance": (ll.scores.NegativeSquaredDistance(), ll.masks.Dilated(2), ll.normalizers.Entmax(1.5)),
+    "scaled": (
+        ll.scores.SoftCap(ll.scores.LearnedScale(ll.scores.Dot()), 5.0),
+        ll.masks.BigBird(2, 1, 1, 1, seed=3),
+        ll.normalizers.Entmax(1.25),
+    ),
+    "normed": (ll.scores.QKNorm(ll.scores.Dot()), ~ll.masks.MaskFunction(even_distance), ll.normalizers.Sigmoid()),
+    "relative": (ll.scores.Dot() + ll.positions.RelativePositionBias(8, 6), None, ll.normalizers.TopK(2)),
+    "shaw": (
+        ll.scores.Dot() + ll.positions.Shaw(2),
+        ll.masks.Causal() & ll.masks.SlidingWindow(4),
+        ll.normalizers.Hardmax(),
+    ),
+    "transformer_xl": (ll.positions.TransformerXL(8), None, ll.normalizers.GumbelSoftmax(0.5)),
+    "gaussian": (ll.scores.Dot() + ll.positions.GaussianWindow(3.0, 4), None, ll.normalizers.Monotonic()),
+    "linear": (
+        ll.positions.Rotary(ll.scores.Dot(), scaling=ll.positions.LinearScaling(2.0)) + ll.positions.ALiBi(),
+        ll.masks.Causal("start"),
+        ll.normalizers.Sink(),
+    ),
+    "ntk": (
+        ll.positions.Rotary(ll.scores.Dot(), scaling=ll.positions.NTKScaling(2.0), size=4),
+        None,
+        ll.normalizers.TopK(3, ll.normalizers.Sparsemax()),
+    ),
+    "yarn": (
+        ll.positions.Rotary(ll.scores.QKNorm(ll.scores.Dot()), scaling=ll.positions.YaRNScaling(2.0, trained=5)),
+        None,
+        "softmax",
+    ),
 }
 # These hold the tensors of one call, or live in a cell that walks along the queries.
-ELSEWHERE = {"Allowed", "Bias", "Padding", "Segments", "Location"}
+ELSEWHERE = {"ArrayMask", "Bias", "Padding", "Segments", "LocationSensitive"}
 # Half of the layers share keys and values among heads, half have a gate.
-VARIANTS = ({"kv_heads": 1}, {"use_gate": True, "use_bias": False})
+VARIANTS = ({"num_kv_heads": 1}, {"use_gate": True, "use_bias": False})
 
 
 def model_of_parts():
@@ -139,12 +159,12 @@ def test_from_config(trained, name):
 
 def test_a_normalizer_within_another_is_trained_and_saved(random, tmp_path):
     steps = keras.Input((5, 4))
-    layer = ll.layers.SelfAttention(4, normalizer=ll.TopK(3, ll.Sink(learned=True)))
+    layer = ll.layers.SelfAttention(4, normalizer=ll.normalizers.TopK(3, ll.normalizers.Sink(learned=True)))
     model = keras.Model(steps, layer(steps))
     sink = next(weight for weight in model.trainable_weights if weight.name == "sink")
     sink.assign([0.7])
     x = random.normal(size=(2, 5, 4)).astype("float32")
-    weights = ops.convert_to_numpy(ll.weigh(x, x, score=ll.Dot(), normalizer=layer.normalizer))
+    weights = ops.convert_to_numpy(ll.attention_weights(x, x, score=ll.scores.Dot(), normalizer=layer.normalizer))
     assert ((weights > 0).sum(-1) == 3).all()
     scores = np.sort(x @ x.swapaxes(1, 2) / 2, axis=-1)[..., -3:]
     raised = np.exp(scores)
@@ -161,5 +181,5 @@ def test_a_normalizer_within_another_is_trained_and_saved(random, tmp_path):
 
 def test_what_a_top_k_is_made_of():
     with pytest.raises(TypeError, match=r"`normalizer` must be a Normalizer\. Received: 'sparsemax'"):
-        ll.TopK(2, "sparsemax")
-    assert ll.TopK(2, ll.Monotonic()).linked_rows
+        ll.normalizers.TopK(2, "sparsemax")
+    assert ll.normalizers.TopK(2, ll.normalizers.Monotonic()).linked_rows

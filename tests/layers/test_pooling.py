@@ -45,7 +45,7 @@ def test_dot_pooling_equals_the_formula(random, steps):
 
 
 def test_any_score_may_read(random, steps):
-    layer = ll.layers.AttentionPooling(score=ll.Bilinear(name="bilinear"))
+    layer = ll.layers.AttentionPooling(score=ll.scores.Bilinear(name="bilinear"))
     named = randomized(layer, random, steps)
     _, weights = layer(steps, return_attention_scores=True)
     scores = named["query"][0] @ named["bilinear/kernel"] @ steps[1].T

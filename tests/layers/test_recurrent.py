@@ -101,10 +101,10 @@ def location(over: str) -> Any:
 @pytest.mark.parametrize(
     ("make", "oracle"),
     [
-        (lambda: ll.Additive(4), plain(oracles.additive)),
-        (ll.Bilinear, plain(oracles.bilinear)),
-        (lambda: ll.Location(4, filters=2, kernel_size=3), location("previous")),
-        (lambda: ll.Location(4, filters=2, kernel_size=3, over="coverage"), location("coverage")),
+        (lambda: ll.scores.Additive(4), plain(oracles.additive)),
+        (ll.scores.Bilinear, plain(oracles.bilinear)),
+        (lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3), location("previous")),
+        (lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3, over="coverage"), location("coverage")),
     ],
     ids=["additive", "bilinear", "location", "coverage"],
 )
@@ -118,7 +118,7 @@ def test_reading_equals_the_loop(random: np.random.Generator, reads: str, make: 
 
 
 def test_keras_rnn_takes_the_cell(random: np.random.Generator) -> None:
-    layer, (steps, memory) = made(score=ll.Additive(4)), inputs(random)
+    layer, (steps, memory) = made(score=ll.scores.Additive(4)), inputs(random)
     cell = layer.cell.cell
     rnn = keras.layers.RNN(cell, return_sequences=True, return_state=True)
     output, *states = rnn(steps, initial_state=cell.initial_state(ops.convert_to_tensor(memory), REAL))
@@ -130,7 +130,7 @@ def test_keras_rnn_takes_the_cell(random: np.random.Generator) -> None:
 
 
 def test_a_window_moves_with_the_steps(random: np.random.Generator) -> None:
-    layer, (steps, memory) = made(mask=ll.Window(1, 1)), inputs(random)
+    layer, (steps, memory) = made(mask=ll.masks.SlidingWindow(1, 1)), inputs(random)
     _, weights = layer(steps, memory, return_attention_scores=True)
     near = np.abs(np.arange(T)[:, None] - np.arange(S)) <= 1
     np.testing.assert_array_equal(numpy(weights) > 0, np.broadcast_to(near, (B, T, S)))
@@ -146,7 +146,10 @@ def test_the_step_number_goes_past_a_digit() -> None:
 
 
 def test_monotonic_reading_equals_the_loop(random: np.random.Generator) -> None:
-    layer, (steps, memory) = made("after", score=ll.Bilinear(), normalizer=ll.Monotonic(-1.0)), inputs(random)
+    layer, (steps, memory) = (
+        made("after", score=ll.scores.Bilinear(), normalizer=ll.normalizers.Monotonic(-1.0)),
+        inputs(random),
+    )
     output, weights = layer(steps, memory, return_attention_scores=True)
     cell = layer.cell.cell
     shown = numpy(weights)
@@ -179,7 +182,7 @@ def test_monotonic_reading_equals_the_loop(random: np.random.Generator) -> None:
     ids=["lstm", "gru with dropout", "stacked"],
 )
 def test_a_model_trains_saves_and_loads(random: np.random.Generator, tmp_path: Path, inner: Any, reads: str) -> None:
-    cell = AttentionCell(inner(), M, score=ll.Location(4, 3, 5), reads=reads)
+    cell = AttentionCell(inner(), M, score=ll.scores.LocationSensitive(4, 3, 5), reads=reads)
     steps, ids = keras.Input((None, D)), keras.Input((None,), dtype="int32")
     memory = keras.layers.Embedding(9, M, mask_zero=True)(ids)
     output, weights = AttentionRNN(cell, return_sequences=True)(steps, memory, return_attention_scores=True)
@@ -240,12 +243,12 @@ def test_symbolic_shapes_are_the_eager_ones() -> None:
             r"`memory_size`=2.*\(1, 2, 5\)",
         ),
         (
-            lambda: ll.weigh(np.ones((2, 3)), np.ones((2, 3)), score=ll.Location(2)),
+            lambda: ll.attention_weights(np.ones((2, 3)), np.ones((2, 3)), score=ll.scores.LocationSensitive(2)),
             ValueError,
             "weights of the step before",
         ),
-        (lambda: ll.Location(2, over="all"), ValueError, '"previous" or "coverage".*all'),
-        (lambda: ll.Location(2, filters=0), ValueError, "positive integer.*filters=0"),
+        (lambda: ll.scores.LocationSensitive(2, over="all"), ValueError, '"previous" or "coverage".*all'),
+        (lambda: ll.scores.LocationSensitive(2, filters=0), ValueError, "positive integer.*filters=0"),
     ],
 )
 def test_a_wrong_argument_says_what_to_do(wrong: Any, error: type[Exception], message: str) -> None:
@@ -253,7 +256,10 @@ def test_a_wrong_argument_says_what_to_do(wrong: Any, error: type[Exception], me
         wrong()
 
 
-@pytest.mark.parametrize("normalizer", [lambda: ll.Gumbel(0.5), lambda: ll.TopK(4, ll.Gumbel(0.5))])
+@pytest.mark.parametrize(
+    "normalizer",
+    [lambda: ll.normalizers.GumbelSoftmax(0.5), lambda: ll.normalizers.TopK(4, ll.normalizers.GumbelSoftmax(0.5))],
+)
 def test_noise_differs_from_step_to_step_and_from_call_to_call_while_training(
     random: np.random.Generator, normalizer: Any
 ) -> None:
@@ -272,7 +278,7 @@ def test_noise_differs_from_step_to_step_and_from_call_to_call_while_training(
 
 def test_noise_is_drawn_in_a_compiled_training(random: np.random.Generator) -> None:
     steps, memory = keras.Input((T, D)), keras.Input((S, M))
-    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, normalizer=ll.Gumbel(seed=3))
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, normalizer=ll.normalizers.GumbelSoftmax(seed=3))
     model = keras.Model([steps, memory], AttentionRNN(cell)(steps, memory))
     model.compile("sgd", "mse")
     seed = cell.normalizer.noise.generator.state

@@ -76,9 +76,9 @@ def orthogonality(given: np.ndarray) -> float:
 def test_a_penalty_equals_the_loop(random: np.random.Generator, regularizer: Any, oracle: Any) -> None:
     given = weights(random)
     assert float(regularizer(given)) == pytest.approx(0.5 * oracle(given.astype("float64")), abs=1e-5)
-    wide = np.zeros((B + 1, N, T + 2, S + 3), "float32")
-    wide[:B, :, :T, :S] = given
-    assert float(regularizer(wide)) == pytest.approx(float(regularizer(given)), abs=1e-5)
+    accumulation_dtype = np.zeros((B + 1, N, T + 2, S + 3), "float32")
+    accumulation_dtype[:B, :, :T, :S] = given
+    assert float(regularizer(accumulation_dtype)) == pytest.approx(float(regularizer(given)), abs=1e-5)
     copy = type(regularizer).from_config(regularizer.get_config())
     assert copy.get_config() == regularizer.get_config()
 

@@ -48,7 +48,7 @@ def test_equals_the_layer_of_keras_with_the_same_weights(tensors, options):
 
 def test_a_score_that_learns_may_take_different_sizes(random):
     query, value = random.normal(size=(B, T, H)).astype("float32"), random.normal(size=(B, S, V)).astype("float32")
-    layer = ll.layers.Attention(score=ll.Additive(4))
+    layer = ll.layers.Attention(score=ll.scores.Additive(4))
     _, weights = layer(query, value, return_attention_scores=True)
     named = {weight.path.split("/")[-1]: array(weight) for weight in layer.weights}
     for example, row in np.ndindex(B, T):

@@ -9,36 +9,36 @@ from keras import ops
 
 import limelight as ll
 from limelight import masks
-from limelight.tile import Span, Tile
+from limelight.core.block import Block, Slice
 
 PATTERNS = [
-    ll.Causal(),
-    ll.Causal("start"),
-    ll.Window(3, 1),
-    ll.Window(None, 2),
-    ll.Prefix(6),
-    ll.Dilated(1),
-    ll.Dilated(5),
-    ll.Blocks(3, 1, 1, 1, seed=4),
-    ll.Blocks(4, 0, 0, 1),
-    ~ll.Causal(),
-    ll.Causal() & ll.Window(4),
-    ll.Causal() | ll.Prefix(7),
-    ~(ll.Causal() & ll.Window(2)) & ll.Prefix(9),
-    ll.Where(lambda query, key: key < query),
+    ll.masks.Causal(),
+    ll.masks.Causal("start"),
+    ll.masks.SlidingWindow(3, 1),
+    ll.masks.SlidingWindow(None, 2),
+    ll.masks.Prefix(6),
+    ll.masks.Dilated(1),
+    ll.masks.Dilated(5),
+    ll.masks.BigBird(3, 1, 1, 1, seed=4),
+    ll.masks.BigBird(4, 0, 0, 1),
+    ~ll.masks.Causal(),
+    ll.masks.Causal() & ll.masks.SlidingWindow(4),
+    ll.masks.Causal() | ll.masks.Prefix(7),
+    ~(ll.masks.Causal() & ll.masks.SlidingWindow(2)) & ll.masks.Prefix(9),
+    ll.masks.MaskFunction(lambda query, key: key < query),
 ]
 
 
 def dense(mask: masks.Mask, rows: int, columns: int) -> np.ndarray:
     """A mask on everything, (rows, columns)."""
-    found = ops.convert_to_numpy(mask(Tile.whole(1, 1, rows, columns)))
+    found = ops.convert_to_numpy(mask(Block.full(1, 1, rows, columns)))
     return np.broadcast_to(found, (rows, columns))
 
 
 @pytest.mark.parametrize("mask", PATTERNS, ids=lambda mask: repr(mask)[:60])
 @pytest.mark.parametrize(("rows", "columns", "size"), [(13, 13, 4), (5, 17, 3), (17, 5, 4)])
 def test_blocks_are_empty_or_full_only_where_the_mask_is(mask: masks.Mask, rows: int, columns: int, size: int) -> None:
-    covers, whole = mask.blocks(rows, columns, size), dense(mask, rows, columns)
+    covers, whole = mask.block_kinds(rows, columns, size), dense(mask, rows, columns)
     assert covers.shape == (-(-rows // size), -(-columns // size))
     for (row, column), cover in np.ndenumerate(covers):
         block = whole[row * size : (row + 1) * size, column * size : (column + 1) * size]
@@ -49,61 +49,61 @@ def test_blocks_are_empty_or_full_only_where_the_mask_is(mask: masks.Mask, rows:
 @pytest.mark.parametrize(
     ("mask", "expected"),
     [
-        (ll.Causal(), [[1, 0, 0], [2, 1, 0], [2, 2, 1]]),
-        (ll.Causal() & ll.Window(2), [[1, 0, 0], [1, 1, 0], [0, 1, 1]]),
-        (ll.Causal() | ll.Prefix(3), [[2, 0, 0], [2, 1, 0], [2, 2, 1]]),
-        (ll.Blocks(3, 1, 0, 0), [[2, 2, 2], [2, 2, 0], [2, 0, 2]]),
-        (~ll.Causal(), [[1, 2, 2], [0, 1, 2], [0, 0, 1]]),
-        (ll.Where(lambda query, key: key >= 0), [[1, 1, 1], [1, 1, 1], [1, 1, 1]]),
+        (ll.masks.Causal(), [[1, 0, 0], [2, 1, 0], [2, 2, 1]]),
+        (ll.masks.Causal() & ll.masks.SlidingWindow(2), [[1, 0, 0], [1, 1, 0], [0, 1, 1]]),
+        (ll.masks.Causal() | ll.masks.Prefix(3), [[2, 0, 0], [2, 1, 0], [2, 2, 1]]),
+        (ll.masks.BigBird(3, 1, 0, 0), [[2, 2, 2], [2, 2, 0], [2, 0, 2]]),
+        (~ll.masks.Causal(), [[1, 2, 2], [0, 1, 2], [0, 0, 1]]),
+        (ll.masks.MaskFunction(lambda query, key: key >= 0), [[1, 1, 1], [1, 1, 1], [1, 1, 1]]),
     ],
     ids=["causal", "window", "prefix", "blocks", "not", "where"],
 )
 def test_the_cover_of_blocks(mask: masks.Mask, expected: list[list[int]]) -> None:
-    np.testing.assert_array_equal(mask.blocks(9, 9, 3), expected)
+    np.testing.assert_array_equal(mask.block_kinds(9, 9, 3), expected)
 
 
 def test_nothing_is_said_of_a_tile_whose_place_is_not_known() -> None:
-    tile = Tile.whole(1, 1, 8, 8, given_queries=np.arange(8))
-    picked = Tile.whole(1, 1, 8, 8).replace(rows=Span(8, picked=(1, 5)))
+    block = Block.full(1, 1, 8, 8, given_query_positions=np.arange(8))
+    picked = Block.full(1, 1, 8, 8).replace(rows=Slice(8, indices=(1, 5)))
     for mask in PATTERNS:
-        if not isinstance(mask, (ll.Prefix, masks.Or, masks.And)):
-            assert mask.cover(tile) == mask.cover(picked) == "partial"
-    assert ll.Padding(np.ones((2, 8), bool)).cover(Tile.whole(2, 1, 8, 8)) == "partial"
+        if not isinstance(mask, (ll.masks.Prefix, masks.Or, masks.And)):
+            assert mask.block_kind(block) == mask.block_kind(picked) == "partial"
+    assert ll.masks.Padding(np.ones((2, 8), bool)).block_kind(Block.full(2, 1, 8, 8)) == "partial"
 
 
 def test_a_block_has_its_partners_whatever_the_length() -> None:
-    mask = ll.Blocks(2, 1, 1, 2, seed=3)
+    mask = ll.masks.BigBird(2, 1, 1, 2, seed=3)
     np.testing.assert_array_equal(dense(mask, 40, 40)[:24, :24], dense(mask, 24, 24))
-    assert dense(mask, 40, 40).sum() > dense(ll.Blocks(2, 1, 1, 0), 40, 40).sum()
-    assert (dense(mask, 40, 40) != dense(ll.Blocks(2, 1, 1, 2, seed=4), 40, 40)).any()
+    assert dense(mask, 40, 40).sum() > dense(ll.masks.BigBird(2, 1, 1, 0), 40, 40).sum()
+    assert (dense(mask, 40, 40) != dense(ll.masks.BigBird(2, 1, 1, 2, seed=4), 40, 40)).any()
 
 
 def test_given_positions_stand_in_place_of_counted_ones() -> None:
-    tile = Tile.whole(1, 1, 2, 3, given_queries=np.array([[4, 9]]), given_keys=np.array([[4, 5, 9]]))
+    block = Block.full(1, 1, 2, 3, given_query_positions=np.array([[4, 9]]), given_key_positions=np.array([[4, 5, 9]]))
     expected = {
-        ll.Causal(): [[1, 0, 0], [1, 1, 1]],
-        ll.Window(1, 1): [[1, 1, 0], [0, 0, 1]],
-        ll.Prefix(5): [[1, 0, 0]] * 2,
+        ll.masks.Causal(): [[1, 0, 0], [1, 1, 1]],
+        ll.masks.SlidingWindow(1, 1): [[1, 1, 0], [0, 0, 1]],
+        ll.masks.Prefix(5): [[1, 0, 0]] * 2,
     }
     for mask, permitted in expected.items():
-        found = np.broadcast_to(ops.convert_to_numpy(mask(tile)), (1, 1, 2, 3))
+        found = np.broadcast_to(ops.convert_to_numpy(mask(block)), (1, 1, 2, 3))
         np.testing.assert_array_equal(found[0, 0], permitted)
-        assert mask.columns(tile) == (0, 3)
+        assert mask.kv_range(block) == (0, 3)
 
 
 def test_a_picture_shows_eight_by_eight() -> None:
-    assert str(ll.Causal()).splitlines()[:2] == ["■ · · · · · · ·", "■ ■ · · · · · ·"]
-    assert str(ll.Padding(np.array([[1, 1, 0], [1, 0, 0]]))).splitlines() == ["■ ■ ·"] * 8
-    assert str(ll.Padding(queries=np.array([True, False]))) == "■ ■\n· ·"
-    assert str(ll.Allowed(np.eye(9, dtype=bool)[None, None])).splitlines()[7] == "· · · · · · · ■"
-    assert str(~ll.Allowed(np.eye(2, dtype=bool)) & ll.Causal()) == "· ·\n■ ·"
-    assert str(ll.Segments(np.array([0, 1]), np.array([0, 0, 1]))) == "■ ■ ·\n· · ■"
-    assert repr(ll.Window(2, 0)) == "Window(left=2, right=0, align='end')"
+    assert str(ll.masks.Causal()).splitlines()[:2] == ["■ · · · · · · ·", "■ ■ · · · · · ·"]
+    assert str(ll.masks.Padding(np.array([[1, 1, 0], [1, 0, 0]]))).splitlines() == ["■ ■ ·"] * 8
+    assert str(ll.masks.Padding(queries=np.array([True, False]))) == "■ ■\n· ·"
+    assert str(ll.masks.ArrayMask(np.eye(9, dtype=bool)[None, None])).splitlines()[7] == "· · · · · · · ■"
+    assert str(~ll.masks.ArrayMask(np.eye(2, dtype=bool)) & ll.masks.Causal()) == "· ·\n■ ·"
+    assert str(ll.masks.Segments(np.array([0, 1]), np.array([0, 0, 1]))) == "■ ■ ·\n· · ■"
+    assert repr(ll.masks.SlidingWindow(2, 0)) == "SlidingWindow(left=2, right=0, align='end')"
 
 
 def test_a_function_of_positions_is_a_mask() -> None:
     x = np.zeros((3, 4), "float32")
-    weights = ll.weigh(x, x, mask=lambda query, key: key == query)
+    weights = ll.attention_weights(x, x, mask=lambda query, key: key == query)
     np.testing.assert_array_equal(ops.convert_to_numpy(weights), np.eye(3))
 
 
@@ -123,20 +123,20 @@ def test_a_layer_with_a_function_is_saved_by_its_name(tmp_path: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        (lambda: ll.Window(-1), ValueError, "non-negative integer or None.*left=-1"),
-        (lambda: ll.Prefix(2.5), ValueError, "non-negative integer.*2.5"),
-        (lambda: ll.Dilated(0), ValueError, "positive integer.*step=0"),
-        (lambda: ll.Blocks(0), ValueError, "at least 1.*size=0"),
-        (lambda: ll.Blocks(2, partners=-1), ValueError, "at least 0.*partners=-1"),
-        (lambda: ll.Segments(np.array([0.5])), TypeError, "array of integers"),
-        (lambda: ll.Where("causal"), TypeError, "function of query and key positions.*causal"),
-        (lambda: ll.Where(lambda query, key: key, "middle"), ValueError, '"end" or "start"'),
+        (lambda: ll.masks.SlidingWindow(-1), ValueError, "non-negative integer or None.*left=-1"),
+        (lambda: ll.masks.Prefix(2.5), ValueError, "non-negative integer.*2.5"),
+        (lambda: ll.masks.Dilated(0), ValueError, "positive integer.*step=0"),
+        (lambda: ll.masks.BigBird(0), ValueError, "at least 1.*size=0"),
+        (lambda: ll.masks.BigBird(2, partners=-1), ValueError, "at least 0.*partners=-1"),
+        (lambda: ll.masks.Segments(np.array([0.5])), TypeError, "array of integers"),
+        (lambda: ll.masks.MaskFunction("causal"), TypeError, "function of query and key positions.*causal"),
+        (lambda: ll.masks.MaskFunction(lambda query, key: key, "middle"), ValueError, '"end" or "start"'),
         (
-            lambda: ll.Where(lambda query, key: key).get_config(),
+            lambda: ll.masks.MaskFunction(lambda query, key: key).get_config(),
             ValueError,
             "not registered.*register_keras_serializable",
         ),
-        (lambda: ll.Allowed([[0.5]]), ValueError, "only True and False"),
+        (lambda: ll.masks.ArrayMask([[0.5]]), ValueError, "only True and False"),
     ],
 )
 def test_a_wrong_mask_says_what_is_wrong(wrong: Any, error: type[Exception], message: str) -> None:

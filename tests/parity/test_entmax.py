@@ -14,29 +14,29 @@ from parity import record_entmax
 RECORDED = json.loads(record_entmax.FILE.read_text())
 SCORES, TARGET = (np.array(RECORDED[name], "float32") for name in ("scores", "target"))
 NORMALIZERS = {
-    "sparsemax": ll.Sparsemax(),
-    "entmax15": ll.Entmax(1.5),
-    **{f"entmax {alpha}": ll.Entmax(alpha) for alpha in record_entmax.ALPHAS},
+    "sparsemax": ll.normalizers.Sparsemax(),
+    "entmax15": ll.normalizers.Entmax(1.5),
+    **{f"entmax {alpha}": ll.normalizers.Entmax(alpha) for alpha in record_entmax.ALPHAS},
 }
 
 
-def weigh(scores, normalizer):
+def attention_weights(scores, normalizer):
     """The weights of given scores, whose kinds stand where heads do."""
     kinds, rows, columns = SCORES.shape
     query, key = np.zeros((1, kinds, rows, 1), "float32"), np.zeros((1, kinds, columns, 1), "float32")
-    return ll.weigh(query, key, score=ll.Bias(scores), normalizer=normalizer)[0]
+    return ll.attention_weights(query, key, score=ll.scores.Bias(scores), normalizer=normalizer)[0]
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_weights(name):
-    weights = ops.convert_to_numpy(compiled(lambda scores: weigh(scores, NORMALIZERS[name]))(SCORES))
+    weights = ops.convert_to_numpy(compiled(lambda scores: attention_weights(scores, NORMALIZERS[name]))(SCORES))
     np.testing.assert_allclose(weights, RECORDED[f"{name}: weights"], atol=2e-6)
 
 
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_gradient(name):
     def loss(scores):
-        return ops.sum(weigh(scores, NORMALIZERS[name]) * ops.convert_to_tensor(TARGET))
+        return ops.sum(attention_weights(scores, NORMALIZERS[name]) * ops.convert_to_tensor(TARGET))
 
     (found,) = gradients(loss, [SCORES])
     np.testing.assert_allclose(found, RECORDED[f"{name}: gradient"], atol=2e-5, rtol=1e-4)

@@ -26,20 +26,20 @@ def softmax_of_products(query, key):
 ROTARIES = {
     "plain": ({}, {}),
     "another wavelength": ({"max_wavelength": 500}, {"base": 500.0}),
-    "linear": ({"scaling_factor": 4.0}, {"scaling": ll.LinearScaling(4.0)}),
+    "linear": ({"scaling_factor": 4.0}, {"scaling": ll.positions.LinearScaling(4.0)}),
     # keras-hub's "dynamic" divides all frequencies, the fastest too, by what NTK scaling stretches the base by.
     "dynamic": (
         {"scaling_factor": 4.0, "rope_type": "dynamic"},
-        {"scaling": ll.LinearScaling(4.0 ** (H / (H - 2)))},
+        {"scaling": ll.positions.LinearScaling(4.0 ** (H / (H - 2)))},
     ),
     "yarn": (
         {"scaling_factor": 4.0, "rope_type": "yarn", "original_max_position_embeddings": 64},
-        {"scaling": ll.YaRNScaling(4.0, trained=64)},
+        {"scaling": ll.positions.YaRNScaling(4.0, trained=64)},
     ),
     "yarn between other turns": (
         {"scaling_factor": 8.0, "rope_type": "yarn", "original_max_position_embeddings": 512, "beta_fast": 16.0,
          "beta_slow": 2.0},
-        {"scaling": ll.YaRNScaling(8.0, trained=512, fast=16.0, slow=2.0)},
+        {"scaling": ll.positions.YaRNScaling(8.0, trained=512, fast=16.0, slow=2.0)},
     ),
     "of a part": ({}, {"size": 6}),
 }  # fmt: skip
@@ -61,7 +61,7 @@ def test_rotary(name, random):
         return softmax_of_products(turned(query, S - T), turned(key, 0))
 
     def weights(query, key):
-        return ll.weigh(query, key, score=ll.Rotary(ll.Dot(), **ours))
+        return ll.attention_weights(query, key, score=ll.positions.Rotary(ll.scores.Dot(), **ours))
 
     np.testing.assert_allclose(array(weights(query, key)), array(expected(query, key)), atol=5e-6)
     ours_and_theirs = (
@@ -77,7 +77,9 @@ def test_rotary_from_positions_that_are_given(random):
     query, key = heads(random, T), heads(random, S)
     queries, keys = random.integers(0, 50, (B, T)), random.integers(0, 50, (B, S))
     expected = softmax_of_products(layer(query, positions=queries), layer(key, positions=keys))
-    weights = ll.weigh(query, key, score=ll.Rotary(ll.Dot()), query_positions=queries, key_positions=keys)
+    weights = ll.attention_weights(
+        query, key, score=ll.positions.Rotary(ll.scores.Dot()), query_positions=queries, key_positions=keys
+    )
     np.testing.assert_allclose(array(weights), array(expected), atol=5e-6)
 
 
@@ -88,7 +90,9 @@ def test_alibi(count, largest, random):
     # keras-hub counts from the last key for every query: what is the same for a row changes no weight, before the diagonal.
     causal = np.tril(np.ones((T, S), bool), S - T)
     scores = layer(ops.matmul(query, ops.swapaxes(key, -1, -2)) / H**0.5)
-    weights = ll.weigh(query, key, score=ll.Dot() + ll.ALiBi(float(largest)), mask=ll.Causal())
+    weights = ll.attention_weights(
+        query, key, score=ll.scores.Dot() + ll.positions.ALiBi(float(largest)), mask=ll.masks.Causal()
+    )
     np.testing.assert_allclose(array(weights), array(ops.softmax(ops.where(causal, scores, -1e9))), atol=2e-6)
 
 

@@ -93,7 +93,7 @@ def rule(mask: Mask, text: str = "") -> Pattern:
 def allowed(seed: int) -> Pattern:
     """An array of permissions."""
     array = np.random.default_rng(seed).random((B, N, T + MORE, S + MORE)) < 0.6
-    return Pattern(f"allowed({seed})", lambda rows, columns: ll.Allowed(array[:, :, rows][..., columns]))
+    return Pattern(f"allowed({seed})", lambda rows, columns: ll.masks.ArrayMask(array[:, :, rows][..., columns]))
 
 
 def padding(seed: int) -> Pattern:
@@ -101,14 +101,14 @@ def padding(seed: int) -> Pattern:
     random = np.random.default_rng(seed)
     queries, keys = random.random((B, T + MORE)) < 0.7, random.random((B, S + MORE)) < 0.7
     queries[:, T:] = keys[:, S:] = False
-    return Pattern(f"padding({seed})", lambda rows, columns: ll.Padding(keys[:, columns], queries[:, rows]))
+    return Pattern(f"padding({seed})", lambda rows, columns: ll.masks.Padding(keys[:, columns], queries[:, rows]))
 
 
 def segments(seed: int) -> Pattern:
     """Sequences packed in one."""
     random = np.random.default_rng(seed)
     queries, keys = (np.sort(random.integers(0, 3, (B, length + MORE)), axis=1) for length in (T, S))
-    return Pattern(f"segments({seed})", lambda rows, columns: ll.Segments(queries[:, rows], keys[:, columns]))
+    return Pattern(f"segments({seed})", lambda rows, columns: ll.masks.Segments(queries[:, rows], keys[:, columns]))
 
 
 def third(query: Any, key: Any) -> Any:
@@ -118,11 +118,11 @@ def third(query: Any, key: Any) -> Any:
 
 reach = st.none() | st.integers(0, 6)
 rules = st.one_of(
-    st.sampled_from([rule(ll.Causal()), rule(ll.Where(third), "where(third)")]),
-    st.builds(ll.Window, reach, reach).map(rule),
-    st.builds(ll.Prefix, st.integers(0, 9)).map(rule),
-    st.builds(ll.Dilated, st.integers(1, 4)).map(rule),
-    st.builds(ll.Blocks, st.integers(1, 4), *[st.integers(0, 1)] * 3, st.integers(0, 3)).map(rule),
+    st.sampled_from([rule(ll.masks.Causal()), rule(ll.masks.MaskFunction(third), "where(third)")]),
+    st.builds(ll.masks.SlidingWindow, reach, reach).map(rule),
+    st.builds(ll.masks.Prefix, st.integers(0, 9)).map(rule),
+    st.builds(ll.masks.Dilated, st.integers(1, 4)).map(rule),
+    st.builds(ll.masks.BigBird, st.integers(1, 4), *[st.integers(0, 1)] * 3, st.integers(0, 3)).map(rule),
 )
 data = st.one_of(st.builds(allowed, seeds), st.builds(padding, seeds), st.builds(segments, seeds))
 
@@ -140,6 +140,6 @@ def combined(leaves: st.SearchStrategy[Pattern]) -> st.SearchStrategy[Pattern]:
     return st.recursive(leaves, more, max_leaves=3)
 
 
-starting = st.sampled_from([rule(ll.Causal("start")), rule(ll.Window(2, 1, "start"))])
+starting = st.sampled_from([rule(ll.masks.Causal("start")), rule(ll.masks.SlidingWindow(2, 1, "start"))])
 patterns = combined(rules | data | starting)
 positional = combined(rules)

@@ -28,7 +28,7 @@ def decoded(cache: KVCache, tensors: list[np.ndarray], real: np.ndarray, parts: 
     for start in range(0, LENGTH, COUNT):
         now = slice(start, start + COUNT)
         query, key, value = (tensor[:, :, now] for tensor in tensors)
-        cache, seen, queries = cache.continued(key, value, real[:, now], None, parts["mask"].reach())
+        cache, seen, queries = cache.continued(key, value, real[:, now], None, parts["mask"].max_lookback())
         given = {
             **parts,
             "mask": parts["mask"] & seen.mask(),
@@ -45,16 +45,21 @@ def test_any_cut_gives_the_whole(
     score: Case, pattern: Pattern, normalizer: Case, rolling: bool, share: float, seed: int
 ) -> None:
     tensors = numbers(seed, LENGTH, LENGTH, LENGTH)
-    parts = {"score": part(score), "normalizer": part(normalizer), "mask": ll.Causal() & pattern.make(ALL, ALL)}
+    parts = {"score": part(score), "normalizer": part(normalizer), "mask": ll.masks.Causal() & pattern.make(ALL, ALL)}
     # The others are padding, which the cache leaves out.
     real = np.random.default_rng(seed).random((B, LENGTH)) < share
     places = np.cumsum(real, axis=1) - 1
     if rolling:
         # As far back as a full cache holds: the last of the new steps take slots that the first of them still look at.
-        parts["mask"] &= ll.Window(SLOTS - 1, 0)
+        parts["mask"] &= ll.masks.SlidingWindow(SLOTS - 1, 0)
     else:
         real &= places < SLOTS
-    whole = {**parts, "mask": parts["mask"] & ll.Padding(real), "query_positions": places, "key_positions": places}
+    whole = {
+        **parts,
+        "mask": parts["mask"] & ll.masks.Padding(real),
+        "query_positions": places,
+        "key_positions": places,
+    }
     expected = numpy(ll.attend(*tensors, **whole))
     found = decoded(KVCache.empty(B, N, SLOTS, SIZE, V), tensors, real, parts)
     for example in range(B):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import limelight as ll
 from contracts.cases import B, Case, S, T
+from limelight.core.block import Block
 from limelight.masks import Mask
-from limelight.tile import Tile
 from properties.drawing import (
     MORE,
     NORMALIZERS,
@@ -33,7 +33,7 @@ PLACES = {"query_positions": ROWS + S - T, "key_positions": COLUMNS}
 
 def permitted(mask: Mask) -> np.ndarray:
     """A mask on everything, (B, N, T, S)."""
-    return np.broadcast_to(numpy(mask(Tile.whole(B, N, T, S))), (B, N, T, S))
+    return np.broadcast_to(numpy(mask(Block.full(B, N, T, S))), (B, N, T, S))
 
 
 @examined
@@ -59,14 +59,14 @@ SHARED = st.sampled_from([case for case in NORMALIZERS if case.name in ("sink", 
 @examined
 @given(PADDED, patterns, SHARED, seeds)
 def test_padding_changes_nothing(score: Case, pattern: Pattern, normalizer: Case, seed: int) -> None:
-    wide = numbers(seed, T + MORE, S + MORE, S + MORE)
+    accumulation_dtype = numbers(seed, T + MORE, S + MORE, S + MORE)
     parts = {"score": part(score), "normalizer": part(normalizer)}
-    narrow = [tensor[:, :, :length] for tensor, length in zip(wide, (T, S, S), strict=True)]
+    narrow = [tensor[:, :, :length] for tensor, length in zip(accumulation_dtype, (T, S, S), strict=True)]
     expected = numpy(ll.attend(*narrow, mask=pattern.make(ROWS, COLUMNS), **parts, **PLACES))
     rows, columns = np.arange(T + MORE), np.arange(S + MORE)
-    real = ll.Padding(np.tile(columns < S, (B, 1)), np.tile(rows < T, (B, 1)))
+    real = ll.masks.Padding(np.block(columns < S, (B, 1)), np.block(rows < T, (B, 1)))
     padded = {"mask": pattern.make(rows, columns) & real, "query_positions": rows + S - T, "key_positions": columns}
-    found = numpy(ll.attend(*wide, **parts, **padded))
+    found = numpy(ll.attend(*accumulation_dtype, **parts, **padded))
     np.testing.assert_allclose(found[:, :, :T], expected, atol=2e-5)
     assert not found[:, :, T:].any()
 
@@ -75,7 +75,7 @@ def test_padding_changes_nothing(score: Case, pattern: Pattern, normalizer: Case
 @given(scores, patterns, normalizers, seeds)
 def test_rows_sum_to_one_or_to_less(score: Case, pattern: Pattern, normalizer: Case, seed: int) -> None:
     mask = pattern.make(ROWS, COLUMNS)
-    weights = numpy(ll.weigh(*numbers(seed)[:2], score=part(score), mask=mask, normalizer=part(normalizer)))
+    weights = numpy(ll.attention_weights(*numbers(seed)[:2], score=part(score), mask=mask, normalizer=part(normalizer)))
     seen = permitted(mask)
     assert not weights[~seen].any()
     assert weights.min() >= 0.0
@@ -92,7 +92,7 @@ def test_rows_sum_to_one_or_to_less(score: Case, pattern: Pattern, normalizer: C
 @given(scores, patterns, normalizers, seeds, st.integers(0, T - 1))
 def test_the_future_changes_nothing(score: Case, pattern: Pattern, normalizer: Case, seed: int, now: int) -> None:
     parts: dict[str, Any] = {"score": part(score), "normalizer": part(normalizer)}
-    parts["mask"] = ll.Causal() & pattern.make(ROWS, COLUMNS)
+    parts["mask"] = ll.masks.Causal() & pattern.make(ROWS, COLUMNS)
     tensors, others = numbers(seed), numbers(seed + 1)
     expected = numpy(ll.attend(*tensors, **parts))[:, :, : now + 1]
     for tensor, other, first in zip(tensors, others, (now + 1, *[now + 1 + S - T] * 2), strict=True):

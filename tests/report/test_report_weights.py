@@ -7,8 +7,8 @@ import zlib
 import numpy as np
 import pytest
 
-from limelight.maps import AttentionMap, AttentionMaps, Kept
-from limelight.report import viewing, weights
+from limelight.maps import AttentionMap, AttentionMaps, WeightSource
+from limelight.report import payload, weights
 
 pytestmark = pytest.mark.backend_free
 
@@ -54,7 +54,7 @@ def test_self_attention_without_its_padding(random):
     for index, count in enumerate(counts):
         held[index, :, :, :count] = softmax(random.normal(0, 1, (heads, length, count)))
     tokens = [[f"{index}{place}" for place in range(count)] for index, count in enumerate(counts)]
-    (entry,) = viewing.read(AttentionMaps([AttentionMap.of(held, path="encoder", tokens=tokens)]))
+    (entry,) = payload.read(AttentionMaps([AttentionMap.of(held, path="encoder", tokens=tokens)]))
     assert (entry["name"], entry["heads"]) == ("encoder", heads)
     for index, (example, count) in enumerate(zip(entry["examples"], counts, strict=True)):
         assert (example["rows"], example["columns"]) == (count, count)
@@ -73,13 +73,13 @@ def test_self_attention_without_its_padding(random):
 def test_padding_is_left_out_without_tokens_too(random):
     held = np.zeros((1, 1, 5, 5), np.float32)
     held[0, 0, :, :3] = softmax(random.normal(0, 1, (5, 3)))
-    ((example,),) = [entry["examples"] for entry in viewing.read(AttentionMap.of(held))]
+    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.of(held))]
     assert (example["rows"], example["columns"], example["keys"]) == (3, 3, None)
 
 
 def test_a_key_that_holds_weight_is_shown_even_without_a_token():
     held = np.array([[0.5, 0.25, 0.25]])
-    ((example,),) = [entry["examples"] for entry in viewing.read(AttentionMap.of(held, tokens=["a", "b"]))]
+    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.of(held, tokens=["a", "b"]))]
     assert example["keys"] == ["a", "b", "#3"]
 
 
@@ -88,7 +88,7 @@ def test_cross_attention_and_one_row(random):
         softmax(random.normal(0, 1, (2, 3, 5))), path="cross", tokens=list("vwxyz"), query_tokens=list("abc")
     )
     pooled = AttentionMap.of(softmax(random.normal(0, 1, (1, 5))), path="pool", tokens=list("vwxyz"))
-    cross, pool = viewing.read({"cross": crossed, "pool": pooled})
+    cross, pool = payload.read({"cross": crossed, "pool": pooled})
     (example,) = cross["examples"]
     assert (example["queries"], example["keys"], example["distance"]) == (list("abc"), list("vwxyz"), None)
     (example,) = pool["examples"]
@@ -99,7 +99,7 @@ def test_a_layer_that_ran_once_for_each_step():
     source = np.zeros((2, 3, 1, 1, 4), np.float32)
     for example, step in itertools.product(range(2), range(3)):
         source[example, step, 0, 0, : step + 2] = 1 / (step + 2)
-    (entry,) = viewing.read(AttentionMap("words", Kept(source)))
+    (entry,) = payload.read(AttentionMap("words", WeightSource(source)))
     assert [example["columns"] for example in entry["examples"]] == [2, 3, 4, 2, 3, 4]
 
 
@@ -108,7 +108,7 @@ def test_long_maps_travel_as_blocks_and_strongest_keys(random):
     held = softmax(random.normal(0, 4, (heads, queries, keys))).astype(np.float32)
     held[0, 100] = 0
     held[0, 100, 777] = 1.0
-    ((example,),) = [entry["examples"] for entry in viewing.read(AttentionMap.of(held[None]))]
+    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.of(held[None]))]
     rows, columns = example["blocks"]
     assert (example["rows"], example["columns"]) == (queries, keys)
     assert max(rows, columns) <= 512
@@ -137,5 +137,5 @@ def test_twelve_heads_of_512_tokens_are_small(random):
     places = np.arange(512)
     apart = np.abs(places[:, None] - places[None])
     held = np.stack([softmax(random.normal(0, 1, (512, 512)) - apart / (2.0 + 3 * head)) for head in range(12)])
-    (entry,) = viewing.read(AttentionMap.of(held))
+    (entry,) = payload.read(AttentionMap.of(held))
     assert len(entry["examples"][0]["weights"]["bytes"]) < 2_000_000

@@ -13,7 +13,7 @@ import pytest
 import reviews
 from limelight.data import Dataset, Tokenizer, pad, padded_length, split
 from limelight.study import Progress, Settings, UsageError, job, study
-from limelight.study.preparing import Prepared, prepare
+from limelight.study.setup import Prepared, prepare
 
 
 class Lines(Progress):

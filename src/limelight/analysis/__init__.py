@@ -3,9 +3,9 @@
 Numbers from numpy arrays: nothing here runs a model.
 """
 
+from limelight.analysis._patterns import patterns
+from limelight.analysis._rollout import flow, rollout
 from limelight.analysis.heads import clusters, similarity
-from limelight.analysis.known import patterns
-from limelight.analysis.mixing import flow, rollout
 from limelight.analysis.statistics import distance, entropy, received, sinks
 
 __all__ = ["clusters", "distance", "entropy", "flow", "patterns", "received", "rollout", "similarity", "sinks"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from limelight.maps import AttentionMap
-from limelight.maps.survey import row_entropy
+from limelight.maps.statistics import row_entropy
 
 
 def entropy(seen: AttentionMap, normalized: bool = False) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from limelight import backend
+from limelight import _backend
 from limelight.study.errors import QualityError, UsageError
 from limelight.study.interruption import Interruption
 from limelight.study.progress import Progress
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
 def _study(arguments: argparse.Namespace, interruption: Interruption) -> None:
     settings = resolve(arguments.flags, os.environ, arguments.config or os.environ.get("LIMELIGHT_CONFIG"))
     _check_backend()
-    from limelight.study.preparing import prepare
+    from limelight.study.setup import prepare
 
     # Bad data end the command before Keras is loaded, which takes seconds.
     prepared = prepare(settings, arguments.fresh)
@@ -81,7 +81,7 @@ def _check_backend() -> None:
         UsageError: `KERAS_BACKEND` names no backend that can train.
         ImportError: no backend is installed, or the chosen one is not.
     """
-    name = backend.require()
+    name = _backend.require()
     if name not in BACKENDS:
         raise UsageError(f"KERAS_BACKEND must be one of {', '.join(BACKENDS)}. Received: {name!r}.")
     if importlib.util.find_spec(name) is None:
@@ -93,7 +93,7 @@ def _load_keras() -> None:
 
     Keras imports TensorFlow wherever it is installed, if only to seed it: seconds, and 300 MB.
     """
-    if backend.require() == "tensorflow":
+    if _backend.require() == "tensorflow":
         # TensorFlow greets before its own log level is read.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         with _silent_stderr():

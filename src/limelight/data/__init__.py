@@ -11,8 +11,8 @@ from limelight.data.errors import DataError
 if TYPE_CHECKING:
     from limelight.data.batching import Batch, LengthBatches, PlannedBatch, pad, padded_length
     from limelight.data.dataset import Dataset, Repair, describe
-    from limelight.data.named import NAMES
-    from limelight.data.sources import load
+    from limelight.data.loaders import load
+    from limelight.data.registry import NAMES
     from limelight.data.splitting import Split, split
     from limelight.data.tokenizing import Encoding, Tokenizer
 
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "NAMES": "named",
+    "NAMES": "registry",
     "Batch": "batching",
     "Dataset": "dataset",
     "Encoding": "tokenizing",
@@ -45,7 +45,7 @@ _MODULES = {
     "Split": "splitting",
     "Tokenizer": "tokenizing",
     "describe": "dataset",
-    "load": "sources",
+    "load": "loaders",
     "pad": "batching",
     "padded_length": "batching",
     "split": "splitting",

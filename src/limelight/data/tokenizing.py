@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from limelight import files
-from limelight.data.composing import compose
+from limelight import _files
 from limelight.data.errors import DataError
+from limelight.data.unicode import compose
 
 PADDING, UNKNOWN = 0, 1
 _FORMAT = "limelight.tokenizer"
@@ -173,7 +173,7 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer to a JSON file, whole or not at all."""
-        files.write_json(path, {"format": _FORMAT, "version": _VERSION, "words": list(self.words)})
+        _files.write_json(path, {"format": _FORMAT, "version": _VERSION, "words": list(self.words)})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Tokenizer":

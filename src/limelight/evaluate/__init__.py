@@ -8,12 +8,11 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("`limelight.evaluate` needs scipy. Run: pip install 'limelight[study]'") from error
 
-from limelight.evaluate.agreeing import agreement, leave_one_out, permutation_test
+from limelight.evaluate._faithfulness import faithfulness
 from limelight.evaluate.compare import Comparison, holm, over_seeds, paired, paired_over_seeds
 from limelight.evaluate.distributions import distance, entropy, jensen_shannon, total_variation
-from limelight.evaluate.erased import Faithfulness
-from limelight.evaluate.erasing import faithfulness
 from limelight.evaluate.estimates import Estimate
+from limelight.evaluate.faithfulness_results import Faithfulness
 from limelight.evaluate.metrics import (
     METRICS,
     ClassificationResult,
@@ -23,7 +22,8 @@ from limelight.evaluate.metrics import (
     classification,
     regression,
 )
-from limelight.evaluate.removal import Delete, Replace
+from limelight.evaluate.perturbation import Delete, Replace
+from limelight.evaluate.rank_agreement import agreement, leave_one_out, permutation_test
 from limelight.evaluate.sentences import sentence
 
 __all__ = [

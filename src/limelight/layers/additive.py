@@ -6,11 +6,11 @@ from typing import Any
 from keras import ops
 
 from limelight import scores
+from limelight.core.block import Block
+from limelight.core.component import register
+from limelight.core.precision import upcast
 from limelight.layers.attention import Attention
-from limelight.parts import register
-from limelight.product import widened
 from limelight.scores.networks import Readout
-from limelight.tile import Tile
 
 
 @register
@@ -64,11 +64,11 @@ class Summed(scores.Score):
     def cost(self) -> int:
         return self.width
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        query, key, readout = self.prepare(query, key, tile=tile)
-        return readout(query, key, tile=tile)
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
+        query, key, readout = self.prepare(query, key, block=block)
+        return readout(query, key, block=block)
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, scores.Score]:
-        query, key = widened(query), widened(key)
-        vector = ops.ones((query.shape[-1],), dtype=query.dtype) if self.vector is None else widened(self.vector)
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, scores.Score]:
+        query, key = upcast(query), upcast(key)
+        vector = ops.ones((query.shape[-1],), dtype=query.dtype) if self.vector is None else upcast(self.vector)
         return query, key, Readout(ops.expand_dims(vector, -1))

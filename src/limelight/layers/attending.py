@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight import attention, masks, normalizers, scores
+from limelight import functional, masks, normalizers, scores
+from limelight.core.component import deserialize
+from limelight.engine.call import fold, make_call
 from limelight.layers.policies import policies_of
-from limelight.parts import restored
-from limelight.question import ask, fold
 
 
 class Attending(keras.Layer):
@@ -39,9 +39,9 @@ class Attending(keras.Layer):
         super().__init__(**kwargs)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
-        self.score = scores.get(restored(score))
-        self.mask = masks.get(restored(mask))
-        self.normalizer = normalizers.get(restored(normalizer))
+        self.score = scores.get(deserialize(score))
+        self.mask = masks.get(deserialize(mask))
+        self.normalizer = normalizers.get(deserialize(normalizer))
         # Keras finds layers in attributes alone, and not in parts that are none.
         within = normalizers.within(self.normalizer)
         self.normalizer_within = None if within is self.normalizer else within
@@ -88,7 +88,7 @@ class Attending(keras.Layer):
         """
         if not heads:
             query, key, value = (ops.expand_dims(tensor, -3) for tensor in (query, key, value))
-        question = ask(
+        call = make_call(
             query,
             key,
             value,
@@ -98,15 +98,15 @@ class Attending(keras.Layer):
             owner=self,
             **positions,
         )
-        attention.announce(question)
+        functional.announce(call)
         active = self.dropout_rate if training else 0.0
         seed = self.seed_generator if active else None
-        output = question.unfold(attention.output(question, fold(value), dropout=active, seed=seed))
+        output = call.unfold(functional.output(call, fold(value), dropout=active, seed=seed))
         output = output if heads else ops.squeeze(output, -3)
         regularized = self.attention_regularizer is not None and training
         if not weights and not regularized:
             return output, None
-        given = question.unfold(attention.weights(question))
+        given = call.unfold(functional.weights(call))
         given = given if heads else ops.squeeze(given, -3)
         if self.attention_regularizer is not None and training:
             self.add_loss(self.attention_regularizer(given))

@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from limelight import masks, scores
+from limelight.core.block import Block
+from limelight.core.component import register
+from limelight.core.precision import upcast
 from limelight.layers.attending import Attending
 from limelight.layers.masking import explicit
-from limelight.parts import register
-from limelight.product import widened
-from limelight.tile import Tile
 
 
 @register
@@ -21,13 +21,13 @@ class Attention(Attending):
     $$y_i = \sum_j w_{ij} v_j, \qquad w_i = \mathrm{normalizer}(\mathrm{score}(q_i, k_j))$$
 
     It takes the place of `keras.layers.Attention`: the same list form and arguments, the same weights. So the default
-    score is the *unscaled* dot product of Luong et al.; `score=limelight.Dot()` scales it.
+    score is the *unscaled* dot product of Luong et al.; `score=limelight.scores.Dot()` scales it.
 
     Args:
         use_scale: whether a learned number multiplies the scores; Keras's argument.
         score_mode: "dot", or "concat" for $s_{ij} = c \sum \tanh(a(q_i + k_j))$ with a learned number c; Keras's argument.
         dropout, seed: of the weights.
-        score: a `Score` in place of `score_mode`, such as `limelight.Additive(64)`.
+        score: a `Score` in place of `score_mode`, such as `limelight.scores.Additive(64)`.
         mask, normalizer, attention_regularizer: as every attention layer has them.
 
     Call arguments:
@@ -71,7 +71,7 @@ class Attention(Attending):
         if score_mode not in ("dot", "concat"):
             raise ValueError(
                 "Invalid value for argument score_mode. Expected one of {'dot', 'concat'}. "
-                f"Received: score_mode={score_mode}. Any other score is given as score=..., for example limelight.Additive(64)."
+                f"Received: score_mode={score_mode}. Any other score is given as score=..., for example limelight.scores.Additive(64)."
             )
         if score is not None and (use_scale or score_mode != "dot"):
             raise ValueError(
@@ -143,7 +143,7 @@ class Attention(Attending):
         """The layer's score, for queries of a width, with the weights that Keras's layer keeps in itself and in no part."""
         if self.score_mode == "concat":
             return Concat(self.scale, self.concat_score_weight, width)
-        return self.score if self.scale is None else Scaled(self.score, self.scale)
+        return self.score if self.scale is None else LearnedScale(self.score, self.scale)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """The mask of the query."""
@@ -187,7 +187,7 @@ class Attention(Attending):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Scaled(scores.Score):
+class LearnedScale(scores.Score):
     """A score multiplied by a weight of the layer's."""
 
     score: scores.Score
@@ -197,8 +197,8 @@ class Scaled(scores.Score):
     def cost(self) -> int:
         return self.score.cost
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        return self.score(query, key, tile=tile) * widened(ops.convert_to_tensor(self.scale))
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
+        return self.score(query, key, block=block) * upcast(ops.convert_to_tensor(self.scale))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -213,9 +213,9 @@ class Concat(scores.Score):
     def cost(self) -> int:
         return self.width
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         hidden = ops.expand_dims(query, -2) + ops.expand_dims(key, -3)  # (..., t, s, H)
         if self.scale is not None:
             hidden = hidden * ops.cast(self.scale, hidden.dtype)
-        total = ops.sum(widened(ops.tanh(hidden)), axis=-1)
-        return total * widened(ops.convert_to_tensor(self.readout))
+        total = ops.sum(upcast(ops.tanh(hidden)), axis=-1)
+        return total * upcast(ops.convert_to_tensor(self.readout))

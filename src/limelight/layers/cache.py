@@ -12,7 +12,7 @@ class KVCache(NamedTuple):
 
     $$\mathrm{slot}(p) = p \bmod L$$
 
-    A cache that is full forgets its oldest steps. Under a mask that reaches back fewer than L steps, such as `Window(L - 1, 0)`,
+    A cache that is full forgets its oldest steps. Under a mask that reaches back fewer than L steps, such as `SlidingWindow(L - 1, 0)`,
     nothing is lost by that, however many steps a call brings: the window rolls. Otherwise give it the length of the longest
     sequence. It is a named tuple of tensors, so that `jax.jit`, `tf.function` and Keras's loops take it as it is.
 

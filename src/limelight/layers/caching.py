@@ -16,7 +16,7 @@ class Caching(Overridable):
     """A multi-head layer that decodes with a cache, and whose keys and values may come from a latent. Abstract."""
 
     num_heads: int
-    kv_heads: int
+    num_kv_heads: int
     key_dim: int
     value_dim: int
     latent_dim: int | None
@@ -52,17 +52,17 @@ class Caching(Overridable):
         Args:
             batch: B.
             size: how many steps it holds: all of the longest sequence, or one more than the layer's mask reaches back, as many
-                as `Window(size - 1, 0)` permits.
+                as `SlidingWindow(size - 1, 0)` permits.
 
         Example:
             >>> import limelight as ll
-            >>> cache = ll.layers.MultiHeadAttention(8, 16, kv_heads=2).empty_cache(1, 100)
+            >>> cache = ll.layers.MultiHeadAttention(8, 16, num_kv_heads=2).empty_cache(1, 100)
             >>> tuple(cache.key.shape)
             (1, 2, 100, 16)
         """
         if self.latent_dim is not None:
             return KVCache.empty(batch, 1, size, self.latent_dim, 0, self.compute_dtype)
-        return KVCache.empty(batch, self.kv_heads, size, self.key_dim, self.value_dim, self.compute_dtype)
+        return KVCache.empty(batch, self.num_kv_heads, size, self.key_dim, self.value_dim, self.compute_dtype)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         # On the way to `call` each argument is converted by itself: there one that was given twice is two.
@@ -106,7 +106,7 @@ class Caching(Overridable):
         if len(layout.batch) > 1 or len(layout.axes) > 1 or self.overridden or attention_mask is not None:
             raise ValueError(
                 "A call with `cache` takes (B, T, D) and no `attention_mask`, of which there is no telling how it lies on the "
-                "slots. Give the layer a mask of positions, such as mask=limelight.Causal(), and padding as `value_mask`."
+                "slots. Give the layer a mask of positions, such as mask=limelight.masks.Causal(), and padding as `value_mask`."
             )
         if self.latent_dim is None:
             new = (layout.heads_first(self._key_dense(key)), layout.heads_first(self._value_dense(value)))
@@ -131,9 +131,9 @@ class Caching(Overridable):
     def _window(self) -> masks.Mask | None:
         """The mask of `sliding_window`."""
         width = self._sliding_window
-        return None if width is None else masks.Window(width - 1, width - 1)
+        return None if width is None else masks.SlidingWindow(width - 1, width - 1)
 
     def _reach(self) -> int | None:
         """How many positions before its own a query may see; None where neither mask nor window says so."""
         mask = masks.both(self.mask, self._window())
-        return None if mask is None else mask.reach()
+        return None if mask is None else mask.max_lookback()

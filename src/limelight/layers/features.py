@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from limelight.parts import Learned, register
+from limelight.core.component import LearnedComponent, register
 
 
-class Features(Learned):
+class Features(LearnedComponent):
     """The features of queries or keys. Abstract.
 
     It is called with a tensor (B, N, T, H) in float32 or wider, for keys the mask (B, 1, S, 1) or None, and `keys`, and returns

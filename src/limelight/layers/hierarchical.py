@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from limelight.core.component import deserialize, register
 from limelight.layers.policies import policies_of
 from limelight.layers.pooling import AttentionPooling
-from limelight.parts import register, restored
 
 
 @register
@@ -57,8 +57,8 @@ class HierarchicalPooling(keras.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.units, self.words, self.sentences = units, restored(words), restored(sentences)
-        self.score, self.normalizer, self.dropout = restored(score), restored(normalizer), dropout
+        self.units, self.words, self.sentences = units, deserialize(words), deserialize(sentences)
+        self.score, self.normalizer, self.dropout = deserialize(score), deserialize(normalizer), dropout
         self.supports_masking = True
         self.word_pooling, self.sentence_pooling = (
             AttentionPooling(

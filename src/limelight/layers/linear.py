@@ -6,12 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from limelight import attention, masks, normalizers, scores
+from limelight import functional, masks, normalizers, scores
+from limelight.core.component import deserialize, register
+from limelight.core.precision import upcast
+from limelight.engine.call import AttentionCall, make_call
 from limelight.layers.features import FEATURES, Features
 from limelight.layers.policies import policies_of, policy_of
-from limelight.parts import register, restored
-from limelight.product import widened
-from limelight.question import Question, ask
 
 # How many steps the causal form computes at once: the scores of a chunk are held, those between chunks are not.
 CHUNK = 64
@@ -73,7 +73,7 @@ class LinearAttention(keras.Layer):
                 raise ValueError(f"`{name}` must be a positive integer. Received: {name}={given!r}.")
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self.causal, self.use_bias, self.width = causal, use_bias, output_shape
-        self.features = chosen_features(restored(features))
+        self.features = resolve_features(deserialize(features))
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.supports_masking = True
 
@@ -126,14 +126,14 @@ class LinearAttention(keras.Layer):
                 given = masks.boolean(given, "a mask")[:, None, :, None]  # (B, 1, S, 1)
                 permitted = given if permitted is None else ops.logical_and(permitted, given)
         heads = (self.query_dense(query), self.key_dense(key), self.value_dense(value))
-        query_heads, key_heads, values = (widened(ops.transpose(head, (0, 2, 1, 3))) for head in heads)
+        query_heads, key_heads, values = (upcast(ops.transpose(head, (0, 2, 1, 3))) for head in heads)
         queries = self.features(query_heads, None, keys=False)
         keys = self.features(key_heads, permitted, keys=True)
         if permitted is not None:
             keys = ops.where(permitted, keys, 0.0)
         if query_mask is not None:
             queries = ops.where(masks.boolean(query_mask, "`query_mask`")[:, None, :, None], queries, 0.0)
-        attention.announce(lambda: self._question(queries, keys))
+        functional.announce(lambda: self._question(queries, keys))
         read = summed_causally if self.causal else summed
         # One more value, 1 everywhere, sums to what the others are divided by.
         read = read(queries, keys, ops.concatenate([values, ops.ones_like(values[..., :1])], axis=-1))
@@ -143,10 +143,10 @@ class LinearAttention(keras.Layer):
         output = self.output_dense(output)
         return (output, self._weights(queries, keys)) if return_attention_scores else output
 
-    def _question(self, queries: Any, keys: Any) -> Question:
+    def _question(self, queries: Any, keys: Any) -> AttentionCall:
         """What the layer asks, of features in which padding is 0 already."""
         mask = masks.Causal() if self.causal else None
-        return ask(queries, keys, score=scores.Dot(scale=1.0), mask=mask, normalizer=normalizers.Shares(), owner=self)
+        return make_call(queries, keys, score=scores.Dot(scale=1.0), mask=mask, normalizer=normalizers.L1(), owner=self)
 
     def _weights(self, queries: Any, keys: Any) -> Any:
         """The weights, (B, N, T, S), that the output is as if computed by."""
@@ -183,7 +183,7 @@ class LinearAttention(keras.Layer):
         }
 
 
-def chosen_features(given: Any) -> Features:
+def resolve_features(given: Any) -> Features:
     """Features from an object or a name."""
     if isinstance(given, str) and given in FEATURES:
         return FEATURES[given]()
@@ -268,9 +268,9 @@ def associate(
     dtype, scale = value.dtype, query.shape[-1] ** -0.5 if scale is None else scale
     groups = query.shape[1] // key.shape[1]
     batch, kept, _, size = ops.shape(key)
-    start = ops.zeros((batch, kept, size, value.shape[-1]), dtype=widened(value).dtype) if state is None else state
+    start = ops.zeros((batch, kept, size, value.shape[-1]), dtype=upcast(value).dtype) if state is None else state
     steps = {"query": query, "key": key, "value": value, "decay": decay, "rate": rate}
-    steps = {name: ops.moveaxis(widened(ops.convert_to_tensor(t)), 2, 0) for name, t in steps.items() if t is not None}
+    steps = {name: ops.moveaxis(upcast(ops.convert_to_tensor(t)), 2, 0) for name, t in steps.items() if t is not None}
 
     def step(before: Any, now: Any) -> tuple[Any, Any]:
         memory = before[0]
@@ -286,7 +286,7 @@ def associate(
         # On TensorFlow a scan can only stack what is shaped as its state.
         return after, after
 
-    start = widened(ops.convert_to_tensor(start))
+    start = upcast(ops.convert_to_tensor(start))
     blank = ops.zeros((batch, query.shape[1], value.shape[-1]), dtype=start.dtype)
     (memory, _), (_, outputs) = ops.scan(step, (start, blank), steps)
     return ops.cast(ops.moveaxis(outputs, 0, 2), dtype), memory

@@ -50,11 +50,11 @@ def explicit(array: Any, queries: tuple, keys: tuple, name: str = "attention_mas
                 f"{tuple(array.shape)} with B={queries[0]}, T={queries[-1]}, S={keys[-1]}. Write {name}[None] for a (T, S) mask, "
                 f"{name}[:, None] for a padding mask."
             )
-        return masks.Allowed(array)
+        return masks.ArrayMask(array)
     if rank == full:
-        return masks.Allowed(flattened(ops.expand_dims(array, -3), queries))
+        return masks.ArrayMask(flattened(ops.expand_dims(array, -3), queries))
     if rank == full + 1:
-        return masks.Allowed(flattened(array, queries))
+        return masks.ArrayMask(flattened(array, queries))
     raise ValueError(
         f"`{name}` must have the shape (..., T, S) or (..., heads, T, S), {full} or {full + 1} axes here. Received: shape "
         f"{tuple(array.shape)}. Add the missing axes with length 1."

@@ -5,11 +5,11 @@ from typing import Any
 import keras
 
 from limelight import masks, scores
+from limelight.core.component import register
 from limelight.layers import projections
 from limelight.layers.caching import Caching
 from limelight.layers.masking import forbidden
 from limelight.layers.policies import policy_of
-from limelight.parts import register
 
 
 @register
@@ -22,7 +22,7 @@ class MultiHeadAttention(Caching):
         num_heads: N.
         key_dim: H, the size of each head's queries and keys.
         value_dim: the size of each head's values; `key_dim` when not given.
-        kv_heads: K, the number of key and value heads, each of which serves N / K query heads; N when not given. 1 is
+        num_kv_heads: K, the number of key and value heads, each of which serves N / K query heads; N when not given. 1 is
             multi-query attention.
         output_shape: the shape of an output step; the width of the query when not given.
         attention_axes: the axes of the query that attention runs over; all between the batch and the features when not given.
@@ -58,7 +58,7 @@ class MultiHeadAttention(Caching):
     Example:
         >>> import keras, limelight as ll
         >>> steps = keras.Input((None, 32))
-        >>> layer = ll.layers.MultiHeadAttention(8, 4, kv_heads=2, mask="causal")
+        >>> layer = ll.layers.MultiHeadAttention(8, 4, num_kv_heads=2, mask="causal")
         >>> layer(steps, steps).shape
         (None, None, 32)
 
@@ -88,15 +88,15 @@ class MultiHeadAttention(Caching):
         use_gate: bool = False,
         seed: int | None = None,
         *,
-        kv_heads: int | None = None,
+        num_kv_heads: int | None = None,
         latent_dim: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(dropout=dropout, seed=seed, **kwargs)
-        projections.check_sizes(num_heads, key_dim, value_dim, kv_heads, sliding_window, latent_dim)
+        projections.check_sizes(num_heads, key_dim, value_dim, num_kv_heads, sliding_window, latent_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.value_dim = value_dim or key_dim
-        self.kv_heads, self.latent_dim = kv_heads or num_heads, latent_dim
+        self.num_kv_heads, self.latent_dim = num_kv_heads or num_heads, latent_dim
         self.use_bias, self.use_gate = use_bias, use_gate
         self.flash_attention = flash_attention
         self._sliding_window = sliding_window
@@ -128,10 +128,10 @@ class MultiHeadAttention(Caching):
 
         key_shape, value_shape = self._build_latent(key_shape, value_shape)
         self._query_dense = into_heads("query", self.num_heads, self.key_dim, query_shape)
-        self._key_dense = into_heads("key", self.kv_heads, self.key_dim, key_shape)
+        self._key_dense = into_heads("key", self.num_kv_heads, self.key_dim, key_shape)
         if self.use_gate:
             self._gate_dense = into_heads("gate", self.num_heads, self.value_dim, query_shape, "sigmoid")
-        self._value_dense = into_heads("value", self.kv_heads, self.value_dim, value_shape)
+        self._value_dense = into_heads("value", self.num_kv_heads, self.value_dim, value_shape)
         width = self._output_shape or (query_shape[-1],)
         self._output_dense = self.projected.out_of_heads(
             "attention_output", rank, width, self.use_bias, policy_of(self, "attention_output")
@@ -139,7 +139,7 @@ class MultiHeadAttention(Caching):
         self._output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
         self.build_parts(
             (query_shape[0], self.num_heads, None, self.key_dim),
-            (query_shape[0], self.kv_heads, None, self.key_dim),
+            (query_shape[0], self.num_kv_heads, None, self.key_dim),
             heads=True,
         )
 
@@ -219,7 +219,7 @@ class MultiHeadAttention(Caching):
             "num_heads": self.num_heads,
             "key_dim": self.key_dim,
             "value_dim": self.value_dim,
-            "kv_heads": self.kv_heads,
+            "num_kv_heads": self.num_kv_heads,
             "latent_dim": self.latent_dim,
             "use_bias": self.use_bias,
             "use_gate": self.use_gate,

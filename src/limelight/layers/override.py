@@ -5,10 +5,10 @@ from typing import Any
 from keras import ops
 
 from limelight import masks
+from limelight.engine.call import make_call
 from limelight.layers.attending import Attending
 from limelight.layers.masking import explicit
 from limelight.layers.projections import Layout
-from limelight.question import ask
 
 
 class Overridable(Attending):
@@ -64,6 +64,6 @@ class Overridable(Attending):
         both = masks.both(self.mask, mask)
         if both is None:
             return None
-        question = ask(query, key)
-        tile = question.tile
-        return ops.broadcast_to(both(tile), (tile.batch.length, 1, tile.rows.length, tile.columns.length))
+        call = make_call(query, key)
+        block = call.block
+        return ops.broadcast_to(both(block), (block.batch.length, 1, block.rows.length, block.columns.length))

@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 from limelight import masks, scores
+from limelight.core.component import register
 from limelight.layers.attending import Attending
 from limelight.layers.policies import policy_of
-from limelight.parts import register
 
 
 @register

@@ -150,10 +150,10 @@ def merged(lengths: tuple) -> Any:
 
 
 def check_sizes(
-    num_heads: Any, key_dim: Any, value_dim: Any, kv_heads: Any, sliding_window: Any, latent_dim: Any = None
+    num_heads: Any, key_dim: Any, value_dim: Any, num_kv_heads: Any, sliding_window: Any, latent_dim: Any = None
 ) -> None:
-    """Raise where an argument is not a positive integer, or `kv_heads` does not divide `num_heads`."""
-    optional = {"value_dim": value_dim, "kv_heads": kv_heads, "sliding_window": sliding_window}
+    """Raise where an argument is not a positive integer, or `num_kv_heads` does not divide `num_heads`."""
+    optional = {"value_dim": value_dim, "num_kv_heads": num_kv_heads, "sliding_window": sliding_window}
     optional["latent_dim"] = latent_dim
     for name, given in {"num_heads": num_heads, "key_dim": key_dim, **optional}.items():
         if name in optional and given is None:
@@ -163,10 +163,10 @@ def check_sizes(
                 f"The argument `{name}` must be a positive integer{' or None' if name in optional else ''}. "
                 f"Received: {name}={given!r}."
             )
-    if kv_heads is not None and num_heads % kv_heads:
+    if num_kv_heads is not None and num_heads % num_kv_heads:
         divisors = [size for size in range(1, num_heads + 1) if num_heads % size == 0]
         raise ValueError(
-            f"`kv_heads` must divide `num_heads`. Received: num_heads={num_heads}, kv_heads={kv_heads}. Use one of {divisors}."
+            f"`num_kv_heads` must divide `num_heads`. Received: num_heads={num_heads}, num_kv_heads={num_kv_heads}. Use one of {divisors}."
         )
 
 

@@ -9,11 +9,11 @@ from keras import ops
 # Not public, but how Keras's RNN knows which cells have their dropout drawn before its loop begins.
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
 
-from limelight import attention, masks, normalizers, scores
+from limelight import functional, masks, normalizers, scores
+from limelight.core.block import History
+from limelight.core.component import deserialize, register
+from limelight.engine.call import make_call
 from limelight.layers.policies import policies_of, policy_of
-from limelight.parts import register, restored
-from limelight.question import ask
-from limelight.tile import History
 
 # A step number is kept in two digits of this base, so that even bfloat16 holds it.
 BASE = 128
@@ -31,7 +31,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
 
     $$h_t = \mathrm{cell}([x_t; y_{t-1}], h_{t-1}), \qquad c_t = \mathrm{read}(h_t), \qquad y_t = \tanh(W [c_t; h_t])$$
 
-    The memory travels in the states of the RNN, together with the weights of the step before (for `Location` and `Monotonic`),
+    The memory travels in the states of the RNN, together with the weights of the step before (for `LocationSensitive` and `Monotonic`),
     the sum of all earlier ones (coverage), and the number of the step. `AttentionRNN` puts it there; with `keras.layers.RNN`
     it is given as `initial_state=cell.initial_state(memory)`.
 
@@ -40,7 +40,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         memory_size: the width M of a memory step.
         score: any score; `Additive` as wide as the cell when not given. It sees one query.
         normalizer: any; softmax when not given.
-        mask: any, on the position of the step and those of the memory, such as `Window(5, 5)` for Luong's local-m.
+        mask: any, on the position of the step and those of the memory, such as `SlidingWindow(5, 5)` for Luong's local-m.
         reads: "before" or "after" the cell.
 
     Call arguments:
@@ -55,7 +55,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
 
     Example:
         >>> import keras, limelight as ll
-        >>> cell = ll.layers.AttentionCell(keras.layers.LSTMCell(8), memory_size=6, score=ll.Additive(4))
+        >>> cell = ll.layers.AttentionCell(keras.layers.LSTMCell(8), memory_size=6, score=ll.scores.Additive(4))
         >>> steps, memory = keras.Input((None, 5)), keras.Input((None, 6))
         >>> layer = keras.layers.RNN(cell, return_sequences=True)
         >>> layer(steps, initial_state=cell.initial_state(memory)).shape
@@ -81,13 +81,13 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             raise ValueError(f"`memory_size` must be a positive integer. Received: memory_size={memory_size!r}.")
         if reads not in ("before", "after"):
             raise ValueError(f'`reads` must be "before" or "after". Received: reads={reads!r}.')
-        self.cell, self.memory_size, self.reads = restored(cell), memory_size, reads
+        self.cell, self.memory_size, self.reads = deserialize(cell), memory_size, reads
         self.units = output_size(self.cell)
-        self.score = scores.get(scores.Additive(self.units) if score is None else restored(score))
-        self.normalizer = normalizers.get(restored(normalizer))
+        self.score = scores.get(scores.Additive(self.units) if score is None else deserialize(score))
+        self.normalizer = normalizers.get(deserialize(normalizer))
         within = normalizers.within(self.normalizer)
         self.normalizer_within = None if within is self.normalizer else within
-        self.mask = masks.get(restored(mask))
+        self.mask = masks.get(deserialize(mask))
         self.output_size = self.units
         self._drawn: Any = None
 
@@ -136,8 +136,8 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         real = ops.ones_like(none) if mask is None else ops.cast(mask, self.compute_dtype)
         blank = none[:, :1]
         if states is None:
-            states = keras.tree.map_structure(lambda size: ops.tile(blank, (1, size)), listed(self.cell.state_size))
-        return [ops.tile(blank, (1, self.units)), *listed(states), ops.tile(blank, (1, 2)), none, none, flat, real]
+            states = keras.tree.map_structure(lambda size: ops.block(blank, (1, size)), listed(self.cell.state_size))
+        return [ops.block(blank, (1, self.units)), *listed(states), ops.block(blank, (1, 2)), none, none, flat, real]
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """There is none without a memory."""
@@ -169,7 +169,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         that changed in a compiled loop could not be kept.
         """
         # Around the tracking of Keras and PyTorch, for which a part that is a layer would be one more layer.
-        object.__setattr__(self, "_drawn", self.normalizer.drawn())
+        object.__setattr__(self, "_drawn", self.normalizer.sample_seed())
         width = step_input.shape[-1] + (self.memory_size if self.reads == "before" else self.units)
         for cell in inner_cells(self.cell):
             if isinstance(cell, DropoutRNNCell):
@@ -200,7 +200,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         """What a query (B, U) reads, (B, M), and by which weights, (B, S)."""
         position = ops.cast(step[:, :1] + BASE * step[:, 1:], "int32")
         own = masks.Slots(keys=real > 0.5)
-        question = ask(
+        attention_call = make_call(
             ops.expand_dims(query, 1),
             memory,
             score=self.score,
@@ -211,9 +211,11 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             owner=self,
         )
         history = History(*(ops.reshape(past, (-1, 1, 1, ops.shape(past)[-1])) for past in (weights, coverage)))
-        question = dataclasses.replace(question, tile=dataclasses.replace(question.tile, history=history))
-        attention.announce(question)
-        found = attention.weights(question)[:, 0]  # (B, 1, S)
+        attention_call = dataclasses.replace(
+            attention_call, block=dataclasses.replace(attention_call.block, history=history)
+        )
+        functional.announce(attention_call)
+        found = functional.weights(attention_call)[:, 0]  # (B, 1, S)
         context = ops.matmul(ops.cast(found, memory.dtype), memory)[:, 0]
         return context, ops.cast(found[:, 0], self.compute_dtype)
 

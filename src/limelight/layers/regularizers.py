@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import register
-from limelight.product import widened
+from limelight.core.component import register
+from limelight.core.precision import upcast
 
 
 class WeightRegularizer(keras.regularizers.Regularizer):
@@ -21,7 +21,7 @@ class WeightRegularizer(keras.regularizers.Regularizer):
 
     def __call__(self, weights: Any) -> Any:
         """The penalty, a scalar: the mean over what has any weight, so that padding changes nothing."""
-        weights = widened(ops.convert_to_tensor(weights))
+        weights = upcast(ops.convert_to_tensor(weights))
         penalties = self.penalty(weights)
         missing = len(weights.shape) - 1 - len(penalties.shape)
         present = ops.any(self.arranged(weights) > 0, axis=tuple(range(-1 - missing, 0)))
@@ -198,7 +198,7 @@ class GuidedAlignment(keras.losses.Loss):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        weights, alignment = widened(y_pred), widened(y_true)
+        weights, alignment = upcast(y_pred), upcast(y_true)
         if len(weights.shape) == 4:
             weights = ops.mean(weights, axis=1)
         total = ops.sum(alignment, axis=-1, keepdims=True)

@@ -6,10 +6,10 @@ import keras
 from keras import ops
 
 from limelight import masks
+from limelight.core.component import register
 from limelight.layers.attending import Attending
 from limelight.layers.masking import explicit
 from limelight.layers.policies import policy_of
-from limelight.parts import register
 
 
 @register

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from limelight.maps.attention_map import AttentionMap
+    from limelight.maps._attention_map import AttentionMap
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

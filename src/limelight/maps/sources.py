@@ -1,19 +1,19 @@
-"""Where the weights of a map come from: what a layer asked, or its weights where only those can be had."""
+"""MaskFunction the weights of a map come from: what a layer asked, or its weights where only those can be had."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
 
-from limelight.maps.allowed import Allowed, at
-from limelight.surveying import Survey
+from limelight._attention_statistics import AttentionStatistics
+from limelight.maps.stored_mask import StoredMask, at
 
 # The additive score needs one hidden vector for each pair; so many pairs are held at once.
 _PAIRS = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Asked:
+class QKSource:
     r"""The question of one attention, from which any of its weights can be computed.
 
     $$w_{ij} = \mathrm{softmax}_j\big(\mathrm{cap}(c\,q_i \cdot k_j) + b_{ij}\big)$$ over the permitted keys, or with `vector`
@@ -38,7 +38,7 @@ class Asked:
     vector: np.ndarray | None = None
     softcap: float | None = None
     bias: np.ndarray | None = None
-    allowed: Allowed = dataclasses.field(default_factory=Allowed)
+    allowed: StoredMask = dataclasses.field(default_factory=StoredMask)
 
     def __post_init__(self) -> None:
         query, key = self.query.shape, self.key.shape
@@ -105,7 +105,7 @@ class Asked:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Kept:
+class WeightSource:
     """Weights as they were captured, where a layer showed nothing else.
 
     Args:
@@ -117,7 +117,7 @@ class Kept:
     """
 
     array: np.ndarray
-    allowed: Allowed = dataclasses.field(default_factory=Allowed)
+    allowed: StoredMask = dataclasses.field(default_factory=StoredMask)
 
     def __post_init__(self) -> None:
         if self.array.ndim < 4:
@@ -147,8 +147,8 @@ class Kept:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Surveyed:
-    """Statistics that were computed while the model ran, where nothing else was kept. The fields are those of a `Survey`.
+class StatisticsSource:
+    """Statistics that were computed while the model ran, where nothing else was kept. The fields are those of a `AttentionStatistics`.
 
     Args:
         allowed: none; a survey has permissions in it already.
@@ -163,12 +163,12 @@ class Surveyed:
     top_weights: np.ndarray
     distance: np.ndarray
     received: np.ndarray
-    cells: np.ndarray
+    block_sums: np.ndarray
     mass: np.ndarray
     row_edges: np.ndarray
     column_edges: np.ndarray
-    peaks: np.ndarray
-    allowed: Allowed = dataclasses.field(default_factory=Allowed)
+    block_max: np.ndarray
+    allowed: StoredMask = dataclasses.field(default_factory=StoredMask)
 
     def __post_init__(self) -> None:
         rows = self.entropy.shape
@@ -177,7 +177,7 @@ class Surveyed:
             **dict.fromkeys(("entropy", "logsumexp", "distance", "mass"), rows),
             **dict.fromkeys(("top_keys", "top_weights"), (*rows, *self.top_keys.shape[-1:])),
             "received": (*lead, *self.received.shape[-1:]),
-            **dict.fromkeys(("cells", "peaks"), (*lead, *blocks)),
+            **dict.fromkeys(("block_sums", "block_max"), (*lead, *blocks)),
         }
         found = {name: getattr(self, name).shape for name in wanted}
         if len(rows) < 3 or found != wanted or self.row_edges.ndim != 1 or self.column_edges.ndim != 1:
@@ -188,7 +188,7 @@ class Surveyed:
         """The shape of all weights: (B, ..., N, T, S)."""
         return (*self.entropy.shape, self.received.shape[-1])
 
-    def survey(self, top_k: int) -> Survey:
+    def statistics(self, top_k: int) -> AttentionStatistics:
         """The survey, with so many keys of each query.
 
         Raises:
@@ -200,9 +200,9 @@ class Surveyed:
                 f"`top_k` must not be above the {kept} keys of each query that were kept. Received: top_k={top_k}. Capture "
                 f"again, with top_k={top_k}."
             )
-        fields = {name: getattr(self, name) for name in Survey._fields if name != "output"}
+        fields = {name: getattr(self, name) for name in AttentionStatistics._fields if name != "output"}
         fields["top_keys"] = self.top_keys[..., :top_k].astype(np.int32)
-        return Survey(**{**fields, "top_weights": self.top_weights[..., :top_k]})
+        return AttentionStatistics(**{**fields, "top_weights": self.top_weights[..., :top_k]})
 
     def block(self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """No weights.
@@ -212,7 +212,7 @@ class Surveyed:
         """
         raise ValueError(
             "Weights must have been captured to be looked at. Received: a map of which only a survey was captured. Call its "
-            'survey(), or capture without as_="survey".'
+            'survey(), or capture without store="statistics".'
         )
 
 
@@ -229,4 +229,4 @@ def softmax(scores: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray,
         return weights, (np.log(total) + peak)[..., 0]
 
 
-Source = Asked | Kept | Surveyed
+Source = QKSource | WeightSource | StatisticsSource

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from limelight.maps.attention_map import AttentionMap
+    from limelight.maps._attention_map import AttentionMap
 
 _AXES = ("example", "head", "query", "key")
 

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limelight.maps.allowed import selection
-from limelight.maps.survey import gather
-from limelight.surveying import edges
+from limelight._attention_statistics import edges
+from limelight.maps.statistics import gather
+from limelight.maps.stored_mask import selection
 
 if TYPE_CHECKING:
-    from limelight.maps.attention_map import AttentionMap
+    from limelight.maps._attention_map import AttentionMap
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,14 +29,14 @@ class Tile:
     column_edges: np.ndarray
 
 
-def taken(seen: "AttentionMap", rows: Any, columns: Any, heads: Any, cells: int) -> Tile:
+def taken(seen: "AttentionMap", rows: Any, columns: Any, heads: Any, num_blocks: int) -> Tile:
     """The tile of a region of a map."""
-    if cells < 1:
-        raise ValueError(f"`cells` must be at least 1. Received: cells={cells}.")
+    if num_blocks < 1:
+        raise ValueError(f"`num_blocks` must be at least 1. Received: num_blocks={num_blocks}.")
     first_row, last_row = region(rows, seen.shape[-2], "rows")
     first_column, last_column = region(columns, seen.shape[-1], "columns")
-    row_edges = first_row + edges(last_row - first_row, cells)
-    column_edges = first_column + edges(last_column - first_column, cells)
+    row_edges = first_row + edges(last_row - first_row, num_blocks)
+    column_edges = first_column + edges(last_column - first_column, num_blocks)
     count = len(selection(heads, seen.heads, "heads"))
     shape = (*seen.shape[:-3], count, len(row_edges) - 1, len(column_edges) - 1)
     sums, maxima = np.zeros(shape), np.zeros(shape, np.float32)
@@ -51,7 +51,7 @@ def taken(seen: "AttentionMap", rows: Any, columns: Any, heads: Any, cells: int)
 
 
 def region(chosen: Any, length: int, what: str) -> tuple[int, int]:
-    """Where a slice of step 1 begins and ends.
+    """MaskFunction a slice of step 1 begins and ends.
 
     Raises:
         ValueError: not such a slice, or an empty one.

@@ -2,29 +2,29 @@
 
 from typing import Any
 
-from limelight.masks.arrays import boolean, concrete
-from limelight.masks.bounds import larger, smaller
-from limelight.masks.given import Allowed, Padding, Segments, Slots
+from limelight.core.component import resolve
+from limelight.masks.array import ArrayMask, Padding, Segments, Slots
 from limelight.masks.mask import And, Mask, Not, Or
-from limelight.masks.patterns import Blocks, Dilated, Where
-from limelight.masks.places import Causal, Prefix, Window
-from limelight.parts import chosen
+from limelight.masks.patterns import BigBird, Dilated, MaskFunction
+from limelight.masks.positional import Causal, Prefix, SlidingWindow
+from limelight.masks.static_shapes import larger, smaller
+from limelight.masks.validation import boolean, concrete
 
 __all__ = [
-    "Allowed",
     "And",
-    "Blocks",
+    "ArrayMask",
+    "BigBird",
     "Causal",
     "Dilated",
     "Mask",
+    "MaskFunction",
     "Not",
     "Or",
     "Padding",
     "Prefix",
     "Segments",
+    "SlidingWindow",
     "Slots",
-    "Where",
-    "Window",
     "boolean",
     "both",
     "concrete",
@@ -46,8 +46,8 @@ def get(value: Any) -> Mask | None:
     if value is None:
         return None
     if callable(value) and not isinstance(value, (Mask, type)):
-        return Where(value)
-    return chosen(value, MASKS, Mask, "mask")
+        return MaskFunction(value)
+    return resolve(value, MASKS, Mask, "mask")
 
 
 def both(left: Mask | None, right: Mask | None) -> Mask | None:

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.masks.mask import Cover, Mask
-from limelight.masks.places import known, offset_range
-from limelight.parts import register, restored
-from limelight.tile import Tile
+from limelight.core.block import Block
+from limelight.core.component import deserialize, register
+from limelight.masks.mask import BlockKind, Mask
+from limelight.masks.positional import known, offset_range
 
 # A prime whose square still fits int32: the numbers that choose random blocks are made modulo it.
 PRIME = 32749
@@ -23,7 +23,7 @@ class Dilated(Mask):
 
     $$m_{ij} = ((i - j) \bmod d = 0)$$
 
-    `Window(8, 8) & Dilated(2)` is a dilated window.
+    `SlidingWindow(8, 8) & Dilated(2)` is a dilated window.
 
     Args:
         step: d.
@@ -33,7 +33,7 @@ class Dilated(Mask):
 
     Example:
         >>> import limelight as ll
-        >>> print(ll.Dilated(3) & ll.Causal())
+        >>> print(ll.masks.Dilated(3) & ll.masks.Causal())
         ■ · · · · · · ·
         · ■ · · · · · ·
         · · ■ · · · · ·
@@ -53,11 +53,11 @@ class Dilated(Mask):
         if not isinstance(self.step, int) or self.step < 1:
             raise ValueError(f"`step` must be a positive integer. Received: step={self.step!r}.")
 
-    def __call__(self, tile: Tile) -> Any:
-        return ops.equal((tile.key_positions() - tile.query_positions()) % self.step, 0)
+    def __call__(self, block: Block) -> Any:
+        return ops.equal((block.key_positions() - block.query_positions()) % self.step, 0)
 
-    def cover(self, tile: Tile) -> Cover:
-        offsets = offset_range(tile)
+    def block_kind(self, block: Block) -> BlockKind:
+        offsets = offset_range(block)
         if offsets is None:
             return "partial"
         if self.step == 1:
@@ -69,7 +69,7 @@ class Dilated(Mask):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Blocks(Mask):
+class BigBird(Mask):
     r"""BigBird's pattern of blocks: some that all see and that see all, a window, and a few at random.
 
     Query block a attends to key block b where a or b is one of the first `everywhere` blocks, or $|a - b| \le$ `window`, or one
@@ -88,7 +88,7 @@ class Blocks(Mask):
 
     Example:
         >>> import limelight as ll
-        >>> print(ll.Blocks(1, everywhere=1, window=1, partners=0))
+        >>> print(ll.masks.BigBird(1, everywhere=1, window=1, partners=0))
         ■ ■ ■ ■ ■ ■ ■ ■
         ■ ■ ■ · · · · ·
         ■ ■ ■ ■ · · · ·
@@ -114,8 +114,8 @@ class Blocks(Mask):
             if not isinstance(given, int) or given < least:
                 raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {name}={given!r}.")
 
-    def __call__(self, tile: Tile) -> Any:
-        return self.permitted(tile.query_positions() // self.size, tile.key_positions() // self.size)
+    def __call__(self, block: Block) -> Any:
+        return self.permitted(block.query_positions() // self.size, block.key_positions() // self.size)
 
     def permitted(self, row: Any, column: Any) -> Any:
         """Whether a block of queries attends to a block of keys; ints or int tensors that broadcast."""
@@ -128,12 +128,12 @@ class Blocks(Mask):
             found = ops.logical_or(found, ops.equal(number % ops.maximum(later + 1, 1), earlier))
         return found
 
-    def cover(self, tile: Tile) -> Cover:
-        offsets, columns = offset_range(tile), tile.columns
-        if offsets is None or not known(tile.shift, tile.rows.start):
+    def block_kind(self, block: Block) -> BlockKind:
+        offsets, columns = offset_range(block), block.columns
+        if offsets is None or not known(block.offset, block.rows.start):
             return "partial"
-        first = tile.rows.start + tile.shift
-        rows = ops.arange(first // self.size, (first + tile.rows.length - 1) // self.size + 1)
+        first = block.rows.start + block.offset
+        rows = ops.arange(first // self.size, (first + block.rows.length - 1) // self.size + 1)
         last = (columns.start + columns.length - 1) // self.size
         found = self.permitted(ops.expand_dims(rows, 1), ops.arange(columns.start // self.size, last + 1))
         found = ops.convert_to_numpy(found)
@@ -142,7 +142,7 @@ class Blocks(Mask):
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Where(Mask):
+class MaskFunction(Mask):
     r"""Any rule about positions.
 
     $$m_{ij} = f(i, j)$$
@@ -158,7 +158,7 @@ class Where(Mask):
 
     Example:
         >>> import limelight as ll
-        >>> print(ll.Where(lambda query, key: key % 4 == query % 4) & ll.Window(4, 0))
+        >>> print(ll.masks.MaskFunction(lambda query, key: key % 4 == query % 4) & ll.masks.SlidingWindow(4, 0))
         ■ · · · · · · ·
         · ■ · · · · · ·
         · · ■ · · · · ·
@@ -174,14 +174,14 @@ class Where(Mask):
 
     def __post_init__(self) -> None:
         # A function comes back from a config as a dictionary with its name.
-        object.__setattr__(self, "rule", restored(self.rule))
+        object.__setattr__(self, "rule", deserialize(self.rule))
         if not callable(self.rule):
             raise TypeError(f"`rule` must be a function of query and key positions. Received: {self.rule!r}.")
         if self.align not in ("end", "start"):
             raise ValueError(f'`align` must be "end" or "start". Received: align={self.align!r}.')
 
-    def __call__(self, tile: Tile) -> Any:
-        return ops.cast(self.rule(tile.query_positions(self.align), tile.key_positions()), "bool")
+    def __call__(self, block: Block) -> Any:
+        return ops.cast(self.rule(block.query_positions(self.align), block.key_positions()), "bool")
 
     def get_config(self) -> dict[str, Any]:
         if keras.saving.get_registered_object(keras.saving.get_registered_name(self.rule)) is None:

@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from limelight.normalizers.choices import Gumbel, Hard, TopK
+from limelight.core.component import resolve
+from limelight.normalizers.discrete import GumbelSoftmax, Hardmax, TopK
 from limelight.normalizers.exponential import Sigmoid, Sink, Softmax
+from limelight.normalizers.l1 import L1
 from limelight.normalizers.monotonic import Monotonic
 from limelight.normalizers.normalizer import LOWEST, Normalizer, build, inner, is_inner, row_peak, softmax, within
-from limelight.normalizers.shares import Shares
 from limelight.normalizers.sparse import Entmax, Sparsemax
-from limelight.parts import chosen
 
 __all__ = [
+    "L1",
     "LOWEST",
     "Entmax",
-    "Gumbel",
-    "Hard",
+    "GumbelSoftmax",
+    "Hardmax",
     "Monotonic",
     "Normalizer",
-    "Shares",
     "Sigmoid",
     "Sink",
     "Softmax",
@@ -39,7 +39,7 @@ NORMALIZERS: dict[str, type] = {
     "entmax": Entmax,
     "sigmoid": Sigmoid,
     "sink": Sink,
-    "hard": Hard,
+    "hard": Hardmax,
 }
 
 
@@ -50,4 +50,4 @@ def get(value: Any) -> Normalizer:
         ValueError: an unknown name.
         TypeError: something that is not a normalizer.
     """
-    return PLAIN_SOFTMAX if value is None else chosen(value, NORMALIZERS, Normalizer, "normalizer")
+    return PLAIN_SOFTMAX if value is None else resolve(value, NORMALIZERS, Normalizer, "normalizer")

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from limelight.core.block import Block
+from limelight.core.component import LearnedComponent, register
 from limelight.normalizers.normalizer import LOWEST, Normalizer, masked, row_peak, softmax
-from limelight.parts import Learned, register
-from limelight.tile import Tile
 
 
 @register
@@ -32,7 +32,7 @@ class Softmax(Normalizer):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.eye(2, dtype="float32"), np.eye(2, dtype="float32")
-        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Softmax(temperature=0.1))).round(3))
+        >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Softmax(temperature=0.1))).round(3))
         [[0.999 0.001]
          [0.001 0.999]]
     """
@@ -44,11 +44,11 @@ class Softmax(Normalizer):
         if not self.temperature > 0:
             raise ValueError(f"`temperature` must be positive. Received: temperature={self.temperature}.")
 
-    def logits(self, scores: Any, *, tile: Tile) -> Any:
+    def logits(self, scores: Any, *, block: Block) -> Any:
         return scores if self.temperature == 1 else scores / self.temperature
 
-    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
-        scores = self.logits(scores, tile=tile)
+    def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
+        scores = self.logits(scores, block=block)
         if mask is not None:
             scores = ops.where(mask, scores, LOWEST)
         # Of a row that permits nothing it makes weights, which go again.
@@ -56,7 +56,7 @@ class Softmax(Normalizer):
 
 
 @register
-class Sink(Learned, Normalizer):
+class Sink(LearnedComponent, Normalizer):
     r"""Softmax with one more score that takes weight and gives nothing, so that a head may attend to nothing.
 
     $$w_{ij} = \frac{e^{s_{ij}}}{e^{b_n} + \sum_k e^{s_{ik}}}$$
@@ -72,7 +72,7 @@ class Sink(Learned, Normalizer):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.zeros((1, 2), "float32"), np.zeros((3, 2), "float32")
-        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Sink())))
+        >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Sink())))
         [[0.25 0.25 0.25]]
 
     References:
@@ -91,15 +91,15 @@ class Sink(Learned, Normalizer):
             heads = scores_shape[-3] if len(scores_shape) > 3 else 1
             self.sink = self.add_weight(name="sink", shape=(heads,), initializer=first, autocast=False)
 
-    def call(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
-        sink = ops.cast(ops.convert_to_tensor(self.sinks(tile)), scores.dtype)
+    def call(self, scores: Any, mask: Any, *, block: Block) -> Any:
+        sink = ops.cast(ops.convert_to_tensor(self.sinks(block)), scores.dtype)
         peak = ops.stop_gradient(ops.maximum(row_peak(scores, mask), sink))
         raised = exponentials(scores, mask, peak)
         return raised / (ops.exp(sink - peak) + ops.sum(raised, axis=-1, keepdims=True))
 
-    def sinks(self, tile: Tile) -> Any:
+    def sinks(self, block: Block) -> Any:
         """$b$ for the heads of a tile: a number, or (1, n, 1, 1)."""
-        return tile.align(ops.convert_to_tensor(self.sink), "n") if self.learned else self.logit
+        return block.align(ops.convert_to_tensor(self.sink), "n") if self.learned else self.logit
 
 
 @register
@@ -117,7 +117,7 @@ class Sigmoid(Normalizer):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.zeros((1, 2), "float32"), np.zeros((3, 2), "float32")
-        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Sigmoid())))
+        >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Sigmoid())))
         [[0.25 0.25 0.25]]
 
     References:
@@ -126,7 +126,7 @@ class Sigmoid(Normalizer):
 
     bias: float | None = None
 
-    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+    def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         if self.bias is not None:
             return masked(ops.sigmoid(scores + self.bias), mask)
         ones = ops.ones_like(scores)

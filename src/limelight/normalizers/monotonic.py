@@ -5,14 +5,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.normalizers.choices import Noise, Noisy
+from limelight.core.block import Block
+from limelight.core.component import LearnedComponent, register
+from limelight.normalizers.discrete import Noise, Noisy
 from limelight.normalizers.normalizer import Normalizer, masked
-from limelight.parts import Learned, register
-from limelight.tile import Tile
 
 
 @register
-class Monotonic(Learned, Normalizer):
+class Monotonic(LearnedComponent, Normalizer):
     r"""The expected attention of a reader that starts where it stopped before and moves forward until it stops.
 
     $$p_{ij} = \sigma(s_{ij} + r), \qquad w_{ij} = p_{ij} \sum_{k \le j} w_{i-1,k} \prod_{l=k}^{j-1} (1 - p_{il})$$
@@ -34,7 +34,7 @@ class Monotonic(Learned, Normalizer):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[1.0], [1.0]]), np.array([[-50.0], [50.0], [50.0]])
-        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Monotonic())).round(3) + 0)
+        >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Monotonic())).round(3) + 0)
         [[0. 1. 0.]
          [0. 1. 0.]]
 
@@ -56,14 +56,14 @@ class Monotonic(Learned, Normalizer):
         self.shift = self.add_weight(name="shift", shape=(), initializer=first, autocast=False)
         self.generator.build(scores_shape)
 
-    def call(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+    def call(self, scores: Any, mask: Any, *, block: Block) -> Any:
         stops = masked(ops.sigmoid(scores + self.shift), mask)  # (b, n, t, s)
         start = ops.zeros_like(stops[..., :1, :])
         start = ops.concatenate([ops.ones_like(start[..., :1]), start[..., 1:]], axis=-1)
-        if tile.history is not None:
+        if block.history is not None:
             # One step of a layer that walks along the queries: the reader is where the step before left it.
-            begun = ops.any(tile.history.coverage > 0, axis=-1, keepdims=True)
-            start = ops.where(begun, ops.cast(tile.history.previous, start.dtype), start)
+            begun = ops.any(block.history.coverage > 0, axis=-1, keepdims=True)
+            start = ops.where(begun, ops.cast(block.history.previous, start.dtype), start)
         first = start[..., 0, :]
         passes = ops.concatenate([ops.ones_like(stops[..., :1]), 1.0 - stops[..., :-1]], axis=-1)
         # A row that permits nothing hands on where the reader was.
@@ -77,7 +77,7 @@ class Monotonic(Learned, Normalizer):
         rows = tuple(ops.moveaxis(part, -2, 0) for part in (stops, passes, idle))
         return ops.moveaxis(ops.scan(step, first, rows)[1], 0, -2)
 
-    def drawn(self) -> Normalizer:
+    def sample_seed(self) -> Normalizer:
         number = self.generator() if self.noise else None
         return self if number is None else Noisy(self, number)
 

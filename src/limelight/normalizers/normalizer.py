@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from limelight.parts import Part
-from limelight.tile import Tile
+from limelight.core.block import Block
+from limelight.core.component import Component
 
 # Below every score that float32 can hold but -inf: beside any of them its exponential is 0. Where nothing stands beside it, what
 # comes of it is set to 0.
@@ -17,7 +17,7 @@ LOWEST = -3.0e38
 _inner: contextvars.ContextVar[bool] = contextvars.ContextVar("inner", default=False)
 
 
-class Normalizer(Part):
+class Normalizer(Component):
     """Turns the scores of each row into weights.
 
     It is called with scores in float32 or wider, the mask (bool, broadcastable to the scores, or None) and the tile. Weights
@@ -33,19 +33,19 @@ class Normalizer(Part):
     # Whether the weights of a row depend on the scores of other rows, so that all rows must be given at once.
     linked_rows: bool = False
 
-    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+    def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         """Weights of the same shape and dtype as the scores."""
         raise NotImplementedError
 
-    def logits(self, scores: Any, *, tile: Tile) -> Any:
+    def logits(self, scores: Any, *, block: Block) -> Any:
         """What the exponential is taken of, for a block of scores of any columns; asked only of an `exponential` one."""
         return scores
 
-    def sinks(self, tile: Tile) -> Any:
+    def sinks(self, block: Block) -> Any:
         """A logit, broadcastable to (b, n, t, 1), whose exponential joins the sum of each row; None where there is none."""
         return None
 
-    def drawn(self) -> "Normalizer":
+    def sample_seed(self) -> "Normalizer":
         """This normalizer with what its random numbers are made from drawn, for one question.
 
         So that the output and the weights of one call, and each of its blocks, see the same numbers. One without random numbers

@@ -5,9 +5,9 @@ from typing import Any
 
 from keras import ops
 
+from limelight.core.block import Block
+from limelight.core.component import register
 from limelight.normalizers.normalizer import Normalizer, row_peak
-from limelight.parts import register
-from limelight.tile import Tile
 
 # Steps of the bisection for a general alpha: enough for float32, and the last step is Newton's.
 HALVINGS = 30
@@ -25,14 +25,14 @@ class Sparsemax(Normalizer):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[1.0]]), np.array([[1.0], [0.5], [-1.0]])
-        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Sparsemax())))
+        >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Sparsemax())))
         [[0.75 0.25 0.  ]]
 
     References:
         Martins and Astudillo 2016, arXiv:1602.02068.
     """
 
-    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+    def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         return peeled(scores, mask, 2.0)
 
 
@@ -55,7 +55,7 @@ class Entmax(Normalizer):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[1.0]]), np.array([[1.0], [0.5], [-2.0]])
-        >>> print(np.array(ll.weigh(query, key, normalizer=ll.Entmax(1.5))).round(3))
+        >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Entmax(1.5))).round(3))
         [[0.674 0.326 0.   ]]
 
     References:
@@ -68,7 +68,7 @@ class Entmax(Normalizer):
         if not self.alpha > 1:
             raise ValueError(f"`alpha` must be above 1. Received: alpha={self.alpha}. For 1 use Softmax().")
 
-    def __call__(self, scores: Any, mask: Any, *, tile: Tile) -> Any:
+    def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         return peeled(scores, mask, self.alpha)
 
 

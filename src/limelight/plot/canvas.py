@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from limelight import files
+from limelight import _files
 from limelight.plot import fonts
 
 # Okabe and Ito, "Color universal design" (2008), in an order that starts with the two that differ most.
@@ -175,7 +175,7 @@ def save(drawing: Any, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
         raise ValueError(f"`path` must end in .png, .svg or .pdf. Received: {str(path)!r}.")
     metadata: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     with (
-        files.replacing(target) as temporary,
+        _files.replacing(target) as temporary,
         matplotlib.rc_context({"svg.hashsalt": "limelight", "svg.fonttype": "path"}),
     ):
         _figure(drawing).savefig(temporary, format=kind, dpi=dpi, metadata=metadata)

@@ -1,15 +1,15 @@
 """Scores that depend on where queries and keys stand."""
 
-from limelight.positions.biases import ALiBi, Gaussian, RelativeBias
+from limelight.positions.biases import ALiBi, GaussianWindow, RelativePositionBias
 from limelight.positions.relative import Shaw, TransformerXL
 from limelight.positions.rotary import LinearScaling, NTKScaling, Rotary, YaRNScaling
 
 __all__ = [
     "ALiBi",
-    "Gaussian",
+    "GaussianWindow",
     "LinearScaling",
     "NTKScaling",
-    "RelativeBias",
+    "RelativePositionBias",
     "Rotary",
     "Shaw",
     "TransformerXL",

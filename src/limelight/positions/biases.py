@@ -8,10 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from limelight.parts import Learned, register
-from limelight.product import widened
+from limelight.core.block import Block
+from limelight.core.component import LearnedComponent, register
+from limelight.core.precision import upcast
 from limelight.scores.score import Score, Term, head_count
-from limelight.tile import Tile
 
 
 @register
@@ -35,7 +35,7 @@ class ALiBi(Term):
     Example:
         >>> import numpy as np, limelight as ll
         >>> x = np.zeros((1, 1, 2, 4), "float32")
-        >>> print(np.array(ll.weigh(x, x, score=ll.Dot() + ll.ALiBi())).round(4))
+        >>> print(np.array(ll.attention_weights(x, x, score=ll.scores.Dot() + ll.positions.ALiBi())).round(4))
         [[[[0.501 0.499]
            [0.499 0.501]]]]
 
@@ -57,20 +57,20 @@ class ALiBi(Term):
         slopes += [2 ** (-self.largest * (head + 1) / (2 * power)) for head in range(0, 2 * (heads - power), 2)]
         return np.array(slopes, "float32")
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        distance = ops.abs(tile.key_positions() - tile.query_positions())
-        return -tile.align(self.slopes(tile.heads.total), "n") * ops.cast(distance, "float32")
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
+        distance = ops.abs(block.key_positions() - block.query_positions())
+        return -block.align(self.slopes(block.heads.total), "n") * ops.cast(distance, "float32")
 
 
 @register
-class RelativeBias(Learned, Term):
+class RelativePositionBias(LearnedComponent, Term):
     r"""A learned number for each head and each distance, with the far distances put together in buckets.
 
     $$s_{ij} = b_{n, \mathrm{bucket}(j - i)}$$
 
     Half of the buckets hold one distance each; the other half grow exponentially up to `max_distance`, and the last holds all
     beyond. With `bidirectional` one half of all buckets serves keys after the query. Added to another score:
-    `Dot() + RelativeBias(32)`.
+    `Dot() + RelativePositionBias(32)`.
 
     Args:
         buckets: how many.
@@ -85,7 +85,7 @@ class RelativeBias(Learned, Term):
 
     Example:
         >>> import numpy as np, limelight as ll
-        >>> [int(bucket) for bucket in ll.RelativeBias(8, max_distance=8).bucket(np.arange(-9, 4))]
+        >>> [int(bucket) for bucket in ll.positions.RelativePositionBias(8, max_distance=8).bucket(np.arange(-9, 4))]
         [3, 3, 3, 3, 3, 3, 2, 2, 1, 0, 5, 6, 6]
 
     References:
@@ -133,19 +133,19 @@ class RelativeBias(Learned, Term):
             after, distance = 0, ops.maximum(-offsets, 0)
         return after + ops.take(by_distance, ops.minimum(distance, self.max_distance))
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        heads = ops.transpose(tile.heads.of(ops.convert_to_tensor(self.table), 1))  # (n, buckets)
-        return by_head(heads, self.bucket(tile.key_positions() - tile.query_positions()))
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        heads = ops.transpose(block.heads.of(ops.convert_to_tensor(self.table), 1))  # (n, buckets)
+        return by_head(heads, self.bucket(block.key_positions() - block.query_positions()))
 
 
 @register
-class Gaussian(Learned, Score):
+class GaussianWindow(LearnedComponent, Score):
     r"""Luong's predictive local attention: each query says where to look, and keys far from there lose.
 
     $$s_{ij} = -\frac{(j - p_i)^2}{2 \sigma^2}, \qquad p_i = S\,\sigma_{\mathrm{logistic}}(v^\top \tanh(W q_i)), \qquad
     \sigma = D / 2$$
 
-    Added to another score, `Bilinear() + Gaussian(5.0)`, it multiplies the weights by a Gaussian before they are normalised.
+    Added to another score, `Bilinear() + GaussianWindow(5.0)`, it multiplies the weights by a Gaussian before they are normalised.
     (Luong et al. multiply after; their weights do not sum to one.) S is the number of keys up to the last that is not padding.
 
     Args:
@@ -161,7 +161,7 @@ class Gaussian(Learned, Score):
     Example:
         >>> import numpy as np, limelight as ll
         >>> x = np.zeros((2, 3), "float32")
-        >>> print(np.array(ll.weigh(x, x, score=ll.Gaussian(2.0))).round(2))
+        >>> print(np.array(ll.attention_weights(x, x, score=ll.positions.GaussianWindow(2.0))).round(2))
         [[0.38 0.62]
          [0.38 0.62]]
 
@@ -184,12 +184,12 @@ class Gaussian(Learned, Score):
             initializer = self.kernel_initializer.clone()
             setattr(self, name, self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False))
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        hidden = ops.tanh(ops.matmul(widened(query), self.query_kernel))
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        hidden = ops.tanh(ops.matmul(upcast(query), self.query_kernel))
         share = ops.sigmoid(ops.matmul(hidden, self.readout))  # (b, n, t, 1)
-        given = None if tile.extent is None else tile.extent()
-        extent = tile.columns.total if given is None else tile.align(given, "b")
-        distance = ops.cast(tile.key_positions(), share.dtype) - share * ops.cast(extent, share.dtype)
+        given = None if block.kv_lengths is None else block.kv_lengths()
+        kv_lengths = block.columns.total if given is None else block.align(given, "b")
+        distance = ops.cast(block.key_positions(), share.dtype) - share * ops.cast(kv_lengths, share.dtype)
         return -2.0 * ops.square(distance / self.width)
 
 

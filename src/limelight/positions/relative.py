@@ -5,16 +5,16 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Learned, register, shape_of
+from limelight.core.block import Block
+from limelight.core.component import LearnedComponent, register, shape_of
+from limelight.core.precision import dot_products, upcast
 from limelight.positions.rotary import angles
-from limelight.product import product, widened
 from limelight.scores.products import same_size
 from limelight.scores.score import Score, head_count
-from limelight.tile import Tile
 
 
 @register
-class Shaw(Learned, Score):
+class Shaw(LearnedComponent, Score):
     r"""A learned vector for each distance, which the query is multiplied with.
 
     $$s_{ij} = \frac{1}{\sqrt{H}}\, q_i \cdot a_{\mathrm{clip}(j - i, -k, k)}$$
@@ -33,7 +33,7 @@ class Shaw(Learned, Score):
     Example:
         >>> import numpy as np, limelight as ll
         >>> x = np.ones((1, 4, 8), "float32")
-        >>> tuple(ll.weigh(x[:, :2], x, score=ll.Dot() + ll.Shaw(3)).shape)
+        >>> tuple(ll.attention_weights(x[:, :2], x, score=ll.scores.Dot() + ll.positions.Shaw(3)).shape)
         (1, 2, 4)
 
     References:
@@ -51,17 +51,17 @@ class Shaw(Learned, Score):
         shape = (2 * self.max_distance + 1, query_shape[-1])
         self.table = self.add_weight(name="table", shape=shape, initializer=self.initializer, autocast=False)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        query = widened(query)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        query = upcast(query)
         met = ops.matmul(query, ops.transpose(self.table)) * query.shape[-1] ** -0.5  # (b, n, t, 2k + 1)
-        offset = tile.key_positions() - tile.query_positions()
+        offset = block.key_positions() - block.query_positions()
         index = ops.clip(offset, -self.max_distance, self.max_distance) + self.max_distance  # (..., t, s)
         shape = (*shape_of(met)[:-1], shape_of(index)[-1])
         return ops.take_along_axis(met, ops.broadcast_to(index, shape), axis=-1)
 
 
 @register
-class TransformerXL(Learned, Score):
+class TransformerXL(LearnedComponent, Score):
     r"""Transformer-XL's score: content and distance, each met by the query and by a learned vector in its place.
 
     $$s_{ij} = \frac{1}{\sqrt{H}} \left( (q_i + u_n) \cdot k_j + (q_i + v_n) \cdot W_n r_{i-j} \right)$$
@@ -82,7 +82,7 @@ class TransformerXL(Learned, Score):
     Example:
         >>> import numpy as np, limelight as ll
         >>> x = np.ones((1, 2, 4, 8), "float32")
-        >>> tuple(ll.weigh(x[:, :, :3], x, score=ll.TransformerXL()).shape)
+        >>> tuple(ll.attention_weights(x[:, :, :3], x, score=ll.positions.TransformerXL()).shape)
         (1, 2, 3, 4)
 
     References:
@@ -111,18 +111,21 @@ class TransformerXL(Learned, Score):
         self.content_bias = self.add_weight(name="content_bias", **bias)
         self.position_bias = self.add_weight(name="position_bias", **bias)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
         same_size(query, key, "Transformer-XL's score")
-        query, factor = widened(query), query.shape[-1] ** -0.5
+        query, factor = upcast(query), query.shape[-1] ** -0.5
         content, position = (
-            ops.add(query, ops.expand_dims(tile.heads.of(ops.convert_to_tensor(bias), 0), 1))
+            ops.add(query, ops.expand_dims(block.heads.of(ops.convert_to_tensor(bias), 0), 1))
             for bias in (self.content_bias, self.position_bias)
         )
-        kernel = tile.heads.of(ops.convert_to_tensor(self.position_kernel), 0)  # (n, E, H)
+        kernel = block.heads.of(ops.convert_to_tensor(self.position_kernel), 0)  # (n, E, H)
         met = ops.matmul(position, ops.transpose(kernel, (0, 2, 1)))  # (b, n, t, E)
         sine, cosine = ops.split(met, 2, axis=-1)
         frequencies = self.base ** (-ops.arange(sine.shape[-1], dtype="float32") / sine.shape[-1])
-        here, there = angles(tile.query_positions(), frequencies), angles(tile.key_positions(), frequencies, keys=True)
+        here, there = (
+            angles(block.query_positions(), frequencies),
+            angles(block.key_positions(), frequencies, keys=True),
+        )
         here, there = ops.cast(here, sine.dtype), ops.cast(there, sine.dtype)
         turned = ops.concatenate(
             [
@@ -132,4 +135,4 @@ class TransformerXL(Learned, Score):
             axis=-1,
         )
         waves = ops.concatenate([ops.cos(there), ops.sin(there)], axis=-1)
-        return (product(content, key) + product(turned, waves)) * factor
+        return (dot_products(content, key) + dot_products(turned, waves)) * factor

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from limelight.parts import Part, register, restored
-from limelight.product import widened
+from limelight.core.block import Block
+from limelight.core.component import Component, deserialize, register
+from limelight.core.precision import upcast
 from limelight.scores.score import Score
 from limelight.scores.wrappers import Wrapper
-from limelight.tile import Tile
 
 
-class Scaling(Part):
+class Scaling(Component):
     """How rotary frequencies are changed for inputs longer than those of the training. Abstract."""
 
     # What queries and keys are multiplied by, so that scores keep their spread.
@@ -37,7 +37,7 @@ class LinearScaling(Scaling):
 
     Example:
         >>> import limelight as ll
-        >>> float(ll.LinearScaling(4.0).frequencies(10000.0, 2)[0])
+        >>> float(ll.positions.LinearScaling(4.0).frequencies(10000.0, 2)[0])
         0.25
 
     References:
@@ -62,7 +62,7 @@ class NTKScaling(Scaling):
 
     Example:
         >>> import limelight as ll
-        >>> [round(float(value), 4) for value in ll.NTKScaling(4.0).frequencies(10000.0, 4)]
+        >>> [round(float(value), 4) for value in ll.positions.NTKScaling(4.0).frequencies(10000.0, 4)]
         [1.0, 0.0025]
 
     References:
@@ -95,7 +95,7 @@ class YaRNScaling(Scaling):
 
     Example:
         >>> import limelight as ll
-        >>> round(ll.YaRNScaling(4.0, trained=2048).magnitude, 4)
+        >>> round(ll.positions.YaRNScaling(4.0, trained=2048).magnitude, 4)
         1.1386
 
     References:
@@ -136,8 +136,8 @@ class Rotary(Wrapper):
         base: $b$.
         size: how many features are rotated, the first ones; all when not given. Even.
         scaling: `LinearScaling`, `NTKScaling` or `YaRNScaling` for inputs longer than those of the training.
-        pairs: which features make a pair: "halves" (f and f + H/2, as in GPT-NeoX, Llama and Keras), or "neighbours" (2f and
-            2f + 1, as in the paper and GPT-J).
+        interleaved: whether features 2f and 2f + 1 form a pair, as in RoFormer and GPT-J; otherwise f and f + H/2, as in
+            GPT-NeoX, Llama and Keras.
 
     Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). Positions count from the end: the last query stands at the
     last key. Angles are computed in float32.
@@ -149,7 +149,7 @@ class Rotary(Wrapper):
     Example:
         >>> import numpy as np, limelight as ll
         >>> x = np.ones((4, 2), "float32")
-        >>> rotated = ll.weigh(x, x, score=ll.Rotary(ll.Dot()))
+        >>> rotated = ll.attention_weights(x, x, score=ll.positions.Rotary(ll.scores.Dot()))
         >>> bool(np.allclose(np.array(rotated)[0, 0], np.array(rotated)[3, 3]))
         True
 
@@ -163,15 +163,13 @@ class Rotary(Wrapper):
         base: float = 10000.0,
         size: int | None = None,
         scaling: Scaling | None = None,
-        pairs: str = "halves",
+        interleaved: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(score, **kwargs)
         if size is not None and (not isinstance(size, int) or size < 2 or size % 2):
             raise ValueError(f"`size` must be an even positive integer or None. Received: size={size!r}.")
-        if pairs not in ("halves", "neighbours"):
-            raise ValueError(f'`pairs` must be "halves" or "neighbours". Received: pairs={pairs!r}.')
-        self.base, self.size, self.scaling, self.pairs = base, size, restored(scaling), pairs
+        self.base, self.size, self.scaling, self.interleaved = base, size, deserialize(scaling), interleaved
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
         for name, shape in (("query", query_shape), ("key", key_shape)):
@@ -183,28 +181,28 @@ class Rotary(Wrapper):
                 )
         super().build(query_shape, key_shape)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        return self.score(*self.turned(query, key, tile=tile), tile=tile)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        return self.score(*self.turned(query, key, block=block), block=block)
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
-        return self.score.prepare(*self.turned(query, key, tile=tile), tile=tile)
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
+        return self.score.prepare(*self.turned(query, key, block=block), block=block)
 
-    def turned(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any]:
+    def turned(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any]:
         """Queries and keys rotated, in float32 or wider."""
         size = query.shape[-1] if self.size is None else self.size
         scaling = self.scaling
         frequencies = plain_frequencies(self.base, size) if scaling is None else scaling.frequencies(self.base, size)
         magnitude = 1.0 if scaling is None else scaling.magnitude
         frequencies = ops.convert_to_tensor(frequencies.astype("float32"))
-        queries = self._rotated(query, angles(tile.query_positions(), frequencies), magnitude)
-        return queries, self._rotated(key, angles(tile.key_positions(), frequencies, keys=True), magnitude)
+        queries = self._rotated(query, angles(block.query_positions(), frequencies), magnitude)
+        return queries, self._rotated(key, angles(block.key_positions(), frequencies, keys=True), magnitude)
 
     def _rotated(self, tensor: Any, angle: Any, magnitude: float) -> Any:
-        tensor = widened(tensor)
+        tensor = upcast(tensor)
         size = 2 * angle.shape[-1]
         turning, kept = tensor[..., :size], tensor[..., size:]
         cosine, sine = (ops.cast(magnitude * wave(angle), tensor.dtype) for wave in (ops.cos, ops.sin))
-        if self.pairs == "halves":
+        if not self.interleaved:
             first, second = turning[..., : size // 2], turning[..., size // 2 :]
             turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
         else:

@@ -1,6 +1,6 @@
 """Attention as the papers have it: each recipe is named after its paper and made of the parts.
 
-What a recipe returns is an ordinary layer. Whatever the recipe does not settle is passed on: `dropout`, `kv_heads`, `name`, and
+What a recipe returns is an ordinary layer. Whatever the recipe does not settle is passed on: `dropout`, `num_kv_heads`, `name`, and
 all else that the layer takes.
 """
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from limelight.layers import MultiHeadAttention
-from limelight.masks import Causal, Mask, Window
+from limelight.masks import Causal, Mask, SlidingWindow
 
 
 def heads(num_heads: int, key_dim: int, *, use_bias: bool = False, **kwargs: Any) -> MultiHeadAttention:
@@ -18,4 +18,4 @@ def causal_mask(causal: bool) -> Mask | None:
 
 def recent(window: int | None) -> Mask:
     """What came before, as far back as the window reaches."""
-    return Causal() if window is None else Causal() & Window(window - 1, 0)
+    return Causal() if window is None else Causal() & SlidingWindow(window - 1, 0)

@@ -10,7 +10,7 @@ from limelight.scores import Dot, SoftCap
 
 
 def mistral(
-    num_heads: int, key_dim: int, kv_heads: int, *, window: int = 4096, base: float = 10000.0, **kwargs: Any
+    num_heads: int, key_dim: int, num_kv_heads: int, *, window: int = 4096, base: float = 10000.0, **kwargs: Any
 ) -> MultiHeadAttention:
     r"""Mistral 7B's: rotary, grouped heads, causal within a window.
 
@@ -18,7 +18,7 @@ def mistral(
 
     Args:
         num_heads, key_dim: N and H; 32 and 128 in the paper.
-        kv_heads: K, which divides N; 8 in the paper.
+        num_kv_heads: K, which divides N; 8 in the paper.
         window: W positions, the query's own included, as the model's code counts them.
         base: of the rotary frequencies.
         kwargs: of `limelight.layers.MultiHeadAttention`; without a bias unless `use_bias=True`, as in the paper.
@@ -29,20 +29,20 @@ def mistral(
     Example:
         >>> import keras, limelight as ll
         >>> steps = keras.Input((None, 32))
-        >>> ll.recipes.mistral(8, 4, kv_heads=2, window=16)(steps, steps).shape
+        >>> ll.recipes.mistral(8, 4, num_kv_heads=2, window=16)(steps, steps).shape
         (None, None, 32)
 
     References:
         Jiang et al. 2023, arXiv:2310.06825.
     """
     score, mask = Rotary(Dot(), base), recent(window)
-    return heads(num_heads, key_dim, kv_heads=kv_heads, score=score, mask=mask, **kwargs)
+    return heads(num_heads, key_dim, num_kv_heads=num_kv_heads, score=score, mask=mask, **kwargs)
 
 
 def gemma(
     num_heads: int,
     key_dim: int,
-    kv_heads: int,
+    num_kv_heads: int,
     *,
     window: int | None = 4096,
     cap: float = 50.0,
@@ -56,7 +56,7 @@ def gemma(
 
     Args:
         num_heads, key_dim: N and H.
-        kv_heads: K, which divides N.
+        num_kv_heads: K, which divides N.
         window: W positions, the query's own included; None for the layers between, which see all that came before.
         cap: c.
         query_pre_attn_scalar: a, which divides as its root; H when not given, as in the models of 2B and 9B. That of 27B has
@@ -70,7 +70,7 @@ def gemma(
     Example:
         >>> import keras, limelight as ll
         >>> steps = keras.Input((None, 32))
-        >>> layers = [ll.recipes.gemma(8, 4, kv_heads=4, window=window) for window in (16, None)]
+        >>> layers = [ll.recipes.gemma(8, 4, num_kv_heads=4, window=window) for window in (16, None)]
         >>> layers[1](steps, layers[0](steps, steps)).shape
         (None, None, 32)
 
@@ -79,13 +79,13 @@ def gemma(
     """
     scale = None if query_pre_attn_scalar is None else query_pre_attn_scalar**-0.5
     score = SoftCap(Rotary(Dot(scale), base), cap)
-    return heads(num_heads, key_dim, kv_heads=kv_heads, score=score, mask=recent(window), **kwargs)
+    return heads(num_heads, key_dim, num_kv_heads=num_kv_heads, score=score, mask=recent(window), **kwargs)
 
 
 def gpt_oss(
     num_heads: int,
     key_dim: int,
-    kv_heads: int,
+    num_kv_heads: int,
     *,
     window: int | None = 128,
     base: float = 150000.0,
@@ -101,10 +101,10 @@ def gpt_oss(
 
     Args:
         num_heads, key_dim: N and H; 64 and 64 in the paper.
-        kv_heads: K, which divides N; 8 in the paper.
+        num_kv_heads: K, which divides N; 8 in the paper.
         window: W positions, the query's own included; None for the layers that see all that came before.
         base: of the rotary frequencies.
-        scaling: of the rotary frequencies; the models reach 131072 positions by `limelight.YaRNScaling(32.0, trained=4096)`, the
+        scaling: of the rotary frequencies; the models reach 131072 positions by `limelight.positions.YaRNScaling(32.0, trained=4096)`, the
             bounds of which are rounded here and not in their code.
         use_bias: whether the projections have a bias; they do in the models.
         kwargs: of `limelight.layers.MultiHeadAttention`.
@@ -115,7 +115,7 @@ def gpt_oss(
     Example:
         >>> import keras, limelight as ll
         >>> steps = keras.Input((None, 32))
-        >>> ll.recipes.gpt_oss(8, 4, kv_heads=1, window=16)(steps, steps).shape
+        >>> ll.recipes.gpt_oss(8, 4, num_kv_heads=1, window=16)(steps, steps).shape
         (None, None, 32)
 
     References:
@@ -123,5 +123,11 @@ def gpt_oss(
     """
     parts: dict[str, Any] = {"score": Rotary(Dot(), base, scaling=scaling), "mask": recent(window)}
     return heads(
-        num_heads, key_dim, use_bias=use_bias, kv_heads=kv_heads, normalizer=Sink(learned=True), **parts, **kwargs
+        num_heads,
+        key_dim,
+        use_bias=use_bias,
+        num_kv_heads=num_kv_heads,
+        normalizer=Sink(learned=True),
+        **parts,
+        **kwargs,
     )

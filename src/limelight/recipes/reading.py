@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from limelight.layers import Attention, HierarchicalPooling
-from limelight.positions import Gaussian
+from limelight.positions import GaussianWindow
 from limelight.scores import Additive, Bilinear, Dot
 
 
@@ -74,7 +74,7 @@ def luong(kind: str = "dot", *, units: int = 64, width: float = 10.0, **kwargs: 
     if kind not in ("dot", "general", "concat", "local"):
         raise ValueError(f'`kind` must be "dot", "general", "concat" or "local". Received: kind={kind!r}.')
     score = {"dot": Dot(scale=1.0), "concat": Additive(units), "general": Bilinear()}.get(kind)
-    return Attention(score=Bilinear() + Gaussian(width) if score is None else score, **kwargs)
+    return Attention(score=Bilinear() + GaussianWindow(width) if score is None else score, **kwargs)
 
 
 def han(units: int = 50, **kwargs: Any) -> HierarchicalPooling:

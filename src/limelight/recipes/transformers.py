@@ -3,8 +3,8 @@
 from typing import Any
 
 from limelight.layers import MultiHeadAttention
-from limelight.masks import Blocks, Causal
-from limelight.positions import ALiBi, RelativeBias, Rotary, Shaw, TransformerXL
+from limelight.masks import BigBird, Causal
+from limelight.positions import ALiBi, RelativePositionBias, Rotary, Shaw, TransformerXL
 from limelight.recipes.heads import causal_mask, heads
 from limelight.scores import Dot
 
@@ -84,7 +84,7 @@ def t5(
 
     Args:
         num_heads, key_dim: N and H.
-        buckets, max_distance: as `limelight.RelativeBias` takes them.
+        buckets, max_distance: as `limelight.positions.RelativePositionBias` takes them.
         causal: whether a step sees itself and earlier steps alone, as in the decoder; all buckets then serve earlier steps.
         kwargs: of `limelight.layers.MultiHeadAttention`; without a bias unless `use_bias=True`, as in the paper.
 
@@ -100,7 +100,7 @@ def t5(
     References:
         Raffel et al. 2020, arXiv:1910.10683.
     """
-    score = Dot(scale=1.0) + RelativeBias(buckets, max_distance, bidirectional=not causal)
+    score = Dot(scale=1.0) + RelativePositionBias(buckets, max_distance, bidirectional=not causal)
     return heads(num_heads, key_dim, score=score, mask=causal_mask(causal), **kwargs)
 
 
@@ -187,7 +187,7 @@ def roformer(
     References:
         Su et al. 2021, arXiv:2104.09864.
     """
-    return heads(num_heads, key_dim, score=Rotary(Dot(), base, pairs="neighbours"), mask=causal_mask(causal), **kwargs)
+    return heads(num_heads, key_dim, score=Rotary(Dot(), base, interleaved=True), mask=causal_mask(causal), **kwargs)
 
 
 def bigbird(
@@ -231,5 +231,5 @@ def bigbird(
     References:
         Zaheer et al. 2020, arXiv:2007.14062.
     """
-    mask = Blocks(block, everywhere, window, partners, seed)
+    mask = BigBird(block, everywhere, window, partners, seed)
     return heads(num_heads, key_dim, use_bias=use_bias, mask=mask, **kwargs)

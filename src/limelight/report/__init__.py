@@ -8,8 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from limelight import files
-from limelight.report import page, texts, viewing
+from limelight import _files
+from limelight.report import page, payload, texts
 from limelight.report.markup import element
 
 __all__ = ["Report", "render", "write"]
@@ -72,7 +72,7 @@ class Report:
         name = data.get("name") if isinstance(data, Mapping) else None
         title = self.title or results.get("title") or name or "What the model reads"
         chosen = results.get("examples") if self.examples is None else self.examples
-        return page.build(results, texts.read(chosen), viewing.read(self.maps), str(title))
+        return page.build(results, texts.read(chosen), payload.read(self.maps), str(title))
 
     def write(self, path: str | PathLike[str]) -> Path:
         """Write the page to `path`, whole or not at all, and return the path; warn where it is over 20 MB."""
@@ -82,7 +82,7 @@ class Report:
                 f"The report has {len(content) / 1e6:.0f} MB and may open slowly. Give it fewer examples, heads or layers.",
                 stacklevel=3,
             )
-        files.write_bytes(path, content)
+        _files.write_bytes(path, content)
         return Path(path)
 
     def _repr_html_(self) -> str:

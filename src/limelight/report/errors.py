@@ -1,9 +1,9 @@
-"""Where the models err: confusion, values per class, and how far their probabilities can be trusted."""
+"""MaskFunction the models err: confusion, values per class, and how far their probabilities can be trusted."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limelight.report import figures, tables, words
+from limelight.report import figures, formatting, tables
 from limelight.report.markup import Markup, element
 from limelight.report.models import Model
 from limelight.report.tables import listing, mapping
@@ -28,7 +28,7 @@ def by_class(models: Sequence[Model], classes: Sequence[str]) -> Markup | None:
     if not cards:
         return None
     wide = " wide" if len(classes) > 5 else ""
-    heading = element("h3", "Where each model errs")
+    heading = element("h3", "MaskFunction each model errs")
     return Markup(heading + element("div", cards, class_=f"cards{wide}"))
 
 
@@ -37,12 +37,12 @@ def _per_class(model: Model, entries: Sequence[Mapping[str, Any]]) -> Markup:
     rows = [
         [
             str(entry.get("class", "")),
-            *(words.amount(entry.get(column), column) for column in columns),
-            words.count(entry.get("support")),
+            *(formatting.amount(entry.get(column), column) for column in columns),
+            formatting.count(entry.get("support")),
         ]
         for entry in entries
     ]
-    head = ["Class", *(words.title_of(column) for column in columns), "Examples"]
+    head = ["Class", *(formatting.title_of(column) for column in columns), "Examples"]
     return tables.table(head, rows, caption="Per class", of=model.title, class_="compact")
 
 
@@ -56,7 +56,7 @@ def reliability(models: Sequence[Model]) -> Markup | None:
     for model, bins in binned:
         label = f"Reliability of {model.title}"
         low = 0.0 if least < 0.4 else 0.4
-        drawing = figures.reliability(bins, words.per_cent, label=label, kind=model.kind, low=low)
+        drawing = figures.reliability(bins, formatting.per_cent, label=label, kind=model.kind, low=low)
         panels.append(tables.panel(model.title, drawing, f"Share right, in {len(bins)} groups by probability"))
     lead = "On the dashed line a model is right as often as it says. Below it, it is too sure."
     grid = element("div", panels, class_="panels")
@@ -67,7 +67,7 @@ def _bins(model: Model) -> list[tuple[float, float, int]]:
     """(mean confidence, accuracy, number of examples) of each group that has examples."""
     bins = []
     for entry in map(mapping, listing(model.entry.get("reliability"))):
-        confidence, accuracy, count = (words.finite(entry.get(key)) for key in ("confidence", "accuracy", "count"))
+        confidence, accuracy, count = (formatting.finite(entry.get(key)) for key in ("confidence", "accuracy", "count"))
         if confidence is not None and accuracy is not None and count:
             bins.append((confidence, accuracy, int(count)))
     return bins

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limelight.report import figures, tables, words
+from limelight.report import figures, formatting, tables
 from limelight.report.figures import Interval
 from limelight.report.markup import Markup, element
 from limelight.report.models import Model
@@ -27,8 +27,8 @@ def _values(models: Sequence[Model], metric: str) -> Markup | None:
     note = "Dot and line: the value over all test examples with its 95 % interval."
     if any(row.points for row in rows):
         note += " Rings: single seeds; thin line: the 95 % interval over seeds."
-    name = words.title_of(metric)
-    drawing = figures.forest(rows, lambda value: words.amount(value, metric), label=f"{name} of each model")
+    name = formatting.title_of(metric)
+    drawing = figures.forest(rows, lambda value: formatting.amount(value, metric), label=f"{name} of each model")
     return tables.panel(f"{name} on the test part", drawing, note)
 
 
@@ -41,21 +41,23 @@ def _differences(models: Sequence[Model], metric: str, compared: Sequence[Mappin
     rows = []
     for entry in entries:
         first, second = (_title(known, entry.get(side)) for side in ("first", "second"))
-        label = f"against {second}" if len(firsts) == 1 else f"{first} {words.MINUS} {second}"
+        label = f"against {second}" if len(firsts) == 1 else f"{first} {formatting.MINUS} {second}"
         kind = known[entry["second"]].kind if entry.get("second") in known else 0
-        low, high = words.finite(entry.get("low")), words.finite(entry.get("high"))
+        low, high = formatting.finite(entry.get("low")), formatting.finite(entry.get("high"))
         rows.append(Interval(label, _difference(entry) or 0.0, low, high, kind))
-    name = words.within(words.title_of(metric))
-    drawing = figures.forest(rows, lambda value: words.change(value, metric), label=f"Differences in {name}", zero=True)
+    name = formatting.within(formatting.title_of(metric))
+    drawing = figures.forest(
+        rows, lambda value: formatting.change(value, metric), label=f"Differences in {name}", zero=True
+    )
     whose = f" of {_title(known, next(iter(firsts)))}" if len(firsts) == 1 else ""
-    unit = ", in points" if words.is_share(metric) else ""
-    meaning = "worse" if words.lower_is_better(metric) else "better"
+    unit = ", in points" if formatting.is_share(metric) else ""
+    meaning = "worse" if formatting.lower_is_better(metric) else "better"
     note = f"Right of zero {'it' if whose else 'the first'} is {meaning}. An interval that holds zero leaves it open."
     return tables.panel(f"Difference in {name}{whose}{unit}", drawing, note)
 
 
 def _difference(entry: Mapping[str, Any]) -> float | None:
-    return words.finite(entry.get("difference"))
+    return formatting.finite(entry.get("difference"))
 
 
 def _title(known: Mapping[str, Model], name: Any) -> str:
@@ -66,17 +68,17 @@ def _title(known: Mapping[str, Model], name: Any) -> str:
 def _row(model: Model, metric: str) -> Interval | None:
     """A metric of a model with its intervals over examples and over seeds."""
     estimate = model.metric(metric)
-    value = words.finite(estimate.get("value"))
+    value = formatting.finite(estimate.get("value"))
     if value is None:
         return None
-    points = [words.finite(mapping(run.get("metrics")).get(metric)) for run in model.runs]
+    points = [formatting.finite(mapping(run.get("metrics")).get(metric)) for run in model.runs]
     over = mapping(mapping(model.entry.get("seeds")).get(metric))
-    low, high = words.finite(over.get("low")), words.finite(over.get("high"))
+    low, high = formatting.finite(over.get("low")), formatting.finite(over.get("high"))
     return Interval(
         model.title,
         value,
-        words.finite(estimate.get("low")),
-        words.finite(estimate.get("high")),
+        formatting.finite(estimate.get("low")),
+        formatting.finite(estimate.get("high")),
         model.kind,
         [point for point in points if point is not None] if len(points) > 1 else [],
         (low, high) if low is not None and high is not None else None,
@@ -91,41 +93,41 @@ def every_metric(models: Sequence[Model], metrics: Sequence[str]) -> Markup | No
     for metric in metrics:
         cells = [_estimate(model.metric(metric), metric) for model in models]
         intervals = [row for model in models if (row := _row(model, metric)) is not None]
-        label = f"{words.title_of(metric)}: the intervals of the models"
+        label = f"{formatting.title_of(metric)}: the intervals of the models"
         drawing = (
-            figures.sparkline(intervals, lambda value, metric=metric: words.amount(value, metric), label=label)
+            figures.sparkline(intervals, lambda value, metric=metric: formatting.amount(value, metric), label=label)
             if intervals
             else None
         )
-        note = element("small", "lower is better") if words.lower_is_better(metric) else None
-        rows.append([[words.title_of(metric), note], *cells, element("td", drawing, class_="drawing")])
+        note = element("small", "lower is better") if formatting.lower_is_better(metric) else None
+        rows.append([[formatting.title_of(metric), note], *cells, element("td", drawing, class_="drawing")])
         for model in models:
             estimate = model.metric(metric)
             if estimate.get("method"):
-                methods.setdefault(str(estimate["method"]), []).append(words.title_of(metric))
+                methods.setdefault(str(estimate["method"]), []).append(formatting.title_of(metric))
     head = ["Metric", *(_heading(model) for model in models), "95 % intervals"]
     sizes = sorted(
-        {size for model in models for metric in metrics if (size := words.finite(model.metric(metric).get("n")))}
+        {size for model in models for metric in metrics if (size := formatting.finite(model.metric(metric).get("n")))}
     )
     how = "; ".join(f"{method}: {', '.join(dict.fromkeys(names))}" for method, names in methods.items())
-    count = f"Over {' or '.join(words.count(size) for size in sizes)} test examples. " if sizes else ""
+    count = f"Over {' or '.join(formatting.count(size) for size in sizes)} test examples. " if sizes else ""
     foot = element("p", f"{count}{'Intervals by ' + how + '.' if how else ''}", class_="note") if count or how else None
     return Markup(tables.table(head, rows, caption="Every metric of every model", class_="estimates") + (foot or ""))
 
 
 def _heading(model: Model) -> list[Markup]:
-    size = words.finite(model.entry.get("parameters"))
-    return [model.label(), *([element("small", f"{words.count(size)} parameters")] if size else [])]
+    size = formatting.finite(model.entry.get("parameters"))
+    return [model.label(), *([element("small", f"{formatting.count(size)} parameters")] if size else [])]
 
 
 def _estimate(estimate: Mapping[str, Any], metric: str) -> Markup:
-    low, high = words.finite(estimate.get("low")), words.finite(estimate.get("high"))
+    low, high = formatting.finite(estimate.get("low")), formatting.finite(estimate.get("high"))
     between = None
     if low is not None and high is not None:
         between = element(
-            "small", f"{words.amount(low, metric, unit=False)} to {words.amount(high, metric, unit=False)}"
+            "small", f"{formatting.amount(low, metric, unit=False)} to {formatting.amount(high, metric, unit=False)}"
         )
-    return element("td", words.amount(estimate.get("value"), metric), between)
+    return element("td", formatting.amount(estimate.get("value"), metric), between)
 
 
 def comparisons(models: Sequence[Model], compared: Sequence[Mapping[str, Any]]) -> Markup | None:
@@ -137,17 +139,17 @@ def comparisons(models: Sequence[Model], compared: Sequence[Mapping[str, Any]]) 
     for entry in compared:
         metric, low, high = str(entry.get("metric", "")), entry.get("low"), entry.get("high")
         first, second = (_title(known, entry.get(side)) for side in ("first", "second"))
-        between = f"{words.change(low, metric)} to {words.change(high, metric)}"
+        between = f"{formatting.change(low, metric)} to {formatting.change(high, metric)}"
         rows.append(
             [
                 [f"{first} against {second}", element("small", tables.unbroken(str(entry.get("sentence") or "")))],
-                words.title_of(metric),
+                formatting.title_of(metric),
                 [
-                    words.change(_difference(entry), metric),
-                    element("small", "points") if words.is_share(metric) else None,
+                    formatting.change(_difference(entry), metric),
+                    element("small", "points") if formatting.is_share(metric) else None,
                 ],
-                between if words.finite(low) is not None else words.MISSING,
-                words.p_value(entry.get("p_value")),
+                between if formatting.finite(low) is not None else formatting.MISSING,
+                formatting.p_value(entry.get("p_value")),
             ]
         )
     head = ["On the same test examples", "Metric", "Difference", "95 % interval", "Test"]

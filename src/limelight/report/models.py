@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from limelight.report import figures, words
+from limelight.report import figures, formatting
 from limelight.report.markup import Markup, element
 from limelight.report.tables import listing, mapping
 
@@ -38,5 +38,5 @@ def models_of(results: Mapping[str, Any]) -> list[Model]:
     models = []
     for kind, entry in enumerate(map(mapping, listing(results.get("models")))):
         name = str(entry.get("name", f"model {kind + 1}"))
-        models.append(Model(kind, name, str(entry.get("title") or words.title_of(name)), entry))
+        models.append(Model(kind, name, str(entry.get("title") or formatting.title_of(name)), entry))
     return models

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limelight.report import words
+from limelight.report import formatting
 from limelight.report.markup import Markup, element
 from limelight.report.texts import shade
 
@@ -43,8 +43,10 @@ def heatmap(examples: Sequence[Mapping[str, Any]]) -> Markup | None:
         class_="overview",
         **size,
     )
-    fewer = f" Only the first {MOST} of {words.count(len(weighed))} examples are drawn." if len(weighed) > MOST else ""
-    cut = f" Only the first {MOST} of up to {words.count(longest)} tokens are drawn." if longest > MOST else ""
+    fewer = (
+        f" Only the first {MOST} of {formatting.count(len(weighed))} examples are drawn." if len(weighed) > MOST else ""
+    )
+    cut = f" Only the first {MOST} of up to {formatting.count(longest)} tokens are drawn." if longest > MOST else ""
     told = f"Each row is an example, each column a token's place; the shades are those of the texts above.{fewer}{cut}"
     return element("div", element("p", told, class_="note"), element("div", drawing, class_="scroll"))
 
@@ -52,7 +54,7 @@ def heatmap(examples: Sequence[Mapping[str, Any]]) -> Markup | None:
 def _cell(example: Mapping[str, Any], column: int, top: int) -> Markup:
     weight, count = example["weights"][column], len(example["weights"])
     piece = example["pieces"][column]
-    told = f"{piece if len(piece) <= LONGEST else piece[:LONGEST] + '…'}: {words.amount(weight, 'accuracy')}"
+    told = f"{piece if len(piece) <= LONGEST else piece[:LONGEST] + '…'}: {formatting.amount(weight, 'accuracy')}"
     place = {"x": LEFT + column * CELL, "y": top, "width": CELL - 1, "height": ROW - 2}
     return element("rect", element("title", told), class_=f"weight-{shade(weight, count)}", **place)
 

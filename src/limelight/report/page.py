@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from limelight import __version__
-from limelight.report import making, overview, quality, tables, texts, words
+from limelight.report import formatting, overview, provenance, quality, tables, texts
 from limelight.report.markup import Markup, element, escape, to_json
 from limelight.report.tables import listing, mapping
 
@@ -51,7 +51,7 @@ def build(
     parts = {
         "quality": quality.render(results),
         "attention": _attention(examples, maps),
-        "making": making.render(results),
+        "making": provenance.render(results),
     }
     names = {"quality": "Quality", "attention": "Attention", "making": "How it was made"}
     links = [element("a", names[part], href=f"#{part}") for part, content in parts.items() if content]
@@ -83,7 +83,7 @@ def _verdict(results: Mapping[str, Any], title: str) -> Markup:
         [
             ("Data", data.get("name")),
             *(
-                (f"{words.title_of(part)} examples", words.count(counts[part]))
+                (f"{formatting.title_of(part)} examples", formatting.count(counts[part]))
                 for part in ("train", "test")
                 if part in counts
             ),
@@ -138,12 +138,12 @@ def _heads(maps: Sequence[Mapping[str, Any]]) -> Markup:
             index + 1,
             f"{example['rows']} × {example['columns']}",
             f"{example['entropy'][head]:.3g}",
-            words.MISSING if example["distance"] is None else f"{example['distance'][head]:.3g}",
+            formatting.MISSING if example["distance"] is None else f"{example['distance'][head]:.3g}",
         ]
         for entry in maps
         for index, example in enumerate(entry["examples"])
         for head in range(entry["heads"])
     ]
     return tables.table(
-        ["Head", "Text", "Queries × keys", "Entropy", "Distance"], rows, caption="Attention of each head"
+        ["Head", "Text", "Queries × keys", "Entropy", "NegativeSquaredDistance"], rows, caption="Attention of each head"
     )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from limelight.report import words
+from limelight.report import formatting
 from limelight.report.markup import Markup, element
 
 SHADES = 10
@@ -97,7 +97,7 @@ def confusion(counts: Sequence[Sequence[Any]], classes: Sequence[str], *, of: st
     head = [element("th", element("span", name), scope="col", title=name) for name in classes]
     body = []
     for name, row in zip(classes, counts, strict=False):
-        numbers = [words.finite(value) or 0 for value in row]
+        numbers = [formatting.finite(value) or 0 for value in row]
         total = sum(numbers) or 1
         cells = [_share_cell(number, number / total) for number in numbers]
         body.append(element("tr", element("th", element("span", name), scope="row", title=name), cells))
@@ -116,4 +116,4 @@ def _share_cell(number: float, share: float) -> Markup:
     if not number:
         return element("td", "0", class_="shade-0 none")
     small = element("small", f"{100 * share:.0f}\u202f%")
-    return element("td", words.count(number), small, class_=f"shade-{round(SHADES * share)}")
+    return element("td", formatting.count(number), small, class_=f"shade-{round(SHADES * share)}")

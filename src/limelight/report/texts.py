@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limelight.report import tables, words
+from limelight.report import formatting, tables
 from limelight.report.markup import Markup, element
 from limelight.report.tables import listing
 
@@ -47,7 +47,7 @@ def read(examples: Any) -> list[dict[str, Any]]:
 
 
 def _read_one(number: int, example: Mapping[str, Any]) -> dict[str, Any]:
-    weights = [words.finite(weight) or 0.0 for weight in listing(example.get("weights"))]
+    weights = [formatting.finite(weight) or 0.0 for weight in listing(example.get("weights"))]
     tokens = [str(token) for token in listing(example.get("tokens"))]
     text, offsets = example.get("text"), listing(example.get("offsets"))
     if not tokens:
@@ -68,7 +68,7 @@ def _read_one(number: int, example: Mapping[str, Any]) -> dict[str, Any]:
         "kind": str(example.get("kind", "")),
         "truth": example.get("truth"),
         "prediction": example.get("prediction"),
-        "probability": words.finite(example.get("probability")),
+        "probability": formatting.finite(example.get("probability")),
         "pieces": pieces,
         "gaps": gaps,
         "ghosts": ghosts,
@@ -107,7 +107,7 @@ def static_table(examples: Sequence[Mapping[str, Any]]) -> Markup | None:
             element("td", _highlighted(example), class_="reading"),
             element("td", _known(example["truth"]), class_="words"),
             element("td", _known(example["prediction"]), class_="words"),
-            words.amount(example["probability"], "accuracy"),
+            formatting.amount(example["probability"], "accuracy"),
         ]
         for example in examples
     ]
@@ -115,7 +115,7 @@ def static_table(examples: Sequence[Mapping[str, Any]]) -> Markup | None:
 
 
 def _known(value: Any) -> Any:
-    return words.MISSING if value is None else value
+    return formatting.MISSING if value is None else value
 
 
 def _highlighted(example: Mapping[str, Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from limelight.report import figures, tables, words
+from limelight.report import figures, formatting, tables
 from limelight.report.markup import Markup, element
 from limelight.report.models import Model
 from limelight.report.tables import listing, mapping
@@ -18,7 +18,7 @@ def curves(models: Sequence[Model]) -> Markup | None:
             for run in model.runs:
                 history = mapping(run.get("history"))
                 for key, part in ((quantity, "training"), (f"val_{quantity}", "validation")):
-                    values = [value for value in map(words.finite, listing(history.get(key))) if value is not None]
+                    values = [value for value in map(formatting.finite, listing(history.get(key))) if value is not None]
                     if values:
                         series.append((values, f"{part} kind-{model.kind % figures.KINDS}"))
             if series:
@@ -28,13 +28,13 @@ def curves(models: Sequence[Model]) -> Markup | None:
         for model, series in drawn:
             drawing = figures.curves(
                 series,
-                words.per_cent if quantity == "accuracy" else "{:.3g}".format,
-                label=f"{words.title_of(quantity)} per epoch of {model.title}",
+                formatting.per_cent if quantity == "accuracy" else "{:.3g}".format,
+                label=f"{formatting.title_of(quantity)} per epoch of {model.title}",
                 bounds=(min(values), max(values)),
                 longest=longest,
                 lowest=quantity == "loss",
             )
-            panels.append(tables.panel(f"{words.title_of(quantity)}, {model.title}", drawing))
+            panels.append(tables.panel(f"{formatting.title_of(quantity)}, {model.title}", drawing))
         if panels:
             grids.append(element("div", panels, class_="panels"))
     if not grids:
@@ -54,14 +54,14 @@ def runs(models: Sequence[Model], metrics: Sequence[str]) -> Markup | None:
             rows.append(
                 [
                     model.label(),
-                    run.get("seed", words.MISSING),
-                    words.count(run.get("epochs")),
-                    words.duration(run.get("seconds")),
-                    *(words.amount(values.get(metric), metric) for metric in metrics),
+                    run.get("seed", formatting.MISSING),
+                    formatting.count(run.get("epochs")),
+                    formatting.duration(run.get("seconds")),
+                    *(formatting.amount(values.get(metric), metric) for metric in metrics),
                 ]
             )
     if not rows:
         return None
-    head = ["Model", "Seed", "Epochs", "Time", *(words.title_of(metric) for metric in metrics)]
+    head = ["Model", "Seed", "Epochs", "Time", *(formatting.title_of(metric) for metric in metrics)]
     inner = tables.table(head, rows, caption="Every run", class_="compact")
     return element("details", element("summary", f"All {len(rows)} runs"), inner)

@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from limelight.parts import chosen
-from limelight.scores.networks import Additive, Location
-from limelight.scores.products import Bilinear, Cosine, Distance, Dot
+from limelight.core.component import resolve
+from limelight.scores.networks import Additive, LocationSensitive
+from limelight.scores.products import Bilinear, Cosine, Dot, NegativeSquaredDistance
 from limelight.scores.score import Bias, Score, Sum, build
-from limelight.scores.wrappers import Normed, Scaled, SoftCap
+from limelight.scores.wrappers import LearnedScale, QKNorm, SoftCap
 
 __all__ = [
     "Additive",
     "Bias",
     "Bilinear",
     "Cosine",
-    "Distance",
     "Dot",
-    "Location",
-    "Normed",
-    "Scaled",
+    "LearnedScale",
+    "LocationSensitive",
+    "NegativeSquaredDistance",
+    "QKNorm",
     "Score",
     "SoftCap",
     "Sum",
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 SCALED_DOT = Dot()
-SCORES: dict[str, type] = {"dot": Dot, "bilinear": Bilinear, "cosine": Cosine, "distance": Distance}
+SCORES: dict[str, type] = {"dot": Dot, "bilinear": Bilinear, "cosine": Cosine, "distance": NegativeSquaredDistance}
 
 
 def get(value: Any) -> Score:
@@ -36,4 +36,4 @@ def get(value: Any) -> Score:
         ValueError: an unknown name.
         TypeError: something that is not a score.
     """
-    return SCALED_DOT if value is None else chosen(value, SCORES, Score, "score")
+    return SCALED_DOT if value is None else resolve(value, SCORES, Score, "score")

@@ -6,13 +6,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Learned, register
-from limelight.product import widened
+from limelight.core.block import Block
+from limelight.core.component import LearnedComponent, register
+from limelight.core.precision import upcast
 from limelight.scores.score import Score
-from limelight.tile import Tile
 
 
-class Hidden(Learned, Score):
+class Hidden(LearnedComponent, Score):
     """A score that reads a hidden layer over query and key. Abstract.
 
     Args:
@@ -69,7 +69,7 @@ class Additive(Hidden):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.ones((1, 2, 3), "float32"), np.ones((1, 5, 4), "float32")
-        >>> tuple(ll.weigh(query, key, score=ll.Additive(7)).shape)
+        >>> tuple(ll.attention_weights(query, key, score=ll.scores.Additive(7)).shape)
         (1, 2, 5)
 
     References:
@@ -80,13 +80,13 @@ class Additive(Hidden):
     def cost(self) -> int:
         return self.units
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        query, key, readout = self.prepare(query, key, tile=tile)
-        return readout(query, key, tile=tile)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        query, key, readout = self.prepare(query, key, block=block)
+        return readout(query, key, block=block)
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
-        queries = ops.add(ops.matmul(widened(query), self.query_kernel), self.bias)
-        return queries, ops.matmul(widened(key), self.key_kernel), Readout(self.readout)
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
+        queries = ops.add(ops.matmul(upcast(query), self.query_kernel), self.bias)
+        return queries, ops.matmul(upcast(key), self.key_kernel), Readout(self.readout)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,13 +99,13 @@ class Readout(Score):
     def cost(self) -> int:
         return self.kernel.shape[0]
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         hidden = ops.tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3))  # (..., t, s, units)
         return ops.squeeze(ops.matmul(hidden, self.kernel), -1)
 
 
 @register
-class Location(Hidden):
+class LocationSensitive(Hidden):
     r"""A score that sees, besides query and key, where attention was at the step before.
 
     $$s_{ij} = v^\top \tanh(W q_i + U k_j + Z f_{ij} + b), \qquad f_i = F * w_{i-1}$$
@@ -126,7 +126,7 @@ class Location(Hidden):
 
     Example:
         >>> import keras, limelight as ll
-        >>> cell = ll.layers.AttentionCell(keras.layers.GRUCell(8), 6, score=ll.Location(4, kernel_size=3))
+        >>> cell = ll.layers.AttentionCell(keras.layers.GRUCell(8), 6, score=ll.scores.LocationSensitive(4, kernel_size=3))
         >>> steps, memory = keras.Input((None, 5)), keras.Input((None, 6))
         >>> ll.layers.AttentionRNN(cell, return_sequences=True)(steps, memory).shape
         (None, None, 8)
@@ -164,17 +164,17 @@ class Location(Hidden):
         )
         self.location_kernel = self.kernel("location_kernel", self.filters)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        if tile.history is None:
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        if block.history is None:
             raise ValueError(
-                "Location needs the weights of the step before. Received: a call that has none. "
+                "LocationSensitive needs the weights of the step before. Received: a call that has none. "
                 "Use it in limelight.layers.AttentionCell, which walks along the queries."
             )
-        weights = widened(getattr(tile.history, self.over))  # (b, n, t, s)
+        weights = upcast(getattr(block.history, self.over))  # (b, n, t, s)
         shape = tuple(ops.shape(weights))
         rows = ops.reshape(weights, (-1, shape[-1], 1))
         features = ops.conv(rows, self.filter_kernel, padding="same", data_format="channels_last")
         features = ops.reshape(ops.matmul(features, self.location_kernel), (*shape, self.units))
-        queries = ops.expand_dims(ops.matmul(widened(query), self.query_kernel) + self.bias, -2)
-        keys = ops.expand_dims(ops.matmul(widened(key), self.key_kernel), -3)
+        queries = ops.expand_dims(ops.matmul(upcast(query), self.query_kernel) + self.bias, -2)
+        keys = ops.expand_dims(ops.matmul(upcast(key), self.key_kernel), -3)
         return ops.squeeze(ops.matmul(ops.tanh(queries + keys + features), self.readout), -1)

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Learned, register
-from limelight.product import product, widened
+from limelight.core.block import Block
+from limelight.core.component import LearnedComponent, register
+from limelight.core.precision import dot_products, upcast
 from limelight.scores.score import Score, head_count
-from limelight.tile import Tile
 
 # Of so many features a distance is the sum of the squares of their differences, which are held one after another.
 FEW = 4
@@ -24,7 +24,7 @@ class Dot(Score):
     $$s_{ij} = c\,q_i \cdot k_j$$ with $c = 1/\sqrt{H}$ unless it is given.
 
     Args:
-        scale: the factor $c$; None for $1/\sqrt{H}$, 1.0 for the unscaled product. `Scaled(Dot())` learns a factor.
+        scale: the factor $c$; None for $1/\sqrt{H}$, 1.0 for the unscaled product. `LearnedScale(Dot())` learns a factor.
 
     Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). The product is accumulated in float32 or wider, so that
     float16 does not overflow.
@@ -32,7 +32,7 @@ class Dot(Score):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[2.0, 0.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
-        >>> print(np.array(ll.weigh(query, key, score=ll.Dot(scale=1.0))).round(3))
+        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.Dot(scale=1.0))).round(3))
         [[0.881 0.119]]
 
     References:
@@ -45,14 +45,14 @@ class Dot(Score):
         """The number that the product is multiplied by, for heads of the given size."""
         return size**-0.5 if self.scale is None else self.scale
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         same_size(query, key, "A dot product")
-        found, factor = product(query, key), self.factor(query.shape[-1])
+        found, factor = dot_products(query, key), self.factor(query.shape[-1])
         return found if factor == 1 else found * factor
 
 
 @register
-class Bilinear(Learned, Score):
+class Bilinear(LearnedComponent, Score):
     r"""Luong's general score: a learned matrix between query and key, which may differ in size.
 
     $$s_{ij} = q_i^\top W k_j$$
@@ -65,7 +65,7 @@ class Bilinear(Learned, Score):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.ones((1, 2, 3), "float32"), np.ones((1, 5, 4), "float32")
-        >>> tuple(ll.weigh(query, key, score=ll.Bilinear()).shape)
+        >>> tuple(ll.attention_weights(query, key, score=ll.scores.Bilinear()).shape)
         (1, 2, 5)
 
     References:
@@ -88,15 +88,15 @@ class Bilinear(Learned, Score):
             autocast=False,
         )
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        return product(ops.matmul(widened(query), self.kernel), key)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        return dot_products(ops.matmul(upcast(query), self.kernel), key)
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
-        return ops.matmul(widened(query), self.kernel), key, Dot(scale=1.0)
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
+        return ops.matmul(upcast(query), self.kernel), key, Dot(scale=1.0)
 
 
 @register
-class Cosine(Learned, Score):
+class Cosine(LearnedComponent, Score):
     r"""The cosine between query and key, over a learned temperature for each head.
 
     $$s_{ij} = \frac{1}{\tau_n} \frac{q_i \cdot k_j}{\lVert q_i \rVert \lVert k_j \rVert}, \qquad
@@ -116,7 +116,7 @@ class Cosine(Learned, Score):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[2.0, 0.0]]), np.array([[5.0, 0.0], [0.0, 1.0]])
-        >>> print(np.array(ll.weigh(query, key, score=ll.Cosine(scale=1.0))).round(3))
+        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.Cosine(scale=1.0))).round(3))
         [[0.731 0.269]]
 
     References:
@@ -136,20 +136,20 @@ class Cosine(Learned, Score):
         shape = (head_count(query_shape),)
         self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer=first, autocast=False)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        query, key, dot = self.prepare(query, key, tile=tile)
-        return dot(query, key, tile=tile)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        query, key, dot = self.prepare(query, key, block=block)
+        return dot(query, key, block=block)
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
         same_size(query, key, "A cosine")
         scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.log_scale), math.log(self.largest)))
         query = unit(query)
-        return query * tile.align(ops.cast(scale, query.dtype), "n"), unit(key), Dot(scale=1.0)
+        return query * block.align(ops.cast(scale, query.dtype), "n"), unit(key), Dot(scale=1.0)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
-class Distance(Score):
+class NegativeSquaredDistance(Score):
     r"""The squared distance between query and key, negative.
 
     $$s_{ij} = -c\,\lVert q_i - k_j \rVert^2$$
@@ -168,7 +168,7 @@ class Distance(Score):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[0.0]]), np.array([[0.0], [1.0]])
-        >>> print(np.array(ll.weigh(query, key, score=ll.Distance())).round(3))
+        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.NegativeSquaredDistance())).round(3))
         [[0.731 0.269]]
 
     References:
@@ -181,9 +181,9 @@ class Distance(Score):
         if not self.scale > 0:
             raise ValueError(f"`scale` must be positive. Received: scale={self.scale}.")
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         same_size(query, key, "A distance")
-        query, key = widened(query), widened(key)
+        query, key = upcast(query), upcast(key)
         if query.shape[-1] <= FEW:
             # Of times and places the differences are small beside the numbers: multiplied out, nothing would be left of them.
             total = 0.0
@@ -193,7 +193,7 @@ class Distance(Score):
             return -self.scale * total
         # Multiplied out: the differences themselves would take H times the room.
         squares = squared(query) + ops.swapaxes(squared(key), -1, -2)  # (..., t, s)
-        return self.scale * (2.0 * product(query, key) - squares)
+        return self.scale * (2.0 * dot_products(query, key) - squares)
 
 
 def squared(tensor: Any) -> Any:
@@ -203,7 +203,7 @@ def squared(tensor: Any) -> Any:
 
 def unit(tensor: Any) -> Any:
     """Vectors of length 1, in float32 or wider; zeros stay zeros."""
-    tensor = widened(tensor)
+    tensor = upcast(tensor)
     return tensor * ops.rsqrt(ops.maximum(squared(tensor), 1e-12))
 
 

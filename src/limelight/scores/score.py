@@ -6,12 +6,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Learned, Part, register, restored
-from limelight.product import widened
-from limelight.tile import Tile
+from limelight.core.block import Block
+from limelight.core.component import Component, LearnedComponent, deserialize, register
+from limelight.core.precision import upcast
 
 
-class Score(Part):
+class Score(Component):
     """Scores of queries against keys.
 
     It is called with a block of queries (b, n, t, H), a block of keys (b, n, s, H) and the tile that says where the block lies,
@@ -23,11 +23,11 @@ class Score(Part):
         """How many numbers are held at a time for each score, so that a path can choose its blocks."""
         return 1
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         """Scores of one block."""
         raise NotImplementedError
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, "Score"]:
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, "Score"]:
         """Whatever concerns queries and keys one by one, done once for all blocks.
 
         A rotation or a projection is the same in every block that a query or key takes part in. A path that goes by blocks, or
@@ -43,7 +43,7 @@ class Score(Part):
         if not isinstance(other, Score):
             raise TypeError(
                 f"A score adds to another score. Received: {other!r} of type {type(other).__name__}. "
-                "Wrap an additive bias as limelight.Bias(array)."
+                "Wrap an additive bias as limelight.scores.Bias(array)."
             )
         return Sum(self, other)
 
@@ -53,7 +53,7 @@ class Term(Score):
 
 
 @register
-class Sum(Learned, Score):
+class Sum(LearnedComponent, Score):
     r"""Two scores added.
 
     $$s_{ij} = a_{ij} + b_{ij}$$
@@ -65,13 +65,13 @@ class Sum(Learned, Score):
 
     Example:
         >>> import limelight as ll
-        >>> type(ll.Dot() + ll.ALiBi()).__name__
+        >>> type(ll.scores.Dot() + ll.positions.ALiBi()).__name__
         'Sum'
     """
 
     def __init__(self, left: Score, right: Score, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.left, self.right = restored(left), restored(right)
+        self.left, self.right = deserialize(left), deserialize(right)
 
     @property
     def cost(self) -> int:
@@ -81,14 +81,14 @@ class Sum(Learned, Score):
         build(self.left, query_shape, key_shape)
         build(self.right, query_shape, key_shape)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
         # Keras's function, since TensorFlow's own adds no float64 to float32.
-        return ops.add(self.left(query, key, tile=tile), self.right(query, key, tile=tile))
+        return ops.add(self.left(query, key, block=block), self.right(query, key, block=block))
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
         for first, second in ((self.left, self.right), (self.right, self.left)):
             if isinstance(second, Term):
-                query, key, rest = first.prepare(query, key, tile=tile)
+                query, key, rest = first.prepare(query, key, block=block)
                 return query, key, self if rest is first else Sum(rest, second)
         return query, key, self
 
@@ -106,17 +106,17 @@ class Bias(Term):
     Example:
         >>> import numpy as np, limelight as ll
         >>> x = np.zeros((2, 3), "float32")
-        >>> print(np.array(ll.weigh(x, x, score=ll.Dot() + ll.Bias(np.log([[1.0, 3.0]])))))
+        >>> print(np.array(ll.attention_weights(x, x, score=ll.scores.Dot() + ll.scores.Bias(np.log([[1.0, 3.0]])))))
         [[0.25 0.75]
          [0.25 0.75]]
     """
 
     array: Any
 
-    def __call__(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        array = widened(ops.convert_to_tensor(self.array))
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
+        array = upcast(ops.convert_to_tensor(self.array))
         array = ops.reshape(array, (1, -1)) if len(array.shape) < 2 else array
-        return tile.align(array, "bnts" if len(array.shape) > 2 else "ts")
+        return block.align(array, "bnts" if len(array.shape) > 2 else "ts")
 
 
 def build(score: Any, query_shape: tuple, key_shape: tuple) -> None:

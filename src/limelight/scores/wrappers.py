@@ -6,14 +6,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.parts import Learned, register, restored
-from limelight.product import widened
+from limelight.core.block import Block
+from limelight.core.component import LearnedComponent, deserialize, register
+from limelight.core.precision import upcast
 from limelight.scores.products import squared, unit
 from limelight.scores.score import Score, build, head_count
-from limelight.tile import Tile
 
 
-class Wrapper(Learned, Score):
+class Wrapper(LearnedComponent, Score):
     """A score that changes what goes into another one, or what comes out. Abstract.
 
     Args:
@@ -22,11 +22,11 @@ class Wrapper(Learned, Score):
 
     def __init__(self, score: Score, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        inner = restored(score)
+        inner = deserialize(score)
         if not isinstance(inner, Score):
             raise TypeError(
                 f"`score` must be a Score. Received: {inner!r} of type {type(inner).__name__}. "
-                f"For example limelight.{type(self).__name__}(limelight.Dot())."
+                f"For example limelight.{type(self).__name__}(limelight.scores.Dot())."
             )
         self.score = inner
 
@@ -39,14 +39,14 @@ class Wrapper(Learned, Score):
 
 
 @register
-class Normed(Wrapper):
+class QKNorm(Wrapper):
     r"""A score of queries and keys that are normalised first ("qk-norm"), so that scores cannot grow without bound.
 
     $$\hat q = g \odot \frac{q}{\sqrt{\mathrm{mean}(q^2) + \epsilon}}$$ and so for keys, with learned gains $g$; or
     $\hat q = q / \lVert q \rVert$ without.
 
     Args:
-        score: the score of the normalised vectors. `Normed(Rotary(Dot()))` normalises before it rotates.
+        score: the score of the normalised vectors. `QKNorm(Rotary(Dot()))` normalises before it rotates.
         kind: "rms" with learned gains of shape (H,) for queries and (G,) for keys, or "l2".
         epsilon: $\epsilon$, of "rms".
 
@@ -59,7 +59,7 @@ class Normed(Wrapper):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[3.0, 0.0]]), np.array([[9.0, 0.0], [0.0, 2.0]])
-        >>> print(np.array(ll.weigh(query, key, score=ll.Normed(ll.Dot(scale=1.0), "l2"))).round(3))
+        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.QKNorm(ll.scores.Dot(scale=1.0), "l2"))).round(3))
         [[0.731 0.269]]
 
     References:
@@ -80,11 +80,11 @@ class Normed(Wrapper):
             self.key_gain = self.add_weight(name="key_gain", shape=(key_shape[-1],), **gains)
         super().build(query_shape, key_shape)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        return self.score(*self.normed(query, key), tile=tile)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        return self.score(*self.normed(query, key), block=block)
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
-        return self.score.prepare(*self.normed(query, key), tile=tile)
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
+        return self.score.prepare(*self.normed(query, key), block=block)
 
     def normed(self, query: Any, key: Any) -> tuple[Any, Any]:
         """Queries and keys normalised, in float32 or wider."""
@@ -93,7 +93,7 @@ class Normed(Wrapper):
         return self._scaled(query, self.query_gain), self._scaled(key, self.key_gain)
 
     def _scaled(self, tensor: Any, gain: Any) -> Any:
-        tensor = widened(tensor)
+        tensor = upcast(tensor)
         gain = ops.cast(ops.convert_to_tensor(gain), tensor.dtype)
         return tensor * ops.rsqrt(squared(tensor) / tensor.shape[-1] + self.epsilon) * gain
 
@@ -117,7 +117,7 @@ class SoftCap(Wrapper):
     Example:
         >>> import numpy as np, limelight as ll
         >>> query, key = np.array([[1000.0]]), np.array([[1.0], [0.0]])
-        >>> print(np.array(ll.weigh(query, key, score=ll.SoftCap(ll.Dot(), 1.0))).round(3))
+        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.SoftCap(ll.scores.Dot(), 1.0))).round(3))
         [[0.731 0.269]]
 
     References:
@@ -130,16 +130,16 @@ class SoftCap(Wrapper):
             raise ValueError(f"`cap` must be positive. Received: cap={cap}.")
         self.cap = cap
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        return self.cap * ops.tanh(self.score(query, key, tile=tile) / self.cap)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        return self.cap * ops.tanh(self.score(query, key, block=block) / self.cap)
 
-    def prepare(self, query: Any, key: Any, *, tile: Tile) -> tuple[Any, Any, Score]:
-        query, key, rest = self.score.prepare(query, key, tile=tile)
+    def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
+        query, key, rest = self.score.prepare(query, key, block=block)
         return query, key, self if rest is self.score else SoftCap(rest, self.cap)
 
 
 @register
-class Scaled(Wrapper):
+class LearnedScale(Wrapper):
     r"""A score times a learned factor for each head, kept positive.
 
     $$s'_{ij} = e^{\theta_n} s_{ij}$$
@@ -157,7 +157,7 @@ class Scaled(Wrapper):
     Example:
         >>> import numpy as np, limelight as ll
         >>> x = np.eye(2, dtype="float32")
-        >>> print(np.array(ll.weigh(x, x, score=ll.Scaled(ll.Dot(scale=1.0), 2.0))).round(3))
+        >>> print(np.array(ll.attention_weights(x, x, score=ll.scores.LearnedScale(ll.scores.Dot(scale=1.0), 2.0))).round(3))
         [[0.881 0.119]
          [0.119 0.881]]
 
@@ -177,6 +177,6 @@ class Scaled(Wrapper):
         self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer=first, autocast=False)
         super().build(query_shape, key_shape)
 
-    def call(self, query: Any, key: Any, *, tile: Tile) -> Any:
-        scale = tile.align(ops.exp(ops.convert_to_tensor(self.log_scale)), "n")
-        return ops.multiply(self.score(query, key, tile=tile), scale)
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        scale = block.align(ops.exp(ops.convert_to_tensor(self.log_scale)), "n")
+        return ops.multiply(self.score(query, key, block=block), scale)

@@ -27,7 +27,7 @@ def study(settings: Settings, *, fresh: bool = False, progress: Progress | None 
         TrainingError: a loss is not a number.
         OSError: a file cannot be written. Finished runs stay.
     """
-    from limelight.study.preparing import prepare
+    from limelight.study.setup import prepare
 
     prepared = prepare(settings, fresh)
     from limelight.study import job

@@ -7,7 +7,7 @@ from typing import Any
 from limelight import plot
 from limelight.evaluate import Comparison
 from limelight.maps import AttentionMaps
-from limelight.study.assessing import Assessment
+from limelight.study.evaluation import Assessment
 from limelight.study.folder import Run
 
 

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from limelight import files
+from limelight import _files
 from limelight.study.errors import UsageError
 
 CONFIGURATION = "study.json"
@@ -93,7 +93,7 @@ class StudyFolder:
         self._lock.write(str(os.getpid()))
         self._lock.flush()
         for folder in (self.path, self.path / "figures", *(self.path / RUNS).iterdir()):
-            files.sweep(folder)
+            _files.sweep(folder)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -116,7 +116,7 @@ class StudyFolder:
         self._check_same(configuration)
         if self._configuration() is None:
             (self.path / RUNS).mkdir(exist_ok=True)
-            files.write_json(self.path / CONFIGURATION, {MARK: 1, "configuration": configuration})
+            _files.write_json(self.path / CONFIGURATION, {MARK: 1, "configuration": configuration})
 
     def keep(
         self,
@@ -139,11 +139,11 @@ class StudyFolder:
             The run, as `finished` will return it.
         """
         folder = self.path / RUNS / f"{model}-seed{seed}"
-        with files.replacing(folder / "predictions.npz") as temporary, open(temporary, "wb") as stream:
+        with _files.replacing(folder / "predictions.npz") as temporary, open(temporary, "wb") as stream:
             arrays: dict[str, Any] = dict(probabilities)
             np.savez_compressed(stream, **arrays)
         if save_model is not None:
-            with files.replacing(folder / "model.keras") as temporary:
+            with _files.replacing(folder / "model.keras") as temporary:
                 save_model(temporary)
         kept = [path for path in (folder / "predictions.npz", folder / "model.keras") if path.exists()]
         document = {
@@ -152,7 +152,7 @@ class StudyFolder:
             "summary": dict(summary),
             "sha256": {path.name: _sha256(path) for path in kept},
         }
-        files.write_json(folder / "run.json", document)
+        _files.write_json(folder / "run.json", document)
         run = self.finished(model, seed)
         if run is None:
             raise OSError(f"{folder} was changed by another program while it was written.")
@@ -206,7 +206,7 @@ class StudyFolder:
             return
         for path in sorted(self.path.iterdir()):
             unfinished = path.name == RUNS and path.is_dir() and not any(path.iterdir())
-            if path.name != LOCK and not files.is_temporary(path) and not unfinished:
+            if path.name != LOCK and not _files.is_temporary(path) and not unfinished:
                 yield path
 
     def _configuration(self) -> dict[str, Any] | None:

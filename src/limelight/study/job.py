@@ -8,11 +8,12 @@ from typing import Any
 import keras
 
 from limelight.layers import AttentionPooling
-from limelight.study import document, material, showing
+from limelight.study import examples as example_choice
+from limelight.study import pipelines, results
 from limelight.study.folder import Run, StudyFolder
-from limelight.study.preparing import Prepared
 from limelight.study.progress import Progress
 from limelight.study.settings import Settings
+from limelight.study.setup import Prepared
 from limelight.study.training import Trainer
 
 # What pools the states of the LSTM in each of the two models that are otherwise the same.
@@ -56,7 +57,7 @@ class _Study:
     def __init__(self, settings: Settings, prepared: Prepared, progress: Progress) -> None:
         self.settings, self.progress = settings, progress
         self.dataset, self.split = prepared.dataset, prepared.split
-        self.material = material.of(self.dataset, self.split, settings)
+        self.material = pipelines.of(self.dataset, self.split, settings)
         self.titles = {
             "attention": "LSTM + attention",
             "mean": "LSTM + mean pooling",
@@ -88,21 +89,21 @@ class _Study:
     def write(self, out: Path, runs: dict[str, list[Run]]) -> dict[str, Any]:
         """Write the model that stopped best, what it looks at, and the results. Return the results."""
         self.progress.say("evaluating ...")
-        best = min(runs["attention"], key=document.validation_loss)
-        model = document.load_model(best)
+        best = min(runs["attention"], key=results.validation_loss)
+        model = results.load_model(best)
         self.material.save(out)
-        document.keep_model(best, out)
+        results.keep_model(best, out)
         truth = self.material.parts["test"].labels
         probabilities = best.probabilities["test"]
-        examples, maps = showing.look(
+        examples, maps = example_choice.look(
             model,
             self.material,
-            showing.choose(probabilities, truth, self.settings.examples),
+            example_choice.choose(probabilities, truth, self.settings.examples),
             identities=self.split.test,
             probabilities=probabilities,
             classes=self.dataset.classes,
         )
-        return document.write(
+        return results.write(
             out,
             settings=self.settings,
             dataset=self.dataset,

@@ -1,0 +1,1 @@
+"""Attention on JAX: implementations of the engine's interface."""

@@ -1,0 +1,1 @@
+"""Attention on TensorFlow: implementations of the engine's interface."""

@@ -1,0 +1,1 @@
+"""Attention on PyTorch: implementations of the engine's interface."""

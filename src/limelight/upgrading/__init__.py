@@ -1,5 +1,0 @@
-"""Keras's attention layers in a model that exists, replaced by limelight's with the same weights."""
-
-from limelight.upgrading.rebuilding import UpgradeWarning, upgrade
-
-__all__ = ["UpgradeWarning", "upgrade"]

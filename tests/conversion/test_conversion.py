@@ -1,0 +1,357 @@
+"""A model with limelight's attention in place of Keras's gives what it gave before."""
+
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import limelight as ll
+from limelight.conversion import UpgradeWarning
+
+array = ops.convert_to_numpy
+
+# Every example has masks of its own: what is compared is compared on so many.
+B, T, S, D, ROWS = 211, 5, 7, 6, 3
+TRIANGLE = np.tri(T, S, 1)
+
+
+def mha(given, *, call=None, **options):
+    return layers.MultiHeadAttention(2, 4, **options)(given["query"], given["value"], **(call or {}))
+
+
+def grouped(given, *, call=None, **options):
+    return layers.GroupQueryAttention(4, 4, 2, **options)(given["query"], given["value"], **(call or {}))
+
+
+def luong(given, *, call=None, **options):
+    return layers.Attention(**options)([given["query"], given["value"]], **(call or {}))
+
+
+def additive(given, *, call=None, **options):
+    return layers.AdditiveAttention(**options)([given["query"], given["value"]], **(call or {}))
+
+
+def shared(given):
+    """One layer, in one call causal and in the other not."""
+    layer = layers.MultiHeadAttention(2, 4)
+    return [layer(given["query"], given["query"], use_causal_mask=True), layer(given["query"], given["value"])]
+
+
+def reader():
+    """A model that stands within another."""
+    steps = keras.Input((None, D))
+    hidden = layers.MultiHeadAttention(2, 4, name="within")(steps, steps, use_causal_mask=True)
+    return keras.Model(steps, layers.Dense(D)(hidden), name="reader")
+
+
+def nested(given):
+    """A model within, called twice, and a Sequential that holds another."""
+    inner = reader()
+    outer = keras.Sequential([keras.Input((None, D)), layers.Dense(D), reader()], name="line")
+    return [inner(given["query"]), inner(given["value"]), outer(given["query"])]
+
+
+def each_row(given):
+    return layers.TimeDistributed(reader())(given["grid"])
+
+
+def words(given):
+    """Padded words by their implicit mask; what padding itself reads is left out."""
+    steps = layers.Embedding(11, D, mask_zero=True)(given["words"])
+    read = layers.MultiHeadAttention(2, 4)(steps, steps)
+    again = layers.Attention(use_scale=True)([read, read])
+    return again * ops.cast(given["words"] != 0, "float32")[..., None]
+
+
+def on_grid(given, **options):
+    return layers.MultiHeadAttention(2, 4, **options)(given["grid"], given["grid"])
+
+
+def lambdas(given):
+    factor = 3.0
+    return layers.Lambda(lambda x: x * factor + ROWS)(mha(given))
+
+
+CAUSAL, SCORES = {"use_causal_mask": True}, {"return_attention_scores": True}
+CASES = {
+    "plain": mha,
+    "causal": lambda given: mha(given, call=CAUSAL),
+    "causal scores": lambda given: mha(given, call={**CAUSAL, **SCORES}),
+    "window": lambda given: mha(given, sliding_window=2),
+    "causal window": lambda given: mha(given, sliding_window=2, call=CAUSAL),
+    "gate": lambda given: mha(given, use_gate=True),
+    "values of another size": lambda given: mha(given, value_dim=3, call=SCORES),
+    "no bias": lambda given: mha(given, use_bias=False, output_shape=3),
+    "dropout": lambda given: mha(given, dropout=0.5, seed=3),
+    "flash": lambda given: mha(given, flash_attention=False),
+    "padding": lambda given: mha(given, call={"value_mask": given["padding"]}),
+    "padding of keys": lambda given: mha(given, call={"key": given["value"], "key_mask": given["padding"]}),
+    "mask": lambda given: mha(given, call={"attention_mask": given["allowed"]}),
+    "mask of heads": lambda given: mha(given, call={"attention_mask": given["allowed"][:, None], **CAUSAL}),
+    "mask of numbers": lambda given: mha(given, call={"attention_mask": TRIANGLE}),
+    "axis": lambda given: on_grid(given, attention_axes=2),
+    "axes": lambda given: on_grid(given, attention_axes=(1, 2)),
+    "float16": lambda given: mha(given, dtype="mixed_float16", call=SCORES),
+    "bfloat16": lambda given: mha(given, dtype="bfloat16", call={"value_mask": given["padding"]}),
+    "grouped": grouped,
+    "grouped causal": lambda given: grouped(given, call=CAUSAL),
+    "grouped window": lambda given: grouped(given, sliding_window=2, use_gate=True, call=SCORES),
+    "grouped padding": lambda given: grouped(given, dropout=0.5, use_bias=False, call={"value_mask": given["padding"]}),
+    "luong": luong,
+    "luong scaled": lambda given: luong(given, use_scale=True, call={**CAUSAL, **SCORES}),
+    "luong concat": lambda given: luong(given, score_mode="concat", use_scale=True, dropout=0.3),
+    "luong padding": lambda given: luong(given, call={"mask": [None, given["padding"]]}),
+    "luong float16": lambda given: luong(given, use_scale=True, dtype="mixed_float16"),
+    "additive": lambda given: additive(given, call=SCORES),
+    "additive unscaled": lambda given: additive(given, use_scale=False, dropout=0.3, call=CAUSAL),
+    "additive padding": lambda given: additive(given, call={"mask": [None, given["padding"]], **CAUSAL}),
+    "shared": shared,
+    "nested": nested,
+    "time distributed": each_row,
+    "words": words,
+    "lambda": lambdas,
+}
+# Outputs reach 6, where bfloat16 has steps of 0.03.
+TOLERANCES = {"float16": 1e-2, "bfloat16": 6e-2, "luong float16": 1e-2}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """All cases in one model: compiling one is dear, many would be dearer."""
+    keras.utils.set_random_seed(7)
+    given = {
+        "query": keras.Input((T, D), name="query"),
+        "value": keras.Input((None, D), name="value"),
+        "padding": keras.Input((None,), dtype="bool", name="padding"),
+        "allowed": keras.Input((T, None), dtype="int32", name="allowed"),
+        "grid": keras.Input((ROWS, T, D), name="grid"),
+        "words": keras.Input((T,), dtype="int32", name="words"),
+    }
+    outputs = {name.replace(" ", "_"): make(given) for name, make in CASES.items()}
+    model = keras.Model(given, outputs)
+    generator = np.random.default_rng(3)
+    model.set_weights([generator.normal(size=weight.shape, scale=0.7) for weight in model.weights])
+    return model
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    generator = np.random.default_rng(5)
+    normal = {
+        name: generator.normal(size=shape).astype("float32")
+        for name, shape in {"query": (B, T, D), "value": (B, S, D), "grid": (B, ROWS, T, D)}.items()
+    }
+    padding, allowed = generator.random((B, S)) < 0.6, generator.random((B, T, S)) < 0.6
+    # A row that permits nothing is where Keras is wrong.
+    padding[:, 0] = allowed[:, :, 0] = True
+    words = generator.integers(1, 11, (B, T)) * (np.arange(T) < generator.integers(1, T + 1, (B, 1)))
+    return {**normal, "padding": padding, "allowed": allowed.astype("int32"), "words": words.astype("int32")}
+
+
+@pytest.fixture(scope="module")
+def upgraded(model):
+    return ll.upgrade(model)
+
+
+@pytest.fixture(scope="module")
+def both(model, upgraded, inputs):
+    return [one.predict(inputs, batch_size=B, verbose=0) for one in (model, upgraded)]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_outputs_are_equal(name, both):
+    tolerance = TOLERANCES.get(name, 2e-5)
+    old, new = (keras.tree.flatten(outputs[name.replace(" ", "_")]) for outputs in both)
+    for before, after in zip(old, new, strict=True):
+        assert before.dtype == after.dtype
+        np.testing.assert_allclose(after.astype("float32"), before.astype("float32"), atol=tolerance, rtol=tolerance)
+
+
+def attentions(model):
+    return {
+        layer.name: layer
+        for layer in model._flatten_layers()
+        if "Attention" in type(layer).__name__ and isinstance(layer, keras.Layer)
+    }
+
+
+def test_every_layer_is_ours_and_weights_keep_their_names(model, upgraded):
+    before, after = attentions(model), attentions(upgraded)
+    assert len(before) > 30
+    assert before.keys() == after.keys()
+    assert all(type(layer).__module__.startswith("keras.") for layer in before.values())
+    assert all(type(layer).__module__.startswith("limelight.") for layer in after.values())
+    # A Sequential that Keras rebuilds gives its layers a shorter path.
+    paths = [[weight.path.removeprefix("line/") for weight in one.weights] for one in (model, upgraded)]
+    assert paths[0] == paths[1]
+    assert upgraded.name == model.name
+    assert upgraded.input.keys() == model.input.keys()
+
+
+def test_the_model_is_left_alone(model, upgraded, inputs, both):
+    kept = model.get_weights()
+    upgraded_kept = upgraded.get_weights()
+    upgraded.set_weights([weight + 1 for weight in upgraded_kept])
+    for weight, before in zip(model.get_weights(), kept, strict=True):
+        np.testing.assert_array_equal(weight, before)
+    upgraded.set_weights(upgraded_kept)
+    assert all(len(layer._inbound_nodes) <= 3 for layer in attentions(model).values())
+
+
+def small(**options):
+    steps = keras.Input((4, D))
+    read = layers.MultiHeadAttention(2, 4, name="mixing", **options)(steps, steps)
+    return keras.Model(steps, layers.Dense(1)(read), name="small")
+
+
+def test_training_goes_on_as_it_would_have(random):
+    x, y = random.normal(size=(8, 4, D)).astype("float32"), random.normal(size=(8, 4, 1)).astype("float32")
+    model = small()
+    model.compile(keras.optimizers.Adam(0.1), "mse", metrics=["mae"])
+    model.train_on_batch(x, y)
+    better = ll.upgrade(model)
+    assert int(better.optimizer.iterations) == 1
+    losses = [[float(one.train_on_batch(x, y)[0]) for _ in range(3)] for one in (model, better)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    assert losses[0][2] < losses[0][0]
+
+
+def test_an_upgraded_model_is_saved_and_loaded(random, tmp_path):
+    x = random.normal(size=(2, 4, D)).astype("float32")
+    better = ll.upgrade(small(sliding_window=2))
+    better.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(array(loaded(x)), array(better(x)), atol=1e-6)
+    assert type(loaded.get_layer("mixing")) is ll.layers.MultiHeadAttention
+
+
+def warned(model):
+    """The upgraded model, and the one warning of it."""
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        better = ll.upgrade(model)
+    (message,) = (str(one.message) for one in seen if issubclass(one.category, UpgradeWarning))
+    return better, message
+
+
+def test_a_layer_that_two_models_share(random):
+    """Keras cannot load such a model at all."""
+    layer = layers.MultiHeadAttention(2, 4, name="mixing")
+    steps, inner = keras.Input((4, D)), keras.Input((4, D))
+    within = keras.Model(inner, layer(inner, inner), name="within")
+    model = keras.Model(steps, [layer(steps, steps), within(steps)])
+    better, message = warned(model)
+    assert re.match("Not shared any more: 'mixing'.*the same weights", message)
+    x = random.normal(size=(2, 4, D)).astype("float32")
+    for before, after in zip(model(x), better(x), strict=True):
+        np.testing.assert_allclose(array(after), array(before), atol=1e-5)
+
+
+def test_a_padded_query_reads_zeros(random):
+    steps, real = keras.Input((3, D)), keras.Input((3,), dtype="bool")
+    model = keras.Model([steps, real], layers.MultiHeadAttention(2, 4, use_bias=False)(steps, steps, query_mask=real))
+    x, mask = random.normal(size=(1, 3, D)).astype("float32"), np.array([[True, True, False]])
+    before, after = array(model([x, mask])), array(ll.upgrade(model)([x, mask]))
+    np.testing.assert_allclose(after[:, :2], before[:, :2], atol=1e-5)
+    assert before[:, 2].any()
+    assert not after[:, 2].any()
+
+
+@keras.saving.register_keras_serializable("tests")
+class Changed(layers.MultiHeadAttention):
+    """A subclass."""
+
+
+class Hidden(layers.Layer):
+    """Somebody's layer, which calls attention itself and is registered nowhere."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = layers.Attention(name="inner")
+
+    def build(self, input_shape):
+        self.inner.build([input_shape, input_shape])
+
+    def call(self, x):
+        return self.inner([x, x])
+
+
+def of_mask(shape, dtype, **options):
+    def build(steps):
+        mask = keras.Input(shape, dtype=dtype)
+        output = layers.MultiHeadAttention(2, 4, name="mixing", **options)(steps, steps, attention_mask=mask)
+        return keras.Model([steps, mask], output)
+
+    return build
+
+
+def half_causal(steps):
+    longer = keras.Input((None, D))
+    layer = layers.MultiHeadAttention(2, 4, name="mixing")
+    return keras.Model([steps, longer], [layer(steps, longer, use_causal_mask=True), layer(steps, longer)])
+
+
+def with_lora(steps):
+    layer = layers.MultiHeadAttention(2, 4, name="mixing")
+    output = layer(steps, steps)
+    layer.query_dense.enable_lora(2)
+    return keras.Model(steps, output)
+
+
+def causal_axis(steps):
+    grid = keras.Input((4, 4, D))
+    layer = layers.MultiHeadAttention(2, 4, attention_axes=2, name="mixing")
+    return keras.Model([steps, grid], [steps, layer(grid, grid, use_causal_mask=True)])
+
+
+KEPT = {
+    "a subclass": (lambda x: keras.Model(x, Changed(2, 4, name="mixing")(x, x)), "'mixing' .Changed.: .*subclass"),
+    "within a layer": (lambda x: keras.Model(x, Hidden(name="hidden")(x)), "'hidden/inner' .*called by Hidden"),
+    "a mask of floats": (of_mask((4, 4), "float32"), "'mixing'.*`attention_mask` is of dtype float32"),
+    "a mask of two axes": (of_mask((4,), "bool"), r"'mixing'.*two axes, \(None, 4\)"),
+    "half causal": (half_causal, "'mixing'.*only some of its calls are causal"),
+    "lora": (with_lora, "'mixing'.*LoRA"),
+    "causal along another axis": (causal_axis, "'mixing'.*other axes than the first"),
+    "an additive mask": (
+        lambda x: keras.Model(
+            x,
+            layers.MultiHeadAttention(2, 4, name="mixing")(x, x, attention_mask=np.where(np.tri(4), 0.0, -1e9)[None]),
+        ),
+        "'mixing'.*numbers from -1000000000.0 to 0.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_not_replaced_is_named_with_the_reason(name, random):
+    make, message = KEPT[name]
+    model = make(keras.Input((4, D)))
+    copy, warning = warned(model)
+    assert re.match(f"Not replaced: {message}", warning)
+    batch = [
+        random.normal(size=[3 if size is None else size for size in tensor.shape]).astype(tensor.dtype)
+        for tensor in model.inputs
+    ]
+    if name == "half causal":
+        batch[1] = random.normal(size=(3, S, D)).astype("float32")
+    batch = batch if len(batch) > 1 else batch[0]
+    if name != "a mask of two axes":
+        for before, after in zip(keras.tree.flatten(model(batch)), keras.tree.flatten(copy(batch)), strict=True):
+            np.testing.assert_array_equal(array(after), array(before))
+
+
+class Written(keras.Model):
+    """A model with a call of its own."""
+
+    def call(self, x):
+        return x
+
+
+def test_errors():
+    with pytest.raises(TypeError, match=r"Functional or Sequential.*type Written"):
+        ll.upgrade(Written())
+    with pytest.raises(ValueError, match=r"'line', which is not. Call it"):
+        ll.upgrade(keras.Sequential([layers.Dense(2)], name="line"))

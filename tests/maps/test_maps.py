@@ -1,0 +1,328 @@
+"""Maps: weights, surveys and tiles against loops in numpy."""
+
+import math
+import sys
+
+import numpy as np
+import pytest
+
+from limelight import maps
+from limelight.maps import AttentionMap, AttentionMaps, QKSource, StoredMask, Tokens, WeightSource
+
+pytestmark = pytest.mark.backend_free
+
+
+def softmax_by_hand(scores, allowed):
+    """Weights of one row: a loop over its permitted keys, in float64."""
+    permitted = [j for j in range(len(scores)) if allowed[j]]
+    weights = np.zeros(len(scores))
+    if permitted:
+        peak = max(scores[j] for j in permitted)
+        raised = {j: math.exp(scores[j] - peak) for j in permitted}
+        for j in permitted:
+            weights[j] = raised[j] / sum(raised.values())
+    return weights
+
+
+def weights_by_hand(query, key, score, allowed):
+    """Weights (B, N, T, S) of queries (B, N, T, H) and keys (B, K, S, H); `score` and `allowed` are asked for each pair."""
+    batch, heads, rows, _ = query.shape
+    groups = heads // key.shape[1]
+    weights = np.zeros((batch, heads, rows, key.shape[2]))
+    for b in range(batch):
+        for n in range(heads):
+            for i in range(rows):
+                scores = [score(query[b, n, i], key[b, n // groups, j], (b, n, i, j)) for j in range(key.shape[2])]
+                permitted = [allowed(b, n, i, j) for j in range(key.shape[2])]
+                weights[b, n, i] = softmax_by_hand(scores, permitted)
+    return weights
+
+
+@pytest.fixture
+def query(random):
+    return random.normal(size=(2, 6, 5, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def key(random):
+    return random.normal(size=(2, 3, 7, 3)).astype(np.float32)
+
+
+def dot(q, k, _):
+    return float(np.dot(q.astype(np.float64), k.astype(np.float64)))
+
+
+def test_a_question_gives_the_weights_of_grouped_heads(query, key):
+    seen = AttentionMap("a", QKSource(query, key, 0.7))
+    wanted = weights_by_hand(query, key, lambda *pair: 0.7 * dot(*pair), lambda *_: True)
+    assert seen.shape == (2, 6, 5, 7)
+    np.testing.assert_allclose(seen.weights(), wanted, atol=1e-6)
+
+
+def test_every_permission_must_permit(query, key, random):
+    keys, queries = random.random((2, 7)) > 0.3, random.random((2, 5)) > 0.3
+    array = random.random((1, 6, 5, 7)) > 0.2
+    allowed = StoredMask(keys, queries, array, left=3, right=1, shift=2)
+
+    def permitted(b, n, i, j):
+        near = -3 <= j - (i + 2) <= 1
+        return bool(keys[b, j] and queries[b, i] and array[0, n, i, j] and near)
+
+    wanted = weights_by_hand(query, key, dot, permitted)
+    assert (wanted.sum(-1) == 0).any()
+    np.testing.assert_allclose(AttentionMap("a", QKSource(query, key, allowed=allowed)).weights(), wanted, atol=1e-6)
+
+
+def test_a_soft_cap_a_bias_and_the_additive_score(query, key, random):
+    bias = random.normal(size=(1, 6, 5, 7)).astype(np.float32)
+    vector = random.normal(size=3).astype(np.float32)
+    capped = AttentionMap("a", QKSource(query, key, 2.0, softcap=1.5, bias=bias)).weights()
+    added = AttentionMap("a", QKSource(query, key, 0.5, vector=vector)).weights()
+
+    def cap(q, k, at):
+        return 1.5 * math.tanh(2.0 * dot(q, k, at) / 1.5) + bias[0, at[1], at[2], at[3]]
+
+    def additive(q, k, _):
+        return 0.5 * sum(vector[h] * math.tanh(float(q[h]) + float(k[h])) for h in range(3))
+
+    np.testing.assert_allclose(capped, weights_by_hand(query, key, cap, lambda *_: True), atol=1e-6)
+    np.testing.assert_allclose(added, weights_by_hand(query, key, additive, lambda *_: True), atol=1e-6)
+
+
+def test_chosen_weights_are_those_of_the_whole(query, key, monkeypatch):
+    seen = AttentionMap("a", QKSource(query, key, allowed=StoredMask(right=0)))
+    whole = seen.weights()
+    # Blocks of a single row, so that the seams between blocks are gone through.
+    monkeypatch.setattr(maps.attention_map, "_BLOCK", 1)
+    np.testing.assert_allclose(seen.weights(), whole, atol=1e-6)
+    chosen = seen.weights(heads=2, rows=slice(1, 4), columns=[6, 0])
+    np.testing.assert_allclose(chosen, whole[:, 2:3, 1:4][..., [6, 0]], atol=1e-6)
+    np.testing.assert_allclose(seen.weights(heads=[5, -6], examples=[True, False]), whole[:1, [5, 0]], atol=1e-6)
+    with pytest.raises(IndexError, match=r"`heads` must lie in 0 \.\. 5\. Received: 6"):
+        seen.weights(heads=6)
+    with pytest.raises(TypeError, match="`rows` must be an int, a slice"):
+        seen.weights(rows=[0.5])
+
+
+def test_a_survey_is_that_of_all_weights(query, key, monkeypatch):
+    keys = np.ones((2, 7), bool)
+    keys[1] = False
+    seen = AttentionMap("a", QKSource(query, key, 1.3, allowed=StoredMask(keys, shift=2)))
+    monkeypatch.setattr(maps.attention_map, "_BLOCK", 6 * 7 * 2)
+    statistics, weights = seen.statistics(top_k=3, num_blocks=2), seen.weights().astype(np.float64)
+    for b, n, i in np.ndindex(2, 6, 5):
+        row = weights[b, n, i]
+        order = sorted(range(7), key=lambda j: (-row[j], j))[:3]
+        assert statistics.top_keys[b, n, i].tolist() == (order if b == 0 else [-1] * 3)
+        np.testing.assert_array_equal(statistics.top_weights[b, n, i], row[order])
+        assert statistics.entropy[b, n, i] == pytest.approx(-sum(w * math.log(w) for w in row if w > 0), abs=1e-6)
+        assert statistics.distance[b, n, i] == pytest.approx(
+            sum(w * abs(j - i - 2) for j, w in enumerate(row)), abs=1e-5
+        )
+        scores = [1.3 * dot(query[b, n, i], key[b, n // 2, j], None) for j in range(7)]
+        total = math.log(sum(math.exp(s) for s in scores)) if b == 0 else -math.inf
+        assert statistics.logsumexp[b, n, i] == pytest.approx(total, abs=1e-5)
+    np.testing.assert_allclose(statistics.received, weights.sum(axis=2), atol=1e-6)
+    assert statistics.row_edges.tolist() == [0, 2, 5]
+    assert statistics.column_edges.tolist() == [0, 3, 7]
+    np.testing.assert_allclose(statistics.block_sums[:, :, 1, 0], weights[:, :, 2:, :3].sum((-1, -2)), atol=1e-6)
+    np.testing.assert_allclose(statistics.block_means[:, :, 1, 0], weights[:, :, 2:, :3].mean((-1, -2)), atol=1e-6)
+    np.testing.assert_allclose(statistics.block_max[:, :, 1, 0], weights[:, :, 2:, :3].max((-1, -2)), atol=1e-6)
+    np.testing.assert_allclose(statistics.tail_mass[0], 1 - statistics.top_weights[0].sum(-1), atol=1e-6)
+    assert (statistics.tail_mass[1] == 0).all()
+
+
+def test_weights_alone_have_no_logsumexp(random):
+    seen = AttentionMap.of(random.dirichlet(np.ones(4), size=3))
+    assert np.isnan(seen.statistics().logsumexp).all()
+    with pytest.raises(ValueError, match="must be at least 1"):
+        seen.statistics(top_k=0)
+
+
+def test_a_tile_holds_means_and_maxima_of_its_region(query, key, monkeypatch):
+    seen = AttentionMap("a", QKSource(query, key))
+    monkeypatch.setattr(maps.attention_map, "_BLOCK", 6 * 7)
+    tile, weights = seen.tile(rows=slice(1, 5), columns=slice(2, 7), heads=[4], num_blocks=3), seen.weights(heads=[4])
+    assert tile.row_edges.tolist() == [1, 2, 3, 5]
+    assert tile.column_edges.tolist() == [2, 3, 5, 7]
+    for t, (top, bottom) in enumerate([(1, 2), (2, 3), (3, 5)]):
+        for s, (left, right) in enumerate([(2, 3), (3, 5), (5, 7)]):
+            block = weights[:, :, top:bottom, left:right]
+            np.testing.assert_allclose(tile.means[:, :, t, s], block.mean((-1, -2)), atol=1e-6)
+            np.testing.assert_array_equal(tile.maxima[:, :, t, s], block.max((-1, -2)))
+    with pytest.raises(ValueError, match="`rows` must be a slice of step 1"):
+        seen.tile(rows=slice(0, 5, 2))
+
+
+def test_steps_are_one_more_axis(random):
+    query, key = random.normal(size=(2, 3, 1, 4, 5)), random.normal(size=(2, 3, 1, 6, 5))
+    keys = random.random((2, 3, 6)) > 0.2
+    seen = AttentionMap("a", QKSource(query, key, allowed=StoredMask(keys)))
+    weights = seen.weights()
+    assert weights.shape == (2, 3, 1, 4, 6)
+    for step in range(3):
+        alone = AttentionMap("a", QKSource(query[:, step], key[:, step], allowed=StoredMask(keys[:, step])))
+        np.testing.assert_array_equal(weights[:, step], alone.weights())
+    assert seen.statistics(top_k=2).top_keys.shape == (2, 3, 1, 4, 2)
+
+
+def test_a_long_map_computes_a_row_without_the_square(random):
+    length = 65_536
+    seen = AttentionMap("a", QKSource(*random.normal(size=(2, 1, 1, length, 2)).astype(np.float32)))
+    row = seen.weights(rows=[length - 1])
+    assert row.shape == (1, 1, 1, length)
+    assert row.sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_shapes_that_do_not_belong_together_are_errors(query, key):
+    with pytest.raises(ValueError, match=r"`query` must be \(B, N, T, H\)"):
+        QKSource(query, key[:1])
+    with pytest.raises(ValueError, match="must divide"):
+        QKSource(query[:, :4], key)
+    with pytest.raises(ValueError, match=r"`keys` of the permissions must be bool and broadcast to \(2, 7\)"):
+        QKSource(query, key, allowed=StoredMask(keys=np.ones((2, 5), bool)))
+    with pytest.raises(ValueError, match=r"`bias` must broadcast to \(2, 6, 5, 7\)"):
+        QKSource(query, key, bias=np.zeros((2, 6, 4, 7)))
+    with pytest.raises(ValueError, match=r"`vector` must have shape \(3,\)"):
+        QKSource(query, key, vector=np.zeros(4))
+    with pytest.raises(ValueError, match=r"Weights must have shape \(B, N, T, S\)"):
+        WeightSource(np.zeros((2, 3)))
+
+
+def test_tokens_stand_where_they_fit(query, key):
+    seen = AttentionMap("a", QKSource(query, key)).with_tokens([["a"] * 7, ["b"] * 2], [["c"] * 5, []])
+    assert list(seen.tokens[1]) == ["b", "b"]
+    assert list(seen.query_tokens[0]) == ["c"] * 5
+    square = AttentionMap.of(np.eye(3), tokens=["x", "y", "z"])
+    assert square.query_tokens == square.tokens
+    with pytest.raises(ValueError, match=r"at most 7 tokens. Received: 2 lists, the longest of 8"):
+        seen.with_tokens([["a"] * 8, []])
+    several = AttentionMaps(
+        [AttentionMap("a", QKSource(query, key)), AttentionMap("b", QKSource(query, key[:, :, :5]))]
+    )
+    several = several.with_tokens([["t"] * 5, ["u"] * 4])
+    assert several["a"].tokens is None
+    assert list(several["a"].query_tokens[1]) == ["u"] * 4
+    assert list(several["b"].tokens[0]) == ["t"] * 5
+    padded = several.with_tokens([["t"] * 3, ["u"] * 4], length=7)
+    assert list(padded["a"].tokens[0]) == ["t"] * 3
+    assert padded["b"].tokens == several["b"].tokens
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words"),
+    [
+        (Tokens(("un", "##do", "it")), [("undo", 0, 2), ("it", 2, 3)]),
+        (Tokens(("▁un", "do", "▁it")), [("undo", 0, 2), ("it", 2, 3)]),
+        (Tokens(("un", "do", "Ġit")), [("undo", 0, 2), ("it", 2, 3)]),
+        (Tokens(("[CLS]", "un", "do", "it"), ((0, 0), (0, 2), (2, 4), (5, 7)), "undo it"),
+         [("[CLS]", 0, 1), ("undo", 1, 3), ("it", 3, 4)]),
+        (Tokens(("un", "do", " it"), ((0, 2), (2, 4), (4, 7)), "undo it"), [("undo", 0, 2), ("it", 2, 3)]),
+        (Tokens(("plain", "words")), [("plain", 0, 1), ("words", 1, 2)]),
+        (Tokens(()), []),
+    ],
+)  # fmt: skip
+def test_subwords_merge_into_words(tokens, words):
+    assert [(word, places.start, places.stop) for word, places in tokens.words()] == words
+
+
+def test_tokens_must_be_strings():
+    with pytest.raises(TypeError, match=r"Tokens must be strings\. Received: 3 of type int"):
+        Tokens.of(["a", 3])
+    with pytest.raises(TypeError, match="must be a list of strings"):
+        Tokens.of("text")
+    with pytest.raises(ValueError, match=r"2 tokens need as many offsets\. Received: 1"):
+        Tokens(("a", "b"), ((0, 1),))
+
+
+def test_maps_are_an_ordered_mapping(query, key):
+    first, again = AttentionMap("b/x", QKSource(query, key)), AttentionMap("b/x", QKSource(query, key), call=1)
+    found = AttentionMaps([first, again, AttentionMap("a", QKSource(query, key))])
+    assert list(found) == ["b/x", "b/x#1", "a"]
+    assert found["b/x#1"] is again
+    assert list(found.select("b/*")) == ["b/x", "b/x#1"]
+    with pytest.raises(KeyError, match=r"There is no map 'c'\. There are: b/x, b/x#1, a"):
+        found["c"]
+    with pytest.raises(KeyError, match=r"No map matches 'z\*'"):
+        found.select("z*")
+    with pytest.raises(ValueError, match="Received twice: 'b/x'"):
+        AttentionMaps([first, first])
+
+
+def test_batches_of_other_lengths_join_with_masked_padding(random):
+    def batch(size, rows, columns):
+        query, key = random.normal(size=(size, 2, rows, 3)), random.normal(size=(size, 2, columns, 3))
+        return AttentionMap("a", QKSource(query, key, allowed=StoredMask(right=0, shift=columns - rows)))
+
+    one, two = batch(2, 3, 5), batch(3, 4, 4)
+    joined = AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([two])])["a"]
+    weights = joined.weights()
+    assert weights.shape == (5, 2, 4, 5)
+    np.testing.assert_array_equal(weights[:2, :, :3], one.weights())
+    np.testing.assert_array_equal(weights[2:, :, :, :4], two.weights())
+    assert (weights[:2, :, 3] == 0).all()
+    assert (weights[2:, ..., 4] == 0).all()
+
+
+def test_joined_arrays_keep_their_rows(random):
+    def batch(size, length):
+        bias = random.normal(size=(size, 1, length, length)).astype(np.float32)
+        array = random.random((1, 1, length, length)) > 0.3
+        return AttentionMap("a", QKSource(random.normal(size=(size, 2, length, 3)), random.normal(size=(size, 2, length, 3)),
+                                       bias=bias, allowed=StoredMask(array=array)))  # fmt: skip
+
+    one, two = batch(2, 3), batch(1, 5)
+    weights = AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([two])])["a"].weights()
+    np.testing.assert_array_equal(weights[:2, :, :3, :3], one.weights())
+    np.testing.assert_array_equal(weights[2:], two.weights())
+    kept = [AttentionMaps([AttentionMap.of(random.random((1, 1, size, size)))]) for size in (2, 3)]
+    weights = AttentionMaps.joined(kept)["attention"].weights()
+    np.testing.assert_array_equal(weights[:1, :, :2, :2], kept[0]["attention"].weights())
+    assert weights[0].sum() == pytest.approx(kept[0]["attention"].weights().sum())
+
+
+def test_joining_takes_only_the_same_layers(query, key):
+    one, two = AttentionMap("a", QKSource(query, key)), AttentionMap("b", QKSource(query, key))
+    with pytest.raises(ValueError, match="Batches must have the same maps"):
+        AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([two])])
+    other = AttentionMap("a", QKSource(query, key, 2.0))
+    with pytest.raises(ValueError, match="asked differently"):
+        AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([other])])
+
+
+def test_heads_are_matched_before_they_are_compared(random):
+    weights = random.dirichlet(np.ones(5), size=(2, 3, 4))
+    shuffled = weights[:, [2, 0, 1]]
+    difference = AttentionMap.of(weights).diff(AttentionMap.of(shuffled))
+    assert difference.pairs.tolist() == [[0, 1], [1, 2], [2, 0]]
+    np.testing.assert_allclose(difference.divergence, 0, atol=1e-9)
+    wanted = np.zeros(4 * 2)
+    for place, (b, i) in enumerate(np.ndindex(2, 4)):
+        p, q = weights[b, 0, i], shuffled[b, 0, i]
+        middle = (p + q) / 2
+        wanted[place] = (np.sum(p * np.log(p / middle)) + np.sum(q * np.log(q / middle))) / 2
+    assert difference.same_place[0] == pytest.approx(wanted.mean(), abs=1e-7)
+    apart = AttentionMap.of(np.array([[1.0, 0.0]])).diff(AttentionMap.of(np.array([[0.0, 1.0]])))
+    assert apart.divergence == pytest.approx(math.log(2))
+    with pytest.raises(ValueError, match="must have the same examples, queries and keys"):
+        AttentionMap.of(np.eye(2)).diff(AttentionMap.of(np.eye(3)))
+    both = AttentionMaps([AttentionMap.of(weights)])
+    assert list(both.diff(both)) == ["attention"]
+    with pytest.raises(ValueError, match="no key in common"):
+        both.diff(AttentionMaps([AttentionMap.of(weights, path="b")]))
+
+
+def test_a_table_has_a_line_for_each_weight(random):
+    weights = random.dirichlet(np.ones(3), size=(2, 2, 3))
+    table = AttentionMap.of(weights, tokens=[["a", "b", "c"], ["d"]]).to_pandas()
+    assert list(table) == ["example", "head", "query", "key", "query_token", "key_token", "weight"]
+    line = table[(table["example"] == 1) & (table["head"] == 0) & (table["query"] == 2) & (table["key"] == 0)]
+    assert line["weight"].item() == pytest.approx(weights[1, 0, 2, 0])
+    assert line["key_token"].item() == "d"
+    assert table["key_token"].isna().sum() == 2 * 3 * 2
+
+
+def test_a_missing_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with pytest.raises(ImportError, match=r"needs xarray, which is not installed\. Run: pip install xarray"):
+        AttentionMap.of(np.eye(2)).to_xarray()
