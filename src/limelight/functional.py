@@ -1,22 +1,18 @@
-"""The verbs: `attend`, `attention_weights` and `attention_statistics`. Pure functions of tensors; which path computes them is chosen inside."""
+"""The verbs: `attend`, `attention_weights`, `attention_statistics` and `explain_implementation`. Pure functions of tensors."""
 
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras import ops
 
 from limelight._attention_statistics import AttentionStatistics
 from limelight.core.component import shape_of
 from limelight.core.precision import accumulation_dtype
-from limelight.engine import dense, dispatch, explain, indexing, placement, statistics_dispatch
-from limelight.engine.call import AttentionCall, fold, make_call
+from limelight.engine import backend, dense, dispatch, implementations, indexing, statistics_dispatch
+from limelight.engine.call import AttentionCall, flatten_leading, make_call
 from limelight.engine.implementations import Implementation
-
-_listener: contextvars.ContextVar[Callable[[AttentionCall], None] | None] = contextvars.ContextVar(
-    "listener", default=None
-)
 
 
 def attend(
@@ -32,29 +28,35 @@ def attend(
     query_positions: Any = None,
     key_positions: Any = None,
 ) -> Any:
-    r"""Attention: for each query, the average of the values weighted by how well their keys match.
+    r"""Compute attention over arrays whose heads come first, (B, N, T, H), as in PyTorch.
+
+    `keras.ops.dot_product_attention` and `jax.nn.dot_product_attention` take heads third, (B, T, N, H). Convert their arrays with
+    `query, key, value = (keras.ops.swapaxes(x, 1, 2) for x in (query, key, value))`, and the output in the same way.
+
+    Each output is an average of the values, weighted by how well their keys match the query:
 
     $$y_i = \sum_j w_{ij} v_j, \qquad w_i = \mathrm{normalizer}(\mathrm{score}(q_i, k_j))$$
 
     Args:
-        query: (..., T, H). Any number of leading axes; with heads, (B, N, T, H).
+        query: (..., T, H), with any number of leading axes; with heads, (B, N, T, H).
         key: (..., S, H). With grouped heads (B, K, S, H), where K divides N: each key head serves N / K query heads.
         value: (..., S, V), with as many heads as `key`.
-        score: a `Score` or its name; the scaled dot product by default.
-        mask: a `Mask`, its name ("causal"), or a bool array that broadcasts to (..., T, S); True means *may attend*.
-        normalizer: a `Normalizer` or its name; softmax by default.
-        dropout: the share of weights set to zero after normalisation, the rest scaled up; in [0, 1).
-        seed: a `keras.random.SeedGenerator` or an int, for the dropout.
-        query_positions, key_positions: int positions (T,) or (B, T), and (S,) or (B, S), where they are not 0, 1, 2, ... with
-            the last query at the last key. A cache needs them.
+        score: A `Score` or its name; the scaled dot product by default.
+        mask: A `Mask`, its name ("causal"), or a bool array that broadcasts to (..., T, S). True means *may attend*.
+        normalizer: A `Normalizer` or its name; softmax by default.
+        dropout: The fraction of weights to drop after normalization, in [0, 1). The rest is scaled up.
+        seed: An int or a `keras.random.SeedGenerator`, for dropout.
+        query_positions, key_positions: Int positions (T,) or (B, T), and (S,) or (B, S). By default keys are at 0, 1, 2, ..., and
+            the last query is at the last key.
 
     Returns:
-        (..., T, V), in the dtype of `value`; integers count as `keras.config.floatx()`. A query that may attend to nothing gives
-        zeros and a finite gradient.
+        (..., T, V), in the dtype of `value`; integers count as `keras.config.floatx()`. A query that may attend to nothing has
+        output 0 and a finite gradient.
 
     Raises:
-        ValueError: shapes that do not belong together, a float mask with other values than 0 and 1, an unknown name.
-        TypeError: a part of the wrong kind.
+        ValueError: Shapes do not fit together, a float mask has other values than 0 and 1, positions are no integers, `dropout`
+            is outside [0, 1), or a name is unknown.
+        TypeError: A part is of the wrong kind.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -68,7 +70,7 @@ def attend(
     References:
         Bahdanau et al. 2015, arXiv:1409.0473; Vaswani et al. 2017, arXiv:1706.03762.
     """
-    query, key, value = placement.placed(query, key, value)
+    query, key, value = backend.active().as_tensors(query, key, value)
     call = make_call(
         query,
         key,
@@ -79,7 +81,7 @@ def attend(
         query_positions=query_positions,
         key_positions=key_positions,
     )
-    return call.unfold(output(call, fold(value), dropout=dropout, seed=seed))
+    return call.restore_shape(output(call, flatten_leading(value), dropout=dropout, seed=seed))
 
 
 def attention_weights(
@@ -95,32 +97,34 @@ def attention_weights(
     query_positions: Any = None,
     key_positions: Any = None,
 ) -> Any:
-    r"""The weights by which `attend` averages the values, before any dropout.
+    r"""Compute the weights by which `attend` averages the values, before any dropout.
 
     $$w_i = \mathrm{normalizer}(\mathrm{score}(q_i, k_j))$$
 
     Args:
-        query, key, score, mask, normalizer, query_positions, key_positions: as `attend`.
-        heads, rows, columns: which of N, T and S; an int, a slice, a list of ints or bools. An int keeps its axis, of length 1.
-            Heads and rows that are not chosen cost nothing, and columns that are not are not held.
+        query, key, score, mask, normalizer, query_positions, key_positions: As for `attend`, heads first.
+        heads, rows, columns: A selection along N, T and S: an int, a slice, or a list of ints or bools. An int keeps its axis,
+            of length 1. Other heads and rows are not computed, other columns not stored.
 
     Returns:
-        (..., T, S), or of what was chosen (..., n, t, s), in float32 or wider. Masked weights are exactly 0.
+        (..., T, S), or (..., n, t, s) of a selection, in float32 or wider. Masked weights are exactly 0, and so are all weights
+        of a query that may attend to nothing.
 
     Raises:
-        ValueError: as `attend`; heads of queries that have no axis for them.
-        IndexError: an index outside.
-        TypeError: a part of the wrong kind, or a choice that is none.
+        ValueError: As for `attend`; or `heads` is given for queries that have no axis for them.
+        IndexError: An index lies outside its axis.
+        TypeError: A part or a selection is of the wrong kind.
 
     Example:
         >>> import numpy as np, limelight as ll
-        >>> print(np.array(ll.attention_weights(np.eye(2), np.eye(2), score=ll.scores.Dot(scale=1.0))).round(3))
+        >>> query, score = np.eye(2), ll.scores.Dot(scale=1.0)
+        >>> print(np.array(ll.attention_weights(query, query, score=score)).round(3))
         [[0.731 0.269]
          [0.269 0.731]]
-        >>> print(np.array(ll.attention_weights(np.eye(2), np.eye(2), score=ll.scores.Dot(scale=1.0), rows=1, columns=[0])).round(3))
+        >>> print(np.array(ll.attention_weights(query, query, score=score, rows=1, columns=[0])).round(3))
         [[0.269]]
     """
-    query, key = placement.placed(query, key)
+    query, key = backend.active().as_tensors(query, key)
     call = make_call(
         query,
         key,
@@ -131,8 +135,8 @@ def attention_weights(
         key_positions=key_positions,
     )
     if heads is None and rows is None and columns is None:
-        return call.unfold(weights(call))
-    return indexing.chosen(call, heads, rows, columns)
+        return call.restore_shape(weights(call))
+    return indexing.select_weights(call, heads, rows, columns)
 
 
 def attention_statistics(
@@ -148,34 +152,35 @@ def attention_statistics(
     query_positions: Any = None,
     key_positions: Any = None,
 ) -> AttentionStatistics:
-    r"""What there is to know of the weights of an attention of any length, in one pass, without a T x S array.
+    r"""Compute statistics of the weights at any length, in one pass and without a T x S array.
 
-    Of each query the entropy, the log-sum-exp, the keys with the largest weights, and the mean distance; of each key the mass
-    that it receives; the sums and the largest weights of coarse blocks. Scratch grows with S, results with T + S.
+    For each query: entropy, log-sum-exp, the keys with the largest weights, and the mean distance. For each key: the weight that
+    it receives. For coarse blocks: sums and maxima. Scratch memory grows with S, results with T + S.
 
     Args:
-        query, key, score, mask, normalizer, query_positions, key_positions: as `attend`.
-        value: (..., S, V). With it the output comes from the same pass.
-        top_k: how many keys of each query.
-        num_blocks: how many coarse blocks there are at most along either axis.
+        query, key, score, mask, normalizer, query_positions, key_positions: As for `attend`, heads first.
+        value: (..., S, V). If given, the output is computed in the same pass.
+        top_k: The number of keys to return for each query.
+        num_blocks: The largest number of coarse blocks along either axis.
 
     Returns:
-        A `AttentionStatistics` of tensors, in float32 or wider, with (...) for (B, N). Distances are those of positions. No gradient goes
-        through it. A query that may attend to nothing has entropy, distance, mass and output 0 and top keys -1.
+        An `AttentionStatistics` of tensors, in float32 or wider, with leading axes (...) in place of (B, N). Distances are
+        between positions. There is no gradient. A query that may attend to nothing has entropy, distance, mass and output 0,
+        and top keys -1.
 
     Raises:
-        ValueError: as `attend`, for `top_k` or `num_blocks` below 1, and where there is no query or no key.
-        TypeError: a part of the wrong kind.
+        ValueError: As for `attend`; or `top_k` or `num_blocks` is below 1, or there is no query or no key.
+        TypeError: A part is of the wrong kind.
 
     Example:
         >>> import numpy as np, limelight as ll
-        >>> seen = ll.attention_statistics(np.eye(2), np.eye(2), score=ll.scores.Dot(scale=1.0), top_k=1)
-        >>> print(np.array(seen.top_keys)[:, 0], np.array(seen.top_weights)[:, 0].round(3))
+        >>> statistics = ll.attention_statistics(np.eye(2), np.eye(2), score=ll.scores.Dot(scale=1.0), top_k=1)
+        >>> print(np.array(statistics.top_keys)[:, 0], np.array(statistics.top_weights)[:, 0].round(3))
         [0 1] [0.731 0.731]
-        >>> print(np.array(seen.received).round(3))
+        >>> print(np.array(statistics.received).round(3))
         [1. 1.]
     """
-    query, key, value = placement.placed(query, key, value)
+    query, key, value = backend.active().as_tensors(query, key, value)
     call = make_call(
         query,
         key,
@@ -186,16 +191,17 @@ def attention_statistics(
         query_positions=query_positions,
         key_positions=key_positions,
     )
-    if call.empty:
+    if call.is_empty:
         raise ValueError(
-            "There must be something to survey: an example, a query and a key. Received: query "
+            "Statistics need at least one example, one query and one key. Received: query "
             f"{tuple(query.shape)}, key {tuple(key.shape)}."
         )
-    value = None if value is None else call.values(fold(value))
-    found = statistics_dispatch.taken(call, value, top_k=top_k, num_blocks=num_blocks)
-    edges = {name: getattr(found, name) for name in ("row_edges", "column_edges")}
-    unfolded = (None if one is None else call.unfold(one) for one in found._replace(row_edges=None, column_edges=None))
-    return AttentionStatistics(*unfolded)._replace(**edges)
+    value = None if value is None else call.prepare_value(flatten_leading(value))
+    statistics = statistics_dispatch.taken(call, value, top_k=top_k, num_blocks=num_blocks)
+    edges = {name: getattr(statistics, name) for name in ("row_edges", "column_edges")}
+    fields = statistics._replace(row_edges=None, column_edges=None)
+    restored = (None if field is None else call.restore_shape(field) for field in fields)
+    return AttentionStatistics(*restored)._replace(**edges)
 
 
 def explain_implementation(
@@ -207,23 +213,24 @@ def explain_implementation(
     normalizer: Any = None,
     dropout: float = 0.0,
 ) -> Implementation:
-    """Which path `attend` takes, and why: it follows from the parts, the sizes, the backend and its device. Nothing is computed.
+    """Return the implementation that `attend` uses, and the reason. Nothing is computed.
 
-    "dense" computes all scores at once; "fused" calls the backend's own kernel; "online_softmax" keeps a running softmax over blocks of
-    keys; "blockwise" computes blocks of whole rows. All give the same.
+    "dense" computes all scores at once; "fused" calls the backend's own kernel; "online_softmax" runs a softmax over blocks of
+    keys; "blockwise" computes blocks of whole rows. The choice depends on the parts, the sizes, the backend and its device; the
+    result does not depend on the choice.
 
     Args:
-        query, key: tensors, Keras's symbolic ones, or shapes (..., T, H) and (..., S, H), in which None is not known yet. Shapes
-            stand for float32, and values are taken to be like the keys.
-        score, mask, normalizer: as `attend`; for a layer `layer.score`, `layer.mask` and `layer.normalizer`.
-        dropout: the share of weights that is dropped, where dropout is active.
+        query, key: Tensors, symbolic tensors of Keras, or shapes (..., T, H) and (..., S, H), in which None is an unknown length.
+            A shape stands for float32. Values are assumed to be like the keys.
+        score, mask, normalizer: As for `attend`; for a layer, `layer.score`, `layer.mask` and `layer.normalizer`.
+        dropout: The fraction of weights to drop, if dropout is active.
 
     Returns:
-        A value with `name` and `why`, which prints both.
+        An object with `name` and `reason`. Printing it shows both.
 
     Raises:
-        ValueError: as `attend`.
-        TypeError: a part of the wrong kind, or neither tensors nor shapes.
+        ValueError: As for `attend`.
+        TypeError: A part is of the wrong kind, or `query` or `key` is neither a tensor nor a shape.
 
     Example:
         >>> import limelight as ll
@@ -232,38 +239,63 @@ def explain_implementation(
         >>> print(ll.explain_implementation((1, 8, 4096, 64), (1, 8, 4096, 64), normalizer="sparsemax"))
         blockwise: Sparsemax needs whole rows, which are computed block by block.
     """
-    return explain.explained(query, key, score=score, mask=mask, normalizer=normalizer, dropout=dropout)
+    return implementations.explain(query, key, score=score, mask=mask, normalizer=normalizer, dropout=dropout)
 
 
-def output(call: AttentionCall, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
-    """The output (B, N, T, V) of a question for values (B, K, S, V)."""
-    if not 0 <= dropout < 1:
-        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
-    value = call.values(value)
-    if call.empty:
-        return ops.zeros((*shape_of(call.query)[:3], shape_of(value)[3]), dtype=value.dtype)
-    return dispatch.output(call, value, dropout=dropout, seed=seed)
+class _Hook(NamedTuple):
+    listener: Callable[[AttentionCall], None]
+    transform: Callable[[AttentionCall, Any, Any], Any] | None
 
 
-def weights(call: AttentionCall) -> Any:
-    """The weights (B, N, T, S) of a question."""
-    if call.empty:
-        return ops.zeros((*shape_of(call.query)[:3], shape_of(call.key)[2]), dtype=accumulation_dtype(call.query.dtype))
-    return dense.weights(call)
+_hook: contextvars.ContextVar[_Hook | None] = contextvars.ContextVar("hook", default=None)
 
 
 @contextlib.contextmanager
-def listening(listener: Callable[[AttentionCall], None]) -> Iterator[None]:
-    """Call `listener` with the question of every attention layer that runs inside, in this thread or task alone."""
-    token = _listener.set(listener)
+def on_call(
+    listener: Callable[[AttentionCall], None],
+    transform: Callable[[AttentionCall, Any, Any], Any] | None = None,
+) -> Iterator[None]:
+    """Observe the attention of layers that run inside, and optionally replace their outputs, in this thread or task only.
+
+    Args:
+        listener: Called with the `AttentionCall` of each attention layer, before its output is computed.
+        transform: Called as `transform(call, output, value)` after the output is computed. What it returns, the layer uses in
+            place of `output`, (B, N, T, V). `value` is (B, K, S, V). Not called for layers that average values by another
+            algorithm, such as linear attention.
+    """
+    token = _hook.set(_Hook(listener, transform))
     try:
         yield
     finally:
-        _listener.reset(token)
+        _hook.reset(token)
 
 
-def announce(call: AttentionCall | Callable[[], AttentionCall]) -> None:
-    """Tell the listener, where there is one, what a layer asks; a function makes the question for a layer that needs none."""
-    listener = _listener.get()
-    if listener is not None:
-        listener(call if isinstance(call, AttentionCall) else call())
+def announce_call(call: AttentionCall | Callable[[], AttentionCall]) -> None:
+    """Tell the listener of `on_call`, if there is one, about the call of a layer.
+
+    Args:
+        call: The call, or a function that makes it, for a layer that does not need it itself.
+    """
+    hook = _hook.get()
+    if hook is not None:
+        hook.listener(call if isinstance(call, AttentionCall) else call())
+
+
+def output(call: AttentionCall, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
+    """Compute the output (B, N, T, V) of a call for values (B, K, S, V)."""
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
+    values = call.prepare_value(value)
+    if call.is_empty:
+        result = ops.zeros((*shape_of(call.query)[:3], shape_of(values)[3]), dtype=values.dtype)
+    else:
+        result = dispatch.output(call, values, dropout=dropout, seed=seed)
+    hook = None if call.layer is None else _hook.get()
+    return result if hook is None or hook.transform is None else hook.transform(call, result, value)
+
+
+def weights(call: AttentionCall) -> Any:
+    """Compute the weights (B, N, T, S) of a call."""
+    if call.is_empty:
+        return ops.zeros((*shape_of(call.query)[:3], shape_of(call.key)[2]), dtype=accumulation_dtype(call.query.dtype))
+    return dense.weights(call)

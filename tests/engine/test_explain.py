@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import limelight as ll
-from limelight.engine import placement, thresholds
+from limelight.engine import backend, thresholds
 
 BACKEND = keras.backend.backend()
-ACCELERATED = placement.accelerated(keras.ops.zeros(1))
+ACCELERATED = backend.active().on_accelerator(keras.ops.zeros(1))
 SHORT, LONG = (2, 3, 5, 4), (1, 8, 8192, 4)
 RUNNING = ("online_softmax", "one block of scores exists at a time")
 LONGEST = {

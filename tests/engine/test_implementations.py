@@ -34,7 +34,7 @@ def _small() -> Iterator[None]:
 def possible(arrays: Any, parts: dict[str, Any]) -> list[str]:
     """The paths by blocks that can do what is asked."""
     call = make_call(*arrays[:2], **parts)
-    call = call.prepared() if BACKEND == "torch" else call
+    call = call.prepare() if BACKEND == "torch" else call
     found = []
     for implementation in BLOCKS:
         with thresholds.using(implementation=implementation):

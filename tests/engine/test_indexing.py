@@ -54,7 +54,7 @@ def test_axes_stay_as_they_were_given() -> None:
 @pytest.mark.parametrize(
     ("choice", "error", "message"),
     [
-        ({"blockwise": 5}, IndexError, r"`rows` must lie in 0 \.\. 4\. Received: 5"),
+        ({"rows": 5}, IndexError, r"`rows` must lie in 0 \.\. 4\. Received: 5"),
         ({"columns": [0.5]}, TypeError, "`columns` must be an int, a slice, a list of ints or 7 bools"),
     ],
 )
@@ -70,7 +70,7 @@ def test_heads_of_queries_without_an_axis_for_them() -> None:
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="JAX shows what it computes before it does")
-@pytest.mark.parametrize("choice", [{"blockwise": [7, 99], "heads": 1}, {"columns": [5]}])
+@pytest.mark.parametrize("choice", [{"rows": [7, 99], "heads": 1}, {"columns": [5]}])
 def test_nothing_of_all_pairs_is_made(choice: dict[str, Any]) -> None:
     import jax
     from jax.extend.core import jaxprs_in_params

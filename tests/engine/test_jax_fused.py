@@ -15,7 +15,7 @@ from limelight.engine import thresholds
 if keras.backend.backend() != "jax":
     pytest.skip("cuDNN's kernel is called by way of JAX", allow_module_level=True)
 
-from limelight.engine import placement
+from limelight.engine import backend
 
 B, N, K, T, H, V = 2, 4, 2, 9, 5, 3
 HOLES = np.random.default_rng(61).random((B, T)) < 0.6
@@ -44,7 +44,7 @@ def test_the_kernel_equals_the_formula(name: str) -> None:
     if name == "causal":
         parts |= {"score": ll.positions.Rotary(ll.scores.Dot(), size=4), "normalizer": ll.normalizers.Softmax(0.7)}
     # The kernel is one of half precision; its formula is compared in a wider one, which shows more.
-    dtype, bound = ("bfloat16", 3e-2) if placement.accelerated(ops.zeros(1)) else ("float32", 1e-5)
+    dtype, bound = ("bfloat16", 3e-2) if backend.active().on_accelerator(ops.zeros(1)) else ("float32", 1e-5)
 
     def loss(*given: Any) -> Any:
         return ops.sum(ops.cast(ll.attend(*given, **parts), "float32") ** 2)
@@ -78,7 +78,7 @@ def test_what_the_kernel_cannot_do_goes_another_way(parts: dict[str, Any]) -> No
 
 def test_the_kernel_is_taken_where_there_is_one() -> None:
     query, key, value = (ops.cast(array, "bfloat16") for array in arrays())
-    there = placement.accelerated(query)
+    there = backend.active().on_accelerator(query)
     assert (ll.explain_implementation(query, key).name == "fused") == there
     output = ll.attend(query, key, value)
     assert keras.backend.standardize_dtype(output.dtype) == "bfloat16"

@@ -150,7 +150,7 @@ def test_nothing_to_compute(normalizer: str) -> None:
         assert output.shape == shapes[0]
         assert not output.any()
         assert numpy(ll.attention_weights(query, key, normalizer=normalizer)).shape == (*shapes[0][:3], shapes[1][2])
-        with pytest.raises(ValueError, match="must be something to survey"):
+        with pytest.raises(ValueError, match="at least one example, one query and one key"):
             ll.attention_statistics(query, key, normalizer=normalizer)
 
 
@@ -260,7 +260,7 @@ def test_a_mask_that_does_not_fit_is_refused_while_it_is_compiled() -> None:
 
 @pytest.mark.skipif(BACKEND != "jax", reason="only JAX compiles the paths by themselves")
 def test_scores_that_are_composed_anew_are_not_compiled_anew() -> None:
-    from limelight.engine.jax import compiled
+    from limelight.engine.jax import tracing
 
     def asked(scale: float, cap: float) -> Any:
         score = ll.scores.SoftCap(
@@ -271,12 +271,12 @@ def test_scores_that_are_composed_anew_are_not_compiled_anew() -> None:
 
     with thresholds.using(implementation="blockwise"):
         asked(0.5, 20.0)
-        count = compiled._run._cache_size()
+        count = tracing._run_compiled._cache_size()
         first, second = asked(0.5, 20.0), asked(0.5, 20.0)
-        assert compiled._run._cache_size() == count
+        assert tracing._run_compiled._cache_size() == count
         np.testing.assert_array_equal(numpy(first), numpy(second))
         assert np.abs(numpy(asked(0.5, 2.0)) - numpy(first)).max() > 1e-3
-        assert compiled._run._cache_size() == count + 1
+        assert tracing._run_compiled._cache_size() == count + 1
 
 
 class Louder(ll.scores.SoftCap):

@@ -1,4 +1,4 @@
-"""What every part of an attention has in common: a config that travels with a saved model."""
+"""The base of scores, masks and normalizers: configurable, and saved with the model that holds them."""
 
 import dataclasses
 import functools
@@ -15,15 +15,15 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def register(cls: Class) -> Class:
-    """Make a part or layer known to Keras's loader as `limelight>Name`."""
+    """Register a component or layer with Keras, so that models that hold it can be loaded, as `limelight>Name`."""
     return keras.saving.register_keras_serializable(package=PACKAGE)(cls)
 
 
 class Component:
-    """A score, mask or normalizer: a frozen dataclass, or a `keras.Layer` where it learns.
+    """A score, mask or normalizer: a frozen dataclass, or a `keras.Layer` if it has weights.
 
-    A part that is a dataclass gets its config from its fields. Fields that are parts themselves are serialised in turn. A
-    part that holds a tensor of one call (a padding mask, say) belongs to a call and never to a layer: it has no config.
+    A dataclass gets its config from its fields. One that holds a tensor (a padding mask, for example) belongs to a call, not to a
+    layer, and has no config.
     """
 
     def get_config(self) -> dict[str, Any]:
@@ -32,8 +32,8 @@ class Component:
             value = getattr(self, field.name)
             if is_tensor(value):
                 raise ValueError(
-                    f"A part of a layer must not hold a tensor. Received: {type(self).__name__} with a tensor in "
-                    f"`{field.name}`. Give it at call time instead: layer(..., attention_mask=...)."
+                    f"A component of a layer must not hold a tensor. Received: {type(self).__name__} with a tensor in "
+                    f"`{field.name}`. Pass it at call time instead: layer(..., attention_mask=...)."
                 )
             config[field.name] = keras.saving.serialize_keras_object(value)
         return config
@@ -44,33 +44,30 @@ class Component:
 
 
 def no_autograph(function: Function) -> Function:
-    """Keep TensorFlow's AutoGraph from rewriting a function and all that it calls, in which it would find nothing to do."""
+    """Keep TensorFlow's AutoGraph from rewriting a function and all that it calls: no control flow there depends on tensors."""
     function.autograph_info__ = {}  # pyright: ignore[reportFunctionMemberAccess]
     return function
 
 
 class LearnedComponent(keras.Layer):
-    """A part that learns, or that holds one that does: a layer, so that its weights are found, trained and saved.
+    """A component that has weights, or that holds one that has: a layer, so that Keras tracks, trains and saves them.
 
-    It is called many times over, on blocks. So the call goes straight to `call`: Keras's own would convert, cast and look for
-    masks each time. Its weights keep their dtype under mixed precision (`autocast=False`), since scores are float32 or wider.
-    Its config holds what its constructor takes, each kept under the same name.
+    Calling it runs `call` directly. It is called once for each block, and Keras's `__call__` would convert, cast and look for
+    masks each time. Its weights keep their dtype under mixed precision (`autocast=False`), because scores are float32 or wider.
+    Its config holds the constructor's arguments, each stored as an attribute of the same name.
     """
 
     @no_autograph
-    def __call__(self, *tensors: Any, **given: Any) -> Any:
+    def __call__(self, *tensors: Any, **kwargs: Any) -> Any:
         if not self.built:
             self.build(*(tuple(tensor.shape) for tensor in tensors if tensor is not None))
-        return self.call(*tensors, **given)
+        return self.call(*tensors, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        own = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.named()}
-        return {**keras.Layer.get_config(self), **own}
-
-    @classmethod
-    def named(cls) -> tuple[str, ...]:
-        """The names of what the constructor takes."""
-        return named(cls)  # pyright: ignore[reportArgumentType]
+        arguments = {
+            name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parameter_names(type(self))
+        }
+        return {**keras.Layer.get_config(self), **arguments}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -78,15 +75,15 @@ class LearnedComponent(keras.Layer):
 
 
 @functools.cache
-def named(kind: type) -> tuple[str, ...]:
-    """The names of the parameters of a constructor; one that takes any, as that of `keras.Layer` does, names none."""
-    collected = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    parameters = inspect.signature(kind).parameters
-    return tuple(name for name, parameter in parameters.items() if parameter.kind not in collected)
+def parameter_names(cls: type) -> tuple[str, ...]:
+    """Return the names of the parameters of a constructor, `*args` and `**kwargs` left out."""
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    parameters = inspect.signature(cls).parameters
+    return tuple(name for name, parameter in parameters.items() if parameter.kind not in variadic)
 
 
 def deserialize(value: Any) -> Any:
-    """A part back from its config; anything else, and anything already restored, as it is."""
+    """Return the component of a config. A list becomes a tuple; any other value is returned unchanged."""
     if isinstance(value, dict) and "class_name" in value:
         return keras.saving.deserialize_keras_object(value)
     if isinstance(value, list):
@@ -95,34 +92,40 @@ def deserialize(value: Any) -> Any:
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether a value is an array or tensor of any kind."""
+    """Return True for arrays and tensors of any library, and for Keras's symbolic tensors."""
     return ops.is_tensor(value) or isinstance(value, keras.KerasTensor) or hasattr(value, "__array__")
 
 
 def shape_of(tensor: Any) -> tuple:
-    """The lengths of a tensor's axes: ints, or scalar tensors where they are not known beforehand."""
+    """Return the shape of a tensor: ints, and scalar tensors for lengths that are only known at run time."""
     shape = tuple(tensor.shape)
-    # Keras's function first looks through what it is given for symbolic tensors, which takes longer than a small attention.
+    # `ops.shape` first looks for symbolic tensors, which takes longer than a small attention.
     return tuple(ops.shape(tensor)) if None in shape else shape
 
 
-def resolve(value: Any, known: dict[str, type], kind: type, what: str) -> Any:
-    """A part from a part, or from its name.
+def resolve(value: Any, classes: dict[str, type], base: type, what: str) -> Any:
+    """Return a component, given as such or by its name.
+
+    Args:
+        value: The component, or its name.
+        classes: The class that each name stands for.
+        base: The class of all components of this kind.
+        what: The name of the argument, for the error: "score", "mask" or "normalizer".
 
     Raises:
-        ValueError: the name is not known.
-        TypeError: the value is neither a part of that kind nor a name.
+        ValueError: The name is unknown.
+        TypeError: The value is neither a component of this kind nor a name.
     """
     if isinstance(value, str):
-        if value not in known:
+        if value not in classes:
             raise ValueError(
-                f"`{what}` must be one of {sorted(known)} or a {kind.__name__}. Received: {value!r}. "
-                f"Anything else is built as an object, for example limelight.{what}s.{next(iter(known.values())).__name__}()."
+                f"`{what}` must be one of {sorted(classes)} or a {base.__name__}. Received: {value!r}. "
+                f"Anything else is built as an object, for example limelight.{what}s.{next(iter(classes.values())).__name__}()."
             )
-        return known[value]()
-    if not isinstance(value, kind):
+        return classes[value]()
+    if not isinstance(value, base):
         raise TypeError(
-            f"`{what}` must be a {kind.__name__} or one of the names {sorted(known)}. "
+            f"`{what}` must be a {base.__name__} or one of the names {sorted(classes)}. "
             f"Received: {value!r} of type {type(value).__name__}."
         )
     return value

@@ -1,4 +1,4 @@
-"""Products of queries and keys that do not overflow."""
+"""Numbers wide enough that scores do not overflow."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from keras import ops
 
 
 def accumulation_dtype(dtype: Any) -> str:
-    """The dtype that scores are computed in: float32, or float64 for float64."""
+    """Return the dtype in which scores are computed: float64 for float64, else float32."""
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
 
 
 def upcast(tensor: Any) -> Any:
-    """A tensor in float32, or in float64 where it is that already."""
+    """Cast a tensor to float32; float64 stays float64."""
     return ops.cast(tensor, accumulation_dtype(tensor.dtype))
 
 
 def dot_products(query: Any, key: Any) -> Any:
-    """Dot products of all queries with all keys, accumulated and returned in float32 or wider.
+    """Compute the dot products of all queries with all keys, in float32 or wider.
 
     Args:
         query: (..., t, H).

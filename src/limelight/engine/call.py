@@ -1,4 +1,4 @@
-"""What one attention asks: queries, keys and the parts that turn them into weights."""
+"""One attention call: queries, keys, and the parts that turn them into weights."""
 
 import dataclasses
 from typing import Any
@@ -13,21 +13,21 @@ from limelight.masks import Mask
 from limelight.normalizers import Normalizer
 from limelight.scores import Score
 
-# Dtypes of floats that were met: their names take longer to look at than a small attention can spare.
-_floats: set[Any] = set()
+# Float dtypes seen so far. Looking at the name of a dtype takes longer than a small attention can spare.
+_float_dtypes: set[Any] = set()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AttentionCall:
-    """Everything that determines the weights of one attention. Paths compute from it; observers keep it.
+    """Everything that determines the weights of one attention. `make_call` makes it.
 
     Args:
         query: (B, N, T, H).
         key: (B, K, S, H), where K divides N: each key head serves N / K query heads.
-        score, mask, normalizer: the parts.
-        tile: where this lies; the whole, unless rows or heads were chosen.
-        lead: the axes that stood before (T, H) in what was given: () or (B,) or (B, N) or more.
-        owner: the layer that asks, where one does.
+        score, mask, normalizer: The parts.
+        block: All scores, unless rows or heads were selected.
+        leading_shape: The axes before (T, H) in the caller's queries: (), (B,), (B, N) or longer.
+        layer: The layer that makes the call, if any.
     """
 
     query: Any
@@ -36,32 +36,38 @@ class AttentionCall:
     mask: Mask | None
     normalizer: Normalizer
     block: Block
-    lead: tuple = ()
-    owner: Any = None
+    leading_shape: tuple = ()
+    layer: Any = None
 
-    def prepared(self) -> "AttentionCall":
-        """The same question with what concerns queries and keys one by one done already."""
+    def prepare(self) -> "AttentionCall":
+        """Return the call with the part of the score applied that concerns queries and keys alone, such as a rotation."""
         query, key, score = self.score.prepare(self.query, self.key, block=self.block)
         if query is self.query and key is self.key and score is self.score:
             return self
         return dataclasses.replace(self, query=query, key=key, score=score)
 
-    def unfold(self, tensor: Any) -> Any:
-        """A result (B, N, ...) with the leading axes that the caller gave."""
-        if len(self.lead) == 2:
+    def prepare_value(self, value: Any) -> Any:
+        """Return values (B, K, S, V) as floats, with zeros at padded positions."""
+        value = as_float(value)
+        return value if self.mask is None else zero_padding(value, self.mask, self.block)
+
+    def restore_shape(self, tensor: Any) -> Any:
+        """Return a result (B, N, ...) with the leading axes of the caller's queries."""
+        if len(self.leading_shape) == 2:
             return tensor
-        return ops.reshape(tensor, (*self.lead, *shape_of(tensor)[2:]))
+        return ops.reshape(tensor, (*self.leading_shape, *shape_of(tensor)[2:]))
 
     @property
-    def empty(self) -> bool:
-        """Whether there is nothing to be computed, as far as that is known: no example, no query or no key."""
+    def is_empty(self) -> bool:
+        """True if there is known to be no example, no query or no key."""
         shape = self.query.shape
         return 0 in (shape[0], shape[1], shape[2], self.key.shape[2])
 
-    def values(self, value: Any) -> Any:
-        """Values (B, K, S, V) as numbers to be averaged, with zeros where padding stands."""
-        value = floating(value)
-        return value if self.mask is None else cleared(value, self.mask, self.block)
+    @property
+    def is_broadcast(self) -> bool:
+        """True if queries and keys are known to have different numbers of examples, one of which is 1."""
+        query_batch, key_batch = self.query.shape[0], self.key.shape[0]
+        return query_batch is not None and key_batch is not None and query_batch != key_batch
 
 
 def make_call(
@@ -74,42 +80,42 @@ def make_call(
     normalizer: Any = None,
     query_positions: Any = None,
     key_positions: Any = None,
-    owner: Any = None,
+    layer: Any = None,
 ) -> AttentionCall:
-    """Check the arguments of an attention and put them in one form.
+    """Check the arguments of an attention and bring them into one form.
 
-    Args and Raises: as `limelight.attend`; a value is a tensor, and only checked.
+    Args and Raises: as `limelight.attend`; a value is a tensor, and only its shape is checked.
     """
-    query, key = (floating(one if ops.is_tensor(one) else ops.convert_to_tensor(one)) for one in (query, key))
+    query, key = (as_float(x if ops.is_tensor(x) else ops.convert_to_tensor(x)) for x in (query, key))
     if mask is not None and (isinstance(mask, (list, tuple)) or is_tensor(mask)):
-        mask = explicit(mask, shape_of(query))
+        mask = mask_from_array(mask, shape_of(query))
     score, mask, normalizer = scores.get(score), masks.get(mask), normalizers.get(normalizer)
     check_shapes(query, key, value)
-    lead = shape_of(query)[:-2]
-    if len(lead) == 1 and query.shape[0] == 1:
+    leading_shape = shape_of(query)[:-2]
+    if len(leading_shape) == 1 and query.shape[0] == 1:
         # One sequence of queries may serve several examples.
-        lead = shape_of(key)[:1]
-    query, key = fold(query), fold(key)
+        leading_shape = shape_of(key)[:1]
+    query, key = flatten_leading(query), flatten_leading(key)
     batch, _, rows, _ = shape_of(query)
     block = Block.full(
         batch,
         query.shape[1],
         rows,
         shape_of(key)[2],
-        given_query_positions=None if query_positions is None else counted(query_positions, "query_positions"),
-        given_key_positions=None if key_positions is None else counted(key_positions, "key_positions"),
+        given_query_positions=None if query_positions is None else check_positions(query_positions, "query_positions"),
+        given_key_positions=None if key_positions is None else check_positions(key_positions, "key_positions"),
         kv_lengths=None if mask is None else mask.kv_lengths,
     )
-    key = key if mask is None else cleared(key, mask, block)
-    # Here, where whole shapes are known, and not in the first block.
+    key = key if mask is None else zero_padding(key, mask, block)
+    # While whole shapes are known, not at the first block.
     scores.build(score, tuple(query.shape), tuple(key.shape))
     shape = (block.batch.total, block.heads.total, block.rows.total, block.columns.total)
     normalizers.build(normalizer, shape)
-    return AttentionCall(query, key, score, mask, normalizer.sample_seed(), block, lead, owner)
+    return AttentionCall(query, key, score, mask, normalizer.sample_seed(), block, leading_shape, layer)
 
 
-def fold(tensor: Any) -> Any:
-    """(..., N, T, H) as (B, N, T, H): leading axes merged, missing ones added."""
+def flatten_leading(tensor: Any) -> Any:
+    """Return (..., N, T, H) as (B, N, T, H): leading axes are merged, missing ones added."""
     if len(tensor.shape) == 4:
         return tensor
     shape = shape_of(tensor)
@@ -120,37 +126,42 @@ def fold(tensor: Any) -> Any:
     return ops.reshape(tensor, (-1, *shape[-3:]))
 
 
-def floating(tensor: Any) -> Any:
-    """A tensor of floats; integers and bools become Keras's `floatx`."""
-    if tensor.dtype in _floats:
+def as_float(tensor: Any) -> Any:
+    """Return a float tensor unchanged; cast integers and bools to Keras's `floatx`."""
+    if tensor.dtype in _float_dtypes:
         return tensor
     if "float" not in str(tensor.dtype):
         return ops.cast(tensor, keras.config.floatx())
-    _floats.add(tensor.dtype)
+    _float_dtypes.add(tensor.dtype)
     return tensor
 
 
-def cleared(tensor: Any, mask: Mask, block: Block) -> Any:
-    """Keys or values (B, K, S, H) with zeros where padding stands: what is there, NaN among it, must not be seen."""
-    for real in mask.padding_masks():
-        tensor = ops.where(ops.swapaxes(block.align(real, "bs"), -1, -2), tensor, ops.zeros((), dtype=tensor.dtype))
+def zero_padding(tensor: Any, mask: Mask, block: Block) -> Any:
+    """Zero the padded positions of keys or values (B, K, S, H), so that a NaN there cannot propagate."""
+    for is_real in mask.padding_masks():
+        tensor = ops.where(ops.swapaxes(block.slice(is_real, "bs"), -1, -2), tensor, ops.zeros((), dtype=tensor.dtype))
     return tensor
 
 
-def counted(positions: Any, name: str) -> Any:
-    """Positions, which must be integers."""
+def check_positions(positions: Any, name: str) -> Any:
+    """Return positions as a tensor.
+
+    Raises:
+        ValueError: They are no integers of shape (T,) or (B, T).
+    """
     positions = positions if is_tensor(positions) else ops.convert_to_tensor(positions)
     if "int" not in str(positions.dtype) or not 1 <= len(positions.shape) <= 2:
         raise ValueError(
-            f"`{name}` must be integers (T,) or (B, T), of each position. Received: {positions.dtype} of shape "
-            f"{tuple(positions.shape)}. Times and the like go into the queries and keys, for example for limelight.scores.NegativeSquaredDistance()."
+            f"`{name}` must be integers of shape (T,) or (B, T). Received: {positions.dtype} of shape "
+            f"{tuple(positions.shape)}. Pass times and the like as queries and keys, for example to "
+            "limelight.scores.NegativeSquaredDistance()."
         )
     return positions
 
 
-def explicit(array: Any, queries: tuple) -> Mask:
-    """A mask given as an array that broadcasts to (..., T, S) by numpy's rules, for queries (..., T, H) of the given shape."""
-    array, rank = masks.boolean(array, "`mask`"), len(queries)
+def mask_from_array(array: Any, query_shape: tuple) -> Mask:
+    """Return the mask of a bool array that broadcasts to (..., T, S) by numpy's rules, for queries (..., T, H)."""
+    array, rank = masks.boolean(array, "`mask`"), len(query_shape)
     if len(array.shape) > rank:
         raise ValueError(
             f"`mask` must broadcast to the weights (..., T, S), which have {rank} axes here. Received: a mask of shape "
@@ -159,62 +170,62 @@ def explicit(array: Any, queries: tuple) -> Mask:
     if rank == 3 and len(array.shape) == 3:
         array = ops.expand_dims(array, 1)
     elif rank > 4 and len(array.shape) > 3:
-        last = shape_of(array)[-3:]
-        if None not in queries[:-3]:
-            array = ops.broadcast_to(array, (*queries[:-3], *last))
-        array = ops.reshape(array, (-1, *last))
+        shape = shape_of(array)[-3:]
+        if None not in query_shape[:-3]:
+            array = ops.broadcast_to(array, (*query_shape[:-3], *shape))
+        array = ops.reshape(array, (-1, *shape))
     elif len(array.shape) < 2:
         array = ops.reshape(array, (1, -1))
     return masks.ArrayMask(array)
 
 
-def check_leading(rows: tuple, columns: tuple, values: tuple) -> None:
-    """Raise where axes before the lengths differ, other than by the number of heads or by one sequence for all examples."""
-    if len(columns) != len(values) or any(map(unequal, columns[:-2], values[:-2])):
-        raise ValueError(
-            "`key` and `value` must have the same leading axes, (..., S, H) and (..., S, V). Received: key "
-            f"{columns}, value {values}."
-        )
-    heads = 1 if len(rows) > 3 else 0
-    examples, others = rows[: -2 - heads], columns[: -2 - heads]
-    alone = len(examples) == 1 and (examples == (1,) or others == (1,))
-    if not alone and any(map(unequal, examples, others)):
-        raise ValueError(
-            "`query` and `key` must be of the same examples, (..., N, T, H) and (..., K, S, H). Received: query "
-            f"{rows}, key {columns}. A single axis of examples may have length 1 in one of them."
-        )
-
-
-def unequal(length: Any, other: Any) -> bool:
-    """Whether two lengths are known to differ."""
-    return isinstance(length, int) and isinstance(other, int) and length != other
-
-
 def check_shapes(query: Any, key: Any, value: Any = None) -> None:
-    """Raise where queries, keys and values cannot belong together."""
-    rows, columns = tuple(query.shape), tuple(key.shape)
-    values = columns if value is None else tuple(value.shape)
-    if len(rows) > 1 and rows == columns == values:
+    """Raise a ValueError if the shapes of queries, keys and values do not fit together."""
+    query_shape, key_shape = tuple(query.shape), tuple(key.shape)
+    value_shape = key_shape if value is None else tuple(value.shape)
+    if len(query_shape) > 1 and query_shape == key_shape == value_shape:
         return
-    for name, shape in (("query", rows), ("key", columns), ("value", values)):
+    for name, shape in (("query", query_shape), ("key", key_shape), ("value", value_shape)):
         if len(shape) < 2:
             raise ValueError(
                 f"`{name}` must have shape (..., length, size). Received: shape {shape}. Add a length axis: {name}[None]."
             )
-    if len(rows) != len(columns):
+    if len(query_shape) != len(key_shape):
         raise ValueError(
             "`query` and `key` must have the same number of axes, (..., T, H) and (..., S, H). Received: query "
-            f"{rows}, key {columns}."
+            f"{query_shape}, key {key_shape}."
         )
-    if not rows[:-2] == columns[:-2] == values[:-2]:
-        check_leading(rows, columns, values)
-    if len(rows) > 3 and columns[-3] and rows[-3] % columns[-3]:
+    if not query_shape[:-2] == key_shape[:-2] == value_shape[:-2]:
+        _check_leading_axes(query_shape, key_shape, value_shape)
+    if len(query_shape) > 3 and key_shape[-3] and query_shape[-3] % key_shape[-3]:
         raise ValueError(
             "The number of key heads must divide the number of query heads, (..., N, T, H) and (..., K, S, H). Received: "
-            f"N={rows[-3]}, K={columns[-3]}."
+            f"N={query_shape[-3]}, K={key_shape[-3]}."
         )
-    if columns[-2] is not None and values[-2] is not None and columns[-2] != values[-2]:
+    if key_shape[-2] is not None and value_shape[-2] is not None and key_shape[-2] != value_shape[-2]:
         raise ValueError(
             "`key` and `value` must have the same length S, (..., S, H) and (..., S, V). Received: key "
-            f"{columns}, value {values}."
+            f"{key_shape}, value {value_shape}."
         )
+
+
+def _check_leading_axes(query_shape: tuple, key_shape: tuple, value_shape: tuple) -> None:
+    """Raise if axes before the lengths differ other than by the number of heads, or by a single example on one side."""
+    if len(key_shape) != len(value_shape) or any(map(_differ, key_shape[:-2], value_shape[:-2])):
+        raise ValueError(
+            "`key` and `value` must have the same leading axes, (..., S, H) and (..., S, V). Received: key "
+            f"{key_shape}, value {value_shape}."
+        )
+    num_heads_axes = 1 if len(query_shape) > 3 else 0
+    query_batch, key_batch = query_shape[: -2 - num_heads_axes], key_shape[: -2 - num_heads_axes]
+    broadcasts = len(query_batch) == 1 and (query_batch == (1,) or key_batch == (1,))
+    if not broadcasts and any(map(_differ, query_batch, key_batch)):
+        raise ValueError(
+            "`query` and `key` must be of the same examples, (..., N, T, H) and (..., K, S, H). Received: query "
+            f"{query_shape}, key {key_shape}. A single batch axis may have length 1 in one of them."
+        )
+
+
+def _differ(length: Any, other: Any) -> bool:
+    """Return True if two lengths are known to differ."""
+    return isinstance(length, int) and isinstance(other, int) and length != other

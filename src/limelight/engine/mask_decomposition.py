@@ -1,6 +1,6 @@
-"""What the kernels of backends do of a mask by themselves."""
+"""A mask split into what fused kernels implement and the rest."""
 
-from typing import TypeGuard, TypeVar
+from typing import NamedTuple, TypeGuard, TypeVar
 
 from limelight.core.block import Block
 from limelight.masks import And, Causal, Mask, Padding, Prefix, both
@@ -8,41 +8,51 @@ from limelight.masks import And, Causal, Mask, Padding, Prefix, both
 Kind = TypeVar("Kind", bound=Mask)
 
 
-def divided(mask: Mask | None, block: Block) -> tuple[bool, Mask | None, Mask | None, Mask | None]:
-    """A mask as: whether it is causal as a kernel is, what concerns keys alone, what concerns queries alone, and the rest."""
-    causal, keys, queries, rest = False, None, None, None
-    for one in pieces(mask):
-        if same(one, Causal) and as_kernel(one, block):
-            causal = True
-        elif same(one, Causal) and one.align == "end" and block.rows.total == 1 and not placed(block):
-            continue
-        elif same(one, Padding):
-            keys = both(keys, None if one.keys is None else Padding(keys=one.keys))
-            queries = both(queries, None if one.queries is None else Padding(queries=one.queries))
-        elif same(one, Prefix):
-            keys = both(keys, one)
+class DecomposedMask(NamedTuple):
+    """The intersection of masks that is equal to a mask; None stands for a mask that permits everything.
+
+    Args:
+        is_causal: True if one of them is the causal mask of kernels, whose first query is at the first key.
+        keys: What depends on the example and the key alone.
+        queries: What depends on the example and the query alone.
+        rest: Everything else.
+    """
+
+    is_causal: bool
+    keys: Mask | None
+    queries: Mask | None
+    rest: Mask | None
+
+
+def decompose_mask(mask: Mask | None, block: Block) -> DecomposedMask:
+    """Split the mask of a call, of which `block` covers all scores."""
+    is_causal, keys, queries, rest = False, None, None, None
+    for part in _intersected(mask):
+        if _is_exactly(part, Causal) and _is_kernel_causal(part, block):
+            is_causal = True
+        elif _is_exactly(part, Causal) and part.align == "end" and block.rows.total == 1 and not block.has_positions:
+            continue  # The only query is the last one, which may attend to all keys.
+        elif _is_exactly(part, Padding):
+            keys = both(keys, None if part.keys is None else Padding(keys=part.keys))
+            queries = both(queries, None if part.queries is None else Padding(queries=part.queries))
+        elif _is_exactly(part, Prefix):
+            keys = both(keys, part)
         else:
-            rest = both(rest, one)
-    return causal, keys, queries, rest
+            rest = both(rest, part)
+    return DecomposedMask(is_causal, keys, queries, rest)
 
 
-def pieces(mask: Mask | None) -> list[Mask]:
-    """The masks that a mask is the intersection of."""
+def _intersected(mask: Mask | None) -> list[Mask]:
+    """Return the masks that a mask is the intersection of."""
     if mask is None:
         return []
-    return [*pieces(mask.left), *pieces(mask.right)] if same(mask, And) else [mask]
+    return [*_intersected(mask.left), *_intersected(mask.right)] if _is_exactly(mask, And) else [mask]
 
 
-def same(mask: Mask | None, kind: type[Kind]) -> TypeGuard[Kind]:
-    """Whether a mask is of a kind; a subclass may permit something else."""
-    return isinstance(mask, kind) and type(mask).__call__ is kind.__call__
+def _is_exactly(mask: Mask | None, cls: type[Kind]) -> TypeGuard[Kind]:
+    """Return True if a mask behaves like this class. A subclass that overrides `__call__` may permit something else."""
+    return isinstance(mask, cls) and type(mask).__call__ is cls.__call__
 
 
-def placed(block: Block) -> bool:
-    """Whether positions were given."""
-    return block.given_query_positions is not None or block.given_key_positions is not None
-
-
-def as_kernel(mask: Causal, block: Block) -> bool:
-    """Whether a causal mask is that of a kernel, where the first query stands at the first key."""
-    return not placed(block) and (mask.align == "start" or block.rows.total == block.columns.total)
+def _is_kernel_causal(mask: Causal, block: Block) -> bool:
+    return not block.has_positions and (mask.align == "start" or block.rows.total == block.columns.total)

@@ -1,8 +1,8 @@
-"""Parts apart from the tensors that they hold.
+"""The parts of a call split into their tensors and the rest.
 
-A backend differentiates, compiles and recomputes functions of tensors. What a part holds (learned variables, a padding mask,
-given positions) must therefore be an argument of such a function: what it merely closes over has no gradient under a custom
-one, and would be compiled in as a constant.
+A backend differentiates, compiles and recomputes functions of tensors. A tensor that a part holds (a learned variable, a padding
+mask, positions) must therefore be an argument of such a function: one that it closes over gets no gradient from a custom
+derivative, and would be compiled in as a constant.
 """
 
 import contextlib
@@ -14,166 +14,176 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.core.component import Component, LearnedComponent, is_tensor
+from limelight.core.component import Component, LearnedComponent, is_tensor, parameter_names
 from limelight.engine.call import AttentionCall
 
 
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """MaskFunction a tensor was."""
+class IdentityKey:
+    """A hashable stand-in for an object, equal only to a key of the same object. It does not keep the object alive."""
 
-    index: int
-
-
-class Same:
-    """An object that stands for itself alone: equal only to itself, and not kept alive by what remembers it."""
-
-    def __init__(self, thing: Any) -> None:
+    def __init__(self, target: Any) -> None:
         try:
-            self.reference = weakref.ref(thing)
+            self.reference = weakref.ref(target)
         except TypeError:
-            self.reference = lambda: thing
-        self.number = id(thing)
+            self.reference = lambda: target
+        self.number = id(target)
 
     def __hash__(self) -> int:
         return self.number
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Same) and self.reference() is other.reference() and self.reference() is not None
+        return isinstance(other, IdentityKey) and self.reference() is other.reference() and self.reference() is not None
 
 
 @dataclasses.dataclass(frozen=True)
-class Node:
-    """An object whose attributes held tensors, or which is no more than its attributes."""
-
-    kind: type
-    attributes: tuple[tuple[str, Any], ...]
-    like: Same | None = None
-    # What it was, where another of the same attributes is as good.
-    source: Same | None = dataclasses.field(default=None, compare=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Skeleton:
-    """The parts of a question with their tensors taken out; equal for parts that differ only in those.
+class TensorLeaf:
+    """The place of a tensor.
 
     Args:
-        places: the score, the mask, the normalizer, and the positions that were given for queries and keys.
-        variables: for each tensor that is the value of a Keras variable, its index and the variable.
+        index: The tensor's index in the list of tensors.
     """
 
-    places: tuple[Any, ...]
-    variables: tuple[tuple[int, Same], ...]
-
-    @contextlib.contextmanager
-    def filled(self, call: AttentionCall, tensors: Any) -> Iterator[AttentionCall]:
-        """The question with its parts holding these tensors, and variables having these values, while inside."""
-        mapping = [(same.reference(), tensors[index]) for index, same in self.variables]
-        score, mask, normalizer, queries, keys = (restore(place, tensors) for place in self.places)
-        kv_lengths = None if mask is None else mask.kv_lengths
-        block = dataclasses.replace(
-            call.block, given_query_positions=queries, given_key_positions=keys, kv_lengths=kv_lengths
-        )
-        call = dataclasses.replace(call, score=score, mask=mask, normalizer=normalizer, block=block)
-        if not mapping:
-            yield call
-            return
-        with keras.StatelessScope(state_mapping=mapping, initialize_variables=False):
-            yield call
+    index: int
 
 
-class Taking:
-    """The state of one walk through parts: the tensors found so far."""
+@dataclasses.dataclass(frozen=True)
+class ObjectNode:
+    """An object whose attributes held tensors, or one that its attributes determine.
+
+    Args:
+        cls: The object's class.
+        attributes: Names and static values of the attributes.
+        identity: The object, if no other with equal attributes may stand in for it.
+        template: The object to copy other attributes from, if any with equal attributes may stand in for it.
+    """
+
+    cls: type
+    attributes: tuple[tuple[str, Any], ...]
+    identity: IdentityKey | None = None
+    template: IdentityKey | None = dataclasses.field(default=None, compare=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class StaticParts:
+    """The parts of a call without their tensors; hashable, and equal for parts that differ in tensors only.
+
+    Args:
+        parts: The score, the mask, the normalizer, and the positions of queries and keys.
+        variables: For each tensor that is the value of a Keras variable, its index and the variable.
+    """
+
+    parts: tuple[Any, ...]
+    variables: tuple[tuple[int, IdentityKey], ...]
+
+
+def partition(call: AttentionCall) -> tuple[StaticParts, list[Any]]:
+    """Split the parts of a call into what is static and a list of tensors. Queries and keys are left alone."""
+    partitioner = _Partitioner()
+    block = call.block
+    parts = (call.score, call.mask, call.normalizer, block.given_query_positions, block.given_key_positions)
+    static = tuple(partitioner.visit(part) for part in parts)
+    return StaticParts(static, tuple(partitioner.variables.values())), partitioner.tensors
+
+
+@contextlib.contextmanager
+def combine(static: StaticParts, tensors: Any, call: AttentionCall) -> Iterator[AttentionCall]:
+    """Yield the call with parts that hold these tensors; inside, variables have the values given in `tensors`."""
+    score, mask, normalizer, query_positions, key_positions = (_rebuild(part, tensors) for part in static.parts)
+    block = dataclasses.replace(
+        call.block,
+        given_query_positions=query_positions,
+        given_key_positions=key_positions,
+        kv_lengths=None if mask is None else mask.kv_lengths,
+    )
+    call = dataclasses.replace(call, score=score, mask=mask, normalizer=normalizer, block=block)
+    if not static.variables:
+        yield call
+        return
+    values = [(key.reference(), tensors[index]) for index, key in static.variables]
+    with keras.StatelessScope(state_mapping=values, initialize_variables=False):
+        yield call
+
+
+class _Partitioner:
+    """A traversal of parts that collects their tensors."""
 
     def __init__(self) -> None:
         self.tensors: list[Any] = []
-        self.variables: dict[int, tuple[int, Same]] = {}
+        self.variables: dict[int, tuple[int, IdentityKey]] = {}
 
-    def leaf(self, tensor: Any) -> Leaf:
-        """Remember a tensor."""
+    def add_tensor(self, tensor: Any) -> TensorLeaf:
         self.tensors.append(tensor)
-        return Leaf(len(self.tensors) - 1)
+        return TensorLeaf(len(self.tensors) - 1)
 
-    def learn(self, variable: keras.Variable) -> None:
-        """Remember the value of a variable, once."""
+    def add_variable(self, variable: keras.Variable) -> None:
         if id(variable) not in self.variables:
-            self.variables[id(variable)] = (self.leaf(ops.convert_to_tensor(variable.value)).index, Same(variable))
+            index = self.add_tensor(ops.convert_to_tensor(variable.value)).index
+            self.variables[id(variable)] = (index, IdentityKey(variable))
 
-    def walk(self, thing: Any) -> Any:
-        """What is left of a thing when its tensors are taken: hashable, and equal where nothing else differs."""
-        if isinstance(thing, keras.Variable):
-            self.learn(thing)
-            return Same(thing)
+    def visit(self, value: Any) -> Any:
+        """Return the static form of a value: hashable, and equal for values that differ in tensors only."""
+        if isinstance(value, keras.Variable):
+            self.add_variable(value)
+            return IdentityKey(value)
         if (
-            isinstance(thing, LearnedComponent)
-            and not thing.variables
-            and all(hasattr(thing, name) for name in thing.named())
+            isinstance(value, LearnedComponent)
+            and not value.variables
+            and all(hasattr(value, name) for name in parameter_names(type(value)))
         ):
-            # It may have been made for this call alone, as `Dot() + ALiBi()` is, which must not be compiled anew each time.
-            given = tuple((name, self.walk(getattr(thing, name))) for name in thing.named())
-            return Node(type(thing), given, source=Same(thing))
-        if isinstance(thing, keras.Layer):
-            for variable in thing.variables:
-                self.learn(variable)
-            # Parts in it, which may hold tensors in turn; PyTorch keeps those that are layers apart.
-            held = {**vars(thing), **vars(thing).get("_modules", {})}
-            inner = {name: value for name, value in held.items() if isinstance(value, Component)}
-            return self.node(thing, inner, Same(thing))
-        if is_tensor(thing):
-            return self.leaf(ops.convert_to_tensor(thing))
-        if isinstance(thing, (list, tuple)) and not hasattr(thing, "_fields"):
-            return tuple(self.walk(item) for item in thing)
-        if dataclasses.is_dataclass(thing) and not isinstance(thing, type):
-            return self.node(thing, {field.name: getattr(thing, field.name) for field in dataclasses.fields(thing)})
+            # It may have been made for this call, as `Dot() + ALiBi()` is, and must not be compiled anew each time.
+            attributes = tuple((name, self.visit(getattr(value, name))) for name in parameter_names(type(value)))
+            return ObjectNode(type(value), attributes, template=IdentityKey(value))
+        if isinstance(value, keras.Layer):
+            for variable in value.variables:
+                self.add_variable(variable)
+            # Components of a layer may hold tensors; on PyTorch, those that are layers are stored apart.
+            attributes = {**vars(value), **vars(value).get("_modules", {})}
+            components = {name: inner for name, inner in attributes.items() if isinstance(inner, Component)}
+            return self.visit_object(value, components, IdentityKey(value))
+        if is_tensor(value):
+            return self.add_tensor(ops.convert_to_tensor(value))
+        if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+            return tuple(self.visit(item) for item in value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self.visit_object(
+                value, {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            )
         try:
-            hash(thing)
+            hash(value)
         except TypeError:
-            return Same(thing)
-        return thing
+            return IdentityKey(value)
+        return value
 
-    def node(self, thing: Any, attributes: dict[str, Any], like: Same | None = None) -> Any:
-        """An object without the tensors of its attributes; the object itself where it has none."""
+    def visit_object(self, value: Any, attributes: dict[str, Any], identity: IdentityKey | None = None) -> Any:
+        """Return the static form of an object; the object itself if its attributes hold no tensors."""
         before = (len(self.tensors), len(self.variables))
-        left = tuple((name, self.walk(value)) for name, value in attributes.items())
-        if (len(self.tensors), len(self.variables)) != before or any(owned(item) for _, item in left):
-            return Node(type(thing), left, like)
-        return thing if like is None else like
+        static = tuple((name, self.visit(attribute)) for name, attribute in attributes.items())
+        if (len(self.tensors), len(self.variables)) != before or any(_is_replaced(item) for _, item in static):
+            return ObjectNode(type(value), static, identity)
+        return value if identity is None else identity
 
 
-def owned(left: Any) -> bool:
-    """Whether what is left refers to something that must not be kept alive."""
-    return isinstance(left, (Same, Node)) or (isinstance(left, tuple) and any(owned(item) for item in left))
+def _is_replaced(static: Any) -> bool:
+    """Return True if a static form has a stand-in for an object, which must not be kept alive."""
+    if isinstance(static, tuple):
+        return any(_is_replaced(item) for item in static)
+    return isinstance(static, (IdentityKey, ObjectNode))
 
 
-def take(call: AttentionCall) -> tuple[Skeleton, list[Any]]:
-    """The parts of a question without their tensors, and the tensors."""
-    taking = Taking()
-    block = call.block
-    things = (
-        call.score,
-        call.mask,
-        call.normalizer,
-        block.given_query_positions,
-        block.given_key_positions,
-    )
-    places = tuple(taking.walk(thing) for thing in things)
-    return Skeleton(places, tuple(taking.variables.values())), taking.tensors
-
-
-def restore(left: Any, tensors: Any) -> Any:
-    """A thing with tensors where leaves were left."""
-    if isinstance(left, Leaf):
-        return tensors[left.index]
-    if isinstance(left, Same):
-        return left.reference()
-    if isinstance(left, tuple):
-        return tuple(restore(item, tensors) for item in left)
-    if not isinstance(left, Node):
-        return left
-    # Around the constructor: it checks values, and those of a tensor that is only traced cannot be looked at.
-    thing = object.__new__(left.kind)
-    whole = left.source if left.like is None else left.like
-    if whole is not None:
-        vars(thing).update(vars(whole.reference()))
-    vars(thing).update({name: restore(value, tensors) for name, value in left.attributes})
-    return thing
+def _rebuild(static: Any, tensors: Any) -> Any:
+    """Return the value of a static form, with these tensors in the places of its own."""
+    if isinstance(static, TensorLeaf):
+        return tensors[static.index]
+    if isinstance(static, IdentityKey):
+        return static.reference()
+    if isinstance(static, tuple):
+        return tuple(_rebuild(item, tensors) for item in static)
+    if not isinstance(static, ObjectNode):
+        return static
+    # Not by the constructor: it checks values, and a traced tensor has none to check.
+    value = object.__new__(static.cls)
+    source = static.identity or static.template
+    if source is not None:
+        vars(value).update(vars(source.reference()))
+    vars(value).update({name: _rebuild(attribute, tensors) for name, attribute in static.attributes})
+    return value

@@ -1,4 +1,4 @@
-"""Sizes at which one path gives way to another; changed only by tests."""
+"""Sizes at which one implementation gives way to another; only tests change them."""
 
 import contextlib
 import contextvars
@@ -6,23 +6,21 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import keras
-
-from limelight.engine import placement
+from limelight.engine import backend
 
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """What the choice of a path depends on besides the question.
+    """What the choice of an implementation depends on besides the call.
 
     Args:
-        max_dense_scores: the number of scores up to which they are computed all at once.
-        scores_per_block: how many scores a block of whole rows holds.
-        statistics_scores_per_block: the same for statistics, which does more with each block.
-        rows, columns: the size of a block where softmax runs over blocks of keys.
-        min_rows: rows that may attend to few columns come in blocks of no fewer: each takes some operations, however few its
-            scores.
-        implementation: the name of an implementation to use whatever the sizes, where it can do what is asked.
+        max_dense_scores: Up to this number of scores, all are computed at once.
+        scores_per_block: The number of scores in a block of whole rows.
+        statistics_scores_per_block: The same for statistics, which hold several arrays of that size.
+        rows, columns: The size of a block for the online softmax.
+        min_rows: The fewest rows of a block under a mask that leaves few columns: each block costs some operations, however
+            small it is.
+        implementation: The name of an implementation to use whatever the sizes, if it can compute the call.
     """
 
     max_dense_scores: int = 1 << 22
@@ -34,35 +32,31 @@ class Thresholds:
     implementation: str | None = None
 
 
-DEFAULTS = Thresholds()
-# On an accelerator an operation takes as long for a little as for much, and there is more memory to use.
-ACCELERATED = Thresholds(
+# An accelerator takes as long for a small operation as for a large one, and it has more memory to use.
+ACCELERATOR = Thresholds(
     max_dense_scores=1 << 28, scores_per_block=1 << 26, statistics_scores_per_block=1 << 23, rows=4096, columns=4096
 )
-# Where nothing compiles the loop over blocks, an accelerator waits for each operation to be called.
-CALLED = dataclasses.replace(ACCELERATED, min_rows=2048)
-_changes: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("limits", default=None)
+_overrides: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar("overrides", default=None)
 
 
 def current(tensor: Any) -> Thresholds:
-    """The limits that hold now, for what is asked of a tensor."""
-    limits = DEFAULTS
-    if placement.accelerated(tensor):
-        limits = CALLED if keras.backend.backend() == "torch" else ACCELERATED
-    changes = _changes.get()
-    return dataclasses.replace(limits, **changes) if changes else limits
+    """Return the thresholds for the device of a tensor."""
+    active = backend.active()
+    thresholds = active.accelerator_thresholds if active.on_accelerator(tensor) else active.cpu_thresholds
+    overrides = _overrides.get()
+    return dataclasses.replace(thresholds, **overrides) if overrides else thresholds
 
 
 def forced() -> str | None:
-    """The path that is to be taken whatever the sizes."""
-    return (_changes.get() or {}).get("implementation")
+    """Return the name of the implementation to use whatever the sizes, or None."""
+    return (_overrides.get() or {}).get("implementation")
 
 
 @contextlib.contextmanager
-def using(**changes: Any) -> Iterator[None]:
-    """Let other limits hold inside."""
-    token = _changes.set({**(_changes.get() or {}), **changes})
+def using(**overrides: Any) -> Iterator[None]:
+    """Override some thresholds inside, in this thread or task only."""
+    token = _overrides.set({**(_overrides.get() or {}), **overrides})
     try:
         yield
     finally:
-        _changes.reset(token)
+        _overrides.reset(token)

@@ -1,4 +1,4 @@
-"""JAX: cuDNN's kernel for the softmax of dot products in half precision, on a GPU of NVIDIA's."""
+"""JAX: cuDNN's kernel for the softmax of dot products in half precision, on NVIDIA's GPUs."""
 
 import functools
 from typing import Any
@@ -8,108 +8,118 @@ import jax.numpy as jnp
 import keras
 from jax import lax
 
-from limelight.engine import placement
 from limelight.engine.call import AttentionCall
 from limelight.engine.jax import blockwise
-from limelight.engine.mask_decomposition import divided
+from limelight.engine.mask_decomposition import decompose_mask
 from limelight.normalizers import Softmax
 from limelight.scores import Dot
 
-HALVES = ("float16", "bfloat16")
-# The kernel takes vectors whose size is a multiple of this, and lengths that are a multiple of that.
-MULTIPLE, EVEN = 8, 2
+HALF_DTYPES = ("float16", "bfloat16")
+# The kernel takes vectors of a size, and sequences of a length, that are multiples of these.
+SIZE_MULTIPLE, LENGTH_MULTIPLE = 8, 2
 
 
-def takes(call: AttentionCall, value: Any = None) -> bool:
-    """Whether the kernel can do what a prepared question asks, for values (B, K, S, V); for such as the keys are by default."""
-    value = call.key if value is None else value
-    dtype = keras.backend.standardize_dtype(value.dtype)
-    if dtype not in HALVES or not placement.accelerated(call.query) or not fits(call):
-        return False
-    query, key = (tuple(length or 1 for length in one.shape) for one in (call.query, call.key))
-    # A shape in symbols is only reasoned about.
-    known = all(isinstance(length, int) for length in (*query, *key))
-    return known and supported(query, key, value.shape[-1], dtype)
-
-
-def fits(call: AttentionCall) -> bool:
-    """Whether the parts of a prepared question are those of the kernel."""
+def matches(call: AttentionCall) -> bool:
+    """Return True if the parts of a prepared call are those of the kernel."""
     if type(call.score) is not Dot or type(call.normalizer) is not Softmax:
         return False
-    return divided(call.mask, call.block)[-1] is None
+    return decompose_mask(call.mask, call.block).rest is None
+
+
+def supports(call: AttentionCall, value: Any = None) -> bool:
+    """Return True if the kernel takes a prepared call and values (B, K, S, V), which are like the keys if None."""
+    value = call.key if value is None else value
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if dtype not in HALF_DTYPES or not matches(call):
+        return False
+    query_shape, key_shape = (tuple(length or 1 for length in x.shape) for x in (call.query, call.key))
+    # Keras may infer shapes symbolically, which the check below cannot take; nothing is computed then.
+    is_static = all(isinstance(length, int) for length in (*query_shape, *key_shape))
+    return is_static and supports_shapes(query_shape, key_shape, value.shape[-1], dtype)
 
 
 @functools.cache
-def supported(query: tuple, key: tuple, width: int, dtype: str) -> bool:
-    """What JAX itself says, of shapes (B, N, T, H) and (B, K, S, H) and values of size `width`, without computing anything."""
-    given = [jax.ShapeDtypeStruct(shape, dtype) for shape in (query, key, (*key[:3], width))]
-    lengths = jax.ShapeDtypeStruct(query[:1], "int32")
+def supports_shapes(query_shape: tuple, key_shape: tuple, value_size: int, dtype: str) -> bool:
+    """Ask JAX whether the kernel takes these shapes, (B, N, T, H) and (B, K, S, H), without computing anything."""
+    shapes = (query_shape, key_shape, (*key_shape[:3], value_size))
+    inputs = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+    lengths = jax.ShapeDtypeStruct(query_shape[:1], "int32")
 
     def loss(query: Any, key: Any, value: Any, lengths: Any) -> Any:
-        return jnp.sum(kernel(query, key, value, lengths, scale=1.0, causal=True, implementation="cudnn"))
+        return jnp.sum(call_kernel(query, key, value, lengths, scale=1.0, causal=True, implementation="cudnn"))
 
     try:
-        jax.eval_shape(jax.grad(loss, argnums=(0, 1, 2)), *given, lengths)
+        jax.eval_shape(jax.grad(loss, argnums=(0, 1, 2)), *inputs, lengths)
     except (NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
     return True
 
 
-def output(call: AttentionCall, value: Any, *, size: int, implementation: str) -> Any:
-    """The output (B, N, T, V) of a prepared question for values (B, K, S, V); the kernel's, or where padding stands before or
-    between the keys of a causal attention that of blocks of about so many scores."""
-    causal, keys, queries, _ = divided(call.mask, call.block)
+def output(call: AttentionCall, value: Any, *, scores_per_block: int, implementation: str) -> Any:
+    """Compute the output (B, N, T, V) of a prepared call for values (B, K, S, V).
+
+    Args:
+        call: The prepared call.
+        value: The values.
+        scores_per_block: The size of blocks, which replace the kernel if causal attention has padding before or between keys.
+        implementation: "cudnn", or "xla" for JAX's own formula.
+    """
+    mask = decompose_mask(call.mask, call.block)
     score: Any = call.score
     normalizer: Any = call.normalizer
     scale = score.factor(call.query.shape[-1]) / normalizer.temperature
-    run = functools.partial(kernel, scale=scale, causal=causal, implementation=implementation)
+    run = functools.partial(call_kernel, scale=scale, causal=mask.is_causal, implementation=implementation)
     query, key = call.query.astype(value.dtype), call.key.astype(value.dtype)
-    if keys is None:
-        found = run(query, key, value, None)
+    if mask.keys is None:
+        output = run(query, key, value, None)
     else:
-        permitted = jnp.broadcast_to(keys(call.block), (key.shape[0], 1, 1, key.shape[2]))[:, 0, 0]
+        permitted = jnp.broadcast_to(mask.keys(call.block), (key.shape[0], 1, 1, key.shape[2]))[:, 0, 0]
         lengths = jnp.sum(permitted, axis=-1, dtype="int32")
-        if causal:
-            first = jnp.all(permitted == (jnp.arange(key.shape[2]) < lengths[:, None]))
-            found = lax.cond(
-                first,
+        if mask.is_causal:
+            is_prefix = jnp.all(permitted == (jnp.arange(key.shape[2]) < lengths[:, None]))
+            output = lax.cond(
+                is_prefix,
                 lambda: run(query, key, value, lengths),
-                lambda: blockwise.output(call, value, size=size),
+                lambda: blockwise.output(call, value, scores_per_block=scores_per_block),
             )
         else:
-            # Where the order of keys is no matter, those that are permitted may come first, as the kernel has them.
+            # The order of keys does not matter, so that the permitted ones can come first, as the kernel needs them.
             order = jnp.argsort(~permitted, axis=-1, stable=True)[:, None, :, None]
             key, value = (jnp.take_along_axis(tensor, order, axis=2) for tensor in (key, value))
-            found = run(query, key, value, lengths)
-    if queries is not None:
-        found = jnp.where(queries(call.block), found, jnp.zeros((), found.dtype))
-    return found
+            output = run(query, key, value, lengths)
+    if mask.queries is not None:
+        output = jnp.where(mask.queries(call.block), output, jnp.zeros((), output.dtype))
+    return output
 
 
-def kernel(query: Any, key: Any, value: Any, lengths: Any, *, scale: float, causal: bool, implementation: Any) -> Any:
-    """The output (B, N, T, V) of which the first keys of each example take part, `lengths` (B,) of them; all for None."""
-    (batch, _, rows, size), columns, width = query.shape, key.shape[2], value.shape[-1]
-    size = up(max(size, width), MULTIPLE)
-    if lengths is None and columns % EVEN:
+def call_kernel(
+    query: Any, key: Any, value: Any, lengths: Any, *, scale: float, causal: bool, implementation: Any
+) -> Any:
+    """Compute the output (B, N, T, V) from the first `lengths` (B,) keys of each example, or from all if None."""
+    (batch, _, rows, query_size), columns, value_size = query.shape, key.shape[2], value.shape[-1]
+    size = round_up(max(query_size, value_size), SIZE_MULTIPLE)
+    if lengths is None and columns % LENGTH_MULTIPLE:
         lengths = jnp.full((batch,), columns, "int32")
-    tensors = [
-        jnp.pad(one, [(0, 0), (0, 0), (0, up(one.shape[2], EVEN) - one.shape[2]), (0, size - one.shape[3])])
-        for one in (query, key, value)
-    ]
-    found = jax.nn.dot_product_attention(
-        *(jnp.swapaxes(one, 1, 2) for one in tensors),
+
+    def pad(tensor: Any) -> Any:
+        length = tensor.shape[2]
+        widths = [(0, 0), (0, 0), (0, round_up(length, LENGTH_MULTIPLE) - length), (0, size - tensor.shape[3])]
+        return jnp.swapaxes(jnp.pad(tensor, widths), 1, 2)
+
+    output = jax.nn.dot_product_attention(
+        *(pad(tensor) for tensor in (query, key, value)),
         scale=scale,
         is_causal=causal,
-        # It is not said what becomes of an example without keys: it has one, and then no output.
+        # The result for an example without keys is not documented: it gets one key, and its output is zeroed below.
         key_value_seq_lengths=None if lengths is None else jnp.maximum(lengths, 1),
         implementation=implementation,
     )
-    found = jnp.swapaxes(found, 1, 2)[:, :, :rows, :width]
-    return (
-        found if lengths is None else jnp.where((lengths > 0)[:, None, None, None], found, jnp.zeros((), found.dtype))
-    )
+    output = jnp.swapaxes(output, 1, 2)[:, :, :rows, :value_size]
+    if lengths is None:
+        return output
+    return jnp.where((lengths > 0)[:, None, None, None], output, jnp.zeros((), output.dtype))
 
 
-def up(number: int, step: int) -> int:
-    """A number, or the next larger multiple of a step."""
-    return number + -number % step
+def round_up(number: int, multiple: int) -> int:
+    """Round a number up to a multiple."""
+    return number + -number % multiple

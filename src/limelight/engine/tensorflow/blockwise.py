@@ -1,59 +1,62 @@
 """TensorFlow: attention in blocks of whole rows, computed one after another and again in the backward pass."""
 
 import contextlib
-import functools
-from collections.abc import Callable
+import dataclasses
 from typing import Any
 
 import tensorflow as tf
 
 from limelight.core.block import Block
 from limelight.core.random import dropout_mask
-from limelight.engine import partition
 from limelight.engine.call import AttentionCall
-from limelight.engine.dense_block import block_weights, mixture
-from limelight.engine.tensorflow.grid import Grid, added, loop
-from limelight.engine.tensorflow.lengths import known
-from limelight.engine.tensorflow.softmax import Veil, product, unscaled
+from limelight.engine.dense import apply_weights, compute_block_weights
+from limelight.engine.partition import StaticParts, combine, partition
+from limelight.engine.tensorflow.grid import AppliedMask, Grid, add_columns, loop
+from limelight.engine.tensorflow.tracing import static_length
 from limelight.normalizers import Softmax, softmax
 from limelight.scores import Dot
 
 
-def output(call: AttentionCall, value: Any, *, size: int, dropout: float = 0.0, seed: Any = None) -> Any:
-    """The output (B, N, T, V) of a prepared question for values (B, K, S, V), in blocks of about so many scores."""
-    return _output(call, value, size, dropout, seed)
-
-
-# AutoGraph would rewrite every line of this and of the parts, for seconds and to no end: no `if` here is about a tensor.
+# AutoGraph would rewrite every line of this and of the parts, which takes seconds. No `if` here depends on a tensor.
 @tf.autograph.experimental.do_not_convert
-def _output(call: AttentionCall, value: Any, size: int, dropout: float, seed: Any) -> Any:
-    call, factor = unscaled(call)
-    skeleton, tensors = partition.take(call)
+def output(call: AttentionCall, value: Any, *, scores_per_block: int, dropout: float = 0.0, seed: Any = None) -> Any:
+    """Compute the output (B, N, T, V) of a prepared call for values (B, K, S, V), in blocks of about so many scores."""
+    call, factor = move_scale_to_query(call)
+    static, tensors = partition(call)
 
     @tf.custom_gradient
     def attend(query: Any, key: Any, value: Any, *tensors: Any) -> Any:
-        path = Rows(call, query, key, value, size, dropout, seed, factor)
-        with skeleton.filled(call, tensors) as asked:
-            outputs = path.forward(asked)
+        passes = Blockwise(call, query, key, value, scores_per_block, dropout, seed, factor)
+        with combine(static, tensors, call) as combined:
+            outputs = passes.forward(combined)
 
         @tf.autograph.experimental.do_not_convert
-        def backward(slope: Any) -> Any:
-            return path.backward(functools.partial(skeleton.filled, call), tensors, outputs, slope)
+        def backward(grad_output: Any) -> Any:
+            return passes.backward(call, static, tensors, outputs, grad_output)
 
         return outputs, backward
 
     return attend(call.query, call.key, value, *tensors)
 
 
-class Rows(Grid):
-    """The two passes over the blocks.
+def move_scale_to_query(call: AttentionCall) -> tuple[AttentionCall, float]:
+    """Return the call with an unscaled dot product, and the factor by which to multiply its queries instead."""
+    score, normalizer = call.score, call.normalizer
+    if type(score) is not Dot or type(normalizer) is not Softmax:
+        return call, 1.0
+    factor = score.factor(call.query.shape[-1]) / normalizer.temperature
+    return dataclasses.replace(call, score=Dot(scale=1.0), normalizer=Softmax()), factor
+
+
+class Blockwise(Grid):
+    """The forward and the backward pass.
 
     Args:
-        question: what is asked.
-        query, key, value: its tensors, as the gradient sees them.
-        size: about how many scores a block has.
-        dropout, seed: of the weights.
-        factor: what queries are multiplied by.
+        call: The attention call.
+        query, key, value: Its tensors, as the gradient sees them.
+        scores_per_block: About how many scores a block has.
+        dropout, seed: The fraction of weights to drop, and the seed of the call.
+        factor: The factor by which to multiply queries.
     """
 
     def __init__(
@@ -62,185 +65,217 @@ class Rows(Grid):
         query: Any,
         key: Any,
         value: Any,
-        size: int,
+        scores_per_block: int,
         dropout: float,
         seed: Any,
-        factor: float = 1.0,
+        factor: float,
     ) -> None:
+        super().__init__(call, query, key, scores_per_block)
         self.query, self.key, self.value, self.dropout, self.seed = query, key, value, dropout, seed
         self.factor = factor
-        super().__init__(call, query, key, size)
 
-    def compute(self, call: AttentionCall, block: Block, query: Any, key: Any, value: Any, turned: Any = None) -> Any:
-        """The output of a block, (b, n, t, V) in float32 or wider; from keys that are turned already, where they are."""
-        shared = self.shared(value)
+    def compute(
+        self, call: AttentionCall, block: Block, query: Any, key: Any, value: Any, transposed_key: Any = None
+    ) -> Any:
+        """Compute the output of a block, (b, n, t, V) in float32 or wider."""
+        value = self.repeat_heads(value)
         if type(call.normalizer) is not Softmax:
-            weights = block_weights(call, block, query, self.shared(key)).weights
-            return mixture(weights, shared, block, self.dropout, self.seed)
-        veil = Veil(call.mask, block)
-        weights = softmax(veil.over(self.logits(call, block, query, key, turned)))
-        return veil.answered(mixture(weights, shared, block, self.dropout, self.seed))
+            weights = compute_block_weights(call, block, query, self.repeat_heads(key)).weights
+            return apply_weights(weights, value, block, self.dropout, self.seed)
+        mask = AppliedMask(call.mask, block)
+        weights = softmax(mask.apply(self.logits(call, block, query, key, transposed_key)))
+        return mask.zero_empty_rows(apply_weights(weights, value, block, self.dropout, self.seed))
 
-    def pull(
-        self,
-        call: AttentionCall,
-        block: Block,
-        sources: list[Any],
-        outputs: Any,
-        slope: Any,
-        sides: tuple[Any, Any],
-    ) -> list[Any]:
-        """The gradients of a block by its queries, keys and values, the latter two turned, (b, k, H, s), and learned tensors."""
-        query, key, value, *_ = sources
-        if type(call.normalizer) is Softmax:
-            return self.pull_softmax(call, block, sources, outputs, slope, sides)
-        with tf.GradientTape() as tape:
-            tape.watch(sources)
-            found = self.compute(call, block, query, key, value)
-        return flipped(tape.gradient(found, sources, slope, unconnected_gradients=tf.UnconnectedGradients.ZERO))
-
-    def pull_softmax(
-        self,
-        call: AttentionCall,
-        block: Block,
-        sources: list[Any],
-        outputs: Any,
-        slope: Any,
-        sides: tuple[Any, Any],
-    ) -> list[Any]:
-        """The same for softmax, by hand: a third of the passes over the block that a tape makes.
-
-        The tape only follows scores that are no bare products. Where a product has the weights turned, it is the few rows of the
-        other side that are: what packs the weights for the product reads them as they lie.
-
-        Args:
-            sides: the keys, turned, or None; and, where nothing is dropped, the values with a one after each, turned where keys
-                are: the product then subtracts a number from each row on the way.
-        """
-        query, key, value, *_ = sources
-        keys, ones = sides
-        veil, bare = Veil(call.mask, block), type(call.score) is Dot
-        slope = veil.answered(slope)
-        along = tf.reduce_sum(slope * tf.cast(outputs, self.dtype), axis=-1, keepdims=True)
-        with contextlib.nullcontext() if bare else tf.GradientTape() as tape:
-            if tape is not None:
-                tape.watch(sources)
-            scores = self.logits(call, block, query, key, keys)
-        weights = kept = softmax(veil.over(scores))
-        if ones is not None:
-            by_logits = tf.matmul(tf.concat([slope, -along], axis=-1), ones, transpose_b=keys is None)
-        else:
-            factor = dropout_mask(self.seed, self.dropout, block, self.dtype)
-            kept = weights * factor
-            by_logits = product(slope, tf.cast(self.shared(value), self.dtype)) * factor - along
-        by_value = self.summed(tf.matmul(slope, kept, transpose_a=True))
-        by_scores = tf.cast(weights * by_logits, scores.dtype)
-        if tape is None:
-            by_query = tf.matmul(by_scores, tf.cast(self.shared(key), self.dtype))
-            by_key = tf.matmul(tf.cast(query, self.dtype), by_scores, transpose_a=True)
-            return [by_query, self.summed(by_key), by_value, *(tf.zeros_like(source) for source in sources[3:])]
-        more = flipped(tape.gradient(scores, sources, by_scores, unconnected_gradients=tf.UnconnectedGradients.ZERO))
-        return [*more[:2], by_value, *more[3:]]
-
-    def logits(self, call: AttentionCall, block: Block, query: Any, key: Any, turned: Any = None) -> Any:
-        """What the exponential is taken of, (b, n, t, s)."""
-        if turned is not None:
-            return tf.matmul(tf.cast(query, self.dtype), turned)
-        key = self.shared(key)
+    def logits(self, call: AttentionCall, block: Block, query: Any, key: Any, transposed_key: Any = None) -> Any:
+        """Compute the argument of the exponential, (b, n, t, s), before the mask."""
+        if transposed_key is not None:
+            return tf.matmul(tf.cast(query, self.dtype), transposed_key)
+        key = self.repeat_heads(key)
         if type(call.score) is Dot:
-            return product(tf.cast(query, self.dtype), tf.cast(key, self.dtype))
+            return tf.matmul(tf.cast(query, self.dtype), tf.cast(key, self.dtype), transpose_b=True)
         return call.normalizer.logits(call.score(query, key, block=block), block=block)
 
-    def summed(self, by_heads: Any) -> Any:
-        """Gradients by keys or values, (b, ck, H, s), from those of each head, (b, cn, H, s)."""
-        if self.ck == self.cn:
-            return by_heads
-        shape = (self.cb, self.ck, self.cn // self.ck, by_heads.shape[2], tf.shape(by_heads)[3])
-        return tf.reduce_sum(tf.reshape(by_heads, shape), axis=2)
-
-    def asked(self, block: Block) -> Any:
-        """A tile's queries, scaled."""
+    def scaled_query(self, block: Block) -> Any:
+        """Return the queries of a block, multiplied by the factor."""
         query = self.rows(self.query, block)
         return query if self.factor == 1 else tf.cast(query, self.dtype) * self.factor
 
     def forward(self, call: AttentionCall) -> Any:
-        """The output (B, N, T, V)."""
-        each = self.inner * self.across
+        """Compute the output (B, N, T, V)."""
+        blocks_per_unit = self.inner * self.across
 
-        def unit(index: Any, found: tf.TensorArray) -> tuple[tf.TensorArray]:
-            keys, values = self.unit(self.key, index), self.unit(self.value, index)
-            turned = self.turned(call, keys)
+        def attend_unit(unit: Any, outputs: tf.TensorArray) -> tuple[tf.TensorArray]:
+            keys, values = self.unit(self.key, unit), self.unit(self.value, unit)
+            transposed_keys = self.transpose_key(call, keys)
 
-            def step(number: Any, found: tf.TensorArray) -> tuple[tf.TensorArray]:
-                block = self.block(call, index, number)
-                key, value = (self.columns(tensor, block) for tensor in (keys, values))
-                more = self.compute(call, block, self.asked(block), key, value, turned)
-                return (found.write(index * each + number, tf.cast(more, self.value.dtype)),)
+            def step(number: Any, outputs: tf.TensorArray) -> tuple[tf.TensorArray]:
+                block = self.block(call, unit, number)
+                key, value = self.columns(keys, block), self.columns(values, block)
+                output = self.compute(call, block, self.scaled_query(block), key, value, transposed_keys)
+                return (outputs.write(unit * blocks_per_unit + number, tf.cast(output, self.value.dtype)),)
 
-            return loop(each, step, (found,))
+            return loop(blocks_per_unit, step, (outputs,))
 
-        (found,) = loop(self.units, unit, (self.blocks(self.units * each, self.value),))
-        return self.joined(found.stack(), self.value.shape[-1])
+        (outputs,) = loop(self.units, attend_unit, (self.block_array(self.units * blocks_per_unit, self.value),))
+        return self.concat_rows(outputs.stack(), self.value.shape[-1])
 
-    def backward(self, filled: Callable[[Any], Any], tensors: Any, outputs: Any, slope: Any) -> list[Any]:
-        """The gradients by queries, keys, values, and the tensors that the parts hold."""
-        learned = [index for index, tensor in enumerate(tensors) if tensor.dtype.is_floating]
-        each = self.inner * self.across
+    def backward(
+        self, call: AttentionCall, static: StaticParts, tensors: Any, outputs: Any, grad_output: Any
+    ) -> list[Any]:
+        """Compute the gradients by queries, keys, values, and the tensors that the parts hold."""
+        float_indices = [index for index, tensor in enumerate(tensors) if tensor.dtype.is_floating]
+        blocks_per_unit = self.inner * self.across
 
-        def unit(index: Any, by_query: Any, by_key: Any, by_value: Any, by_tensors: Any) -> tuple:
-            keys, values = self.unit(self.key, index), self.unit(self.value, index)
-            with filled(tensors) as call:
-                turned = self.turned(call, keys)
-            ones = None if self.dropout else with_ones(tf.cast(values, self.dtype))
-            if turned is not None and ones is not None:
-                ones = tf.linalg.matrix_transpose(ones)
+        def differentiate_unit(unit: Any, grad_query: Any, grad_key: Any, grad_value: Any, grad_tensors: Any) -> tuple:
+            keys, values = self.unit(self.key, unit), self.unit(self.value, unit)
+            with combine(static, tensors, call) as combined:
+                transposed_keys = self.transpose_key(combined, keys)
+            values_and_ones = None if self.dropout else append_ones(tf.cast(values, self.dtype))
+            if transposed_keys is not None and values_and_ones is not None:
+                values_and_ones = tf.linalg.matrix_transpose(values_and_ones)
 
-            def step(number: Any, by_query: Any, by_key: Any, by_value: Any, by_tensors: Any) -> tuple:
-                with filled(tensors) as call:
-                    block = self.block(call, index, number)
-                query = self.asked(block)
-                key, value = (self.columns(tensor, block) for tensor in (keys, values))
-                rows = self.fresh(tf.cast(self.rows(slope, block), self.dtype), number)
-                side = ones if ones is None or turned is not None else self.shared(self.columns(ones, block))
-                sources = [query, key, value, *(tensors[place] for place in learned)]
-                with filled(tensors) as call:
-                    by_rows, *more = self.pull(call, block, sources, self.rows(outputs, block), rows, (turned, side))
-                by_key, by_value = added(by_key, more[0], block.columns), added(by_value, more[1], block.columns)
-                by_tensors = [total + new for total, new in zip(by_tensors, more[2:], strict=True)]
-                by_rows = by_rows if self.factor == 1 else by_rows * self.factor
-                by_query = by_query.write(index * each + number, tf.cast(by_rows, self.query.dtype))
-                return by_query, by_key, by_value, by_tensors
+            def step(number: Any, grad_query: Any, grad_key: Any, grad_value: Any, grad_tensors: Any) -> tuple:
+                with combine(static, tensors, call) as combined:
+                    block = self.block(combined, unit, number)
+                    inputs = [
+                        self.scaled_query(block),
+                        self.columns(keys, block),
+                        self.columns(values, block),
+                        *(tensors[index] for index in float_indices),
+                    ]
+                    ones = values_and_ones
+                    if ones is not None and transposed_keys is None:
+                        ones = self.repeat_heads(self.columns(ones, block))
+                    grad_rows = self.zero_overlap(tf.cast(self.rows(grad_output, block), self.dtype), number)
+                    grad_rows, more_key, more_value, *more = self.vjp(
+                        combined, block, inputs, self.rows(outputs, block), grad_rows, transposed_keys, ones
+                    )
+                grad_rows = grad_rows if self.factor == 1 else grad_rows * self.factor
+                grad_rows = tf.cast(grad_rows, self.query.dtype)
+                return (
+                    grad_query.write(unit * blocks_per_unit + number, grad_rows),
+                    add_columns(grad_key, more_key, block.columns),
+                    add_columns(grad_value, more_value, block.columns),
+                    [total + gradient for total, gradient in zip(grad_tensors, more, strict=True)],
+                )
 
             sums = [tf.zeros((self.cb, self.ck, tensor.shape[-1], self.s), self.dtype) for tensor in (keys, values)]
-            by_query, *sums, by_tensors = loop(each, step, (by_query, *sums, by_tensors))
-            by_key, by_value = (
-                store.write(index, tf.cast(tf.linalg.matrix_transpose(total), store.dtype))
-                for store, total in zip((by_key, by_value), sums, strict=True)
+            grad_query, *sums, grad_tensors = loop(blocks_per_unit, step, (grad_query, *sums, grad_tensors))
+            grad_key, grad_value = (
+                units.write(unit, tf.cast(tf.linalg.matrix_transpose(total), units.dtype))
+                for units, total in zip((grad_key, grad_value), sums, strict=True)
             )
-            return by_query, by_key, by_value, by_tensors
+            return grad_query, grad_key, grad_value, grad_tensors
 
-        shapes = [(self.cb, self.ck, known(self.s), tensor.shape[-1]) for tensor in (self.key, self.value)]
         state = (
-            self.blocks(self.units * each, self.query),
-            tf.TensorArray(self.key.dtype, self.units, element_shape=shapes[0]),
-            tf.TensorArray(self.value.dtype, self.units, element_shape=shapes[1]),
-            [tf.zeros_like(tensors[index]) for index in learned],
+            self.block_array(self.units * blocks_per_unit, self.query),
+            self.unit_array(self.key),
+            self.unit_array(self.value),
+            [tf.zeros_like(tensors[index]) for index in float_indices],
         )
-        by_query, by_key, by_value, by_tensors = loop(self.units, unit, state)
-        remaining = iter(by_tensors)
+        grad_query, grad_key, grad_value, grad_tensors = loop(self.units, differentiate_unit, state)
+        remaining = iter(grad_tensors)
         return [
-            self.joined(by_query.stack(), self.h),
-            *(self.gathered(store.stack()) for store in (by_key, by_value)),
-            *(next(remaining) if index in learned else None for index in range(len(tensors))),
+            self.concat_rows(grad_query.stack(), self.h),
+            self.concat_units(grad_key.stack()),
+            self.concat_units(grad_value.stack()),
+            *(next(remaining) if index in float_indices else None for index in range(len(tensors))),
         ]
 
+    def unit_array(self, like: Any) -> tf.TensorArray:
+        """Return an array for the gradients by each unit of keys or values."""
+        shape = (self.cb, self.ck, static_length(self.s), like.shape[-1])
+        return tf.TensorArray(like.dtype, self.units, element_shape=shape)
 
-def with_ones(rows: Any) -> Any:
-    """Rows (b, k, s, H) with a one after each, by which a product adds one more number to all of a row."""
+    def vjp(
+        self,
+        call: AttentionCall,
+        block: Block,
+        inputs: list[Any],
+        outputs: Any,
+        grad_output: Any,
+        transposed_key: Any,
+        ones: Any,
+    ) -> list[Any]:
+        """Compute the gradients of a block by its inputs.
+
+        Args:
+            call: The attention call.
+            block: The block.
+            inputs: Queries, keys, values, and the float tensors of the parts.
+            outputs: The outputs of the block.
+            grad_output: Their gradient.
+            transposed_key: The keys (b, k, H, s), or None.
+            ones: The values with a one appended to each, transposed if `transposed_key` is given; None under dropout.
+
+        Returns:
+            The gradients, of which those by keys and values are transposed, (b, k, H, s).
+        """
+        if type(call.normalizer) is Softmax:
+            return self.softmax_vjp(call, block, inputs, outputs, grad_output, transposed_key, ones)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            output = self.compute(call, block, *inputs[:3])
+        zero = tf.UnconnectedGradients.ZERO
+        return transpose_key_and_value(tape.gradient(output, inputs, grad_output, unconnected_gradients=zero))
+
+    def softmax_vjp(
+        self,
+        call: AttentionCall,
+        block: Block,
+        inputs: list[Any],
+        outputs: Any,
+        grad_output: Any,
+        transposed_key: Any,
+        ones: Any,
+    ) -> list[Any]:
+        """Compute `vjp` for softmax, in a third of the passes over the block that a tape makes.
+
+        A tape only follows scores that are more than dot products. In a product that needs the weights transposed, the few rows
+        of the other factor are transposed instead, so that the weights are read in the order of memory.
+        """
+        query, key, value, *_ = inputs
+        mask, is_dot_product = AppliedMask(call.mask, block), type(call.score) is Dot
+        grad_output = mask.zero_empty_rows(grad_output)
+        # The term of the softmax's gradient that all keys of a row share.
+        delta = tf.reduce_sum(grad_output * tf.cast(outputs, self.dtype), axis=-1, keepdims=True)
+        with contextlib.nullcontext() if is_dot_product else tf.GradientTape() as tape:
+            if tape is not None:
+                tape.watch(inputs)
+            scores = self.logits(call, block, query, key, transposed_key)
+        weights = dropped = softmax(mask.apply(scores))
+        if ones is not None:
+            # Appended to the factors, so that the product subtracts it on the way.
+            grad_logits = tf.matmul(tf.concat([grad_output, -delta], axis=-1), ones, transpose_b=transposed_key is None)
+        else:
+            factors = dropout_mask(self.seed, self.dropout, block, self.dtype)
+            dropped = weights * factors
+            values = tf.cast(self.repeat_heads(value), self.dtype)
+            grad_logits = tf.matmul(grad_output, values, transpose_b=True) * factors - delta
+        grad_value = self.sum_heads(tf.matmul(grad_output, dropped, transpose_a=True))
+        grad_scores = tf.cast(weights * grad_logits, scores.dtype)
+        if tape is None:
+            grad_query = tf.matmul(grad_scores, tf.cast(self.repeat_heads(key), self.dtype))
+            grad_key = self.sum_heads(tf.matmul(tf.cast(query, self.dtype), grad_scores, transpose_a=True))
+            return [grad_query, grad_key, grad_value, *(tf.zeros_like(tensor) for tensor in inputs[3:])]
+        zero = tf.UnconnectedGradients.ZERO
+        gradients = transpose_key_and_value(tape.gradient(scores, inputs, grad_scores, unconnected_gradients=zero))
+        return [*gradients[:2], grad_value, *gradients[3:]]
+
+    def sum_heads(self, gradient: Any) -> Any:
+        """Sum gradients by the keys or values of each query head, (b, cn, H, s), over heads that share them: (b, ck, H, s)."""
+        if self.ck == self.cn:
+            return gradient
+        shape = (self.cb, self.ck, self.cn // self.ck, gradient.shape[2], tf.shape(gradient)[3])
+        return tf.reduce_sum(tf.reshape(gradient, shape), axis=2)
+
+
+def append_ones(rows: Any) -> Any:
+    """Append a one to each row (b, k, s, H), by which a product adds one more number to all of a row."""
     return tf.concat([rows, tf.ones_like(rows[..., :1])], axis=-1)
 
 
-def flipped(gradients: list[Any]) -> list[Any]:
-    """Gradients by queries, keys, values and more, those by keys and values (b, k, s, H) turned, (b, k, H, s)."""
-    by_query, by_key, by_value, *more = gradients
-    return [by_query, tf.linalg.matrix_transpose(by_key), tf.linalg.matrix_transpose(by_value), *more]
+def transpose_key_and_value(gradients: list[Any]) -> list[Any]:
+    """Transpose the gradients by keys and values, (b, k, s, H), among those by queries, keys, values and more."""
+    grad_query, grad_key, grad_value, *grad_tensors = gradients
+    return [grad_query, tf.linalg.matrix_transpose(grad_key), tf.linalg.matrix_transpose(grad_value), *grad_tensors]

@@ -1,7 +1,11 @@
-"""TensorFlow: how blocks of whole rows lie, and the loops over them.
+"""TensorFlow: blocks of whole rows, their masks, and the loops over them.
 
-Eagerly a loop is Python's, in a graph it is `tf.while_loop`. There a block takes only the columns that its rows may attend to,
-however many these are, save under XLA, which must know sizes when it compiles.
+Eagerly a loop is Python's, in a graph it is `tf.while_loop`. There a block has only the columns that its rows may attend to,
+however many these are, except under XLA, which must know sizes when it compiles.
+
+Each operation goes through memory. One that masks, scales or copies the scores costs as much as the softmax itself, and half as
+much as the product of queries and keys. So queries are scaled in place of scores, and a mask is applied only to the columns that
+it does not permit to all rows.
 """
 
 from collections.abc import Callable
@@ -10,48 +14,53 @@ from typing import Any
 import tensorflow as tf
 
 from limelight.core.block import Block, Slice
+from limelight.core.component import shape_of
 from limelight.core.precision import accumulation_dtype
-from limelight.engine.block_sizes import sizes
+from limelight.engine.block_sizes import choose_block_sizes
 from limelight.engine.call import AttentionCall
-from limelight.engine.tensorflow.lengths import known, largest, lengths, smallest, under_xla
-from limelight.engine.tensorflow.softmax import same
-from limelight.normalizers import Softmax
+from limelight.engine.tensorflow.tracing import static_length, under_xla
+from limelight.masks import Mask
+from limelight.masks.static_shapes import larger, smaller
+from limelight.normalizers import LOWEST, Softmax
 from limelight.scores import Dot
 
-# Turning keys for fewer blocks than this costs as much as it gains.
-WORTH = 4
+# Transposing keys for fewer blocks than this costs as much as it gains.
+MIN_BLOCKS_TO_TRANSPOSE = 4
 
 
 class Grid:
-    """BigBird of some examples, heads and rows, each with the columns that it needs.
+    """Blocks of some examples, heads and rows, each with the columns that it needs.
+
+    A unit is a block of examples and of key heads with all query heads that share them.
 
     Args:
-        question: what is asked.
-        query, key: its tensors, as the gradient sees them.
-        size: about how many scores a block has.
+        call: The attention call.
+        query, key: Its tensors, as the gradient sees them.
+        scores_per_block: About how many scores a block has.
     """
 
-    def __init__(self, call: AttentionCall, query: Any, key: Any, size: int) -> None:
+    def __init__(self, call: AttentionCall, query: Any, key: Any, scores_per_block: int) -> None:
         self.dtype = accumulation_dtype(query.dtype)
-        self.b, self.n, self.t, self.h = lengths(query)
-        self.k, self.s = lengths(key)[1:3]
-        found = sizes(call, size)
-        self.cb, self.cn = found.batch, found.heads
+        self.b, self.n, self.t, self.h = shape_of(query)
+        self.k, self.s = shape_of(key)[1:3]
+        sizes = choose_block_sizes(call, scores_per_block)
+        self.cb, self.cn = sizes.batch, sizes.heads
         self.ck = max(1, self.cn * self.k // self.n)
-        self.bt = smallest(found.rows, self.t)
+        self.bt = smaller(sizes.rows, self.t)
         self.inner = self.n // (self.k // self.ck) // self.cn  # blocks of heads that share keys
-        self.across = -(-self.t // self.bt)
+        self.across = -(-self.t // self.bt)  # blocks of rows
         self.units = self.b // self.cb * (self.k // self.ck)
-        self.width = static_width(call, self.bt, self.t, self.s)
+        self.width = max_static_width(call, self.bt, self.t, self.s) if under_xla() else None
 
     def block(self, call: AttentionCall, unit: Any, number: Any) -> Block:
-        """The block with a number among those of a unit of examples and key heads, with the columns that it needs."""
-        per = self.k // self.ck
+        """Return a block of a unit, with the columns that it needs."""
+        units_per_example = self.k // self.ck
         head, row = number // self.across, number % self.across
-        start = 0 if isinstance(self.t, int) and self.bt == self.t else smallest(row * self.bt, self.t - self.bt)
+        start = 0 if is_equal(self.bt, self.t) else smaller(row * self.bt, self.t - self.bt)
+        first_head = unit % units_per_example * self.ck * (self.n // self.k) + head * self.cn
         block = call.block.replace(
-            batch=Slice(self.b, unit // per * self.cb, self.cb),
-            heads=Slice(self.n, unit % per * self.ck * (self.n // self.k) + head * self.cn, self.cn),
+            batch=Slice(self.b, unit // units_per_example * self.cb, self.cb),
+            heads=Slice(self.n, first_head, self.cn),
             rows=Slice(self.t, start, self.bt),
             columns=Slice(self.s),
         )
@@ -59,84 +68,150 @@ class Grid:
             return block
         first, last = call.mask.kv_range(block)
         if self.width is not None:
-            return block.replace(columns=Slice(self.s, smallest(first, self.s - self.width), self.width))
-        # At least one column, which the mask forbids anyhow: an empty row has no largest score.
-        first = smallest(first, self.s - 1)
-        return block.replace(columns=Slice(self.s, first, largest(last - first, 1)))
+            return block.replace(columns=Slice(self.s, smaller(first, self.s - self.width), self.width))
+        # At least one column, even if the mask forbids it: an empty row has no maximum.
+        first = smaller(first, self.s - 1)
+        return block.replace(columns=Slice(self.s, first, larger(last - first, 1)))
 
     def rows(self, tensor: Any, block: Block) -> Any:
-        """A tile's rows of a tensor (B, N, T, ...)."""
+        """Return the rows (b, n, t, ...) of a block of a tensor (B, N, T, ...)."""
         shape = (self.cb, self.cn, block.rows.size, tensor.shape[-1])
         start = (block.batch.start, block.heads.start, block.rows.start, 0)
-        return tf.ensure_shape(tf.slice(tensor, start, shape), [known(length) for length in shape])
+        return tf.ensure_shape(tf.slice(tensor, start, shape), [static_length(length) for length in shape])
 
     def unit(self, tensor: Any, unit: Any) -> Any:
-        """The examples and heads (cb, ck, S, H) of a unit of keys or values (B, K, S, H)."""
+        """Return the examples and heads (cb, ck, S, H) of a unit of keys or values (B, K, S, H)."""
         shape = (self.cb, self.ck, self.s, tensor.shape[-1])
-        # Either all heads or one example: no element moves. A piece of the first axis is no copy, one of another axis is.
+        # A unit has all heads, or one example: reshaping moves no element. A slice of the first axis is no copy, any other is.
         units = tf.reshape(tensor, (-1, *shape))
-        return tf.ensure_shape(tf.reshape(units[unit], shape), [known(length) for length in shape])
+        return tf.ensure_shape(tf.reshape(units[unit], shape), [static_length(length) for length in shape])
 
     def columns(self, tensor: Any, block: Block) -> Any:
-        """A tile's columns of a unit of keys or values (cb, ck, S, H)."""
-        span = block.columns
-        if span.is_full or not (same(self.cb, 1) and same(self.ck, 1)):
-            return span.of(tensor, 2)
-        width = tensor.shape[-1]
-        piece = tf.slice(tf.reshape(tensor, (self.s, width)), (span.start, 0), (span.size, width))
-        return tf.reshape(piece, (1, 1, span.size, width))
+        """Return the columns of a block of a unit of keys or values (cb, ck, S, H)."""
+        columns = block.columns
+        if columns.is_full or not (is_equal(self.cb, 1) and is_equal(self.ck, 1)):
+            return columns.take(tensor, 2)
+        size = tensor.shape[-1]
+        rows = tf.slice(tf.reshape(tensor, (self.s, size)), (columns.start, 0), (columns.size, size))
+        return tf.reshape(rows, (1, 1, columns.size, size))
 
-    def shared(self, tensor: Any) -> Any:
-        """Keys or values of a block for each of its heads, or of one head for all."""
+    def repeat_heads(self, tensor: Any) -> Any:
+        """Repeat keys or values of a block for each of its query heads. A single key head broadcasts and is left alone."""
         return tf.repeat(tensor, self.cn // self.ck, axis=1) if 1 < self.ck < self.cn else tensor
 
-    def turned(self, call: AttentionCall, key: Any) -> Any:
-        """Keys (b, k, H, s) of a unit, turned once for its blocks, where these need all columns; otherwise None.
+    def transpose_key(self, call: AttentionCall, key: Any) -> Any:
+        """Transpose the keys of a unit, (b, k, H, s), once for its blocks; None if these need some columns only.
 
-        The product with them is a tenth to a sixth quicker. A piece of them would be a copy, as one of (b, k, s, H) is not.
+        The product with transposed keys is 10 to 17 % faster. A slice of them would be a copy, unlike one of (b, k, s, H).
         """
-        blocks = self.inner * self.across
+        num_blocks = self.inner * self.across
         if call.mask is not None or type(call.normalizer) is not Softmax or type(call.score) is not Dot:
             return None
-        if isinstance(blocks, int) and blocks < WORTH:
+        if isinstance(num_blocks, int) and num_blocks < MIN_BLOCKS_TO_TRANSPOSE:
             return None
         return tf.linalg.matrix_transpose(tf.cast(key, self.dtype))
 
-    def blocks(self, count: Any, like: Any) -> tf.TensorArray:
-        """Room for one block of rows for each step of a loop."""
-        shape = (known(self.cb), self.cn, known(self.bt), like.shape[-1])
+    def block_array(self, count: Any, like: Any) -> tf.TensorArray:
+        """Return an array for one block of rows of each step of a loop."""
+        shape = (static_length(self.cb), self.cn, static_length(self.bt), like.shape[-1])
         return tf.TensorArray(like.dtype, count, element_shape=shape)
 
-    def joined(self, blocks: Any, width: int) -> Any:
-        """(B, N, T, width) from blocks (units * inner * across, cb, cn, bt, width)."""
+    def concat_rows(self, blocks: Any, size: int) -> Any:
+        """Return (B, N, T, size) from blocks (units * inner * across, cb, cn, bt, size)."""
         per = self.k // self.ck
-        blocks = tf.reshape(blocks, (self.b // self.cb, per, self.inner, self.across, self.cb, self.cn, self.bt, width))
+        blocks = tf.reshape(blocks, (self.b // self.cb, per, self.inner, self.across, self.cb, self.cn, self.bt, size))
         blocks = tf.transpose(blocks, (0, 4, 1, 2, 5, 3, 6, 7))
-        rows = tf.reshape(blocks, (self.b, self.n, self.across * self.bt, width))
-        if isinstance(self.t, int) and isinstance(self.bt, int) and self.t % self.bt == 0:
+        rows = tf.reshape(blocks, (self.b, self.n, self.across * self.bt, size))
+        if not self.has_overlap:
             return rows
-        # The last block was moved back to end with the sequence: its first rows are there twice.
+        # The last block was moved back to end with the sequence: its first rows are repeated.
         before = (self.across - 1) * self.bt
         return tf.concat([rows[:, :, :before], rows[:, :, before + self.bt - (self.t - before) :]], axis=2)
 
-    def fresh(self, rows: Any, number: Any) -> Any:
-        """Rows with zeros in place of those that the block before has had already."""
-        if isinstance(self.t, int) and isinstance(self.bt, int) and self.t % self.bt == 0:
+    @property
+    def has_overlap(self) -> bool:
+        """True if the last block may repeat rows of the block before."""
+        return not (isinstance(self.t, int) and isinstance(self.bt, int) and self.t % self.bt == 0)
+
+    def zero_overlap(self, rows: Any, number: Any) -> Any:
+        """Zero the rows of a block that the block before has too."""
+        if not self.has_overlap:
             return rows
         row = number % self.across * self.bt
-        places = smallest(row, self.t - self.bt) + tf.range(self.bt)
-        return tf.where((places >= row)[:, None], rows, tf.zeros((), rows.dtype))
+        indices = smaller(row, self.t - self.bt) + tf.range(self.bt)
+        return tf.where((indices >= row)[:, None], rows, tf.zeros((), rows.dtype))
 
-    def gathered(self, units: Any) -> Any:
-        """(B, K, S, H) from units (units, cb, ck, S, H)."""
-        width = units.shape[-1]
-        units = tf.reshape(units, (self.b // self.cb, self.k // self.ck, self.cb, self.ck, self.s, width))
-        return tf.reshape(tf.transpose(units, (0, 2, 1, 3, 4, 5)), (self.b, self.k, self.s, width))
+    def concat_units(self, units: Any) -> Any:
+        """Return (B, K, S, H) from units (units, cb, ck, S, H)."""
+        size = units.shape[-1]
+        units = tf.reshape(units, (self.b // self.cb, self.k // self.ck, self.cb, self.ck, self.s, size))
+        return tf.reshape(tf.transpose(units, (0, 2, 1, 3, 4, 5)), (self.b, self.k, self.s, size))
+
+
+class AppliedMask:
+    """A mask as it is applied to the scores of a block: between `begin` and `end`, all columns are permitted to all rows.
+
+    Args:
+        mask: The mask, or None.
+        block: The block.
+
+    Attributes:
+        mask: bool (..., t, columns before `begin` and from `end` on), or None if everything is permitted.
+    """
+
+    def __init__(self, mask: Mask | None, block: Block) -> None:
+        self.mask, self.begin, self.end, self.length = None, 0, 0, block.columns.length
+        if mask is None:
+            return
+        if not under_xla():
+            self._find_full_columns(mask, block)
+        sides = [
+            mask(block.replace(columns=Slice(block.columns.total, block.columns.start + begin, end - begin)))
+            for begin, end in ((0, self.begin), (self.end, self.length))
+            if not is_equal(begin, end)
+        ]
+        if sides:
+            permitted = tf.concat(sides, axis=-1)
+            self.mask = permitted[(None,) * (4 - len(permitted.shape))]
+
+    def _find_full_columns(self, mask: Mask, block: Block) -> None:
+        first, last = mask.kv_full_range(block)
+        length = self.length if isinstance(self.length, int) else 0
+        # A few permitted columns are not worth the operations that leave them out.
+        if isinstance(first, int) and isinstance(last, int) and not 4 * (last - first) >= length > 0:
+            return
+        begin = larger(first - block.columns.start, 0)
+        self.begin = begin if is_equal(begin, 0) else smaller(begin, self.length)
+        self.end = smaller(larger(last - block.columns.start, self.begin), self.length)
+
+    def apply(self, scores: Any) -> Any:
+        """Set scores (b, n, t, s) to the lowest number where the mask forbids."""
+        if self.mask is None:
+            return scores
+        lowest = tf.cast(LOWEST, scores.dtype)
+        if is_equal(self.begin, self.end):
+            return tf.where(self.mask, scores, lowest)
+        # An addition works in place.
+        bias = tf.where(self.mask, tf.zeros((), scores.dtype), lowest)
+        before, after = bias[:, :, :, : self.begin], bias[:, :, :, self.begin :]
+        if is_equal(self.begin, 0):
+            return scores + tf.pad(after, ((0, 0), (0, 0), (0, 0), (self.end, 0)))
+        between = tf.zeros((*tf.unstack(tf.shape(bias))[:-1], self.end - self.begin), scores.dtype)
+        return scores + tf.concat([before, between, after], axis=-1)
+
+    def zero_empty_rows(self, rows: Any) -> Any:
+        """Zero the rows (b, n, t, ...) that may attend to nothing, whose softmax is arbitrary."""
+        if self.mask is None:
+            return rows
+        has_any = tf.reduce_any(self.mask, axis=-1, keepdims=True)
+        if not is_equal(self.begin, self.end):
+            has_any = tf.logical_or(has_any, self.end > self.begin)
+        return tf.where(has_any, rows, tf.zeros((), rows.dtype))
 
 
 def loop(count: Any, step: Callable[..., tuple], state: tuple) -> tuple:
-    """`state = step(index, *state)` so many times."""
-    if tf.executing_eagerly() or same(count, 1):
+    """Run `state = step(index, *state)` for each index below `count`."""
+    if tf.executing_eagerly() or is_equal(count, 1):
         for index in range(int(count)):
             state = step(index, *state)
         return state
@@ -149,30 +224,37 @@ def loop(count: Any, step: Callable[..., tuple], state: tuple) -> tuple:
     )[1:]
 
 
-def added(total: Any, more: Any, span: Slice) -> Any:
-    """A total (b, k, H, S) with more added in a run of columns."""
-    more = tf.cast(more, total.dtype)
-    if span.is_full:
-        return total + more
-    first, last = span.start, span.start + span.size
+def add_columns(total: Any, columns: Any, part: Slice) -> Any:
+    """Add columns (b, k, H, s) to some of a total (b, k, H, S)."""
+    columns = tf.cast(columns, total.dtype)
+    if part.is_full:
+        return total + columns
+    first, last = part.start, part.start + part.size
     if under_xla():
-        # Pieces of a size that depends on the step cannot be compiled.
-        turn = (3, 0, 1, 2)
-        places = tf.reshape(first + tf.range(span.size), (-1, 1))
-        total = tf.tensor_scatter_nd_add(tf.transpose(total, turn), places, tf.transpose(more, turn))
+        # Slices of a size that depends on the step cannot be compiled.
+        columns_first = (3, 0, 1, 2)
+        indices = tf.reshape(first + tf.range(part.size), (-1, 1))
+        total = tf.tensor_scatter_nd_add(
+            tf.transpose(total, columns_first), indices, tf.transpose(columns, columns_first)
+        )
         return tf.transpose(total, (1, 2, 3, 0))
-    pieces = [total[..., :first], total[..., first:last] + more, total[..., last:]]
+    pieces = [total[..., :first], total[..., first:last] + columns, total[..., last:]]
     return tf.ensure_shape(tf.concat(pieces, axis=-1), total.shape)
 
 
-def static_width(call: AttentionCall, rows: Any, t: Any, s: Any) -> int | None:
-    """The most columns that a block of rows needs, where that is known beforehand, and where sizes must be."""
-    if call.mask is None or not under_xla() or not all(isinstance(length, int) for length in (rows, t, s)):
+def max_static_width(call: AttentionCall, rows: Any, t: Any, s: Any) -> int | None:
+    """Return the most columns that a block of rows needs; None if that is unknown at compilation."""
+    if call.mask is None or not all(isinstance(length, int) for length in (rows, t, s)):
         return None
-    most = 1
+    widest = 1
     for start in range(0, t, rows):
         first, last = call.mask.kv_range(call.block.replace(rows=Slice(t, min(start, t - rows), rows)))
         if not isinstance(first, int) or not isinstance(last, int):
             return None
-        most = max(most, last - first)
-    return most
+        widest = max(widest, last - first)
+    return widest
+
+
+def is_equal(left: Any, right: Any) -> bool:
+    """Return True if two numbers are known to be equal."""
+    return isinstance(left, int) and isinstance(right, int) and left == right

@@ -1,1 +1,79 @@
-"""Attention on PyTorch: implementations of the engine's interface."""
+"""Attention on PyTorch."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from keras import ops
+
+from limelight.engine import thresholds
+from limelight.engine.backend import Backend
+from limelight.engine.call import AttentionCall
+from limelight.engine.torch import blockwise, fused, statistics
+
+
+class TorchBackend(Backend):
+    """PyTorch: its own fused kernel, and blocks of whole rows."""
+
+    cpu_thresholds = thresholds.Thresholds()
+    # Nothing compiles the loop over blocks, so that the accelerator waits for each operation to be launched.
+    accelerator_thresholds = dataclasses.replace(thresholds.ACCELERATOR, min_rows=2048)
+    fused_kernel = "PyTorch"
+
+    def as_tensors(self, *arrays: Any) -> tuple[Any, ...]:
+        # Keras's conversion looks for symbolic tensors and for the device, which takes a third of the time of a small call.
+        if not _has_accelerator() and all(
+            array is None or (isinstance(array, torch.Tensor) and array.is_cpu) for array in arrays
+        ):
+            return arrays
+        return super().as_tensors(*arrays)
+
+    def on_accelerator(self, tensor: Any) -> bool:
+        device = getattr(tensor, "device", None)
+        if device is None:  # a symbolic tensor of Keras
+            device = ops.convert_to_tensor(0.0).device
+        return device.type != "cpu"
+
+    def prepare(self, call: AttentionCall) -> AttentionCall:
+        return call.prepare()
+
+    def supports_fused(self, call: AttentionCall, value: Any, *, forced: bool = False) -> bool:
+        return fused.matches(call)
+
+    def fused(self, call: AttentionCall, value: Any) -> Any:
+        return fused.output(call, value)
+
+    def blockwise(self, call: AttentionCall, value: Any, *, dropout: float, seed: Any) -> Any:
+        size = thresholds.current(call.query).scores_per_block
+        return blockwise.output(call, value, scores_per_block=size, dropout=dropout, seed=seed)
+
+    def attention_statistics(self, call: AttentionCall, value: Any, **settings: Hashable) -> Any:
+        return statistics.attention_statistics(call, value, **settings)
+
+    # PyTorch's compiler cannot see through the interception of layers, so that `compile_stateless` stays `run_stateless`.
+
+    def no_gradient(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.no_grad()
+
+    def gradients(self, function: Callable[[list[Any]], Any], tensors: list[Any]) -> list[Any]:
+        with torch.enable_grad():
+            tensors = [tensor.detach().requires_grad_() for tensor in tensors]
+            gradients = torch.autograd.grad(function(tensors), tensors, allow_unused=True)
+        return [
+            torch.zeros_like(tensor) if gradient is None else gradient
+            for tensor, gradient in zip(tensors, gradients, strict=True)
+        ]
+
+    def softmax_functions(self) -> list[tuple[Any, str]]:
+        return [(torch, "softmax"), (torch.nn.functional, "softmax")]
+
+
+@functools.cache
+def _has_accelerator() -> bool:
+    return torch.accelerator.is_available()
+
+
+BACKEND = TorchBackend()

@@ -6,45 +6,48 @@ from typing import Any
 import torch
 
 from limelight.core.block import Block, Slice
-from limelight.engine import partition
-from limelight.engine.block_sizes import Sizes, sizes
+from limelight.engine.block_sizes import BlockSizes, choose_block_sizes
 from limelight.engine.call import AttentionCall
-from limelight.engine.dense_block import block_weights, mixture
+from limelight.engine.dense import apply_weights, compute_block_weights
+from limelight.engine.partition import StaticParts, combine, partition
 
-# From a question, a tile, the tile's queries (b, n, t, H), keys (b, k, s, H) and values: its output (b, n, t, V).
+# A function of a call, a block, and the block's queries (b, n, t, H), keys (b, k, s, H) and values, to its output (b, n, t, V).
 Compute = Callable[[AttentionCall, Block, Any, Any, Any], Any]
 
 
-def output(call: AttentionCall, value: Any, *, size: int, dropout: float = 0.0, seed: Any = None) -> Any:
-    """The output (B, N, T, V) of a prepared question for values (B, K, S, V), in blocks of about so many scores."""
+def output(call: AttentionCall, value: Any, *, scores_per_block: int, dropout: float = 0.0, seed: Any = None) -> Any:
+    """Compute the output (B, N, T, V) of a prepared call for values (B, K, S, V), in blocks of about so many scores."""
 
     def compute(call: AttentionCall, block: Block, query: Any, key: Any, value: Any) -> Any:
         if 1 < key.shape[1] < query.shape[1]:
             key, value = (tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1) for tensor in (key, value))
-        return mixture(block_weights(call, block, query, key).weights, value, block, dropout, seed)
+        weights = compute_block_weights(call, block, query, key).weights
+        return apply_weights(weights, value, block, dropout, seed)
 
-    return by_blocks(call, value, compute, sizes(call, size))
+    return map_blocks(call, value, compute, choose_block_sizes(call, scores_per_block))
 
 
-def by_blocks(call: AttentionCall, value: Any, compute: Compute, sizes: Sizes) -> Any:
-    """The output (B, N, T, V) of a prepared question, as `compute` has it for each block.
+def map_blocks(call: AttentionCall, value: Any, compute: Compute, sizes: BlockSizes) -> Any:
+    """Compute the output (B, N, T, V) of a prepared call, each block by `compute`.
 
     Nothing of size T x S is kept for the gradient.
     """
-    skeleton, tensors = partition.take(call)
-    return Rows.apply(skeleton, call, compute, sizes, call.query, call.key, value, *tensors)
+    static, tensors = partition(call)
+    return MapBlocks.apply(static, call, compute, sizes, call.query, call.key, value, *tensors)
 
 
-def tiles(call: AttentionCall, sizes: Sizes) -> Iterator[Block]:
-    """The blocks: chosen examples, heads and rows, and the columns that these may attend to."""
-    whole = call.block
-    examples, heads, rows, columns = (span.total for span in (whole.batch, whole.heads, whole.rows, whole.columns))
+def iterate_blocks(call: AttentionCall, sizes: BlockSizes) -> Iterator[Block]:
+    """Yield the blocks of some examples, heads and rows, with the columns that these may attend to."""
+    full = call.block
+    examples, heads, rows, columns = (part.total for part in (full.batch, full.heads, full.rows, full.columns))
     for example in range(0, examples, sizes.batch):
-        batch = Slice(examples, example, min(sizes.batch, examples - example))
         for head in range(0, heads, sizes.heads):
-            some = Slice(heads, head, min(sizes.heads, heads - head))
             for row in range(0, rows, sizes.rows):
-                block = whole.replace(batch=batch, heads=some, rows=Slice(rows, row, min(sizes.rows, rows - row)))
+                block = full.replace(
+                    batch=Slice(examples, example, min(sizes.batch, examples - example)),
+                    heads=Slice(heads, head, min(sizes.heads, heads - head)),
+                    rows=Slice(rows, row, min(sizes.rows, rows - row)),
+                )
                 first, last = (0, columns) if call.mask is None else map(int, call.mask.kv_range(block))
                 if (first, last) == (0, columns):
                     yield block
@@ -52,71 +55,74 @@ def tiles(call: AttentionCall, sizes: Sizes) -> Iterator[Block]:
                     yield block.replace(columns=Slice(columns, first, last - first))
 
 
-def parts(block: Block, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
-    """Views of a tile's queries, keys and values."""
+def slice_block(block: Block, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    """Return views of a block's queries, keys and values."""
     heads = block.heads
-    group = heads.total // key.shape[1]
-    kept = Slice(key.shape[1], heads.start // group, -(-heads.length // group))
+    heads_per_key = heads.total // key.shape[1]
+    key_heads = Slice(key.shape[1], heads.start // heads_per_key, -(-heads.length // heads_per_key))
     return (
-        block.rows.of(heads.of(block.batch.of(query, 0), 1), 2),
-        *(block.columns.of(kept.of(block.batch.of(tensor, 0), 1), 2) for tensor in (key, value)),
+        block.rows.take(heads.take(block.batch.take(query, 0), 1), 2),
+        *(block.columns.take(key_heads.take(block.batch.take(tensor, 0), 1), 2) for tensor in (key, value)),
     )
 
 
-class Rows(torch.autograd.Function):
-    """The loop and its gradient. What is saved is what went in."""
+class MapBlocks(torch.autograd.Function):
+    """The loop over blocks and its gradient. Only the inputs are saved."""
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
         ctx: Any,
-        skeleton: partition.Skeleton,
+        static: StaticParts,
         call: AttentionCall,
         compute: Compute,
-        sizes: Sizes,
+        sizes: BlockSizes,
         query: Any,
         key: Any,
         value: Any,
         *tensors: Any,
     ) -> Any:
         ctx.save_for_backward(query, key, value, *tensors)
-        ctx.given = (skeleton, call, compute, sizes)
-        found = value.new_zeros((*query.shape[:3], value.shape[-1]))
-        with skeleton.filled(call, tensors) as asked:
-            for block in tiles(asked, sizes):
-                rows, _, _ = parts(block, found, key, value)
-                rows.copy_(compute(asked, block, *parts(block, query, key, value)))
-        return found
+        ctx.settings = (static, call, compute, sizes)
+        output = value.new_zeros((*query.shape[:3], value.shape[-1]))
+        with combine(static, tensors, call) as combined:
+            for block in iterate_blocks(combined, sizes):
+                rows, _, _ = slice_block(block, output, key, value)
+                rows.copy_(compute(combined, block, *slice_block(block, query, key, value)))
+        return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slope: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        skeleton, call, compute, sizes = ctx.given
+    def backward(ctx: Any, grad_output: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        static, call, compute, sizes = ctx.settings
         saved = ctx.saved_tensors
-        needed = ctx.needs_input_grad[4:]
-        sums = [torch.zeros_like(tensor) if wanted else None for tensor, wanted in zip(saved, needed, strict=True)]
+        totals = [
+            torch.zeros_like(tensor) if needed else None
+            for tensor, needed in zip(saved, ctx.needs_input_grad[4:], strict=True)
+        ]
         query, key, value, *tensors = saved
         leaves = [
-            tensor.detach().requires_grad_() if total is not None else tensor
-            for tensor, total in zip(tensors, sums[3:], strict=True)
+            tensor if total is None else tensor.detach().requires_grad_()
+            for tensor, total in zip(tensors, totals[3:], strict=True)
         ]
-        with torch.enable_grad(), skeleton.filled(call, leaves) as asked:
-            for block in tiles(asked, sizes):
-                views = [view.detach().requires_grad_() for view in parts(block, query, key, value)]
-                rows, _, _ = parts(block, slope, key, value)
-                found = compute(asked, block, *views)
+        with torch.enable_grad(), combine(static, leaves, call) as combined:
+            for block in iterate_blocks(combined, sizes):
+                views = [view.detach().requires_grad_() for view in slice_block(block, query, key, value)]
+                grad_rows, _, _ = slice_block(block, grad_output, key, value)
+                rows = compute(combined, block, *views)
                 inputs = [*views, *leaves]
-                totals = [*places(block, sums, saved), *sums[3:]]
-                wanted = [index for index, total in enumerate(totals) if total is not None]
-                given = torch.autograd.grad(
-                    found, [inputs[index] for index in wanted], rows.to(found.dtype), allow_unused=True
+                block_totals = [*slice_totals(block, totals, saved), *totals[3:]]
+                needed = [index for index, total in enumerate(block_totals) if total is not None]
+                gradients = torch.autograd.grad(
+                    rows, [inputs[index] for index in needed], grad_rows.to(rows.dtype), allow_unused=True
                 )
-                for index, more in zip(wanted, given, strict=True):
-                    if more is not None:
-                        totals[index].add_(more)
-        return None, None, None, None, *sums
+                for index, gradient in zip(needed, gradients, strict=True):
+                    if gradient is not None:
+                        block_totals[index].add_(gradient)
+        return None, None, None, None, *totals
 
 
-def places(block: Block, sums: list[Any], saved: Any) -> list[Any]:
-    """Views of the sums of gradients by queries, keys and values where a tile adds to them; None where none is wanted."""
-    given = [tensor if total is None else total for tensor, total in zip(saved[:3], sums[:3], strict=True)]
-    return [None if total is None else view for total, view in zip(sums[:3], parts(block, *given), strict=True)]
+def slice_totals(block: Block, totals: list[Any], saved: Any) -> list[Any]:
+    """Return views of the gradients by queries, keys and values to which a block adds; None if one is not needed."""
+    tensors = [tensor if total is None else total for tensor, total in zip(saved[:3], totals[:3], strict=True)]
+    views = slice_block(block, *tensors)
+    return [None if total is None else view for total, view in zip(totals[:3], views, strict=True)]

@@ -1,4 +1,4 @@
-"""PyTorch: its own kernel for the softmax of dot products, for any mask."""
+"""PyTorch: its own kernel for the softmax of dot products, under any mask."""
 
 from typing import Any
 
@@ -6,46 +6,61 @@ import torch
 
 from limelight.core.block import Block
 from limelight.engine import thresholds
-from limelight.engine.block_sizes import Sizes, narrow
+from limelight.engine.block_sizes import BlockSizes, rows_of_narrow_blocks
 from limelight.engine.call import AttentionCall
-from limelight.engine.mask_decomposition import divided
+from limelight.engine.mask_decomposition import decompose_mask
 from limelight.engine.torch import blockwise
 from limelight.masks import Causal, both
+from limelight.normalizers import Softmax
+from limelight.scores import Dot
 
 attention = torch.nn.functional.scaled_dot_product_attention
-# On a GPU its kernels that hold few scores at a time take vectors whose size is a multiple of this.
-MULTIPLE = 8
-# From so many queries on, keys are read so often that it pays to lay those of a head side by side first.
-MANY = 2048
+# On a GPU, the kernels that save memory take vectors of a size that is a multiple of this.
+SIZE_MULTIPLE = 8
+# From this number of queries on, keys are read so often that it pays to make them contiguous.
+MIN_ROWS_TO_COPY = 2048
+
+
+def matches(call: AttentionCall) -> bool:
+    """Return True if the parts of a prepared call are those of the kernel. A subclass may compute something else."""
+    return type(call.score) is Dot and type(call.normalizer) is Softmax
 
 
 def output(call: AttentionCall, value: Any) -> Any:
-    """The output (B, N, T, V) of a prepared question whose score is a dot product, normalised by softmax."""
-    causal, keys, queries, rest = divided(call.mask, call.block)
+    """Compute the output (B, N, T, V) of a prepared call whose score is a dot product, normalized by softmax."""
+    causal, keys, queries, rest = decompose_mask(call.mask, call.block)
     if causal and keys is not None:
-        # The kernel takes one of the two.
+        # The kernel takes only one of the two.
         rest = both(rest, Causal("start"))
-    if rest is None:
-        permitted = None if keys is None else keys(call.block)
-        found = kernel(call, call.query, call.key, value, permitted, causal)
-    else:
+    if rest is not None:
         rows = thresholds.current(call.query).rows
-        sizes = Sizes(call.block.batch.total, call.block.heads.total, min(rows, narrow(call) or rows))
-        found = blockwise.by_blocks(call, value, compute, sizes)
-    if rest is None and queries is not None:
-        found = torch.where(queries(call.block), found, torch.zeros((), dtype=found.dtype, device=found.device))
-    return found
+        block = call.block
+        sizes = BlockSizes(block.batch.total, block.heads.total, min(rows, rows_of_narrow_blocks(call) or rows))
+        return blockwise.map_blocks(call, value, compute, sizes)
+    permitted = None if keys is None else keys(call.block)
+    output = call_kernel(call, call.query, call.key, value, permitted, causal)
+    return output if queries is None else zero_rows(output, queries(call.block))
 
 
 def compute(call: AttentionCall, block: Block, query: Any, key: Any, value: Any) -> Any:
-    """The output of one block of rows."""
-    full = call.mask is None or call.mask.block_kind(block) == "full"
-    permitted = None if full or call.mask is None else call.mask(block)
-    return kernel(call, query, key, value, permitted, False)
+    """Compute the output of one block of rows."""
+    is_full = call.mask is None or call.mask.block_kind(block) == "full"
+    permitted = None if is_full or call.mask is None else call.mask(block)
+    return call_kernel(call, query, key, value, permitted, False)
 
 
-def kernel(call: AttentionCall, query: Any, key: Any, value: Any, permitted: Any, causal: bool) -> Any:
-    """PyTorch's kernel with the scale of a question's score, for a mask (b, n, t, s), a part of which may have length 1."""
+def call_kernel(call: AttentionCall, query: Any, key: Any, value: Any, permitted: Any, causal: bool) -> Any:
+    """Call PyTorch's kernel with the scale of the call's score.
+
+    Args:
+        call: The attention call.
+        query, key, value: (b, n, t, H), (b, k, s, H), (b, k, s, V).
+        permitted: A bool mask that broadcasts to (b, n, t, s), or None.
+        causal: Apply the kernel's causal mask. Must be False if `permitted` is given.
+
+    Returns:
+        (b, n, t, V), in the dtype of the values.
+    """
     score: Any = call.score
     normalizer: Any = call.normalizer
     scale = score.factor(query.shape[-1]) / normalizer.temperature
@@ -54,47 +69,52 @@ def kernel(call: AttentionCall, query: Any, key: Any, value: Any, permitted: Any
         if not query.is_cuda:
             common = torch.promote_types(torch.promote_types(query.dtype, key.dtype), dtype)
         query, key, value = (tensor.to(common) for tensor in (query, key, value))
-    if not query.is_cuda and query.shape[-2] >= MANY:
+    if not query.is_cuda and query.shape[-2] >= MIN_ROWS_TO_COPY:
         query, key, value = (tensor.contiguous() for tensor in (query, key, value))
-    width = value.shape[-1]
-    # Its kernels want queries, keys and values of one size; zeros change no product.
-    size = max(query.shape[-1], width)
-    size += -size % MULTIPLE if query.is_cuda else 0
-    if not query.shape[-1] == key.shape[-1] == width == size:
+    value_size = value.shape[-1]
+    # The kernels take queries, keys and values of one size; zeros change no product.
+    size = max(query.shape[-1], value_size)
+    size += -size % SIZE_MULTIPLE if query.is_cuda else 0
+    if not query.shape[-1] == key.shape[-1] == value_size == size:
         query, key, value = (
             tensor if tensor.shape[-1] == size else torch.nn.functional.pad(tensor, (0, size - tensor.shape[-1]))
             for tensor in (query, key, value)
         )
-    some = None
+    has_any = None
     if permitted is not None:
         if query.is_cuda:
-            # There a row that permits nothing gives anything: let it be all, and then nothing.
-            some = permitted.any(-1, keepdim=True)
-            permitted = permitted | ~some
+            # There a row that may attend to nothing gives arbitrary numbers: let it attend to everything, and zero it below.
+            has_any = permitted.any(-1, keepdim=True)
+            permitted = permitted | ~has_any
         if permitted.shape[-2] == 1:
-            # Bool masks are turned to floats at full size, floats of length 1 are only expanded.
+            # The kernel converts a bool mask to floats at full size, but only expands one of floats.
             permitted = torch.zeros((), dtype=common, device=query.device).where(permitted, float("-inf"))
         permitted = permitted.expand(*(1, 1, *permitted.shape)[-4:-2], query.shape[-2], key.shape[-2])
-    found = grouped(query, key, value, permitted, causal, scale)
-    found = found if some is None else torch.where(some, found, torch.zeros((), dtype=found.dtype, device=found.device))
-    found = found[..., :width] if size != width else found
-    return found if dtype == common else found.to(dtype)
+    output = call_grouped(query, key, value, permitted, causal, scale)
+    output = output if has_any is None else zero_rows(output, has_any)
+    output = output if size == value_size else output[..., :value_size]
+    return output if dtype == common else output.to(dtype)
 
 
-def grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scale: float) -> Any:
-    """The kernel, for keys that serve several query heads each, without repeating them."""
+def zero_rows(output: Any, keep: Any) -> Any:
+    """Zero the rows (b, n, t, V) where `keep`, bool (..., t, 1), is False."""
+    return torch.where(keep, output, torch.zeros((), dtype=output.dtype, device=output.device))
+
+
+def call_grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scale: float) -> Any:
+    """Call the kernel for keys that serve several query heads each, without copying them."""
     batch, heads, rows, size = query.shape
-    kept = key.shape[1]
-    if kept in (1, heads):
-        if kept < heads:
+    kv_heads = key.shape[1]
+    if kv_heads in (1, heads):
+        if kv_heads < heads:
             key, value = (tensor.expand(-1, heads, -1, -1) for tensor in (key, value))
         return attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
-    group = heads // kept
-    query = query.reshape(batch * kept, group, rows, size)
+    group = heads // kv_heads
+    query = query.reshape(batch * kv_heads, group, rows, size)
     key, value = (
-        tensor.reshape(batch * kept, 1, *tensor.shape[2:]).expand(-1, group, -1, -1) for tensor in (key, value)
+        tensor.reshape(batch * kv_heads, 1, *tensor.shape[2:]).expand(-1, group, -1, -1) for tensor in (key, value)
     )
     if permitted is not None:
-        permitted = permitted.expand(batch, heads, -1, -1).reshape(batch * kept, group, *permitted.shape[2:])
-    found = attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
-    return found.reshape(batch, heads, rows, value.shape[-1])
+        permitted = permitted.expand(batch, heads, -1, -1).reshape(batch * kv_heads, group, *permitted.shape[2:])
+    output = attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
+    return output.reshape(batch, heads, rows, value.shape[-1])
