@@ -18,10 +18,15 @@ import limelight
 SOURCE = Path(limelight.__file__).parent
 
 # What anything may use. It uses nothing of limelight but itself.
-FOUNDATION = ({"_attention_statistics", "_backend", "_files"},)
+FOUNDATION = (
+    {
+        *("_attention_statistics", "_backend", "_distributions", "_files", "_formatting", "_indexing", "_optional"),
+        "exceptions",
+    },
+)
 # Each side from the bottom up: a part imports its own step of its own side, the steps below it, and the foundation.
 TENSOR_SIDE = (
-    {"core"},
+    {"_keras_private", "core"},
     {"masks", "normalizers", "positions", "scores"},
     {"engine"},
     {"functional"},
@@ -234,6 +239,13 @@ def _classes() -> dict[str, list[ast.ClassDef]]:
         for node in _walk(module, ast.ClassDef):
             found.setdefault(node.name, []).append(node)
     return found
+
+
+@pytest.mark.backend_free
+def test_private_keras_is_used_in_one_module() -> None:
+    private = r"keras\.src|\b_keras_mask|\._(flatten_layers|flash_attention|compile_config|remat_mode|inverse_sqrt_\w+)\b"
+    users = {name for name, path in MODULES.items() if re.search(private, path.read_text(encoding="utf-8"))}
+    assert users == {"limelight._keras_private"}
 
 
 @pytest.mark.backend_free

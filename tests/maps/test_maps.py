@@ -1,4 +1,4 @@
-"""Maps: weights, surveys and tiles against loops in numpy."""
+"""Maps: weights, statistics and tiles against loops in numpy."""
 
 import math
 import sys
@@ -6,26 +6,26 @@ import sys
 import numpy as np
 import pytest
 
-from limelight import maps
-from limelight.maps import AttentionMap, AttentionMaps, QKSource, StoredMask, Tokens, WeightSource
+from limelight.maps import AttentionMap, AttentionMaps, QKSource, StoredMask, Tokens, WeightSource, sources
+from limelight.maps.tokens import as_tokens
 
 pytestmark = pytest.mark.backend_free
 
 
-def softmax_by_hand(scores, allowed):
-    """Weights of one row: a loop over its permitted keys, in float64."""
-    permitted = [j for j in range(len(scores)) if allowed[j]]
+def softmax_loop(scores, mask):
+    """Weights of one row: a loop over the keys that the mask permits, in float64."""
+    permitted = [j for j in range(len(scores)) if mask[j]]
     weights = np.zeros(len(scores))
     if permitted:
-        peak = max(scores[j] for j in permitted)
-        raised = {j: math.exp(scores[j] - peak) for j in permitted}
+        maximum = max(scores[j] for j in permitted)
+        exponentials = {j: math.exp(scores[j] - maximum) for j in permitted}
         for j in permitted:
-            weights[j] = raised[j] / sum(raised.values())
+            weights[j] = exponentials[j] / sum(exponentials.values())
     return weights
 
 
-def weights_by_hand(query, key, score, allowed):
-    """Weights (B, N, T, S) of queries (B, N, T, H) and keys (B, K, S, H); `score` and `allowed` are asked for each pair."""
+def weights_loop(query, key, score, permits):
+    """Weights (B, N, T, S) of queries (B, N, T, H) and keys (B, K, S, H); `score` and `permits` are called for each pair."""
     batch, heads, rows, _ = query.shape
     groups = heads // key.shape[1]
     weights = np.zeros((batch, heads, rows, key.shape[2]))
@@ -33,8 +33,8 @@ def weights_by_hand(query, key, score, allowed):
         for n in range(heads):
             for i in range(rows):
                 scores = [score(query[b, n, i], key[b, n // groups, j], (b, n, i, j)) for j in range(key.shape[2])]
-                permitted = [allowed(b, n, i, j) for j in range(key.shape[2])]
-                weights[b, n, i] = softmax_by_hand(scores, permitted)
+                mask = [permits(b, n, i, j) for j in range(key.shape[2])]
+                weights[b, n, i] = softmax_loop(scores, mask)
     return weights
 
 
@@ -52,28 +52,28 @@ def dot(q, k, _):
     return float(np.dot(q.astype(np.float64), k.astype(np.float64)))
 
 
-def test_a_question_gives_the_weights_of_grouped_heads(query, key):
-    seen = AttentionMap("a", QKSource(query, key, 0.7))
-    wanted = weights_by_hand(query, key, lambda *pair: 0.7 * dot(*pair), lambda *_: True)
-    assert seen.shape == (2, 6, 5, 7)
-    np.testing.assert_allclose(seen.weights(), wanted, atol=1e-6)
+def test_queries_and_keys_give_the_weights_of_grouped_heads(query, key):
+    attention_map = AttentionMap("a", QKSource(query, key, 0.7))
+    wanted = weights_loop(query, key, lambda *pair: 0.7 * dot(*pair), lambda *_: True)
+    assert attention_map.shape == (2, 6, 5, 7)
+    np.testing.assert_allclose(attention_map.weights(), wanted, atol=1e-6)
 
 
-def test_every_permission_must_permit(query, key, random):
+def test_all_parts_of_a_mask_are_anded(query, key, random):
     keys, queries = random.random((2, 7)) > 0.3, random.random((2, 5)) > 0.3
     array = random.random((1, 6, 5, 7)) > 0.2
-    allowed = StoredMask(keys, queries, array, left=3, right=1, shift=2)
+    mask = StoredMask(keys, queries, array, left=3, right=1, offset=2)
 
     def permitted(b, n, i, j):
         near = -3 <= j - (i + 2) <= 1
         return bool(keys[b, j] and queries[b, i] and array[0, n, i, j] and near)
 
-    wanted = weights_by_hand(query, key, dot, permitted)
+    wanted = weights_loop(query, key, dot, permitted)
     assert (wanted.sum(-1) == 0).any()
-    np.testing.assert_allclose(AttentionMap("a", QKSource(query, key, allowed=allowed)).weights(), wanted, atol=1e-6)
+    np.testing.assert_allclose(AttentionMap("a", QKSource(query, key, mask=mask)).weights(), wanted, atol=1e-6)
 
 
-def test_a_soft_cap_a_bias_and_the_additive_score(query, key, random):
+def test_soft_cap_bias_and_additive_score(query, key, random):
     bias = random.normal(size=(1, 6, 5, 7)).astype(np.float32)
     vector = random.normal(size=3).astype(np.float32)
     capped = AttentionMap("a", QKSource(query, key, 2.0, softcap=1.5, bias=bias)).weights()
@@ -85,31 +85,33 @@ def test_a_soft_cap_a_bias_and_the_additive_score(query, key, random):
     def additive(q, k, _):
         return 0.5 * sum(vector[h] * math.tanh(float(q[h]) + float(k[h])) for h in range(3))
 
-    np.testing.assert_allclose(capped, weights_by_hand(query, key, cap, lambda *_: True), atol=1e-6)
-    np.testing.assert_allclose(added, weights_by_hand(query, key, additive, lambda *_: True), atol=1e-6)
+    np.testing.assert_allclose(capped, weights_loop(query, key, cap, lambda *_: True), atol=1e-6)
+    np.testing.assert_allclose(added, weights_loop(query, key, additive, lambda *_: True), atol=1e-6)
 
 
-def test_chosen_weights_are_those_of_the_whole(query, key, monkeypatch):
-    seen = AttentionMap("a", QKSource(query, key, allowed=StoredMask(right=0)))
-    whole = seen.weights()
+def test_selected_weights_equal_those_of_all(query, key, monkeypatch):
+    attention_map = AttentionMap("a", QKSource(query, key, mask=StoredMask(right=0)))
+    whole = attention_map.weights()
     # Blocks of a single row, so that the seams between blocks are gone through.
-    monkeypatch.setattr(maps.attention_map, "_BLOCK", 1)
-    np.testing.assert_allclose(seen.weights(), whole, atol=1e-6)
-    chosen = seen.weights(heads=2, rows=slice(1, 4), columns=[6, 0])
+    monkeypatch.setattr(sources, "MAX_BLOCK_SIZE", 1)
+    np.testing.assert_allclose(attention_map.weights(), whole, atol=1e-6)
+    chosen = attention_map.weights(heads=2, rows=slice(1, 4), columns=[6, 0])
     np.testing.assert_allclose(chosen, whole[:, 2:3, 1:4][..., [6, 0]], atol=1e-6)
-    np.testing.assert_allclose(seen.weights(heads=[5, -6], examples=[True, False]), whole[:1, [5, 0]], atol=1e-6)
+    np.testing.assert_allclose(
+        attention_map.weights(heads=[5, -6], examples=[True, False]), whole[:1, [5, 0]], atol=1e-6
+    )
     with pytest.raises(IndexError, match=r"`heads` must lie in 0 \.\. 5\. Received: 6"):
-        seen.weights(heads=6)
+        attention_map.weights(heads=6)
     with pytest.raises(TypeError, match="`rows` must be an int, a slice"):
-        seen.weights(rows=[0.5])
+        attention_map.weights(rows=[0.5])
 
 
-def test_a_survey_is_that_of_all_weights(query, key, monkeypatch):
+def test_statistics_equal_those_of_all_weights(query, key, monkeypatch):
     keys = np.ones((2, 7), bool)
     keys[1] = False
-    seen = AttentionMap("a", QKSource(query, key, 1.3, allowed=StoredMask(keys, shift=2)))
-    monkeypatch.setattr(maps.attention_map, "_BLOCK", 6 * 7 * 2)
-    statistics, weights = seen.statistics(top_k=3, num_blocks=2), seen.weights().astype(np.float64)
+    attention_map = AttentionMap("a", QKSource(query, key, 1.3, mask=StoredMask(keys, offset=2)))
+    monkeypatch.setattr(sources, "MAX_BLOCK_SIZE", 6 * 7 * 2)
+    statistics, weights = attention_map.statistics(top_k=3, num_blocks=2), attention_map.weights().astype(np.float64)
     for b, n, i in np.ndindex(2, 6, 5):
         row = weights[b, n, i]
         order = sorted(range(7), key=lambda j: (-row[j], j))[:3]
@@ -133,16 +135,19 @@ def test_a_survey_is_that_of_all_weights(query, key, monkeypatch):
 
 
 def test_weights_alone_have_no_logsumexp(random):
-    seen = AttentionMap.of(random.dirichlet(np.ones(4), size=3))
-    assert np.isnan(seen.statistics().logsumexp).all()
+    attention_map = AttentionMap.from_weights(random.dirichlet(np.ones(4), size=3))
+    assert np.isnan(attention_map.statistics().logsumexp).all()
     with pytest.raises(ValueError, match="must be at least 1"):
-        seen.statistics(top_k=0)
+        attention_map.statistics(top_k=0)
 
 
-def test_a_tile_holds_means_and_maxima_of_its_region(query, key, monkeypatch):
-    seen = AttentionMap("a", QKSource(query, key))
-    monkeypatch.setattr(maps.attention_map, "_BLOCK", 6 * 7)
-    tile, weights = seen.tile(rows=slice(1, 5), columns=slice(2, 7), heads=[4], num_blocks=3), seen.weights(heads=[4])
+def test_tile_holds_means_and_maxima_of_its_region(query, key, monkeypatch):
+    attention_map = AttentionMap("a", QKSource(query, key))
+    monkeypatch.setattr(sources, "MAX_BLOCK_SIZE", 6 * 7)
+    tile, weights = (
+        attention_map.tile(rows=slice(1, 5), columns=slice(2, 7), heads=[4], num_blocks=3),
+        attention_map.weights(heads=[4]),
+    )
     assert tile.row_edges.tolist() == [1, 2, 3, 5]
     assert tile.column_edges.tolist() == [2, 3, 5, 7]
     for t, (top, bottom) in enumerate([(1, 2), (2, 3), (3, 5)]):
@@ -150,37 +155,37 @@ def test_a_tile_holds_means_and_maxima_of_its_region(query, key, monkeypatch):
             block = weights[:, :, top:bottom, left:right]
             np.testing.assert_allclose(tile.means[:, :, t, s], block.mean((-1, -2)), atol=1e-6)
             np.testing.assert_array_equal(tile.maxima[:, :, t, s], block.max((-1, -2)))
-    with pytest.raises(ValueError, match="`rows` must be a slice of step 1"):
-        seen.tile(rows=slice(0, 5, 2))
+    with pytest.raises(ValueError, match="`rows` must be a non-empty slice of step 1"):
+        attention_map.tile(rows=slice(0, 5, 2))
 
 
-def test_steps_are_one_more_axis(random):
+def test_steps_add_one_axis(random):
     query, key = random.normal(size=(2, 3, 1, 4, 5)), random.normal(size=(2, 3, 1, 6, 5))
     keys = random.random((2, 3, 6)) > 0.2
-    seen = AttentionMap("a", QKSource(query, key, allowed=StoredMask(keys)))
-    weights = seen.weights()
+    attention_map = AttentionMap("a", QKSource(query, key, mask=StoredMask(keys)))
+    weights = attention_map.weights()
     assert weights.shape == (2, 3, 1, 4, 6)
     for step in range(3):
-        alone = AttentionMap("a", QKSource(query[:, step], key[:, step], allowed=StoredMask(keys[:, step])))
+        alone = AttentionMap("a", QKSource(query[:, step], key[:, step], mask=StoredMask(keys[:, step])))
         np.testing.assert_array_equal(weights[:, step], alone.weights())
-    assert seen.statistics(top_k=2).top_keys.shape == (2, 3, 1, 4, 2)
+    assert attention_map.statistics(top_k=2).top_keys.shape == (2, 3, 1, 4, 2)
 
 
-def test_a_long_map_computes_a_row_without_the_square(random):
+def test_a_row_of_a_long_map_needs_no_square_array(random):
     length = 65_536
-    seen = AttentionMap("a", QKSource(*random.normal(size=(2, 1, 1, length, 2)).astype(np.float32)))
-    row = seen.weights(rows=[length - 1])
+    attention_map = AttentionMap("a", QKSource(*random.normal(size=(2, 1, 1, length, 2)).astype(np.float32)))
+    row = attention_map.weights(rows=[length - 1])
     assert row.shape == (1, 1, 1, length)
     assert row.sum() == pytest.approx(1, abs=1e-4)
 
 
-def test_shapes_that_do_not_belong_together_are_errors(query, key):
+def test_shapes_that_do_not_fit_raise(query, key):
     with pytest.raises(ValueError, match=r"`query` must be \(B, N, T, H\)"):
         QKSource(query, key[:1])
     with pytest.raises(ValueError, match="must divide"):
         QKSource(query[:, :4], key)
-    with pytest.raises(ValueError, match=r"`keys` of the permissions must be bool and broadcast to \(2, 7\)"):
-        QKSource(query, key, allowed=StoredMask(keys=np.ones((2, 5), bool)))
+    with pytest.raises(ValueError, match=r"`keys` of the mask must be bool and broadcast to \(2, 7\)"):
+        QKSource(query, key, mask=StoredMask(keys=np.ones((2, 5), bool)))
     with pytest.raises(ValueError, match=r"`bias` must broadcast to \(2, 6, 5, 7\)"):
         QKSource(query, key, bias=np.zeros((2, 6, 4, 7)))
     with pytest.raises(ValueError, match=r"`vector` must have shape \(3,\)"):
@@ -189,14 +194,14 @@ def test_shapes_that_do_not_belong_together_are_errors(query, key):
         WeightSource(np.zeros((2, 3)))
 
 
-def test_tokens_stand_where_they_fit(query, key):
-    seen = AttentionMap("a", QKSource(query, key)).with_tokens([["a"] * 7, ["b"] * 2], [["c"] * 5, []])
-    assert list(seen.tokens[1]) == ["b", "b"]
-    assert list(seen.query_tokens[0]) == ["c"] * 5
-    square = AttentionMap.of(np.eye(3), tokens=["x", "y", "z"])
+def test_tokens_go_to_axes_of_their_length(query, key):
+    attention_map = AttentionMap("a", QKSource(query, key)).with_tokens([["a"] * 7, ["b"] * 2], [["c"] * 5, []])
+    assert list(attention_map.tokens[1]) == ["b", "b"]
+    assert list(attention_map.query_tokens[0]) == ["c"] * 5
+    square = AttentionMap.from_weights(np.eye(3), tokens=["x", "y", "z"])
     assert square.query_tokens == square.tokens
     with pytest.raises(ValueError, match=r"at most 7 tokens. Received: 2 lists, the longest of 8"):
-        seen.with_tokens([["a"] * 8, []])
+        attention_map.with_tokens([["a"] * 8, []])
     several = AttentionMaps(
         [AttentionMap("a", QKSource(query, key)), AttentionMap("b", QKSource(query, key[:, :, :5]))]
     )
@@ -228,15 +233,15 @@ def test_subwords_merge_into_words(tokens, words):
 
 def test_tokens_must_be_strings():
     with pytest.raises(TypeError, match=r"Tokens must be strings\. Received: 3 of type int"):
-        Tokens.of(["a", 3])
+        as_tokens(["a", 3])
     with pytest.raises(TypeError, match="must be a list of strings"):
-        Tokens.of("text")
+        as_tokens("text")
     with pytest.raises(ValueError, match=r"2 tokens need as many offsets\. Received: 1"):
         Tokens(("a", "b"), ((0, 1),))
 
 
-def test_maps_are_an_ordered_mapping(query, key):
-    first, again = AttentionMap("b/x", QKSource(query, key)), AttentionMap("b/x", QKSource(query, key), call=1)
+def test_maps_form_an_ordered_mapping(query, key):
+    first, again = AttentionMap("b/x", QKSource(query, key)), AttentionMap("b/x", QKSource(query, key), call_index=1)
     found = AttentionMaps([first, again, AttentionMap("a", QKSource(query, key))])
     assert list(found) == ["b/x", "b/x#1", "a"]
     assert found["b/x#1"] is again
@@ -249,13 +254,13 @@ def test_maps_are_an_ordered_mapping(query, key):
         AttentionMaps([first, first])
 
 
-def test_batches_of_other_lengths_join_with_masked_padding(random):
+def test_batches_of_different_lengths_are_padded_and_masked(random):
     def batch(size, rows, columns):
         query, key = random.normal(size=(size, 2, rows, 3)), random.normal(size=(size, 2, columns, 3))
-        return AttentionMap("a", QKSource(query, key, allowed=StoredMask(right=0, shift=columns - rows)))
+        return AttentionMap("a", QKSource(query, key, mask=StoredMask(right=0, offset=columns - rows)))
 
     one, two = batch(2, 3, 5), batch(3, 4, 4)
-    joined = AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([two])])["a"]
+    joined = AttentionMaps.concat([AttentionMaps([one]), AttentionMaps([two])])["a"]
     weights = joined.weights()
     assert weights.shape == (5, 2, 4, 5)
     np.testing.assert_array_equal(weights[:2, :, :3], one.weights())
@@ -264,36 +269,36 @@ def test_batches_of_other_lengths_join_with_masked_padding(random):
     assert (weights[2:, ..., 4] == 0).all()
 
 
-def test_joined_arrays_keep_their_rows(random):
+def test_concatenated_biases_and_masks_keep_their_rows(random):
     def batch(size, length):
         bias = random.normal(size=(size, 1, length, length)).astype(np.float32)
         array = random.random((1, 1, length, length)) > 0.3
         return AttentionMap("a", QKSource(random.normal(size=(size, 2, length, 3)), random.normal(size=(size, 2, length, 3)),
-                                       bias=bias, allowed=StoredMask(array=array)))  # fmt: skip
+                                       bias=bias, mask=StoredMask(array=array)))  # fmt: skip
 
     one, two = batch(2, 3), batch(1, 5)
-    weights = AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([two])])["a"].weights()
+    weights = AttentionMaps.concat([AttentionMaps([one]), AttentionMaps([two])])["a"].weights()
     np.testing.assert_array_equal(weights[:2, :, :3, :3], one.weights())
     np.testing.assert_array_equal(weights[2:], two.weights())
-    kept = [AttentionMaps([AttentionMap.of(random.random((1, 1, size, size)))]) for size in (2, 3)]
-    weights = AttentionMaps.joined(kept)["attention"].weights()
+    kept = [AttentionMaps([AttentionMap.from_weights(random.random((1, 1, size, size)))]) for size in (2, 3)]
+    weights = AttentionMaps.concat(kept)["attention"].weights()
     np.testing.assert_array_equal(weights[:1, :, :2, :2], kept[0]["attention"].weights())
     assert weights[0].sum() == pytest.approx(kept[0]["attention"].weights().sum())
 
 
-def test_joining_takes_only_the_same_layers(query, key):
+def test_concat_requires_the_same_layers(query, key):
     one, two = AttentionMap("a", QKSource(query, key)), AttentionMap("b", QKSource(query, key))
     with pytest.raises(ValueError, match="Batches must have the same maps"):
-        AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([two])])
+        AttentionMaps.concat([AttentionMaps([one]), AttentionMaps([two])])
     other = AttentionMap("a", QKSource(query, key, 2.0))
-    with pytest.raises(ValueError, match="asked differently"):
-        AttentionMaps.joined([AttentionMaps([one]), AttentionMaps([other])])
+    with pytest.raises(ValueError, match="sources that differ in their kind, scale"):
+        AttentionMaps.concat([AttentionMaps([one]), AttentionMaps([other])])
 
 
-def test_heads_are_matched_before_they_are_compared(random):
+def test_diff_matches_heads_before_comparing_them(random):
     weights = random.dirichlet(np.ones(5), size=(2, 3, 4))
     shuffled = weights[:, [2, 0, 1]]
-    difference = AttentionMap.of(weights).diff(AttentionMap.of(shuffled))
+    difference = AttentionMap.from_weights(weights).diff(AttentionMap.from_weights(shuffled))
     assert difference.pairs.tolist() == [[0, 1], [1, 2], [2, 0]]
     np.testing.assert_allclose(difference.divergence, 0, atol=1e-9)
     wanted = np.zeros(4 * 2)
@@ -301,20 +306,20 @@ def test_heads_are_matched_before_they_are_compared(random):
         p, q = weights[b, 0, i], shuffled[b, 0, i]
         middle = (p + q) / 2
         wanted[place] = (np.sum(p * np.log(p / middle)) + np.sum(q * np.log(q / middle))) / 2
-    assert difference.same_place[0] == pytest.approx(wanted.mean(), abs=1e-7)
-    apart = AttentionMap.of(np.array([[1.0, 0.0]])).diff(AttentionMap.of(np.array([[0.0, 1.0]])))
+    assert difference.same_index[0] == pytest.approx(wanted.mean(), abs=1e-7)
+    apart = AttentionMap.from_weights(np.array([[1.0, 0.0]])).diff(AttentionMap.from_weights(np.array([[0.0, 1.0]])))
     assert apart.divergence == pytest.approx(math.log(2))
     with pytest.raises(ValueError, match="must have the same examples, queries and keys"):
-        AttentionMap.of(np.eye(2)).diff(AttentionMap.of(np.eye(3)))
-    both = AttentionMaps([AttentionMap.of(weights)])
+        AttentionMap.from_weights(np.eye(2)).diff(AttentionMap.from_weights(np.eye(3)))
+    both = AttentionMaps([AttentionMap.from_weights(weights)])
     assert list(both.diff(both)) == ["attention"]
     with pytest.raises(ValueError, match="no key in common"):
-        both.diff(AttentionMaps([AttentionMap.of(weights, path="b")]))
+        both.diff(AttentionMaps([AttentionMap.from_weights(weights, path="b")]))
 
 
-def test_a_table_has_a_line_for_each_weight(random):
+def test_dataframe_has_a_row_for_each_weight(random):
     weights = random.dirichlet(np.ones(3), size=(2, 2, 3))
-    table = AttentionMap.of(weights, tokens=[["a", "b", "c"], ["d"]]).to_pandas()
+    table = AttentionMap.from_weights(weights, tokens=[["a", "b", "c"], ["d"]]).to_pandas()
     assert list(table) == ["example", "head", "query", "key", "query_token", "key_token", "weight"]
     line = table[(table["example"] == 1) & (table["head"] == 0) & (table["query"] == 2) & (table["key"] == 0)]
     assert line["weight"].item() == pytest.approx(weights[1, 0, 2, 0])
@@ -322,7 +327,7 @@ def test_a_table_has_a_line_for_each_weight(random):
     assert table["key_token"].isna().sum() == 2 * 3 * 2
 
 
-def test_a_missing_library_is_named(monkeypatch):
+def test_missing_library_raises_with_its_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "xarray", None)
     with pytest.raises(ImportError, match=r"needs xarray, which is not installed\. Run: pip install xarray"):
-        AttentionMap.of(np.eye(2)).to_xarray()
+        AttentionMap.from_weights(np.eye(2)).to_xarray()

@@ -1,4 +1,4 @@
-"""Maps in files: back as they were, and one error for whatever else a file may be."""
+"""Files of maps: a round trip restores them, and anything else raises one kind of error."""
 
 import io
 import json
@@ -18,18 +18,18 @@ pytestmark = pytest.mark.backend_free
 @pytest.fixture
 def maps(random):
     query, key = random.normal(size=(2, 4, 5, 3)).astype("float32"), random.normal(size=(2, 2, 7, 3)).astype("float16")
-    allowed = StoredMask(
-        random.random((2, 7)) > 0.2, None, random.random((1, 1, 5, 7)) > 0.2, left=4, right=None, shift=2
+    mask = StoredMask(
+        random.random((2, 7)) > 0.2, None, random.random((1, 1, 5, 7)) > 0.2, left=4, right=None, offset=2
     )
     tokens = (Tokens(("ü", "\ud800", "</script>"), ((0, 1), (1, 2), (2, 11)), "ü\ud800</script>"), Tokens((), (), ""))
-    asked = QKSource(
-        query, key, 0.25, softcap=30.0, bias=random.normal(size=(1, 4, 5, 7)).astype("float32"), allowed=allowed
+    dot_product = QKSource(
+        query, key, 0.25, softcap=30.0, bias=random.normal(size=(1, 4, 5, 7)).astype("float32"), mask=mask
     )
     additive = QKSource(query, query, vector=np.arange(3.0, dtype="float32"))
     return AttentionMaps(
         [
-            AttentionMap("encoder/a", asked, layer="Theirs", tokens=tokens),
-            AttentionMap("encoder/a", additive, call=1, query_tokens=(("x",), ("y", "z"))),
+            AttentionMap("encoder/a", dot_product, layer="Theirs", tokens=tokens),
+            AttentionMap("encoder/a", additive, call_index=1, query_tokens=(("x",), ("y", "z"))),
             AttentionMap("kept", WeightSource(random.random((2, 3, 1, 5, 5)).astype("float32")), tokens=tokens),
         ]
     )
@@ -41,30 +41,30 @@ def file(maps, tmp_path):
     return tmp_path / "maps.npz"
 
 
-def test_maps_come_back_as_they_were(maps, file):
+def test_round_trip_restores_maps(maps, file):
     loaded = AttentionMaps.load(file)
     assert list(loaded) == ["encoder/a", "encoder/a#1", "kept"]
     for key, one in maps.items():
         again = loaded[key]
-        assert (again.path, again.call, again.layer) == (one.path, one.call, one.layer)
+        assert (again.path, again.call_index, again.layer) == (one.path, one.call_index, one.layer)
         assert (again.tokens, again.query_tokens) == (one.tokens, one.query_tokens)
         assert type(again.source) is type(one.source)
         np.testing.assert_array_equal(again.weights(), one.weights())
     assert loaded["encoder/a"].source.key.dtype == np.float16
-    assert loaded["encoder/a"].source.allowed.left == 4
+    assert loaded["encoder/a"].source.mask.left == 4
 
 
-def test_the_same_maps_make_the_same_bytes(maps, file, tmp_path):
+def test_equal_maps_are_saved_as_equal_bytes(maps, file, tmp_path):
     AttentionMaps.load(file).save(tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == file.read_bytes()
 
 
-def test_numpy_reads_the_file_too(file):
+def test_numpy_reads_the_file(file):
     with np.load(file, allow_pickle=False) as content:
         assert content["0.query"].shape == (2, 4, 5, 3)
 
 
-def test_a_failed_write_leaves_the_old_file(maps, file, monkeypatch):
+def test_a_failed_write_keeps_the_old_file(maps, file, monkeypatch):
     before = file.read_bytes()
 
     def full(*args, **kwargs):
@@ -77,13 +77,13 @@ def test_a_failed_write_leaves_the_old_file(maps, file, monkeypatch):
     assert os.listdir(file.parent) == ["maps.npz"]
 
 
-def test_a_missing_file_is_an_os_error(tmp_path):
+def test_a_missing_file_raises_os_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         AttentionMaps.load(tmp_path / "none.npz")
 
 
-def test_damage_is_one_error(file):
-    """Cut short, bits turned, stretches overwritten: whatever is read was checked, and nothing but the one error comes out."""
+def test_damaged_files_raise_artifact_error(file):
+    """Truncate files, flip bits, overwrite stretches: a file either loads unchanged maps or raises `ArtifactError`."""
     random, content = np.random.default_rng(11), file.read_bytes()
     whole = {key: one.weights() for key, one in AttentionMaps.load(file).items()}
     outcomes = {"rejected": 0, "harmless": 0}
@@ -103,7 +103,7 @@ def test_damage_is_one_error(file):
         except ArtifactError:
             outcomes["rejected"] += 1
             continue
-        # What the zip format has no use for may be anything; what maps are made of may not.
+        # Damage may only be harmless in bytes that the zip format does not use.
         assert list(loaded) == list(whole)
         for key, weights in whole.items():
             np.testing.assert_array_equal(loaded[key].weights(), weights)
@@ -124,13 +124,13 @@ def npy(array):
 
 
 def index(**changes):
-    document = {"format": "limelight.maps", "version": 1, "texts": 0, "maps": [], **changes}
+    document = {"format": "limelight.maps", "version": 1, "num_token_lists": 0, "maps": [], **changes}
     return npy(np.frombuffer(json.dumps(document).encode(), np.uint8))
 
 
 def entry(**changes):
-    numbers = {"scale": 1.0, "softcap": None, "left": None, "right": None, "shift": 0}
-    named = {"path": "a", "call": 0, "layer": "", "kind": "asked", "tokens": None, "query_tokens": None}
+    numbers = {"scale": 1.0, "softcap": None, "left": None, "right": None, "offset": 0}
+    named = {"path": "a", "call_index": 0, "layer": "", "source": "qk", "tokens": None, "query_tokens": None}
     return {**named, **numbers, **changes}
 
 
@@ -160,17 +160,17 @@ HOSTILE = {
     "another format": ({"index.npy": index(format="other")}, "format 'other' version 1"),
     "another version": ({"index.npy": index(version=9)}, "version 9"),
     "deep json": ({"index.npy": npy(np.frombuffer(b"[" * 200_000, np.uint8))}, "RecursionError"),
-    "a kind unknown": ({"index.npy": index(maps=[entry(kind="os.system")]), **VALID}, "KeyError"),
+    "an unknown source": ({"index.npy": index(maps=[entry(source="os.system")]), **VALID}, "KeyError"),
     "a scale that is text": (
         {"index.npy": index(maps=[entry(scale="1e9")]), **VALID},
-        "a number of the index is not one",
+        "must hold a number",
     ),
-    "a reach that is huge": (
+    "a huge window": (
         {"index.npy": index(maps=[entry(right=10**300)]), **VALID},
-        "a number of the index is not one",
+        "must hold a number",
     ),
-    "a path that is none": ({"index.npy": index(maps=[entry(path=[])]), **VALID}, "a name of the index is not one"),
-    "tokens of nowhere": ({"index.npy": index(maps=[entry(tokens=5)]), **VALID}, "is not a whole number"),
+    "a path that is no string": ({"index.npy": index(maps=[entry(path=[])]), **VALID}, "must hold a string"),
+    "tokens that do not exist": ({"index.npy": index(maps=[entry(tokens=5)]), **VALID}, "must hold an integer"),
     "keys of another size": (
         {"index.npy": index(maps=[entry()]), **VALID, "0.key.npy": npy(np.ones((1, 1, 2, 4), "f4"))},
         r"`query` must be \(B, N, T, H\)",
@@ -179,13 +179,13 @@ HOSTILE = {
         {"index.npy": index(maps=[entry()]), **{name: npy(np.ones((1, 0, 2, 3), "f4")) for name in VALID}},
         "must divide",
     ),
-    "texts without end": ({"index.npy": index(texts=10**12)}, "is not a whole number"),
+    "too many lists of tokens": ({"index.npy": index(num_token_lists=10**12)}, "must hold an integer"),
     "tokens that do not fit": (
         {
-            "index.npy": index(texts=1),
-            "text0.pieces.npy": npy(np.zeros(4, np.uint8)),
-            "text0.pieces_ends.npy": npy(np.array([2, 1 << 60])),
-            "text0.counts.npy": npy(np.array([2])),
+            "index.npy": index(num_token_lists=1),
+            "tokens0.pieces.npy": npy(np.zeros(4, np.uint8)),
+            "tokens0.pieces_ends.npy": npy(np.array([2, 1 << 60])),
+            "tokens0.counts.npy": npy(np.array([2])),
         },
         "do not fit their bytes",
     ),
@@ -193,7 +193,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_file_is_one_error(name, tmp_path):
+def test_a_hostile_file_raises_artifact_error(name, tmp_path):
     content, message = HOSTILE[name]
     path = tmp_path / "maps.npz"
     path.write_bytes(content) if isinstance(content, bytes) else written(path, content)
@@ -201,8 +201,8 @@ def test_a_hostile_file_is_one_error(name, tmp_path):
         AttentionMaps.load(path)
 
 
-def test_a_bomb_does_not_go_off(tmp_path):
-    """64 MB of zeros in 64 KB; and a hundred members that lie over one another."""
+def test_a_zip_bomb_is_not_decompressed(tmp_path):
+    """64 MB of zeros compressed to 64 KB."""
     path = tmp_path / "bomb.npz"
     written(path, {"index.npy": index(), "0.query.npy": b"\0" * (64 << 20)}, zipfile.ZIP_DEFLATED)
     tracemalloc.start()
@@ -213,7 +213,7 @@ def test_a_bomb_does_not_go_off(tmp_path):
     assert peak < 4 << 20
 
 
-def test_a_long_list_of_members_is_not_read(tmp_path, monkeypatch):
+def test_a_long_list_of_members_is_rejected(tmp_path, monkeypatch):
     path = tmp_path / "many.npz"
     written(path, {"index.npy": index()})
     content = bytearray(path.read_bytes())
@@ -224,7 +224,7 @@ def test_a_long_list_of_members_is_not_read(tmp_path, monkeypatch):
         AttentionMaps.load(path)
 
 
-def test_members_that_share_their_bytes_are_refused(tmp_path):
+def test_overlapping_members_are_rejected(tmp_path):
     path = tmp_path / "overlap.npz"
     written(path, {"index.npy": index(), **{f"{n}.query.npy": npy(np.zeros(100)) for n in range(3)}})
     content = bytearray(path.read_bytes())

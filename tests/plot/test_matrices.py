@@ -41,7 +41,7 @@ def test_several_heads_are_averaged_and_one_can_be_chosen(random):
 
 def test_a_map_brings_its_tokens_and_leaves_out_its_padding(random):
     stack = weights(random, 2, 3, 7, 7).astype(np.float32)
-    seen = AttentionMap.of(stack, tokens=[["a", "b", "c"], ["d", "e", "f", "g", "h"]])
+    seen = AttentionMap.from_weights(stack, tokens=[["a", "b", "c"], ["d", "e", "f", "g", "h"]])
     ax = plot.heatmap(seen, heads=2, example=1)
     assert labels(ax, "x") == labels(ax, "y") == ["d", "e", "f", "g", "h"]
     assert np.array_equal(ax.images[0].get_array(), stack[1, 2, :5, :5])
@@ -64,7 +64,7 @@ def test_a_long_map_shows_the_largest_of_each_block(random):
 
 
 def test_a_long_map_is_never_held_whole(random, monkeypatch):
-    seen = AttentionMap.of(np.full((1, 2, 4099, 1031), 0.25, np.float32))
+    seen = AttentionMap.from_weights(np.full((1, 2, 4099, 1031), 0.25, np.float32))
     asked = []
     original = AttentionMap.weights
     monkeypatch.setattr(AttentionMap, "weights", lambda self, *given: asked.append(original(self, *given)) or asked[-1])
@@ -177,7 +177,7 @@ def test_what_cannot_be_drawn_is_an_error(given, keywords, message):
 
 def test_a_map_with_too_many_tokens_is_an_error():
     with pytest.raises(ValueError, match=r"at most one query token for each of 3 positions.*Received: 4"):
-        plot.heatmap(AttentionMap.of(np.eye(3)), list("abcd"))
-    stepped = AttentionMap.of(np.ones((1, 2, 3, 5, 5)))
+        plot.heatmap(AttentionMap.from_weights(np.eye(3)), list("abcd"))
+    stepped = AttentionMap.from_weights(np.ones((1, 2, 3, 5, 5)))
     with pytest.raises(ValueError, match="once for each step"):
         plot.heatmap(stepped)

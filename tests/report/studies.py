@@ -242,10 +242,10 @@ def make_maps(*, layers: int = 3, heads: int = 4, seed: int = 3) -> AttentionMap
                 held = np.exp(scores)
                 weights[index, head, :, :count] = np.float32(1 / count)
                 weights[index, head, :count, :count] = held / held.sum(axis=1, keepdims=True)
-        maps.append(AttentionMap.of(weights, path=f"encoder/block_{layer + 1}", tokens=texts))
+        maps.append(AttentionMap.from_weights(weights, path=f"encoder/block_{layer + 1}", tokens=texts))
     pooled = np.zeros((len(texts), 1, 1, length), np.float32)
     for index, tokens in enumerate(texts):
         scores = np.array([2.0 if token in STRONG else 0.0 for token in tokens]) + random.normal(0, 0.5, len(tokens))
         pooled[index, 0, 0, : len(tokens)] = np.exp(scores) / np.exp(scores).sum()
-    maps.append(AttentionMap.of(pooled, path="pooling", tokens=texts))
+    maps.append(AttentionMap.from_weights(pooled, path="pooling", tokens=texts))
     return AttentionMaps(maps)

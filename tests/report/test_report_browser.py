@@ -476,7 +476,7 @@ def test_long_maps(tab, tmp_path, random):
     held /= held.sum(axis=-1, keepdims=True)
     held[1, 300] = 0
     held[1, 300, [5, 600, 1030]] = 0.5, 0.3, 0.2
-    seen = AttentionMap.of(held, path="long", tokens=[f"k{index}" for index in range(keys)])
+    seen = AttentionMap.from_weights(held, path="long", tokens=[f"k{index}" for index in range(keys)])
     tab.open(report.write(tmp_path / "long.html", seen), "head=1&row=300&column=600&held=1")
     listed = [element.get_property("textContent") for element in tab.all("#maps .side tbody tr")]
     assert listed[:3] == ["k550\u202f%", "k60030\u202f%", "k103020\u202f%"]

@@ -146,8 +146,8 @@ def test_strings_stay_text(results, nasty):
 @pytest.mark.parametrize("nasty", NASTY)
 def test_names_of_maps_and_tokens_stay_text(nasty):
     weights = np.full((2, 3), 1 / 3)
-    attention = AttentionMap.of(weights, tokens=[nasty, "b", "c"], query_tokens=["q", nasty])
-    tame = Page(report.render({"a": AttentionMap.of(weights)}))
+    attention = AttentionMap.from_weights(weights, tokens=[nasty, "b", "c"], query_tokens=["q", nasty])
+    tame = Page(report.render({"a": AttentionMap.from_weights(weights)}))
     wild = Page(report.render({nasty: attention}, title=nasty))
     assert [tag for tag, _ in wild.elements] == [tag for tag, _ in tame.elements]
     (entry,) = wild.data()["maps"]
@@ -254,7 +254,7 @@ def test_examples_take_the_place_of_those_of_the_results(results):
             ValueError,
             "1 tokens and 2 offsets",
         ),
-        ({"maps": np.eye(2)}, TypeError, r"AttentionMap\.of"),
+        ({"maps": np.eye(2)}, TypeError, r"AttentionMap\.from_weights"),
         ({"maps": {"encoder": np.eye(2)}}, TypeError, "ndarray under 'encoder'"),
     ],
 )

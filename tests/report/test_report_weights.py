@@ -54,7 +54,7 @@ def test_self_attention_without_its_padding(random):
     for index, count in enumerate(counts):
         held[index, :, :, :count] = softmax(random.normal(0, 1, (heads, length, count)))
     tokens = [[f"{index}{place}" for place in range(count)] for index, count in enumerate(counts)]
-    (entry,) = payload.read(AttentionMaps([AttentionMap.of(held, path="encoder", tokens=tokens)]))
+    (entry,) = payload.read(AttentionMaps([AttentionMap.from_weights(held, path="encoder", tokens=tokens)]))
     assert (entry["name"], entry["heads"]) == ("encoder", heads)
     for index, (example, count) in enumerate(zip(entry["examples"], counts, strict=True)):
         assert (example["rows"], example["columns"]) == (count, count)
@@ -73,21 +73,21 @@ def test_self_attention_without_its_padding(random):
 def test_padding_is_left_out_without_tokens_too(random):
     held = np.zeros((1, 1, 5, 5), np.float32)
     held[0, 0, :, :3] = softmax(random.normal(0, 1, (5, 3)))
-    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.of(held))]
+    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.from_weights(held))]
     assert (example["rows"], example["columns"], example["keys"]) == (3, 3, None)
 
 
 def test_a_key_that_holds_weight_is_shown_even_without_a_token():
     held = np.array([[0.5, 0.25, 0.25]])
-    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.of(held, tokens=["a", "b"]))]
+    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.from_weights(held, tokens=["a", "b"]))]
     assert example["keys"] == ["a", "b", "#3"]
 
 
 def test_cross_attention_and_one_row(random):
-    crossed = AttentionMap.of(
+    crossed = AttentionMap.from_weights(
         softmax(random.normal(0, 1, (2, 3, 5))), path="cross", tokens=list("vwxyz"), query_tokens=list("abc")
     )
-    pooled = AttentionMap.of(softmax(random.normal(0, 1, (1, 5))), path="pool", tokens=list("vwxyz"))
+    pooled = AttentionMap.from_weights(softmax(random.normal(0, 1, (1, 5))), path="pool", tokens=list("vwxyz"))
     cross, pool = payload.read({"cross": crossed, "pool": pooled})
     (example,) = cross["examples"]
     assert (example["queries"], example["keys"], example["distance"]) == (list("abc"), list("vwxyz"), None)
@@ -108,7 +108,7 @@ def test_long_maps_travel_as_blocks_and_strongest_keys(random):
     held = softmax(random.normal(0, 4, (heads, queries, keys))).astype(np.float32)
     held[0, 100] = 0
     held[0, 100, 777] = 1.0
-    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.of(held[None]))]
+    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.from_weights(held[None]))]
     rows, columns = example["blocks"]
     assert (example["rows"], example["columns"]) == (queries, keys)
     assert max(rows, columns) <= 512
@@ -137,5 +137,5 @@ def test_twelve_heads_of_512_tokens_are_small(random):
     places = np.arange(512)
     apart = np.abs(places[:, None] - places[None])
     held = np.stack([softmax(random.normal(0, 1, (512, 512)) - apart / (2.0 + 3 * head)) for head in range(12)])
-    (entry,) = payload.read(AttentionMap.of(held))
+    (entry,) = payload.read(AttentionMap.from_weights(held))
     assert len(entry["examples"][0]["weights"]["bytes"]) < 2_000_000

@@ -1,11 +1,20 @@
-"""What maps say about a model: which tokens reach which, what each head does, and which heads are alike.
+"""Analysis of attention maps: which tokens reach which, what each head does, and which heads are alike.
 
-Numbers from numpy arrays: nothing here runs a model.
+Everything is computed from numpy arrays; no model is run.
 """
 
 from limelight.analysis._patterns import patterns
 from limelight.analysis._rollout import flow, rollout
-from limelight.analysis.heads import clusters, similarity
-from limelight.analysis.statistics import distance, entropy, received, sinks
+from limelight.analysis.heads import cluster_heads, distance, entropy, head_divergences, received, sinks
 
-__all__ = ["clusters", "distance", "entropy", "flow", "patterns", "received", "rollout", "similarity", "sinks"]
+__all__ = [
+    "cluster_heads",
+    "distance",
+    "entropy",
+    "flow",
+    "head_divergences",
+    "patterns",
+    "received",
+    "rollout",
+    "sinks",
+]

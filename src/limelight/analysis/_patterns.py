@@ -1,69 +1,75 @@
-"""What heads are known to do: how much of each head's attention follows a pattern."""
+"""How much of each head's attention follows one of the patterns that heads are known to learn."""
 
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 
-from limelight.analysis.statistics import mean
+from limelight.analysis.heads import divide
 from limelight.maps import AttentionMap
 
 # Keys at a fixed distance from the query.
 _OFFSETS = {"previous": -1, "self": 0, "next": 1}
 
 
-def patterns(seen: AttentionMap) -> dict[str, np.ndarray]:
-    """The share of each head's attention that follows a known pattern, the mean over queries.
+def patterns(attention_map: AttentionMap) -> dict[str, np.ndarray]:
+    """Return the share of each head's attention that follows each of several patterns, the mean over queries.
 
     - "previous", "self", "next": the key before the query, at it, after it
     - "first": the first key
-    - "same": other keys with the same token as the query (case does not matter)
+    - "same": other keys with the same token as the query, in upper or lower case
     - "punctuation": keys that are punctuation or symbols
 
     Args:
-        seen: a map; the last two patterns need its tokens.
+        attention_map: a map; the last two patterns need its tokens.
 
     Returns:
-        Name to (N,). Shares may overlap. Queries without attention do not count.
+        Name to (N,). Patterns overlap. Queries without attention do not count.
 
     Example:
         >>> import numpy as np
         >>> from limelight import AttentionMap, analysis
-        >>> shares = analysis.patterns(AttentionMap.of(np.array([[1.0, 0.0], [0.75, 0.25]]), tokens=["a", "."]))
-        >>> {name: float(share[0]) for name, share in shares.items()}
+        >>> attention_map = AttentionMap.from_weights(np.array([[1.0, 0.0], [0.75, 0.25]]), tokens=["a", "."])
+        >>> {name: float(share[0]) for name, share in analysis.patterns(attention_map).items()}
         {'previous': 0.375, 'self': 0.625, 'next': 0.0, 'first': 0.875, 'same': 0.0, 'punctuation': 0.125}
 
     References:
         Clark et al. 2019, arXiv:1906.04341; Kovaleva et al. 2019, arXiv:1908.08593.
     """
-    names = [*_OFFSETS, "first", *(("same", "punctuation") if seen.tokens is not None else ())]
-    total, count = {name: np.zeros(seen.heads) for name in names}, np.zeros(seen.heads)
-    columns, shift = np.arange(seen.shape[-1]), seen.source.allowed.shift
-    for example, rows, weights, _ in seen.blocks():
-        count += (weights.sum(axis=-1) > 0).sum(axis=-1)
-        apart = columns[None] - (rows[:, None] + shift)
-        follows = {name: apart == offset for name, offset in _OFFSETS.items()}
-        follows["first"] = np.broadcast_to(columns == 0, apart.shape)
-        if seen.tokens is not None:
-            follows |= _by_token(seen, example[0], rows, apart)
+    names = [*_OFFSETS, "first", *(("same", "punctuation") if attention_map.tokens is not None else ())]
+    total = {name: np.zeros(attention_map.num_heads) for name in names}
+    count = np.zeros(attention_map.num_heads)
+    num_keys = attention_map.shape[-1]
+    for block in attention_map.iter_blocks():
+        count += (block.weights.sum(axis=-1) > 0).sum(axis=-1)
+        distances = attention_map.source.mask.distances(block.rows, num_keys)
+        follows = {name: distances == offset for name, offset in _OFFSETS.items()}
+        follows["first"] = np.broadcast_to(np.arange(num_keys) == 0, distances.shape)
+        if attention_map.tokens is not None:
+            follows |= _token_patterns(attention_map, block.example[0], block.rows, distances)
         for name in names:
-            total[name] += np.einsum("nts,ts->n", weights, follows[name], dtype=np.float64)
-    return {name: mean(one, count) for name, one in total.items()}
+            total[name] += np.einsum("nts,ts->n", block.weights, follows[name], dtype=np.float64)
+    return {name: divide(mass, count) for name, mass in total.items()}
 
 
-def _by_token(seen: AttentionMap, example: int, rows: np.ndarray, apart: np.ndarray) -> dict[str, np.ndarray]:
-    """MaskFunction the keys' tokens follow a pattern, bool (r, S)."""
-    keys = _padded(seen.tokens, example, seen.shape[-1])
-    queries = _padded(seen.query_tokens or seen.tokens, example, max(seen.shape[-2:]))[rows]
-    same = (queries[:, None] == keys[None]) & (queries[:, None] != "") & (apart != 0)
-    return {"same": same, "punctuation": np.broadcast_to([is_punctuation(key) for key in keys], apart.shape)}
+def _token_patterns(
+    attention_map: AttentionMap, example: int, rows: np.ndarray, distances: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return where the tokens follow a pattern, bool (r, S) by name."""
+    key_tokens = attention_map.tokens or ()
+    keys = _normalize(key_tokens[example], attention_map.shape[-1])
+    queries = _normalize((attention_map.query_tokens or key_tokens)[example], max(attention_map.shape[-2:]))[rows]
+    same = (queries[:, None] == keys[None]) & (queries[:, None] != "") & (distances != 0)
+    punctuation = [_is_punctuation(key) for key in keys]
+    return {"same": same, "punctuation": np.broadcast_to(punctuation, distances.shape)}
 
 
-def _padded(tokens: object, example: int, length: int) -> np.ndarray:
-    """The tokens of an example without case and marks of a new word, with empty ones behind."""
-    found = [token.casefold().lstrip("▁Ġ ") for token in tokens[example]]  # pyright: ignore[reportIndexIssue]
-    return np.array(found + [""] * (length - len(found)), dtype=object)
+def _normalize(tokens: Sequence[str], length: int) -> np.ndarray:
+    """Return tokens case-folded and without marks of a new word, padded with empty strings."""
+    normalized = [token.casefold().lstrip("▁Ġ ") for token in tokens]
+    return np.array(normalized + [""] * (length - len(normalized)), dtype=object)
 
 
-def is_punctuation(token: str) -> bool:
-    """Whether a token is made of punctuation and symbols alone."""
-    return bool(token) and all(unicodedata.category(letter)[0] in "PS" for letter in token)
+def _is_punctuation(token: str) -> bool:
+    """Return True if a token consists of punctuation and symbols alone."""
+    return bool(token) and all(unicodedata.category(character)[0] in "PS" for character in token)

@@ -1,4 +1,4 @@
-"""What was captured: numpy values from which weights, surveys and tiles are computed when they are wanted.
+"""Captured attention as numpy values, from which weights, statistics and tiles are computed on demand.
 
 Nothing here imports Keras: maps can be loaded, looked at and compared where no model can be run.
 """
@@ -8,8 +8,8 @@ from limelight.maps._attention_map import AttentionMap
 from limelight.maps._attention_maps import AttentionMaps
 from limelight.maps.serialization import ArtifactError
 from limelight.maps.sources import QKSource, StatisticsSource, WeightSource
+from limelight.maps.statistics import Tile
 from limelight.maps.stored_mask import StoredMask
-from limelight.maps.tiles import Tile
 from limelight.maps.tokens import Tokens
 
 __all__ = [

@@ -1,91 +1,96 @@
 """One layer's attention in one call."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from limelight._attention_statistics import AttentionStatistics
-from limelight.maps import difference, statistics, tables, tiles
-from limelight.maps.sources import QKSource, Source, StatisticsSource, WeightSource
-from limelight.maps.stored_mask import selection
-from limelight.maps.tiles import Tile
-from limelight.maps.tokens import Tokens
+from limelight._indexing import resolve_indices
+from limelight._optional import import_optional
+from limelight.maps.sources import QKSource, RowBlock, Source, StatisticsSource, WeightSource, iter_row_blocks
+from limelight.maps.statistics import Difference, Tile, compute_difference, compute_statistics, compute_tile
+from limelight.maps.tokens import Tokens, as_tokens, tokens_per_example
 
-# Weights that are held at once while rows are gone through: 32 MiB of float32.
-_BLOCK = 1 << 23
+_CONTENTS = {QKSource: "queries and keys", WeightSource: "weights", StatisticsSource: "statistics"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AttentionMap:
-    r"""What one layer asked in one call, as numpy. Weights are computed when they are wanted, and only those.
+    r"""The attention of one layer in one call, as numpy. Weights are computed on demand, and only those asked for.
 
     Weights have shape (B, N, T, S): B examples, N heads, T queries, S keys. A layer that ran once for each step of a sequence
     (inside `TimeDistributed`, say) has one more axis after B. A query that may attend to nothing, or that is padding, has
-    weights 0, whatever the layer's kernel makes of such a row.
+    weights 0, whatever the layer's kernel computes for such a row.
 
     Args:
         path: the layer's path in the model, such as "decoder/cross_attention".
-        source: what it asked, or its weights.
-        call: which call of the layer this is, from 0: a shared layer may be called several times.
-        layer: the class of the layer.
+        source: the layer's queries and keys, its weights, or their statistics.
+        call_index: which call of the layer this is, from 0: a shared layer may be called several times.
+        layer: the class name of the layer.
         tokens: for each example the tokens of the keys, or None.
         query_tokens: for each example the tokens of the queries, or None.
 
     Raises:
-        ValueError: more tokens than positions, or not one list for each example.
+        ValueError: there are more tokens than positions, or not one list for each example.
 
     Example:
         >>> import numpy as np
         >>> from limelight import AttentionMap
-        >>> seen = AttentionMap.of(np.array([[0.25, 0.75]]), tokens=["a", "b"])
-        >>> seen.shape
+        >>> attention_map = AttentionMap.from_weights(np.array([[0.25, 0.75]]), tokens=["a", "b"])
+        >>> attention_map.shape
         (1, 1, 1, 2)
-        >>> print(seen.weights(columns=[1]))
+        >>> print(attention_map.weights(columns=[1]))
         [[[[0.75]]]]
     """
 
     path: str
     source: Source
-    call: int = 0
+    call_index: int = 0
     layer: str = ""
     tokens: tuple[Tokens, ...] | None = None
     query_tokens: tuple[Tokens, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, length in (("tokens", self.shape[-1]), ("query_tokens", self.shape[-2])):
-            given = getattr(self, name)
-            if given is None:
+            value = getattr(self, name)
+            if value is None:
                 continue
-            given = tuple(Tokens.of(one) for one in given)
-            longest = max((len(one) for one in given), default=0)
-            if len(given) != self.shape[0] or longest > length:
+            tokens = tuple(as_tokens(example) for example in value)
+            longest = max(map(len, tokens), default=0)
+            if len(tokens) != self.shape[0] or longest > length:
                 raise ValueError(
                     f"`{name}` must be one list for each of the {self.shape[0]} examples, of at most {length} tokens. "
-                    f"Received: {len(given)} lists, the longest of {longest}."
+                    f"Received: {len(tokens)} lists, the longest of {longest}."
                 )
-            object.__setattr__(self, name, given)
+            object.__setattr__(self, name, tokens)
 
     @classmethod
-    def of(
+    def from_weights(
         cls, weights: Any, *, path: str = "attention", tokens: Any = None, query_tokens: Any = None
     ) -> "AttentionMap":
-        """A map of weights that you have: (T, S), (N, T, S) or (B, N, T, S), with tokens for each example, or for the only one.
+        """Make a map of weights that you have.
 
-        For T = S the tokens of the keys serve the queries too.
+        Args:
+            weights: (T, S), (N, T, S) or (B, N, T, S).
+            path: the map's path.
+            tokens, query_tokens: as in `with_tokens`.
+
+        Raises:
+            ValueError: the weights have fewer than two axes.
         """
         weights = np.asarray(weights)
         if weights.ndim < 2:
             raise ValueError(f"Weights must have shape (T, S), (N, T, S) or (B, N, T, S). Received: {weights.shape}.")
         weights = weights.reshape((1,) * (4 - weights.ndim) + weights.shape)
-        found = cls(path, WeightSource(weights.astype(np.float32, copy=False)))
-        return found.with_tokens(tokens, query_tokens)
+        attention_map = cls(path, WeightSource(weights.astype(np.float32, copy=False)))
+        return attention_map.with_tokens(tokens, query_tokens)
 
     @property
     def key(self) -> str:
-        """The name of this map among others: its path, and "#1" and so on after the layer's first call."""
-        return f"{self.path}#{self.call}" if self.call else self.path
+        """The key of this map in `AttentionMaps`: its path, with "#1" and so on after the layer's first call."""
+        return f"{self.path}#{self.call_index}" if self.call_index else self.path
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,18 +98,18 @@ class AttentionMap:
         return self.source.shape
 
     @property
-    def heads(self) -> int:
-        """How many heads there are."""
+    def num_heads(self) -> int:
+        """The number of heads N."""
         return self.shape[-3]
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held (not what all weights would take)."""
-        parts = [*vars(self.source).values(), *vars(self.source.allowed).values()]
-        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+        values = [*vars(self.source).values(), *vars(self.source.mask).values()]
+        return sum(value.nbytes for value in values if isinstance(value, np.ndarray))
 
     def weights(self, heads: Any = None, rows: Any = None, columns: Any = None, examples: Any = None) -> np.ndarray:
-        """Weights of the chosen heads, queries, keys and examples; of all where nothing is chosen.
+        """Compute the weights of some heads, queries, keys and examples; by default of all.
 
         Args:
             heads, rows, columns, examples: an int, a slice, a list of ints or bools. An int keeps its axis, of length 1.
@@ -113,111 +118,116 @@ class AttentionMap:
             (b, n, t, s) in float32. Nothing larger than the result and a block of rows is held.
 
         Raises:
-            IndexError: an index outside.
+            IndexError: an index lies outside its axis.
+            ValueError: only statistics were captured.
         """
-        heads, rows, columns, examples = self._selected(heads, rows, columns, examples)
-        lead = self.shape[:-3]
-        result = np.empty((len(examples), *lead[1:], len(heads), len(rows), len(columns)), np.float32)
-        everything = len(columns) == self.shape[-1] and (columns == np.arange(self.shape[-1])).all()
-        for place, example in self._examples(examples):
-            for part in self._parts(heads, rows):
-                block = self._weighable().block(example, heads, rows[part])
-                result[place][:, part] = block if everything else block[..., columns]
+        heads, rows, columns, examples = (
+            resolve_indices(selection, length, name)
+            for name, selection, length in (
+                ("heads", heads, self.shape[-3]),
+                ("rows", rows, self.shape[-2]),
+                ("columns", columns, self.shape[-1]),
+                ("examples", examples, self.shape[0]),
+            )
+        )
+        result = np.empty((len(examples), *self.shape[1:-3], len(heads), len(rows), len(columns)), np.float32)
+        all_columns = np.array_equal(columns, np.arange(self.shape[-1]))
+        for index in range(len(examples)):
+            for block in iter_row_blocks(self.source, heads, rows, examples[index : index + 1]):
+                weights = block.weights if all_columns else block.weights[..., columns]
+                result[(index, *block.example[1:], slice(None), block.part)] = weights
         return result
 
     def statistics(self, top_k: int = 16, num_blocks: int = 64) -> AttentionStatistics:
-        """Statistics of every row and column in one pass, never holding T x S numbers. See `AttentionStatistics`.
+        """Compute statistics of every row and column in one pass, without a T x S array. See `AttentionStatistics`.
 
         Args:
             top_k: how many keys of each query.
-            num_blocks: how many coarse blocks there are at most along an axis; as many as were captured of a survey.
+            num_blocks: the largest number of coarse blocks along an axis; ignored where only statistics were captured.
 
         Raises:
-            ValueError: numbers below 1, or more keys than were captured in a survey.
+            ValueError: a number is below 1, or `top_k` is above the number of keys that were captured with statistics alone.
         """
         if isinstance(self.source, StatisticsSource):
             return self.source.statistics(top_k)
-        return statistics.taken(self, top_k, num_blocks)
+        return compute_statistics(self.source, top_k, num_blocks)
 
-    def tile(self, rows: Any = None, columns: Any = None, heads: Any = None, *, num_blocks: int = 256) -> Tile:
-        """A picture of a region of the weights at whatever zoom makes it fit: means and maxima of blocks. See `Tile`.
+    def tile(self, heads: Any = None, rows: Any = None, columns: Any = None, *, num_blocks: int = 256) -> Tile:
+        """Compute a picture of a region at the zoom that makes it fit: means and maxima of blocks. See `Tile`.
 
         Args:
+            heads: as in `weights`.
             rows, columns: the region, as slices of step 1; all where None.
-            heads: the heads, as in `weights`.
             num_blocks: the largest number of blocks along an axis.
+
+        Raises:
+            ValueError: a region is empty or no slice of step 1, or `num_blocks` is below 1.
         """
-        return tiles.taken(self, rows, columns, heads, num_blocks)
+        return compute_tile(self.source, heads, rows, columns, num_blocks)
 
-    def diff(self, other: "AttentionMap") -> difference.Difference:
-        """How far the heads of two maps of the same shape lie apart. See `Difference`."""
-        return difference.between(self, other)
+    def diff(self, other: "AttentionMap") -> Difference:
+        """Compute how far the heads of two maps of the same examples, queries and keys differ. See `Difference`.
 
-    def blocks(
-        self, heads: Any = None, rows: Any = None
-    ) -> Iterator[tuple[tuple[int, ...], np.ndarray, np.ndarray, np.ndarray]]:
+        Raises:
+            ValueError: the examples, queries or keys differ.
+        """
+        if (*self.shape[:-3], *self.shape[-2:]) != (*other.shape[:-3], *other.shape[-2:]):
+            raise ValueError(
+                "Two maps must have the same examples, queries and keys to be compared. Received: "
+                f"{self.key!r} of shape {self.shape} and {other.key!r} of shape {other.shape}."
+            )
+        return compute_difference(self.source, other.source)
+
+    def iter_blocks(self, heads: Any = None, rows: Any = None) -> Iterator[RowBlock]:
         """Go through all weights in blocks of whole rows that fit in memory.
 
+        Args:
+            heads, rows: as in `weights`.
+
         Yields:
-            The example (its index along B and any axes after it), the rows (r,), the weights (n, r, S), and each row's log of
-            the sum of exponentials (n, r), NaN where only weights were captured.
+            A `RowBlock` with the fields `example`, `rows`, `weights` (n, r, S) and `logsumexp` (n, r).
         """
-        chosen, picked = selection(heads, self.heads, "heads"), selection(rows, self.shape[-2], "rows")
-        for example in np.ndindex(*self.shape[:-3]):
-            for part in self._parts(chosen, picked):
-                yield example, picked[part], *self._weighable().logsumexp(example, chosen, picked[part])
+        return iter_row_blocks(
+            self.source,
+            resolve_indices(heads, self.shape[-3], "heads"),
+            resolve_indices(rows, self.shape[-2], "rows"),
+        )
 
     def with_tokens(self, tokens: Any = None, query_tokens: Any = None) -> "AttentionMap":
-        """The same map with tokens: a list of strings (for one example), or one list for each example.
+        """Return this map with tokens.
 
-        For T = S the tokens of the keys serve the queries too.
+        Args:
+            tokens: the tokens of the keys: a list of strings (for one example), or one list for each example. For T = S they
+                are those of the queries too.
+            query_tokens: the tokens of the queries.
         """
-        tokens = per_example(tokens)
+        tokens = tokens_per_example(tokens)
         if query_tokens is None and self.shape[-2] == self.shape[-1]:
             query_tokens = tokens
-        return dataclasses.replace(self, tokens=tokens, query_tokens=per_example(query_tokens))
+        return dataclasses.replace(self, tokens=tokens, query_tokens=tokens_per_example(query_tokens))
 
     def to_pandas(self) -> Any:
-        """A table with one line for each weight: example, head, query, key, their tokens, weight. Needs pandas."""
-        return tables.frame(self)
+        """Return a `pandas.DataFrame` with a row for each weight: example, head, query, key, their tokens, weight."""
+        pandas = import_optional("pandas")
+        names = self._axis_names()
+        indices = np.indices(self.shape).reshape(len(names), -1)
+        columns: dict[str, Any] = dict(zip(names, indices, strict=True))
+        for name, tokens in (("query", self.query_tokens), ("key", self.tokens)):
+            if tokens is not None:
+                pairs = zip(columns["example"], columns[name], strict=True)
+                columns[f"{name}_token"] = [
+                    tokens[example][index] if index < len(tokens[example]) else None for example, index in pairs
+                ]
+        return pandas.DataFrame({**columns, "weight": self.weights().reshape(-1)})
 
     def to_xarray(self) -> Any:
-        """An `xarray.DataArray` of all weights with named axes. Needs xarray."""
-        return tables.data_array(self)
+        """Return an `xarray.DataArray` of all weights with named axes."""
+        return import_optional("xarray").DataArray(self.weights(), dims=self._axis_names(), name=self.key)
+
+    def _axis_names(self) -> tuple[str, ...]:
+        extra = len(self.shape) - 4
+        steps = ["step"] if extra == 1 else [f"step_{index}" for index in range(extra)]
+        return ("example", *steps, "head", "query", "key")
 
     def __repr__(self) -> str:
-        held = {WeightSource: "weights", StatisticsSource: "survey"}.get(type(self.source), "asked")
-        return f"AttentionMap({self.key!r}, {self.layer or 'weights'}, {held} {self.shape})"
-
-    def _selected(self, heads: Any, rows: Any, columns: Any, examples: Any) -> list[np.ndarray]:
-        given = {"heads": heads, "rows": rows, "columns": columns, "examples": examples}
-        lengths = (*self.shape[-3:], self.shape[0])
-        return [selection(one, length, name) for (name, one), length in zip(given.items(), lengths, strict=True)]
-
-    def _examples(self, examples: np.ndarray) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-        for place in np.ndindex(len(examples), *self.shape[1:-3]):
-            yield place, (int(examples[place[0]]), *place[1:])
-
-    def _weighable(self) -> QKSource | WeightSource:
-        """The source, where weights can be had from it."""
-        if isinstance(self.source, StatisticsSource):
-            self.source.block((), np.arange(0), np.arange(0))
-        return self.source  # pyright: ignore[reportReturnType]
-
-    def _parts(self, heads: np.ndarray, rows: np.ndarray) -> Iterator[slice]:
-        step = max(1, _BLOCK // max(1, self._weighable().cost * len(heads)))
-        for start in range(0, len(rows), step):
-            yield slice(start, start + step)
-
-
-def per_example(tokens: Any) -> tuple[Tokens, ...] | None:
-    """Tokens for each example, from those or from the tokens of the only one."""
-    if tokens is None:
-        return None
-    if (
-        isinstance(tokens, Tokens)
-        or hasattr(tokens, "offsets")
-        or (isinstance(tokens, Sequence) and tokens and isinstance(tokens[0], str))
-    ):
-        tokens = [tokens]
-    return tuple(Tokens.of(one) for one in tokens)
+        return f"AttentionMap({self.key!r}, {self.layer or 'weights'}, {_CONTENTS[type(self.source)]} {self.shape})"

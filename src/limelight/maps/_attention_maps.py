@@ -1,40 +1,43 @@
 """The maps of a model: an ordered mapping from layer path to map."""
 
+import dataclasses
 import fnmatch
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from limelight.maps import concat, serialization
+from limelight.maps import serialization
 from limelight.maps._attention_map import AttentionMap
-from limelight.maps.difference import Difference
+from limelight.maps.concat import concat_sources
+from limelight.maps.statistics import Difference
+from limelight.maps.tokens import tokens_per_example
 
 
 class AttentionMaps(Mapping[str, AttentionMap]):
-    """Maps by the path of their layer, in the order in which the layers ran.
+    """Attention maps by the path of their layer, in the order in which the layers ran.
 
-    A layer that is called again has "#1" and so on behind its path from the second call on.
+    The second call of a layer has the key "path#1", the third "path#2", and so on.
 
     Args:
         maps: the maps.
 
     Raises:
-        ValueError: two maps with the same key.
+        ValueError: two maps have the same key.
 
     Example:
         >>> import numpy as np
         >>> from limelight import AttentionMap, AttentionMaps
-        >>> maps = AttentionMaps([AttentionMap.of(np.eye(2), path="encoder/attention")])
+        >>> maps = AttentionMaps([AttentionMap.from_weights(np.eye(2), path="encoder/attention")])
         >>> list(maps)
         ['encoder/attention']
     """
 
     def __init__(self, maps: Iterable[AttentionMap] = ()) -> None:
         self._maps: dict[str, AttentionMap] = {}
-        for one in maps:
-            if one.key in self._maps:
-                raise ValueError(f"Each map must have a path and call of its own. Received twice: {one.key!r}.")
-            self._maps[one.key] = one
+        for attention_map in maps:
+            if attention_map.key in self._maps:
+                raise ValueError(f"Each map must have its own path and call. Received twice: {attention_map.key!r}.")
+            self._maps[attention_map.key] = attention_map
 
     def __getitem__(self, key: str) -> AttentionMap:
         if key not in self._maps:
@@ -48,38 +51,51 @@ class AttentionMaps(Mapping[str, AttentionMap]):
         return len(self._maps)
 
     def __repr__(self) -> str:
-        return "\n".join(["AttentionMaps of:", *(f"  {one!r}" for one in self.values())])
+        return "\n".join(["AttentionMaps of:", *(f"  {attention_map!r}" for attention_map in self.values())])
 
     @property
     def nbytes(self) -> int:
         """Bytes that are held (not what all weights would take)."""
-        return sum(one.nbytes for one in self.values())
+        return sum(attention_map.nbytes for attention_map in self.values())
 
     def select(self, *patterns: str) -> "AttentionMaps":
-        """The maps whose key matches one of the patterns, such as "decoder/*".
+        """Return the maps whose key matches one of the patterns, such as "decoder/*".
 
         Raises:
-            KeyError: a pattern that matches nothing.
+            KeyError: a pattern matches nothing.
         """
         for pattern in patterns:
             if not fnmatch.filter(self, pattern):
                 raise KeyError(f"No map matches {pattern!r}. There are: {', '.join(self) or 'none'}.")
-        return AttentionMaps(one for key, one in self.items() if any(fnmatch.fnmatchcase(key, p) for p in patterns))
+        return AttentionMaps(
+            attention_map
+            for key, attention_map in self.items()
+            if any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+        )
 
     def with_tokens(self, tokens: Any, length: int | None = None) -> "AttentionMaps":
-        """The same maps with tokens for each example, on the queries and on the keys of every map that has `length` of them.
+        """Return these maps with tokens on the queries and keys of every map that has `length` of them.
 
         Args:
             tokens: a list of strings for each example, or for the only one.
-            length: how many positions the tokens were padded to; the longest list's number where None.
+            length: the length that the tokens were padded to; by default that of the longest list.
         """
-        return AttentionMaps(concat.labelled(one, tokens, length) for one in self.values())
+        tokens = tokens_per_example(tokens) or ()
+        length = max(map(len, tokens), default=0) if length is None else length
+        return AttentionMaps(
+            dataclasses.replace(
+                attention_map,
+                tokens=tokens if attention_map.shape[-1] == length else attention_map.tokens,
+                query_tokens=tokens if attention_map.shape[-2] == length else attention_map.query_tokens,
+            )
+            for attention_map in self.values()
+        )
 
     def diff(self, other: "AttentionMaps") -> dict[str, Difference]:
-        """For each map that both have, how far its heads lie apart. See `Difference`.
+        """Compute how far the heads of each map that both have differ. See `Difference`.
 
         Raises:
-            ValueError: no map in common, or maps of different shapes.
+            ValueError: no key is in both, or maps have different shapes.
         """
         common = [key for key in self if key in other]
         if not common:
@@ -87,24 +103,41 @@ class AttentionMaps(Mapping[str, AttentionMap]):
         return {key: self[key].diff(other[key]) for key in common}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all maps to a .npz file, whole or not at all. Nothing is pickled; `numpy.load` reads it too."""
+        """Write all maps to a .npz file, atomically. Nothing is pickled; `numpy.load` reads it too."""
         serialization.save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "AttentionMaps":
-        """Read maps that `save` wrote. A file of unknown origin runs no code and takes no more memory than its size allows.
+        """Read maps that `save` wrote. A file of unknown origin runs no code and takes no more memory than its size.
 
         Raises:
-            ArtifactError: a damaged file, or one that is something else.
-            OSError: no such file.
+            ArtifactError: the file is damaged, or no file of attention maps.
+            OSError: there is no such file.
         """
         return cls(serialization.load(path))
 
     @classmethod
-    def joined(cls, parts: Iterable["AttentionMaps"]) -> "AttentionMaps":
-        """The maps of several batches as those of one. Shorter batches are padded, and the padding is masked.
+    def concat(cls, batches: Iterable["AttentionMaps"]) -> "AttentionMaps":
+        """Concatenate the maps of several batches. Shorter batches are zero-padded, and the padding is masked.
 
         Raises:
-            ValueError: batches with other maps than the first.
+            ValueError: the batches have different maps.
         """
-        return cls(concat.joined(list(parts)))
+        batches = list(batches)
+        for batch in batches:
+            if list(batch) != list(batches[0]):
+                raise ValueError(
+                    f"Batches must have the same maps to be concatenated. Received: {list(batches[0])} and {list(batch)}."
+                )
+        return cls(_concat([batch[key] for batch in batches]) for key in (batches[0] if batches else ()))
+
+
+def _concat(maps: list[AttentionMap]) -> AttentionMap:
+    if len(maps) == 1:
+        return maps[0]
+    tokens, query_tokens = (
+        None if None in per_batch else tuple(example for batch in per_batch for example in batch or ())
+        for per_batch in ([each.tokens for each in maps], [each.query_tokens for each in maps])
+    )
+    source = concat_sources([attention_map.source for attention_map in maps])
+    return dataclasses.replace(maps[0], source=source, tokens=tokens, query_tokens=query_tokens)

@@ -1,168 +1,134 @@
-"""Several batches as one, and tokens to the axes that they belong to."""
+"""Sources of several batches as one source: shorter batches are zero-padded, and the padding is masked."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from limelight.maps._attention_map import AttentionMap, per_example
 from limelight.maps.sources import QKSource, Source, StatisticsSource, WeightSource
 from limelight.maps.stored_mask import StoredMask
 
-if TYPE_CHECKING:
-    from limelight.maps._attention_maps import AttentionMaps
 
+def concat_sources(sources: list[Source]) -> Source:
+    """Concatenate the sources of one layer along the batch.
 
-def joined(parts: "Sequence[AttentionMaps]") -> list[AttentionMap]:
-    """The maps of each layer over all batches."""
-    if not parts:
-        return []
-    for part in parts:
-        if list(part) != list(parts[0]):
-            raise ValueError(
-                f"Batches must have the same maps to be joined. Received: {list(parts[0])} and {list(part)}."
-            )
-    return [_join([part[key] for part in parts]) for key in parts[0]]
-
-
-def labelled(seen: AttentionMap, tokens: Any, length: int | None) -> AttentionMap:
-    """A map with tokens on the axes of that length, or as long as the longest list of tokens."""
-    tokens = per_example(tokens) or ()
-    length = max((len(one) for one in tokens), default=0) if length is None else length
-    keys = tokens if length == seen.shape[-1] else seen.tokens
-    queries = tokens if length == seen.shape[-2] else seen.query_tokens
-    return dataclasses.replace(seen, tokens=keys, query_tokens=queries)
-
-
-def _join(maps: list[AttentionMap]) -> AttentionMap:
-    if len(maps) == 1:
-        return maps[0]
-    tokens = [one.tokens for one in maps]
-    query_tokens = [one.query_tokens for one in maps]
-    return dataclasses.replace(
-        maps[0],
-        source=_join_sources([one.source for one in maps]),
-        tokens=None if None in tokens else tuple(text for one in tokens for text in one or ()),
-        query_tokens=None if None in query_tokens else tuple(text for one in query_tokens for text in one or ()),
-    )
-
-
-def _join_sources(sources: list[Source]) -> Source:
-    surveyed = [one for one in sources if isinstance(one, StatisticsSource)]
-    if surveyed:
-        return _join_surveys(surveyed, sources)
-    shape = tuple(max(sizes) for sizes in zip(*(one.shape for one in sources), strict=True))
+    Raises:
+        ValueError: the sources differ in more than their tensors, or statistics are of different lengths.
+    """
+    if any(isinstance(source, StatisticsSource) for source in sources):
+        return _concat_statistics(sources)
+    shape = tuple(max(lengths) for lengths in zip(*(source.shape for source in sources), strict=True))
     rows, columns = shape[-2:]
-    if len({type(one) for one in sources}) > 1 or any(_plain(one) != _plain(sources[0]) for one in sources):
+    if any(_fixed_fields(source) != _fixed_fields(sources[0]) for source in sources):
         raise ValueError(
-            "Batches must come from the same layers to be joined. Received: maps that were asked differently."
+            "Batches must come from the same layers to be concatenated. Received: sources that differ in their kind, scale, "
+            "soft cap, bias or window."
         )
-    allowed = _join_allowed(sources, shape)
-    kept = [one for one in sources if isinstance(one, WeightSource)]
-    if kept:
-        arrays = [_padded(one.array, {-2: rows, -1: columns}) for one in kept]
-        return WeightSource(_concatenated(arrays, shape), allowed)
-    asked = [one for one in sources if isinstance(one, QKSource)]
+    mask = _concat_masks(sources, shape)
+    captured = [source for source in sources if isinstance(source, WeightSource)]
+    if captured:
+        return WeightSource(_concat([_pad(source.array, {-2: rows, -1: columns}) for source in captured], shape), mask)
+    projected = [source for source in sources if isinstance(source, QKSource)]
     return dataclasses.replace(
-        asked[0],
-        query=_concatenated([_padded(one.query, {-2: rows}) for one in asked], shape),
-        key=_concatenated([_padded(one.key, {-2: columns}) for one in asked], shape),
-        bias=_stack_parts([one.bias for one in asked], asked, shape, {-2: rows, -1: columns}),
-        allowed=allowed,
+        projected[0],
+        query=_concat([_pad(source.query, {-2: rows}) for source in projected], shape),
+        key=_concat([_pad(source.key, {-2: columns}) for source in projected], shape),
+        bias=_concat_broadcast([source.bias for source in projected], projected, shape),
+        mask=mask,
     )
 
 
-def _join_surveys(surveyed: list[StatisticsSource], sources: list[Source]) -> StatisticsSource:
-    shapes = {one.shape[1:] for one in sources}
-    if len(surveyed) < len(sources) or len(shapes) > 1:
+def _concat_statistics(sources: list[Source]) -> StatisticsSource:
+    statistics = [source for source in sources if isinstance(source, StatisticsSource)]
+    shapes = {source.shape[1:] for source in sources}
+    if len(statistics) < len(sources) or len(shapes) > 1:
         raise ValueError(
-            f"Batches must have one length for their surveys to be joined. Received: {sorted(shapes)}. Take one batch at a "
-            "time, with predict_on_batch, or pad all to one length."
+            f"Batches must have one length for their statistics to be concatenated. Received: {sorted(shapes)}. Process one "
+            "batch at a time, with predict_on_batch, or pad all to one length."
         )
-    edges = ("row_edges", "column_edges")
-    names = [field.name for field in dataclasses.fields(StatisticsSource) if field.name not in (*edges, "allowed")]
-    return dataclasses.replace(
-        surveyed[0], **{name: np.concatenate([getattr(one, name) for one in surveyed]) for name in names}
-    )
+    shared = ("row_edges", "column_edges", "mask")
+    names = [field.name for field in dataclasses.fields(StatisticsSource) if field.name not in shared]
+    arrays = {name: np.concatenate([getattr(source, name) for source in statistics]) for name in names}
+    return dataclasses.replace(statistics[0], **arrays)
 
 
-def _plain(source: Any) -> tuple:
-    """What must be the same in every batch."""
+def _fixed_fields(source: Any) -> tuple:
+    """Return what must be equal in every batch."""
+    window = (source.mask.left, source.mask.right)
     if isinstance(source, WeightSource):
-        return (source.allowed.left, source.allowed.right)
+        return (WeightSource, *window)
     vector = None if source.vector is None else source.vector.tobytes()
-    return (source.scale, vector, source.softcap, source.allowed.left, source.allowed.right, source.bias is None)
+    return (QKSource, *window, source.scale, vector, source.softcap, source.bias is None)
 
 
-def _join_allowed(sources: list[Source], shape: tuple[int, ...]) -> StoredMask:
-    """Permissions of all batches; the padding that joining adds is forbidden."""
-    first = sources[0].allowed
-    rows, columns = shape[-2:]
-    keys = _lengthened([one.allowed.keys for one in sources], sources, -1, columns, shape)
-    queries = _lengthened([one.allowed.queries for one in sources], sources, -2, rows, shape)
-    if len({one.allowed.shift for one in sources}) > 1 and (first.left is not None or first.right is not None):
-        return StoredMask(
-            keys, queries, _stack_parts([_dense(one) for one in sources], sources, shape, {-2: rows, -1: columns})
-        )
-    arrays = [one.allowed.array for one in sources]
+def _concat_masks(sources: list[Source], shape: tuple[int, ...]) -> StoredMask:
+    first = sources[0].mask
+    keys = _concat_padding_masks([source.mask.keys for source in sources], sources, -1, shape)
+    queries = _concat_padding_masks([source.mask.queries for source in sources], sources, -2, shape)
+    if len({source.mask.offset for source in sources}) > 1 and (first.left is not None or first.right is not None):
+        # Windows at different offsets have no common form but an array.
+        return StoredMask(keys, queries, _concat_broadcast([_dense_mask(source) for source in sources], sources, shape))
+    arrays = [source.mask.array for source in sources]
     if any(array is not None for array in arrays):
         arrays = [np.ones((1,) * len(shape), bool) if array is None else array for array in arrays]
-    array = _stack_parts(arrays, sources, shape, {-2: rows, -1: columns})
-    return StoredMask(keys, queries, array, first.left, first.right, first.shift)
+    array = _concat_broadcast(arrays, sources, shape)
+    return StoredMask(keys, queries, array, first.left, first.right, first.offset)
 
 
-def _dense(source: Source) -> np.ndarray:
-    """The permissions of one batch without those of its padding, as an array (B, ..., N|1, T, S)."""
-    allowed = dataclasses.replace(source.allowed, keys=None, queries=None)
-    lead, (heads, rows, columns) = source.shape[:-3], source.shape[-3:]
-    blocks = [allowed.block(example, np.arange(heads), np.arange(rows), columns) for example in np.ndindex(*lead)]
-    whole = [np.broadcast_to(block, (heads, rows, columns)) for block in blocks if block is not None]
-    return np.stack(whole).reshape(*lead, heads, rows, columns)
+def _dense_mask(source: Source) -> np.ndarray:
+    """Return the mask of one batch, without its padding, as an array (B, ..., N, T, S)."""
+    mask = dataclasses.replace(source.mask, keys=None, queries=None)
+    *lead, heads, rows, columns = source.shape
+    result = np.ones(source.shape, bool)
+    for example in np.ndindex(*lead):
+        part = mask.for_rows(example, np.arange(heads), np.arange(rows), columns)
+        result[example] = True if part is None else part
+    return result
 
 
-def _lengthened(
-    parts: list[np.ndarray | None], sources: list[Source], axis: int, length: int, shape: tuple[int, ...]
+def _concat_padding_masks(
+    masks: list[np.ndarray | None], sources: list[Source], axis: int, shape: tuple[int, ...]
 ) -> np.ndarray | None:
-    """Padding masks of all batches at one length; a batch without one is all real where it has positions."""
-    if all(part is None for part in parts) and all(one.shape[axis] == length for one in sources):
+    """Concatenate padding masks along one axis of the weights; all positions of a batch without one are real."""
+    if all(mask is None for mask in masks) and all(source.shape[axis] == shape[axis] for source in sources):
         return None
-    filled = []
-    for part, one in zip(parts, sources, strict=True):
-        whole = np.ones((1,) * (len(one.shape) - 3) + (one.shape[axis],), bool) if part is None else part
-        whole = np.broadcast_to(whole, (*one.shape[:-3], one.shape[axis]))
-        filled.append(_padded(whole, {-1: length}))
-    return _concatenated(filled, shape)
+    padded = []
+    for mask, source in zip(masks, sources, strict=True):
+        full = np.broadcast_to(np.True_ if mask is None else mask, (*source.shape[:-3], source.shape[axis]))
+        padded.append(_pad(full, {-1: shape[axis]}))
+    return _concat(padded, shape)
 
 
-def _stack_parts(
-    parts: Sequence[np.ndarray | None], sources: Sequence[Source], shape: tuple[int, ...], lengths: dict[int, int]
+def _concat_broadcast(
+    arrays: Sequence[np.ndarray | None], sources: Sequence[Source], shape: tuple[int, ...]
 ) -> np.ndarray | None:
-    """Arrays that broadcast to the weights, of all batches; axes of length 1 stay so where they do in every batch."""
-    given = [part for part in parts if part is not None]
-    if not given:
+    """Concatenate arrays that broadcast to the weights; axes that have length 1 in every batch keep it."""
+    present = [array for array in arrays if array is not None]
+    if not present:
         return None
-    same = all(part.shape[0] == 1 and part.shape == given[0].shape and (part == given[0]).all() for part in given)
-    if same and all(one.shape[-2:] == sources[0].shape[-2:] for one in sources):
-        return given[0]
-    axes = [axis for axis in range(1, len(shape)) if any(part.shape[axis] > 1 for part in given)]
-    filled = []
-    for part, one in zip(given, sources, strict=True):
-        wanted = [one.shape[axis] if axis in (0, *axes) else 1 for axis in range(len(shape))]
-        whole = np.broadcast_to(part, wanted)
-        filled.append(_padded(whole, {axis: size for axis, size in lengths.items() if axis % len(shape) in axes}))
-    return _concatenated(filled, shape)
+    first = present[0]
+    equal = all(len(array) == 1 and np.array_equal(array, first) for array in present)
+    if equal and all(source.shape[-2:] == sources[0].shape[-2:] for source in sources):
+        return first
+    axes = [axis for axis in range(1, len(shape)) if any(array.shape[axis] > 1 for array in present)]
+    lengths = {axis: shape[axis] for axis in axes if axis >= len(shape) - 2}
+    padded = []
+    for array, source in zip(present, sources, strict=True):
+        full_shape = [length if axis in (0, *axes) else 1 for axis, length in enumerate(source.shape)]
+        padded.append(_pad(np.broadcast_to(array, full_shape), lengths))
+    return _concat(padded, shape)
 
 
-def _padded(array: np.ndarray, lengths: dict[int, int]) -> np.ndarray:
-    """An array with zeros behind, up to the given lengths of some axes."""
+def _pad(array: np.ndarray, lengths: dict[int, int]) -> np.ndarray:
+    """Zero-pad an array at the end of some axes, to the lengths for them."""
     widths = [(0, 0)] * array.ndim
     for axis, length in lengths.items():
         widths[axis] = (0, length - array.shape[axis])
     return np.pad(array, widths) if any(after for _, after in widths) else array
 
 
-def _concatenated(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Batches one after the other; axes of steps between B and the last three at their longest."""
+def _concat(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
+    """Concatenate along the batch; the axes of steps, between B and N, are padded to their longest."""
     steps = {axis: shape[axis] for axis in range(1, len(shape) - 3)}
-    return np.concatenate([_padded(array, {a: n for a, n in steps.items() if array.shape[a] > 1}) for array in arrays])
+    return np.concatenate([_pad(array, {a: n for a, n in steps.items() if array.shape[a] > 1}) for array in arrays])

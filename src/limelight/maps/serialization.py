@@ -1,14 +1,19 @@
-"""Maps in a file: arrays and an index of names and numbers, no code. What comes in is checked before it is believed."""
+"""Attention maps in a file: arrays, and an index of names and numbers in JSON. Everything that is read is checked first.
+
+The file is an uncompressed .npz. Member `index` holds the JSON as bytes; `{i}.{field}` an array of the i-th map's source,
+`{i}.mask.{field}` one of its mask, and `tokens{i}.{field}` the i-th list of tokens, which several maps may share.
+"""
 
 import dataclasses
 import io
+import itertools
 import json
 import math
 import os
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +22,11 @@ from limelight import _files
 from limelight.maps._attention_map import AttentionMap
 from limelight.maps.sources import QKSource, StatisticsSource, WeightSource
 from limelight.maps.stored_mask import StoredMask
-from limelight.maps.string_arrays import spelled, unspelled
+from limelight.maps.tokens import Tokens
 
 FORMAT, VERSION = "limelight.maps", 1
-_INDEX_BYTES = 4 << 20
-_DIRECTORY_BYTES = 16 << 20
+_MAX_INDEX_BYTES = 4 << 20
+_MAX_DIRECTORY_BYTES = 16 << 20
 _DTYPES = {"<f2", "<f4", "<f8", "<i8", "|u1", "|b1"}
 _HEADER = re.compile(
     rb"\{'descr': '([<|][a-z][0-9])', 'fortran_order': False, 'shape': \(((?:[0-9]{1,15}, ?)*[0-9]{0,15})\), \} *\n"
@@ -30,35 +35,40 @@ _SOURCES: dict[str, type] = {"qk": QKSource, "weights": WeightSource, "statistic
 
 
 class ArtifactError(ValueError):
-    """A file is damaged, or is not what it should be."""
+    """A file is damaged, or of another format."""
 
 
 def save(maps: Mapping[str, AttentionMap], path: str | os.PathLike[str]) -> None:
-    """Write maps to a file, whole or not at all."""
+    """Write maps to a file, atomically."""
     arrays: dict[str, np.ndarray] = {}
-    texts: list[Any] = []
+    token_lists: list[Any] = []
     entries = []
-    for number, one in enumerate(maps.values()):
-        entry: dict[str, Any] = {"path": one.path, "call": one.call, "layer": one.layer}
-        entry["kind"] = next(name for name, kind in _SOURCES.items() if isinstance(one.source, kind))
-        for part in (one.source, one.source.allowed):
+    for number, attention_map in enumerate(maps.values()):
+        source = attention_map.source
+        entry: dict[str, Any] = {name: getattr(attention_map, name) for name in ("path", "call_index", "layer")}
+        entry["source"] = next(name for name, kind in _SOURCES.items() if isinstance(source, kind))
+        for part, prefix in ((source, f"{number}."), (source.mask, f"{number}.mask.")):
             for field in dataclasses.fields(part):
                 value = getattr(part, field.name)
                 if isinstance(value, np.ndarray):
-                    arrays[f"{number}.{_stored(part, field.name)}"] = storable(value)
+                    arrays[prefix + field.name] = storable(value)
                 elif not isinstance(value, StoredMask):
                     entry[field.name] = value
         for name in ("tokens", "query_tokens"):
-            value = getattr(one, name)
-            if value is not None and value not in texts:
-                texts.append(value)
-            entry[name] = None if value is None else texts.index(value)
+            tokens = getattr(attention_map, name)
+            if tokens is not None and tokens not in token_lists:
+                token_lists.append(tokens)
+            entry[name] = None if tokens is None else token_lists.index(tokens)
         entries.append(entry)
-    for number, text in enumerate(texts):
-        arrays |= {f"text{number}.{name}": array for name, array in spelled(text).items()}
-    index = json.dumps({"format": FORMAT, "version": VERSION, "texts": len(texts), "maps": entries}).encode()
-    if len(index) > _INDEX_BYTES:
-        raise ValueError(f"The index of the maps must stay under {_INDEX_BYTES} bytes. Received: {len(index)} bytes.")
+    for number, tokens in enumerate(token_lists):
+        arrays |= {f"tokens{number}.{name}": array for name, array in _encode_tokens(tokens).items()}
+    document = {"format": FORMAT, "version": VERSION, "num_token_lists": len(token_lists), "maps": entries}
+    index = json.dumps(document).encode()
+    if len(index) > _MAX_INDEX_BYTES:
+        raise ValueError(
+            f"The index of the maps must have at most {_MAX_INDEX_BYTES} bytes. Received: {len(index)} bytes. Save fewer "
+            "maps in one file."
+        )
     arrays = {"index": np.frombuffer(index, np.uint8), **arrays}
     with _files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
@@ -70,40 +80,35 @@ def load(path: str | os.PathLike[str]) -> list[AttentionMap]:
     """Read the maps of a file.
 
     Raises:
-        ArtifactError: the file is damaged, or is something else.
+        ArtifactError: the file is damaged, or no file of attention maps.
         OSError: there is no such file, or it cannot be read.
     """
     try:
         with open(path, "rb") as stream:
-            return _maps(_arrays(stream))
+            return _decode_maps(_read_arrays(stream))
     except OSError:
         raise
     except ArtifactError as error:
         raise ArtifactError(f"{os.fspath(path)}: {error}") from None
     except Exception as error:
-        # Whatever a hostile file makes of zipfile, json or the checks of the maps themselves, it is this one error.
+        # A hostile file may raise anything in zipfile, in json or in the checks of the maps.
         raise ArtifactError(
             f"{os.fspath(path)}: not a file of attention maps ({type(error).__name__}: {error})"
         ) from None
 
 
 def storable(array: np.ndarray) -> np.ndarray:
-    """An array in one of the dtypes that a file may hold."""
+    """Convert an array to one of the dtypes that a file may hold."""
     if array.dtype.kind in "iu" and array.dtype != np.uint8:
         return array.astype("<i8")
     return array if array.dtype.str in _DTYPES else array.astype("<f4")
 
 
-def _stored(part: Any, field: str) -> str:
-    """The name of an array in a file: `array` belongs to the weights or to the permissions."""
-    return f"allowed.{field}" if isinstance(part, StoredMask) else field
-
-
-def _arrays(stream: Any) -> dict[str, np.ndarray]:
-    """All arrays of a file, each read only once its declared size is seen to be its stored size."""
+def _read_arrays(stream: Any) -> dict[str, np.ndarray]:
+    """Read all arrays of a file, each only after its declared size was found equal to its stored size."""
     size = stream.seek(0, os.SEEK_END)
-    if _directory_bytes(stream, size) > _DIRECTORY_BYTES:
-        raise ArtifactError(f"the list of its members is larger than {_DIRECTORY_BYTES} bytes")
+    if _directory_bytes(stream, size) > _MAX_DIRECTORY_BYTES:
+        raise ArtifactError(f"the list of its members is larger than {_MAX_DIRECTORY_BYTES} bytes")
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
         if len({member.filename for member in members}) != len(members):
@@ -115,10 +120,10 @@ def _arrays(stream: Any) -> dict[str, np.ndarray]:
                 raise ArtifactError(f"unexpected member {member.filename[:80]!r}")
         if sum(member.file_size for member in members) > size:
             raise ArtifactError("its members declare more bytes than the file has")
-        return {member.filename[:-4]: _array(archive, member) for member in members}
+        return {member.filename[:-4]: _read_array(archive, member) for member in members}
 
 
-def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as stream:
         start = stream.read(10)
         if start[:8] != b"\x93NUMPY\x01\x00":
@@ -127,20 +132,20 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         header = _HEADER.fullmatch(stream.read(length))
         dtype = header[1].decode() if header else ""
         if header is None or dtype not in _DTYPES:
-            raise ArtifactError(f"{member.filename!r} has a header or dtype that maps do not have")
+            raise ArtifactError(f"{member.filename!r} has a header or dtype that a file of maps cannot have")
         shape = tuple(int(number) for number in header[2].decode().replace(" ", "").split(",") if number)
         declared = math.prod(shape) * np.dtype(dtype).itemsize
         if declared != member.file_size - 10 - length:
             raise ArtifactError(
                 f"{member.filename!r} declares {declared} bytes, stores {member.file_size - 10 - length}"
             )
-        if len(shape) > 16 or (member.filename == "index.npy" and declared > _INDEX_BYTES):
+        if len(shape) > 16 or (member.filename == "index.npy" and declared > _MAX_INDEX_BYTES):
             raise ArtifactError(f"{member.filename!r} is too large")
         return np.frombuffer(stream.read(), dtype).reshape(shape)
 
 
 def _directory_bytes(stream: Any, size: int) -> int:
-    """How long a zip file says its list of members is. zipfile makes an object for each before anyone can look."""
+    """Return the declared size of a zip file's list of members. zipfile makes an object for each as soon as it opens one."""
     tail_size = min(size, 22 + (1 << 16) + 20)
     stream.seek(size - tail_size)
     tail = stream.read(tail_size)
@@ -155,53 +160,109 @@ def _directory_bytes(stream: Any, size: int) -> int:
     return struct.unpack("<Q", record[40:48])[0]
 
 
-def _maps(arrays: dict[str, np.ndarray]) -> list[AttentionMap]:
+def _decode_maps(arrays: dict[str, np.ndarray]) -> list[AttentionMap]:
     index = json.load(io.BytesIO(arrays["index"].tobytes()))
     if index["format"] != FORMAT or index["version"] != VERSION:
         raise ArtifactError(f"format {index['format']!r} version {index['version']!r}; this reads {FORMAT!r} {VERSION}")
-    texts = [unspelled(_group(arrays, f"text{number}")) for number in range(_whole(index["texts"], len(arrays)))]
-    return [_map(entry, _group(arrays, str(number)), texts) for number, entry in enumerate(index["maps"])]
-
-
-def _group(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    return {key[len(name) + 1 :]: array for key, array in arrays.items() if key.startswith(f"{name}.")}
-
-
-def _map(entry: dict[str, Any], arrays: dict[str, np.ndarray], texts: list[Any]) -> AttentionMap:
-    def values(kind: type, prefix: str, numbers: Iterable[str]) -> dict[str, Any]:
-        names = {field.name for field in dataclasses.fields(kind)}
-        found = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        found = {name: array for name, array in found.items() if name in names}
-        return {**found, **{name: _number(entry[name]) for name in numbers}}
-
-    source = _SOURCES[entry["kind"]]
-    allowed = StoredMask(**values(StoredMask, "allowed.", ("left", "right", "shift")))
-    numbers = ("scale", "softcap") if source is QKSource else ()
-    tokens = [
-        None if entry[name] is None else texts[_whole(entry[name], len(texts))] for name in ("tokens", "query_tokens")
+    count = _check_index(index["num_token_lists"], len(arrays))
+    token_lists = [_decode_tokens(_with_prefix(arrays, f"tokens{number}.")) for number in range(count)]
+    return [
+        _decode_map(entry, _with_prefix(arrays, f"{number}."), token_lists)
+        for number, entry in enumerate(index["maps"])
     ]
+
+
+def _with_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _decode_map(entry: dict[str, Any], arrays: dict[str, np.ndarray], token_lists: list[Any]) -> AttentionMap:
+    def fields(kind: type, arrays: dict[str, np.ndarray], numbers: Iterable[str]) -> dict[str, Any]:
+        names = {field.name for field in dataclasses.fields(kind)}
+        found = {name: array for name, array in arrays.items() if name in names}
+        return {**found, **{name: _check_number(entry[name]) for name in numbers}}
+
+    source = _SOURCES[entry["source"]]
+    mask = StoredMask(**fields(StoredMask, _with_prefix(arrays, "mask."), ("left", "right", "offset")))
+    numbers = ("scale", "softcap") if source is QKSource else ()
+    tokens, query_tokens = (
+        None if entry[name] is None else token_lists[_check_index(entry[name], len(token_lists))]
+        for name in ("tokens", "query_tokens")
+    )
     return AttentionMap(
-        _text(entry["path"]),
-        source(**values(source, "", numbers), allowed=allowed),
-        _whole(entry["call"], 1 << 31),
-        _text(entry["layer"]),
-        *tokens,
+        _check_text(entry["path"]),
+        source(**fields(source, arrays, numbers), mask=mask),
+        call_index=_check_index(entry["call_index"], 1 << 31),
+        layer=_check_text(entry["layer"]),
+        tokens=tokens,
+        query_tokens=query_tokens,
     )
 
 
-def _whole(value: Any, limit: int) -> int:
-    if type(value) is not int or not 0 <= value <= limit:
-        raise ArtifactError(f"a number of the index is not a whole number of 0 to {limit}: {value!r:.80}")
+def _check_index(value: Any, maximum: int) -> int:
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise ArtifactError(f"the index must hold an integer from 0 to {maximum} there. Received: {value!r:.80}")
     return value
 
 
-def _number(value: Any) -> Any:
+def _check_number(value: Any) -> Any:
     if value is not None and (type(value) not in (int, float) or not abs(value) < 1 << 53):
-        raise ArtifactError(f"a number of the index is not one: {value!r:.80}")
+        raise ArtifactError(f"the index must hold a number there. Received: {value!r:.80}")
     return value
 
 
-def _text(value: Any) -> str:
+def _check_text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ArtifactError(f"a name of the index is not one: {value!r:.80}")
+        raise ArtifactError(f"the index must hold a string there. Received: {value!r:.80}")
     return value
+
+
+def _encode_tokens(examples: Sequence[Tokens]) -> dict[str, np.ndarray]:
+    """Encode the tokens of several examples as arrays. Lone surrogates, which UTF-8 does not have, are kept."""
+    arrays = {"counts": np.array([len(tokens) for tokens in examples], "<i8")}
+    arrays |= _encode_strings("pieces", [piece for tokens in examples for piece in tokens])
+    if all(tokens.offsets is not None for tokens in examples):
+        offsets = [pair for tokens in examples for pair in tokens.offsets or ()]
+        arrays["offsets"] = np.array(offsets, "<i8").reshape(-1, 2)
+    if all(tokens.text is not None for tokens in examples):
+        arrays |= _encode_strings("texts", [tokens.text or "" for tokens in examples])
+    return arrays
+
+
+def _decode_tokens(arrays: dict[str, np.ndarray]) -> tuple[Tokens, ...]:
+    """Decode the tokens of several examples.
+
+    Raises:
+        ValueError: the arrays do not fit together.
+    """
+    pieces = _decode_strings(arrays["pieces"], arrays["pieces_ends"])
+    offsets = arrays.get("offsets")
+    texts = _decode_strings(arrays["texts"], arrays["texts_ends"]) if "texts" in arrays else None
+    counts = arrays["counts"]
+    if counts.ndim != 1 or (counts < 0).any() or counts.sum() != len(pieces) or (counts > len(pieces)).any():
+        raise ValueError("the counts of the tokens do not fit the tokens")
+    if offsets is not None and offsets.shape != (len(pieces), 2):
+        raise ValueError("the offsets of the tokens do not fit the tokens")
+    examples, start = [], 0
+    for number, count in enumerate(counts.tolist()):
+        part = slice(start, start + count)
+        pairs = None if offsets is None else tuple(map(tuple, offsets[part].tolist()))
+        examples.append(Tokens(tuple(pieces[part]), pairs, None if texts is None else texts[number]))
+        start += count
+    return tuple(examples)
+
+
+def _encode_strings(name: str, strings: list[str]) -> dict[str, np.ndarray]:
+    encoded = [string.encode("utf-8", "surrogatepass") for string in strings]
+    ends = np.cumsum([len(string) for string in encoded], dtype="<i8") if encoded else np.zeros(0, "<i8")
+    return {name: np.frombuffer(b"".join(encoded), np.uint8), f"{name}_ends": ends}
+
+
+def _decode_strings(encoded: np.ndarray, ends: np.ndarray) -> list[str]:
+    content = encoded.tobytes()
+    borders = [0, *ends.tolist()]
+    if encoded.dtype != np.uint8 or ends.ndim != 1 or any(a > b for a, b in itertools.pairwise(borders)):
+        raise ValueError("the ends of the strings do not ascend")
+    if borders[-1] != len(content):
+        raise ValueError("the ends of the strings do not fit their bytes")
+    return [content[a:b].decode("utf-8", "surrogatepass") for a, b in itertools.pairwise(borders)]

@@ -1,22 +1,22 @@
-"""Which query may attend to which key, kept in parts so that a long input needs no T x S array."""
+"""The mask of a captured attention, in parts, so that a long input needs no T x S array."""
 
 import dataclasses
-from typing import Any
+import functools
 
 import numpy as np
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredMask:
-    """Permissions of one captured attention. True means *may attend*; every part that is given must permit.
+    """The mask of one captured attention. True means *may attend*; the parts that are present are AND-ed.
 
     Args:
         keys: bool (B, ..., S), True where a key is real.
         queries: bool (B, ..., T), True where a query is real; the weights of the others are 0.
         array: bool (B, ..., N, T, S); axes of length 1 broadcast.
-        behind: how many keys before its own position a query reaches; None for all.
-        ahead: how many keys after its own position a query reaches; None for all, 0 for causal attention.
-        shift: the key position of the first query: 0 where queries and keys start together, S - T where they end together.
+        left: how many keys before its own position a query may attend to; None for all.
+        right: how many keys after its own position a query may attend to; None for all, 0 for causal attention.
+        offset: the key position of the first query: 0 where queries and keys are aligned at the start, S - T at the end.
     """
 
     keys: np.ndarray | None = None
@@ -24,70 +24,63 @@ class StoredMask:
     array: np.ndarray | None = None
     left: int | None = None
     right: int | None = None
-    shift: int = 0
+    offset: int = 0
 
-    def block(self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: int) -> np.ndarray | None:
-        """The permissions of some rows of one example: bool, broadcastable to (n, r, S); None where all is permitted."""
+    def for_rows(
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, num_keys: int
+    ) -> np.ndarray | None:
+        """Return the mask of some rows of one example: bool, broadcastable to (n, r, S); None where all is permitted."""
         parts = []
         if self.keys is not None:
-            parts.append(at(self.keys, example)[None, None])
+            parts.append(select_example(self.keys, example)[None, None])
         if self.queries is not None:
-            parts.append(at(self.queries, example)[rows][None, :, None])
+            parts.append(select_example(self.queries, example)[rows][None, :, None])
         if self.array is not None:
-            array = at(self.array, example)
-            array = array if array.shape[0] == 1 else array[heads]
-            parts.append(array if array.shape[1] == 1 else array[:, rows])
+            parts.append(select_rows(self.array, example, heads, rows))
         if self.left is not None or self.right is not None:
-            distance = np.arange(columns)[None] - (rows[:, None] + self.shift)
+            distance = self.distances(rows, num_keys)[None]
             if self.right is not None:
-                parts.append((distance <= self.right)[None])
+                parts.append(distance <= self.right)
             if self.left is not None:
-                parts.append((distance >= -self.left)[None])
-        if not parts:
-            return None
-        result = parts[0]
-        for part in parts[1:]:
-            result = result & part
-        return result
+                parts.append(distance >= -self.left)
+        return functools.reduce(np.logical_and, parts) if parts else None
 
-    def check(self, lead: tuple[int, ...], heads: int, rows: int, columns: int) -> None:
-        """Raise where a part does not fit weights of shape (*lead, heads, rows, columns)."""
-        wanted = {"keys": (*lead, columns), "queries": (*lead, rows), "array": (*lead, heads, rows, columns)}
-        for name, shape in wanted.items():
-            given = getattr(self, name)
-            if given is None:
+    def distances(self, rows: np.ndarray, num_keys: int) -> np.ndarray:
+        """Return how many positions each key lies after each query: (r, S), negative for keys before it."""
+        return np.arange(num_keys)[None] - (rows[:, None] + self.offset)
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Check that the parts fit weights of a shape (B, ..., N, T, S).
+
+        Raises:
+            ValueError: a part is not bool, or does not broadcast.
+        """
+        lead = shape[:-3]
+        part_shapes = {"keys": (*lead, shape[-1]), "queries": (*lead, shape[-2]), "array": shape}
+        for name, part_shape in part_shapes.items():
+            part = getattr(self, name)
+            if part is None:
                 continue
-            fits = given.ndim == len(shape) and all(
-                one in (1, other) for one, other in zip(given.shape, shape, strict=True)
-            )
-            if given.dtype != bool or not fits or (name != "array" and given.shape[-1] != shape[-1]):
+            fits = broadcasts_to(part, part_shape) and (name == "array" or part.shape[-1] == part_shape[-1])
+            if part.dtype != bool or not fits:
                 raise ValueError(
-                    f"`{name}` of the permissions must be bool and broadcast to {shape}. Received: {given.dtype} of shape "
-                    f"{given.shape}."
+                    f"`{name}` of the mask must be bool and broadcast to {part_shape}. Received: {part.dtype} of shape "
+                    f"{part.shape}."
                 )
 
 
-def at(array: np.ndarray, example: tuple[int, ...]) -> np.ndarray:
-    """The part of an array that belongs to one example; leading axes of length 1 broadcast."""
+def select_example(array: np.ndarray, example: tuple[int, ...]) -> np.ndarray:
+    """Return the part of an array that belongs to one example; leading axes of length 1 broadcast."""
     return array[tuple(index if array.shape[axis] > 1 else 0 for axis, index in enumerate(example))]
 
 
-def selection(chosen: Any, length: int, what: str) -> np.ndarray:
-    """Indices from None (all), an int, a slice, a list of ints or a bool array.
+def select_rows(array: np.ndarray, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return heads and rows of one example from an array that broadcasts to the weights (B, ..., N, T, S)."""
+    array = select_example(array, example)
+    array = array if array.shape[0] == 1 else array[heads]
+    return array if array.shape[1] == 1 else array[:, rows]
 
-    Raises:
-        IndexError: an index outside 0 .. length - 1 (negative ones count from the end).
-    """
-    if chosen is None:
-        return np.arange(length)
-    if isinstance(chosen, slice):
-        return np.arange(length)[chosen]
-    indices = np.atleast_1d(np.asarray(chosen))
-    if indices.dtype == bool and indices.shape == (length,):
-        return np.flatnonzero(indices)
-    if indices.size and indices.dtype.kind not in "iu":
-        raise TypeError(f"`{what}` must be an int, a slice, a list of ints or {length} bools. Received: {chosen!r}.")
-    indices = indices.astype(int)
-    if ((indices < -length) | (indices >= length)).any():
-        raise IndexError(f"`{what}` must lie in 0 .. {length - 1}. Received: {chosen!r}.")
-    return indices % length if length else indices
+
+def broadcasts_to(array: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Return True if an array has as many axes as a shape, each of the same length or of length 1."""
+    return array.ndim == len(shape) and all(a in (1, b) for a, b in zip(array.shape, shape, strict=True))

@@ -1,11 +1,11 @@
-"""The tokens of one text, where they lie in it, and the words that they make."""
+"""The tokens of a text, their places in it, and the words that they form."""
 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-# How tokenizers mark a piece that goes on with the word before it, and one that starts a new word.
+# How tokenizers mark a piece that continues a word, and one that starts a new word.
 _CONTINUES = "##"
 _STARTS = ("▁", "Ġ", "Ċ")
 
@@ -20,11 +20,11 @@ class Tokens(Sequence[str]):
         text: the text that the tokens were made from.
 
     Raises:
-        ValueError: another number of offsets than of tokens.
+        ValueError: the number of offsets differs from that of tokens.
 
     Example:
         >>> tokens = Tokens(("un", "##believ", "##able", "story"))
-        >>> [(word, list(places)) for word, places in tokens.words()]
+        >>> [(word, list(indices)) for word, indices in tokens.words()]
         [('unbelievable', [0, 1, 2]), ('story', [3])]
     """
 
@@ -36,24 +36,6 @@ class Tokens(Sequence[str]):
         if self.offsets is not None and len(self.offsets) != len(self.pieces):
             raise ValueError(f"{len(self.pieces)} tokens need as many offsets. Received: {len(self.offsets)}.")
 
-    @classmethod
-    def of(cls, value: Any) -> "Tokens":
-        """Tokens from a list of strings, or from an encoding of the `tokenizers` library.
-
-        Raises:
-            TypeError: a string, or something else than strings in the list.
-        """
-        if isinstance(value, Tokens):
-            return value
-        if hasattr(value, "tokens") and hasattr(value, "offsets"):
-            return cls(tuple(value.tokens), tuple((int(a), int(b)) for a, b in value.offsets))
-        if isinstance(value, str) or not isinstance(value, Sequence):
-            raise TypeError(f"Tokens must be a list of strings, such as ['a', 'story']. Received: {value!r}.")
-        for piece in value:
-            if not isinstance(piece, str):
-                raise TypeError(f"Tokens must be strings. Received: {piece!r} of type {type(piece).__name__}.")
-        return cls(tuple(value))
-
     def __len__(self) -> int:
         return len(self.pieces)
 
@@ -61,33 +43,61 @@ class Tokens(Sequence[str]):
         return self.pieces[index]
 
     def words(self) -> Iterator[tuple[str, range]]:
-        """The words that the tokens make, each with the places of its tokens.
+        """Merge the tokens into words, and yield each word with the indices of its tokens.
 
-        With offsets, tokens that touch and stand between the same spaces of `text` make a word. Without, the marks of WordPiece
-        ("##able"), SentencePiece ("▁story") and byte-level BPE ("Ġstory") tell; where there are none, each token is a word.
+        With offsets, adjacent tokens of `text` without a space between them form a word. Without, the marks of WordPiece
+        ("##able"), SentencePiece ("▁story") and byte-level BPE ("Ġstory") decide; without marks each token is a word.
         """
-        starts = [0, *(place for place in range(1, len(self)) if self._begins(place)), len(self)]
-        for first, last in itertools.pairwise(starts):
-            if last > first:
-                yield self._joined(first, last), range(first, last)
+        starts = [0, *(index for index in range(1, len(self)) if self._starts_word(index)), len(self)]
+        for start, stop in itertools.pairwise(starts):
+            if stop > start:
+                yield self._word(start, stop), range(start, stop)
 
-    def _begins(self, place: int) -> bool:
+    def _starts_word(self, index: int) -> bool:
         if self.offsets is not None:
-            (_, before), (begin, end) = self.offsets[place - 1], self.offsets[place]
-            letters = end > begin and self.offsets[place - 1][1] > self.offsets[place - 1][0]
-            return begin != before or not letters or (self.text or "x" * end)[begin].isspace()
-        if self._marked_starts:
-            return self.pieces[place].startswith(_STARTS)
-        return not self.pieces[place].startswith(_CONTINUES)
+            (previous_begin, previous_end), (begin, end) = self.offsets[index - 1], self.offsets[index]
+            both_in_text = end > begin and previous_end > previous_begin
+            return begin != previous_end or not both_in_text or (self.text or "x" * end)[begin].isspace()
+        if self._has_start_marks:
+            return self.pieces[index].startswith(_STARTS)
+        return not self.pieces[index].startswith(_CONTINUES)
 
     @property
-    def _marked_starts(self) -> bool:
+    def _has_start_marks(self) -> bool:
         return any(piece.startswith(_STARTS) for piece in self.pieces)
 
-    def _joined(self, first: int, last: int) -> str:
-        if self.offsets is not None and self.text is not None and self.offsets[last - 1][1] > self.offsets[first][0]:
-            return self.text[self.offsets[first][0] : self.offsets[last - 1][1]].strip()
-        pieces = self.pieces[first:last]
-        if self._marked_starts and self.offsets is None:
+    def _word(self, start: int, stop: int) -> str:
+        if self.offsets is not None and self.text is not None and self.offsets[stop - 1][1] > self.offsets[start][0]:
+            return self.text[self.offsets[start][0] : self.offsets[stop - 1][1]].strip()
+        pieces = self.pieces[start:stop]
+        if self._has_start_marks and self.offsets is None:
             return "".join(pieces).lstrip("".join(_STARTS))
         return pieces[0] + "".join(piece.removeprefix(_CONTINUES) for piece in pieces[1:])
+
+
+def as_tokens(value: Any) -> Tokens:
+    """Convert a list of strings, or an encoding of the `tokenizers` library, to `Tokens`.
+
+    Raises:
+        TypeError: the value is a string, or a list with something else than strings.
+    """
+    if isinstance(value, Tokens):
+        return value
+    if hasattr(value, "tokens") and hasattr(value, "offsets"):
+        return Tokens(tuple(value.tokens), tuple((int(begin), int(end)) for begin, end in value.offsets))
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"Tokens must be a list of strings, such as ['a', 'story']. Received: {value!r}.")
+    for piece in value:
+        if not isinstance(piece, str):
+            raise TypeError(f"Tokens must be strings. Received: {piece!r} of type {type(piece).__name__}.")
+    return Tokens(tuple(value))
+
+
+def tokens_per_example(value: Any) -> tuple[Tokens, ...] | None:
+    """Convert one list of tokens for each example, or those of the only example, to `Tokens`."""
+    if value is None:
+        return None
+    is_list_of_strings = isinstance(value, Sequence) and value and isinstance(value[0], str)
+    if isinstance(value, Tokens) or hasattr(value, "offsets") or is_list_of_strings:
+        value = [value]
+    return tuple(as_tokens(tokens) for tokens in value)

@@ -77,7 +77,7 @@ class Weights:
                 "Pass the weights of one step: map.weights()[:, step]."
             )
         place = _index(example, seen.shape[0], "example")
-        chosen = _heads(heads, seen.heads)
+        chosen = _heads(heads, seen.num_heads)
         if tokens is None and seen.query_tokens is not None:
             tokens = seen.query_tokens[place]
         if key_tokens is None and seen.tokens is not None:

@@ -30,20 +30,20 @@ def read(maps: Any) -> list[dict[str, Any]]:
     if not isinstance(maps, Mapping):
         raise TypeError(
             "`maps` must be a mapping from names to attention maps, as `limelight.capture` returns. Received: "
-            f"{type(maps).__name__}. Weights that you have become a map by AttentionMap.of(weights, tokens=...)."
+            f"{type(maps).__name__}. Weights that you have become a map by AttentionMap.from_weights(weights, tokens=...)."
         )
     for name, attention in maps.items():
         if not isinstance(attention, AttentionMap):
             raise TypeError(
                 f"`maps` must hold attention maps. Received: {type(attention).__name__} under {name!r}. Weights that you "
-                "have become a map by AttentionMap.of(weights, tokens=...)."
+                "have become a map by AttentionMap.from_weights(weights, tokens=...)."
             )
     return [_read_map(str(name), attention) for name, attention in maps.items() if 0 not in attention.shape]
 
 
 def _read_map(name: str, attention: AttentionMap) -> dict[str, Any]:
     read_all = _whole if max(attention.shape[-2:]) <= LONGEST else _coarse
-    return {"name": name, "heads": attention.heads, "examples": read_all(attention)}
+    return {"name": name, "heads": attention.num_heads, "examples": read_all(attention)}
 
 
 def _whole(attention: AttentionMap) -> list[dict[str, Any]]:
@@ -64,7 +64,7 @@ def _coarse(attention: AttentionMap) -> list[dict[str, Any]]:
     statistics = attention.statistics(top_k=TOP_KEYS, num_blocks=1)
     rows = max((len(tokens) for tokens in attention.query_tokens or ()), default=0) or attention.shape[-2]
     columns = max((len(tokens) for tokens in attention.tokens or ()), default=0) or attention.shape[-1]
-    tile = attention.tile(slice(0, rows), slice(0, columns), num_blocks=LONGEST)
+    tile = attention.tile(rows=slice(0, rows), columns=slice(0, columns), num_blocks=LONGEST)
     examples = []
     for place in np.ndindex(attention.shape[:-3]):
         # Where there is no key the weight is 0, whichever key is named.
