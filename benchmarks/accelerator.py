@@ -1,7 +1,7 @@
 """Measure limelight beside its peers on a GPU, as `run.py` does on processors, and write what came out.
 
     KERAS_BACKEND=jax python benchmarks/accelerator.py
-    KERAS_BACKEND=torch python benchmarks/accelerator.py --results elsewhere.json
+    KERAS_BACKEND=torch python benchmarks/accelerator.py --results elsewhere.csv
 
 All ways of a work are built first and run in turns, in one process: a GPU is not shared with others. A run is repeated until it
 takes a tenth of a second. Memory is the scratch on the GPU besides what goes in: with JAX what the compiled program asks for,
@@ -10,9 +10,7 @@ with PyTorch the peak.
 
 import argparse
 import gc
-import json
 import os
-import statistics
 import time
 from pathlib import Path
 from typing import Any
@@ -23,57 +21,55 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import attention
 import attention_statistics
+import tables
 import works
-from tables import NAMES
-
-from limelight import _files
 
 BACKEND = os.environ["KERAS_BACKEND"]
-RESULTS = Path(__file__).parent / "results" / "accelerator.json"
 ROUNDS, SHORTEST, MOST = 7, 0.1, 200
 PEER = "SDPA" if BACKEND == "torch" else "keras"
 
 
 def verbs(name: str, title: str, *ways: str, **settings: Any) -> works.Work:
-    """A work of the bare functions."""
-    return attention.work(name, title, {"ways": {BACKEND: ways or ("limelight", PEER)}}, **settings)
+    """Return a work of the bare functions."""
+    ways = ways or ("limelight", PEER)
+    return attention.work(name, title, {"ways": {BACKEND: ways}, "compared": {BACKEND: (ways,)}}, **settings)
 
 
-def surveys() -> works.Work:
-    """The survey beside Keras's weights, reduced."""
-    return next(work for work in attention_statistics.WORKS if work.name == "survey")
+def statistics() -> works.Work:
+    """Return the statistics, beside Keras's weights reduced."""
+    return next(work for work in attention_statistics.WORKS if work.name == "statistics")
 
 
 WORKS = [
-    verbs("half", "8,192 x 4 forward, bfloat16", length=8192, batch=4, dtype="bfloat16"),
-    verbs("half-causal", "8,192 x 4 forward, bfloat16, causal", length=8192, batch=4, dtype="bfloat16", mask="causal"),
-    verbs("half-train", "4,096 x 8 both ways, bfloat16", length=4096, batch=8, dtype="bfloat16", training=True),
-    verbs("half-odd", "511 x 32 both ways, bfloat16", length=511, batch=32, dtype="bfloat16", training=True),
-    verbs("full", "8,192 forward", length=8192),
-    verbs("causal", "8,192 forward, causal", length=8192, mask="causal"),
-    verbs("train", "4,096 x 2 both ways", length=4096, batch=2, training=True),
-    verbs("train-causal", "4,096 x 4 both ways, causal", length=4096, batch=4, training=True, mask="causal"),
-    verbs("window", "16,384 forward, window", "limelight", "limelight, dense mask", length=16384, mask="window"),
-    surveys(),
+    verbs("half", "8192 x 4 forward bfloat16", length=8192, batch=4, dtype="bfloat16"),
+    verbs("half-causal", "8192 x 4 forward bfloat16 causal", length=8192, batch=4, dtype="bfloat16", mask="causal"),
+    verbs("half-train", "4096 x 8 forward + backward bfloat16", length=4096, batch=8, dtype="bfloat16", training=True),
+    verbs("half-odd", "511 x 32 forward + backward bfloat16", length=511, batch=32, dtype="bfloat16", training=True),
+    verbs("full", "8192 forward", length=8192),
+    verbs("causal", "8192 forward causal", length=8192, mask="causal"),
+    verbs("train", "4096 x 2 forward + backward", length=4096, batch=2, training=True),
+    verbs("train-causal", "4096 x 4 forward + backward causal", length=4096, batch=4, training=True, mask="causal"),
+    verbs("window", "16384 forward window 256", "limelight", "limelight, dense mask", length=16384, mask="window"),
+    statistics(),
 ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=RESULTS, help=f"where they are kept (default: {RESULTS.name})")
+    parser.add_argument("--results", type=Path, default=tables.SUMMARY, help="the file to write (default: %(default)s)")
     options = parser.parse_args()
     where = device()
     if where is None:
-        parser.exit(2, f"{NAMES[BACKEND]} must see a GPU. It sees none here.\n")
-    rows = [{"work": work.title, "backend": BACKEND, "device": where, "ways": measured(work)} for work in WORKS]
-    before = json.loads(options.results.read_text()) if options.results.exists() else []
-    new = {(row["device"], row["backend"], row["work"]): row for row in [*before, *rows]}
-    _files.write_text(options.results, json.dumps(list(new.values()), indent=1) + "\n")
-    print(table(list(new.values())))
+        parser.exit(2, f"{tables.NAMES[BACKEND]} must see a GPU. It sees none here.\n")
+    rows = []
+    for work in WORKS:
+        rows += tables.compare(work, BACKEND, measured(work), where, time.strftime("%Y-%m-%d"))
+    tables.write(rows, options.results)
+    print(tables.markdown(rows))
 
 
 def device() -> str | None:
-    """What the GPU is called; None where there is none."""
+    """Return the name of the GPU; None where there is none."""
     if BACKEND == "torch":
         import torch
 
@@ -88,7 +84,7 @@ def measured(work: works.Work) -> dict[str, Any]:
     """Seconds of each round and bytes of each way of a work."""
     runs, found = {}, {}
     for way in work.ways[BACKEND]:
-        subject = (attention_statistics if work.module == "survey" else attention).build(work, way)
+        subject = (attention_statistics if work.module == "attention_statistics" else attention).build(work, way)
         memory, output = scratch(subject.run)
         error = None if subject.error is None else subject.error(output)
         runs[way], found[way] = subject.run, {"memory": memory, "error": error, "wall": []}
@@ -123,26 +119,6 @@ def timed(run: Any, count: int) -> float:
     for _ in range(count):
         run()
     return (time.perf_counter() - start) / count
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """What was measured, ours against each peer."""
-    lines = ["| work | backend | GPU | against | ms | the peer's | faster | MB | the peer's |", "|---" * 9 + "|"]
-    for row in rows:
-        ours, *peers = row["ways"].items()
-        lines += [line(row, ours, peer) for peer in peers]
-    return "\n".join(lines)
-
-
-def line(row: dict[str, Any], ours: tuple[str, Any], peer: tuple[str, Any]) -> str:
-    """One comparison."""
-    walls = [[1e3 * seconds for seconds in found["wall"]] for _, found in (ours, peer)]
-    ratios = [other / own for own, other in zip(*walls, strict=True)]
-    faster = f"{statistics.median(ratios):.2f}x ({min(ratios):.2f}-{max(ratios):.2f})"
-    memory = [f"{found['memory'] / 2**20:,.0f}" for _, found in (ours, peer)]
-    times = [f"{statistics.median(wall):.3g}" for wall in walls]
-    start = f"| {row['work']} | {NAMES[row['backend']]} | {row['device']} | {ours[0]} / {peer[0]} |"
-    return f"{start} {times[0]} | {times[1]} | {faster} | {memory[0]} | {memory[1]} |"
 
 
 if __name__ == "__main__":

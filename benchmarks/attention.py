@@ -9,47 +9,42 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from works import BACKENDS, Subject, Target, Work
+from works import BACKENDS, Subject, Work
 
 VERBS = {
     "jax": ("limelight", "keras", "jax.nn"),
     "tensorflow": ("limelight", "keras"),
     "torch": ("limelight", "keras", "SDPA"),
 }
-ASKED = {
-    "full": {"jax": (3.5, 30), "tensorflow": (0.95, 35), "torch": (0.97, None)},
-    "causal": {"jax": (7, 30), "tensorflow": (1.9, 35), "torch": (0.97, None)},
-    "train": {"jax": (2, 12), "tensorflow": (1.05, 12), "torch": (0.97, None)},
-}
 
 
-def verbs(asked: str | None = None) -> dict[str, Any]:
-    """Ways and targets of the bare functions."""
-    targets = {}
-    for backend, (speed, memory) in ASKED.get(asked or "", {}).items():
-        targets[backend] = (Target("limelight", "SDPA" if backend == "torch" else "keras", speed, memory),)
-    return {"ways": VERBS, "targets": targets}
+def verbs() -> dict[str, Any]:
+    """Return the ways of the bare functions, compared with PyTorch's own function there and with Keras's elsewhere."""
+    return {
+        "ways": VERBS,
+        "compared": {name: (("limelight", "SDPA" if name == "torch" else "keras"),) for name in BACKENDS},
+    }
 
 
 def layers() -> dict[str, Any]:
-    """Ways and targets of the layers."""
+    """Return the ways of the layers."""
     ways = dict.fromkeys(BACKENDS, ("limelight layer", "keras layer"))
-    return {"ways": ways, "targets": {"torch": (Target("limelight layer", "keras layer", 1),)}}
+    return {"ways": ways, "compared": dict.fromkeys(BACKENDS, (("limelight layer", "keras layer"),))}
 
 
 def short() -> dict[str, Any]:
-    """Ways and targets of short inputs, where nothing may be slower than Keras, nor than PyTorch's own function."""
+    """Return the ways of short inputs, functions and layers."""
     ways = {backend: (*names, "limelight layer", "keras layer") for backend, names in VERBS.items()}
-    pairs = (Target("limelight", "keras", 0.95), Target("limelight layer", "keras layer", 0.95))
-    targets = {**dict.fromkeys(BACKENDS, pairs), "torch": (Target("limelight", "SDPA", 0.97), *pairs)}
-    return {"ways": ways, "targets": targets}
+    pairs = (("limelight", "keras"), ("limelight layer", "keras layer"))
+    compared = {**dict.fromkeys(BACKENDS, pairs), "torch": (("limelight", "SDPA"), *pairs)}
+    return {"ways": ways, "compared": compared}
 
 
 def window() -> dict[str, Any]:
-    """Ways and targets of a window."""
+    """Return the ways of a sliding window."""
     ways = dict.fromkeys(BACKENDS, ("limelight", "limelight, dense mask"))
     ways["torch"] += ("SDPA",)
-    return {"ways": ways, "targets": dict.fromkeys(BACKENDS, (Target("limelight", "limelight, dense mask", 8),))}
+    return {"ways": ways, "compared": dict.fromkeys(BACKENDS, (("limelight", "limelight, dense mask"),))}
 
 
 def work(name: str, title: str, parts: dict[str, Any], *, quick: bool = True, **settings: Any) -> Work:
@@ -61,21 +56,21 @@ def work(name: str, title: str, parts: dict[str, Any], *, quick: bool = True, **
 
 WORKS = [
     work("product", "product of two matrices", {"ways": dict.fromkeys(BACKENDS, ("matmul",))}, length=2048),
-    work("full", "8,192 forward", verbs("full"), length=8192),
-    work("causal", "8,192 forward, causal", verbs("causal"), length=8192, mask="causal"),
-    work("train", "4,096 forward + backward", verbs("train"), length=4096, training=True),
-    work("train-causal", "4,096 forward + backward, causal", verbs("train"), length=4096, mask="causal", training=True),
-    work("layer", "4,096 forward, a layer", layers(), length=4096),
-    work("layer-train", "4,096 forward + backward, a layer", layers(), length=4096, training=True),
-    work("window", "16,384 forward, window of 256", window(), length=16384, mask="window"),
+    work("full", "8192 forward", verbs(), length=8192),
+    work("causal", "8192 forward causal", verbs(), length=8192, mask="causal"),
+    work("train", "4096 forward + backward", verbs(), length=4096, training=True),
+    work("train-causal", "4096 forward + backward causal", verbs(), length=4096, mask="causal", training=True),
+    work("layer", "4096 forward", layers(), length=4096),
+    work("layer-train", "4096 forward + backward", layers(), length=4096, training=True),
+    work("window", "16384 forward window 256", window(), length=16384, mask="window"),
     work("short", "512 x 4 forward", short(), length=512, batch=4),
-    work("short-causal", "512 x 4 forward, causal", short(), length=512, batch=4, mask="causal"),
+    work("short-causal", "512 x 4 forward causal", short(), length=512, batch=4, mask="causal"),
     work("short-train", "512 x 4 forward + backward", short(), length=512, batch=4, training=True),
     work("shorter", "64 x 32 forward", short(), length=64, batch=32),
     work("shorter-train", "64 x 32 forward + backward", short(), length=64, batch=32, training=True),
-    work("middle", "2,048 x 4 forward", verbs(), quick=False, length=2048, batch=4),
-    work("middle-train", "2,048 x 4 forward + backward", verbs(), quick=False, length=2048, batch=4, training=True),
-    work("half", "8,192 forward, bfloat16", verbs(), quick=False, length=8192, dtype="bfloat16"),
+    work("middle", "2048 x 4 forward", verbs(), quick=False, length=2048, batch=4),
+    work("middle-train", "2048 x 4 forward + backward", verbs(), quick=False, length=2048, batch=4, training=True),
+    work("half", "8192 forward bfloat16", verbs(), quick=False, length=8192, dtype="bfloat16"),
 ]
 
 

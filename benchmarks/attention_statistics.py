@@ -8,55 +8,57 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from works import BACKENDS, Subject, Target, Work
+from works import BACKENDS, Subject, Work
 
 TOP, CELLS = 16, 64
-ASKED = {"jax": (5, 45), "tensorflow": (2.5, 45), "torch": (2.5, 45)}
 
 
 def beside() -> dict[str, Any]:
-    """Ways and targets where Keras's weights fit."""
+    """Return the ways at a length where Keras's weights fit into memory."""
     ways = dict.fromkeys(BACKENDS, ("limelight", "keras", "keras, less"))
+    compared = dict.fromkeys(BACKENDS, (("limelight", "keras"), ("limelight", "keras, less")))
+    return {"ways": ways, "compared": compared}
+
+
+def alone() -> dict[str, Any]:
+    """Return the only way at a length where they do not."""
     return {
-        "ways": ways,
-        "targets": {
-            backend: tuple(Target("limelight", peer, *asked) for peer in ("keras", "keras, less"))
-            for backend, asked in ASKED.items()
-        },
+        "ways": dict.fromkeys(BACKENDS, ("limelight",)),
+        "compared": dict.fromkeys(BACKENDS, (("limelight", None),)),
     }
 
 
-def alone(most: int | None = None) -> dict[str, Any]:
-    """Ways where they do not, which take at most so many bytes."""
-    targets = {} if most is None else dict.fromkeys(BACKENDS, (Target("limelight", most=most),))
-    return {"ways": dict.fromkeys(BACKENDS, ("limelight",)), "targets": targets}
-
-
 WORKS = [
-    Work("survey", "8,192 survey", "survey", settings={"length": 8192, "heads": 8, "size": 64}, **beside()),
     Work(
-        "survey-short",
-        "4,096 survey",
-        "survey",
+        "statistics",
+        "8192 statistics",
+        "attention_statistics",
+        settings={"length": 8192, "heads": 8, "size": 64},
+        **beside(),
+    ),
+    Work(
+        "statistics-short",
+        "4096 statistics",
+        "attention_statistics",
         settings={"length": 4096, "heads": 8, "size": 64},
         quick=False,
         **beside(),
     ),
     Work(
-        "survey-long",
-        "32,768 survey",
-        "survey",
+        "statistics-long",
+        "32768 statistics",
+        "attention_statistics",
         settings={"length": 32768, "heads": 8, "size": 64},
         quick=False,
         **alone(),
     ),
     Work(
-        "survey-longest",
-        "131,072 survey, one head",
-        "survey",
+        "statistics-longest",
+        "131072 statistics one head",
+        "attention_statistics",
         settings={"length": 131072, "heads": 1, "size": 64},
         rounds=1,
-        **alone(2 << 30),
+        **alone(),
     ),
 ]
 

@@ -1,8 +1,10 @@
 """Measure limelight beside its peers, and write what came out, losses as well as wins.
 
-    python benchmarks/run.py                          all works on all backends, into benchmarks/results and docs
-    python benchmarks/run.py --only jax full causal   some backends and works, which replace their rows alone
+    python benchmarks/run.py                          all works on all backends, into benchmarks/results/summary.csv
+    python benchmarks/run.py --only jax full causal   some backends and works; only their rows are replaced
     python benchmarks/run.py --quick                  three rounds of the main works, printed and not written
+
+`make pictures` then draws the charts of docs/performance.md from that file.
 
 Each way of doing a work runs in a fresh process, what is short in five, for three rounds each; all ways of a work are built and
 warmed up first, and then run in turns, so that whatever else the machine does meets all of them alike. A ratio is taken in each
@@ -29,10 +31,7 @@ import tables
 import works
 from canary import Canary
 
-from limelight import _files
-
 HERE = Path(__file__).parent
-RESULTS = HERE / "results" / "attention.json"
 OUT_OF_MEMORY = "out of memory"
 # Rounds of a process whose work is done in several.
 EACH = 3
@@ -56,29 +55,12 @@ def main() -> None:
         for work in chosen:
             if backend in work.ways:
                 rows = measured(work, backend, 3 if options.quick else options.repeats)
-                print(tables.plain(work, backend, rows), flush=True)
-                when = time.strftime("%Y-%m-%d")
-                found.append({"work": work.name, "backend": backend, "machine": machine(), "date": when, "ways": rows})
+                print(tables.describe(work, backend, rows), flush=True)
+                compared = list(tables.compare(work, backend, rows, machine(), time.strftime("%Y-%m-%d")))
+                found += compared
                 if not options.quick:
-                    write(known, found[-1:])
-    print(tables.verdicts(known, found))
-
-
-def write(known: list[works.Work], found: list[dict[str, Any]]) -> None:
-    """Put what was found in place of what was known of the same works on such a machine, as JSON, Markdown, and in the docs."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    new = {(row["machine"], row["backend"], row["work"]): row for row in [*before, *found]}
-    order = [(backend, work.name) for backend in works.BACKENDS for work in known]
-    rows = sorted((row for place, row in new.items() if place[1:] in order), key=lambda row: place_of(row, order))
-    _files.write_text(RESULTS, json.dumps(rows, indent=1) + "\n")
-    _files.write_text(RESULTS.with_suffix(".md"), tables.page(known, rows))
-    tables.insert(HERE.parent / "docs" / "performance.md", tables.summary(known, rows))
-
-
-def place_of(row: dict[str, Any], order: list[tuple[str, str]]) -> tuple[str, int]:
-    """MaskFunction a row stands: by its machine, and in an order of backends and works."""
-    return row["machine"], order.index((row["backend"], row["work"]))
+                    tables.write(compared)
+    print(tables.markdown(found))
 
 
 def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
@@ -195,15 +177,15 @@ class Child:
 
 
 def machine() -> str:
-    """What this is measured on: the processors, and of their largest cache how much there is, where the system tells."""
+    """Return the processor's name, how many there are, and the size of their largest cache where the system tells it."""
     model, cache = platform.processor() or platform.machine(), ""
     if sys.platform == "linux":
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), model)
         sizes = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
         kilobytes = max((int(size.read_text().strip().rstrip("K")) for size in sizes), default=0)
-        cache = f", {kilobytes / 1024:g} MB of cache" if kilobytes else ""
-    return f"{model}, {os.cpu_count()} processors{cache}"
+        cache = f" {kilobytes / 1024:g} MB" if kilobytes else ""
+    return f"{model} {os.cpu_count()} CPUs{cache}"
 
 
 if __name__ == "__main__":

@@ -1,165 +1,91 @@
-"""What was measured, as tables."""
+"""The table of what was measured: results/summary.csv, one row for each comparison of limelight with a peer.
 
+A ratio is taken in each round; a row holds its median, smallest and largest value. Above 1, limelight is faster or needs
+less memory.
+"""
+
+import csv
+import io
 import statistics
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from works import BACKENDS, Target, Work
+from works import BACKENDS, Work
 
+from limelight import _files
+
+SUMMARY = Path(__file__).parent / "results" / "summary.csv"
 NAMES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
-BEGIN = "<!-- Measured by `make bench`, which writes what stands between these lines. -->"
-END = "<!-- End of what was measured. -->"
+KEY = ("machine", "backend", "work", "ours", "peer")
+COLUMNS = (*KEY, "seconds", "peer_seconds", "faster", "lowest", "highest", "mb", "peer_mb", "date")
+
+Row = dict[str, str]
 
 
-def page(works: list[Work], rows: list[dict[str, Any]]) -> str:
-    """All that was measured, as a page of Markdown."""
-    lines = [
-        "# Measured by `make bench`",
-        "",
-        "Seconds and processor seconds are medians of the rounds; memory is the peak above what the process held after",
-        "building and compiling; the share is that of the same backend's product of 2,048 x 2,048 matrices; the error is",
-        "the largest difference from float64; quiet is how quick the machine was in the worst round, of its best, by a small",
-        "product of matrices.",
-    ]
-    for machine, here in by_machine(rows):
-        lines += ["", f"## {machine}", "", f"{described(here)}.", "", "### What was asked", "", verdicts(works, here)]
-        for backend in BACKENDS:
-            some = [row for row in here if row["backend"] == backend]
-            if some:
-                lines += ["", f"### {NAMES[backend]}", "", detail(works, some)]
-    return "\n".join(lines).rstrip() + "\n"
+def compare(work: Work, backend: str, ways: dict[str, Any], machine: str, date: str) -> Iterator[Row]:
+    """Yield the row of each comparison of a work that was measured."""
+    for ours, peer in work.compared.get(backend, ()):
+        first, second = ways[ours], ways[peer] if peer else {}
+        key = (machine, backend, work.title, ours, peer or "")
+        row = dict(zip(KEY, key, strict=True)) | {"date": date}
+        row |= {"seconds": seconds(first), "mb": megabytes(first)}
+        row |= {"peer_seconds": seconds(second), "peer_mb": megabytes(second)} if peer else {}
+        if "wall" in first and "wall" in second:
+            ratios = [other / own for own, other in zip(first["wall"], second["wall"], strict=True)]
+            values = (statistics.median(ratios), min(ratios), max(ratios))
+            row |= dict(zip(("faster", "lowest", "highest"), (f"{value:.2f}" for value in values), strict=True))
+        yield {name: row.get(name, "") for name in COLUMNS}
 
 
-def summary(works: list[Work], rows: list[dict[str, Any]]) -> str:
-    """What was asked and what was had on each machine, for the documentation."""
-    return "\n\n".join(
-        f"**{machine}.** {described(here)}.\n\n{verdicts(works, here)}" for machine, here in by_machine(rows)
-    )
+def seconds(way: dict[str, Any]) -> str:
+    """Return the median of the rounds, or why there are none."""
+    return f"{statistics.median(way['wall']):.3g}" if "wall" in way else way["failed"]
 
 
-def by_machine(rows: list[dict[str, Any]]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """The rows of each machine, that with the quickest products first."""
-    machines = dict.fromkeys(row["machine"] for row in rows)
-    found = [(machine, [row for row in rows if row["machine"] == machine]) for machine in machines]
-    return sorted(found, key=lambda pair: fastest(pair[1]) or 0, reverse=True)
+def megabytes(way: dict[str, Any]) -> str:
+    """Return the memory in MB (2**20 bytes)."""
+    return f"{way['memory'] / 2**20:.0f}" if "memory" in way else ""
 
 
-def described(rows: list[dict[str, Any]]) -> str:
-    """How quick a machine is at products, and when it was measured."""
-    days, most = sorted({row["date"] for row in rows}), fastest(rows)
-    speed = "" if most is None else f"Products of 2,048 x 2,048 matrices reach {most / 1e9:.0f} GFLOP/s. "
-    return f"{speed}Measured on {days[0]}" + (f" to {days[-1]}" if len(days) > 1 else "")
-
-
-def fastest(rows: list[dict[str, Any]]) -> float | None:
-    """The most operations a second of a large product, where one was measured."""
-    return max((peak(row) for row in rows if row["work"] == "product"), default=None)
-
-
-def verdicts(works: list[Work], rows: list[dict[str, Any]]) -> str:
-    """For each target: what was asked and what was had."""
-    lines = ["| work | backend | against | asked | faster, wall | faster, processor | less memory | had |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
-    for work in works:
-        for row in rows:
-            if row["work"] == work.name:
-                lines += [verdict(work, row, target) for target in work.targets.get(row["backend"], ())]
-    return "\n".join(lines)
-
-
-def verdict(work: Work, row: dict[str, Any], target: Target) -> str:
-    """A row for one target. It is had where wall and processor time and memory all reach what is asked."""
-    if target.peer is None:
-        return alone(work, row, target)
-    ours, peer = row["ways"][target.ours], row["ways"][target.peer]
-    asked = f"{target.speed:g}x" + (f", {target.memory:g}x less memory" if target.memory else "")
-    start = f"| {work.title} | {NAMES[row['backend']]} | {target.ours} / {target.peer} | {asked} |"
-    if "failed" in ours:
-        return f"{start} failed: {ours['failed']} | | | no |"
-    if "failed" in peer:
-        return f"{start} the peer failed: {peer['failed']} | | | not compared |"
-    wall, processor = ratios(ours, peer, "wall"), ratios(ours, peer, "processor")
-    memory = peer["memory"] / max(ours["memory"], 1 << 20)
-    had = min(statistics.median(wall), statistics.median(processor)) >= target.speed
-    had = had and (target.memory is None or memory >= target.memory)
-    return f"{start} {spread(wall)} | {spread(processor)} | {memory:.1f}x | {'yes' if had else 'no'} |"
-
-
-def alone(work: Work, row: dict[str, Any], target: Target) -> str:
-    """A row for a target that has no peer: the memory that it took."""
-    ours, most = row["ways"][target.ours], target.most or 0
-    start = f"| {work.title} | {NAMES[row['backend']]} | {target.ours} | under {most / 2**20:,.0f} MB |"
-    if "failed" in ours:
-        return f"{start} failed: {ours['failed']} | | | no |"
-    wall, processor = (statistics.median(ours[name]) for name in ("wall", "processor"))
-    had = "yes" if ours["memory"] < most else "no"
-    return f"{start} {wall:.3g} s | {processor:.3g} s | {ours['memory'] / 2**20:,.0f} MB | {had} |"
-
-
-def ratios(ours: dict[str, Any], peer: dict[str, Any], what: str) -> list[float]:
-    """How many times longer the peer took, in each round."""
-    return [other / own for own, other in zip(ours[what], peer[what], strict=True)]
-
-
-def spread(values: list[float]) -> str:
-    """A median with the smallest and the largest."""
-    return f"{statistics.median(values):.2f}x ({min(values):.2f}-{max(values):.2f})"
-
-
-def detail(works: list[Work], rows: list[dict[str, Any]]) -> str:
-    """Every way of every work on one backend."""
-    most = fastest(rows)
-    lines = [
-        "| work | way | s | processor s | memory MB | building s | first s | share | error | quiet |",
-        "|---" * 10 + "|",
-    ]
-    titles = {work.name: work.title for work in works}
-    for row in rows:
-        for way, found in row["ways"].items():
-            lines += [f"| {titles[row['work']]} | {way} | " + " | ".join(cells(found, most)) + " |"]
-    return "\n".join(lines)
-
-
-def cells(found: dict[str, Any], most: float | None) -> list[str]:
-    """The cells of one way."""
-    if "failed" in found:
-        return [found["failed"], *[""] * 7]
-    wall, processor = (statistics.median(found[name]) for name in ("wall", "processor"))
-    share = found["operations"] / wall / most if found["operations"] and most else None
-    return [
-        f"{wall:.4g}",
-        f"{processor:.4g}",
-        f"{found['memory'] / 2**20:,.0f}",
-        f"{found['built']:.2f}",
-        f"{found['first']:.2f}",
-        "" if share is None else f"{share:.0%}",
-        "" if found["error"] is None else f"{found['error']:.1e}",
-        f"{min(found['quiet']):.0%}" if found.get("quiet") else "",
-    ]
-
-
-def peak(row: dict[str, Any]) -> float:
-    """The most operations a second that a row's ways reached."""
-    return max(
-        found["operations"] / statistics.median(found["wall"]) for found in row["ways"].values() if "wall" in found
-    )
-
-
-def plain(work: Work, backend: str, ways: dict[str, Any]) -> str:
-    """One work, for reading along."""
-    lines = [f"{NAMES[backend]}: {work.title}"]
-    for way, found in ways.items():
-        named = ("s", "processor s", "MB", "building s", "first s", "share", "error", "quiet")
-        given = [f"{name} {value}" for name, value in zip(named, cells(found, None), strict=True) if value]
-        lines += [f"  {way:24} " + "  ".join(given)]
-    return "\n".join(lines)
-
-
-def insert(path: Path, table: str) -> None:
-    """Put a table between the lines of a page that say that it is measured."""
+def read(path: Path = SUMMARY) -> list[Row]:
+    """Return the rows of a file; none if it does not exist."""
     if not path.exists():
-        return
-    text = path.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    path.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(rows: Iterable[Row], path: Path = SUMMARY) -> None:
+    """Write rows to a file, in place of the rows of the same comparisons on the same machine."""
+    merged = {tuple(row[name] for name in KEY): row for row in [*read(path), *rows]}
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(sorted(merged.values(), key=lambda row: (row["machine"], BACKENDS.index(row["backend"]))))
+    _files.write_text(path, text.getvalue())
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """Return rows as a table of a page."""
+    lines = ["| work | backend | limelight / peer | faster | s | peer's s | MB | peer's MB |", "|---" * 8 + "|"]
+    for row in rows:
+        ratio = f"{row['faster']}x ({row['lowest']}-{row['highest']})" if row["faster"] else ""
+        cells = (row["work"], NAMES[row["backend"]], f"{row['ours']} / {row['peer'] or 'none'}", ratio)
+        numbers = (row[name] for name in ("seconds", "peer_seconds", "mb", "peer_mb"))
+        lines += ["| " + " | ".join((*cells, *numbers)) + " |"]
+    return "\n".join(lines)
+
+
+def describe(work: Work, backend: str, ways: dict[str, Any]) -> str:
+    """Return the measurements of one work, for reading along."""
+    lines = [f"{NAMES[backend]}: {work.title}"]
+    for name, way in ways.items():
+        if "failed" in way:
+            lines += [f"  {name:24} {way['failed']}"]
+            continue
+        rate = f"  {way['operations'] / statistics.median(way['wall']) / 1e9:.0f} GFLOP/s" if way["operations"] else ""
+        error = "" if way["error"] is None else f"  error {way['error']:.1e}"
+        processor = f"  processor {statistics.median(way['processor']):.4g} s"
+        lines += [f"  {name:24} {seconds(way)} s{processor}  {megabytes(way)} MB{rate}{error}"]
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What is measured, in which ways, and what is asked of it.
+"""What is measured, in which ways, and which ways are compared.
 
 A module of works has `WORKS`, a list of `Work`, and `build(work, way)`, which makes the `Subject` of a measurement on the
 backend that KERAS_BACKEND names. `MODULES` lists those that `run.py` knows.
@@ -10,25 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 BACKENDS = ("jax", "tensorflow", "torch")
-MODULES = ("attention", "fitting", "survey")
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """What is asked of one way against another, in one run; or of one way alone.
-
-    Args:
-        ours, peer: two ways of a work.
-        speed: at least so many times the peer's speed.
-        memory: at most the peer's memory divided by this; None where nothing is asked.
-        most: where there is no peer, at most so many bytes.
-    """
-
-    ours: str
-    peer: str | None = None
-    speed: float = 0.0
-    memory: float | None = None
-    most: int | None = None
+MODULES = ("attention", "fitting", "attention_statistics")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +22,7 @@ class Work:
         title: for the table.
         module: where it is built.
         ways: their names, for each backend that has any.
-        targets: for each backend.
+        compared: pairs (limelight, peer) of ways, for each backend. Where there is no peer, None.
         settings: lengths and the like.
         quick: whether a quick run has it.
         rounds: at most so many, for what takes long.
@@ -52,7 +34,7 @@ class Work:
     title: str
     module: str
     ways: dict[str, tuple[str, ...]]
-    targets: dict[str, tuple[Target, ...]] = dataclasses.field(default_factory=dict)
+    compared: dict[str, tuple[tuple[str, str | None], ...]] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     quick: bool = True
     rounds: int = 1000
