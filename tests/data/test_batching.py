@@ -1,4 +1,4 @@
-"""Batches by length: every example once, in few shapes, and back in order."""
+"""Batches of similar length: every example once, few shapes, outputs restored to the original order."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_pad_series(random):
     assert mask.sum(axis=1).tolist() == [2, 5]
 
 
-def test_pad_refuses_what_does_not_fit():
+def test_pad_refuses_sequences_that_do_not_fit():
     with pytest.raises(ValueError, match=r"at least the longest length, 5. Received: 4"):
         pad([np.arange(5)], 4)
     with pytest.raises(ValueError, match=r"at least one sequence. Received: none"):
@@ -56,7 +56,7 @@ def test_pad_refuses_what_does_not_fit():
     st.none() | st.integers(0, 5),
     st.integers(0, 3),
 )
-def test_every_example_comes_once_and_goes_back(lengths, batch_size, seed, epoch):
+def test_every_example_occurs_once_and_is_restored(lengths, batch_size, seed, epoch):
     sequences = [np.full(length, index + 1) for index, length in enumerate(lengths)]
     batches = LengthBatches(sequences, np.arange(len(lengths)) * 7, batch_size=batch_size, shuffle_seed=seed)
     plan = batches.plan(epoch)
@@ -90,7 +90,7 @@ def test_few_shapes_even_when_shuffled(random):
     assert {shape[0] for shape in shapes} == {32, 997 % 32}
 
 
-def test_batches_hold_examples_of_like_length(random):
+def test_batches_hold_examples_of_similar_length(random):
     lengths = random.integers(1, 200, size=499)
     plan = LengthBatches(ids(random, lengths), batch_size=8, shuffle_seed=1).plan()
     mixed = [planned for planned in plan if len({padded_length(lengths[i]) for i in planned.indices}) > 1]
@@ -98,7 +98,7 @@ def test_batches_hold_examples_of_like_length(random):
     assert len(mixed) <= len({padded_length(length) for length in lengths}) - 1
 
 
-def test_epochs_differ_and_repeat(random):
+def test_epochs_differ_and_are_reproducible(random):
     sequences = ids(random, random.integers(1, 60, size=101))
     shuffled = LengthBatches(sequences, batch_size=7, shuffle_seed=5)
 
@@ -118,7 +118,7 @@ def test_without_a_seed_the_order_is_from_short_to_long():
     assert [planned.padded_length for planned in plan] == [16, 32, 48, 128]
 
 
-def test_rows_of_different_shapes_go_back_as_a_list():
+def test_rows_of_different_shapes_are_restored_as_a_list():
     batches = LengthBatches([np.ones(length, int) for length in (40, 3, 17)], batch_size=1)
     outputs = [np.full((1, planned.padded_length), planned.indices[0]) for planned in batches.plan()]
     assert [(row.shape, row[0]) for row in batches.rows(outputs)] == [((48,), 0), ((16,), 1), ((32,), 2)]
@@ -156,7 +156,7 @@ def test_no_inputs_make_no_batches():
             [np.ones((3, 2)), np.ones((3, 5))],
             None,
             1,
-            r"as many channels. Received: shapes after the length \[\(2,\), \(5,\)\]",
+            r"with equal channels. Received: shapes \[\(2,\), \(5,\)\] after the length",
         ),
         ([[1], np.ones((3, 5))], None, 1, "all series"),
         ([np.ones((3, 2, 2))], None, 1, "must all be ids"),
@@ -164,6 +164,6 @@ def test_no_inputs_make_no_batches():
         ([np.array([0.5, 1.5])], None, 1, "of one axis must be integer ids"),
     ],
 )
-def test_what_cannot_be_batched_is_refused(inputs, labels, batch_size, message):
+def test_inputs_that_cannot_be_batched_are_refused(inputs, labels, batch_size, message):
     with pytest.raises(ValueError, match=message):
         LengthBatches(inputs, labels, batch_size=batch_size)

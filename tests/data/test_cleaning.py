@@ -1,31 +1,31 @@
-"""Texts evened out, duplicates dropped, labels turned into classes: each change counted."""
+"""Texts are normalized, duplicates dropped, labels become classes, and each change is counted."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limelight.data import DataError
-from limelight.data.cleaning import Raw, assemble
+from limelight.data.cleaning import RawExamples, build_dataset
 
 pytestmark = pytest.mark.backend_free
 
 
 def clean(texts, labels):
-    return assemble("d", Raw(list(texts), list(labels)), "the file 'd'", "column 'label'")
+    return build_dataset("d", RawExamples(list(texts), list(labels)), "the file 'd'", "column 'label'")
 
 
 def pairs(dataset):
     return [(text, dataset.classes[label]) for text, label in zip(dataset.inputs, dataset.labels, strict=True)]
 
 
-def test_what_needs_no_repair_comes_through_unchanged():
+def test_clean_rows_are_unchanged():
     dataset = clean(["good", "bad", "great", "awful"], ["p", "n", "p", "n"])
     assert pairs(dataset) == [("good", "p"), ("bad", "n"), ("great", "p"), ("awful", "n")]
     assert dataset.classes == ("n", "p")
     assert dataset.repairs == ()
 
 
-def test_the_first_of_equal_texts_stays_and_contradictions_go():
+def test_the_first_of_equal_texts_stays_and_contradictions_are_dropped():
     texts = ["a", "b", "a", "c", "d", "a", "c", "e", "f"]
     labels = ["x", "y", "x", "x", "y", "x", "y", "x", "y"]
     dataset = clean(texts, labels)
@@ -36,12 +36,12 @@ def test_the_first_of_equal_texts_stays_and_contradictions_go():
     ]
 
 
-def test_texts_equal_after_evening_out_are_duplicates():
+def test_texts_equal_after_normalization_are_duplicates():
     dataset = clean(["caf\u00e9\n1", "cafe\u0301\r\n1 ", "b", "c", "d"], ["x", "x", "y", "y", "x"])
     assert dataset.inputs == ("caf\u00e9\n1", "b", "c", "d")
     assert [str(repair) for repair in dataset.repairs] == [
         "1 texts whose line ends became \\n",
-        "1 texts brought to Unicode form NFC",
+        "1 texts converted to Unicode form NFC",
         "1 duplicate texts dropped",
     ]
 
@@ -50,9 +50,9 @@ def test_texts_equal_after_evening_out_are_duplicates():
     ("text", "expected", "repair"),
     [
         ("a\r\nb\rc\nd", "a\nb\nc\nd", "1 texts whose line ends became \\n"),
-        ("a\ud83db", "a\ufffdb", "1 texts in which broken characters (lone surrogates) became U+FFFD"),
+        ("a\ud83db", "a\ufffdb", "1 texts in which lone surrogates became U+FFFD"),
         ("a\0b\0", "ab", "1 texts from which NUL characters were removed"),
-        ("A\u030a", "\u00c5", "1 texts brought to Unicode form NFC"),
+        ("A\u030a", "\u00c5", "1 texts converted to Unicode form NFC"),
     ],
 )
 def test_each_kind_of_repair(text, expected, repair):
@@ -78,7 +78,7 @@ def test_rows_without_a_label_are_dropped(missing):
 @pytest.mark.parametrize(
     "text", ["👩‍👩‍👧‍👦 👍🏽", "مرحبا", "東京", "हिन्दी", "</script><img src=x onerror=alert(1)>", "\u202eabc"]
 )
-def test_other_scripts_and_markup_come_through_as_they_are(text):
+def test_other_scripts_and_markup_are_unchanged(text):
     dataset = clean([text, "a", "b", "c"], ["x", "y", "x", "y"])
     assert dataset.inputs[0] == text
     assert dataset.repairs == ()
@@ -104,7 +104,7 @@ def test_labels_become_sorted_names(labels, classes):
     assert clean([f"text {i}" for i in range(len(labels))], labels).classes == classes
 
 
-def test_many_fractions_are_no_classes():
+def test_many_fractions_are_not_classes():
     labels = [value / 8 for value in range(21)] * 2
     with pytest.raises(
         DataError, match=r"column 'label' holds 21 different numbers, from 0 to 2.5. Group them"
@@ -113,12 +113,12 @@ def test_many_fractions_are_no_classes():
     assert "\n" not in str(caught.value)
 
 
-def test_a_scale_with_few_fractions_is_classes():
+def test_few_fractions_are_classes():
     labels = [value / 2 for value in range(20)] * 2
     assert len(clean([f"text {i}" for i in range(40)], labels).classes) == 20
 
 
-def test_many_whole_numbers_are_no_classes():
+def test_many_whole_numbers_are_not_classes():
     labels = [str(value) for value in range(101)] * 2
     with pytest.raises(DataError, match=r"holds 101 different numbers, from 0 to 100"):
         clean([f"text {i}" for i in range(202)], labels)
@@ -133,7 +133,7 @@ def test_many_whole_numbers_are_no_classes():
             ["x", "y", "y"],
             "at least two different examples. In column 'label', class 'x' has one. Add",
         ),
-        (["a", "b"], ["x", "y"], r"class 'x' has one \(and 1 other classes likewise\)"),
+        (["a", "b"], ["x", "y"], r"class 'x' has one \(so do 1 other classes\)"),
         (["a", "a", "b", "c"], ["x", "x", "y", "y"], "class 'x' has one"),
         (["a", "a"], ["x", "y"], "column 'label' holds no class"),
         (["", " "], ["x", "y"], "must hold at least one labelled text. None is left of 2 rows; 2 empty texts dropped"),
@@ -147,7 +147,7 @@ def test_many_whole_numbers_are_no_classes():
         (["a", "b", "c"], ["l" * 99, "y", "y"], f"class '{'l' * 59}…' has one"),
     ],
 )
-def test_what_cannot_be_classified_is_refused(texts, labels, message):
+def test_labels_that_cannot_be_classified_are_refused(texts, labels, message):
     with pytest.raises(DataError, match=message):
         clean(texts, labels)
 
@@ -157,7 +157,7 @@ anything = st.text(st.characters(), max_size=6) | st.sampled_from(["\ud800", "\0
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(anything, st.sampled_from("xy")), max_size=12))
-def test_whatever_comes_is_clean_or_refused(rows):
+def test_any_rows_are_cleaned_or_refused(rows):
     try:
         dataset = clean([text for text, _ in rows], [label for _, label in rows])
     except DataError:
@@ -171,7 +171,7 @@ def test_whatever_comes_is_clean_or_refused(rows):
 
 
 @pytest.mark.parametrize("blank", [" ", "", None, "\t\n", float("nan")])
-def test_a_blank_label_is_none(blank):
+def test_a_blank_label_is_missing(blank):
     dataset = clean(["a", "b", "c", "d", "e"], ["x", "y", blank, "x", "y"])
     assert dataset.classes == ("x", "y")
     assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]

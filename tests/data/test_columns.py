@@ -1,15 +1,15 @@
-"""Which column is the text and which the label."""
+"""The choice of the text and the label column."""
 
 import pytest
 
 from limelight.data import DataError
-from limelight.data.columns import choose
+from limelight.data.readers import choose_columns
 
 pytestmark = pytest.mark.backend_free
 
 
 @pytest.mark.parametrize(
-    ("columns", "named", "expected"),
+    ("columns", "given", "expected"),
     [
         (["text", "label"], (None, None), ("text", "label")),
         (["id", "Review", "Sentiment"], (None, None), ("Review", "Sentiment")),
@@ -21,23 +21,23 @@ pytestmark = pytest.mark.backend_free
         (["text", "body", "label"], ("body", None), ("body", "label")),
     ],
 )
-def test_named_or_obvious_columns_are_found(columns, named, expected):
-    assert choose(columns, *named, "'f.csv'") == expected
+def test_given_or_usual_columns_are_chosen(columns, given, expected):
+    assert choose_columns(columns, *given, "'f.csv'") == expected
 
 
 @pytest.mark.parametrize(
-    ("columns", "named", "message"),
+    ("columns", "given", "message"),
     [
         (
             ["a", "b", "c"],
             (None, None),
-            "one obvious text column.*None looks like it. It has the columns 'a', 'b', 'c'. Name it: text=",
+            "one column with a usual name for the text.*No column is. It has the columns 'a', 'b', 'c'. Name it: text=",
         ),
-        (["text", "review", "label"], (None, None), r"2 look like it \('text', 'review'\)"),
+        (["text", "review", "label"], (None, None), r"2 columns could be it \('text', 'review'\)"),
         (
             ["text", "class", "label"],
             (None, None),
-            r"one obvious label column.*2 look like it \('class', 'label'\).*label=",
+            r"usual name for the label.*2 columns could be it \('class', 'label'\).*label=",
         ),
         (["text", "label"], ("txt", None), "There is no column 'txt'. Did you mean 'text'.*'text', 'label'"),
         (["text", "Stars"], (None, "stars"), "There is no column 'stars'. Did you mean 'Stars'"),
@@ -45,11 +45,11 @@ def test_named_or_obvious_columns_are_found(columns, named, expected):
         (["text", "label"], ("text", "text"), "must be two columns of 'f.csv'. Received: 'text' for both"),
         (["x" * 99, "y", "z"], (None, None), f"'{'x' * 39}…', 'y', 'z'"),
         ([f"c{i}" for i in range(60)], (None, None), "'c49' and 10 more"),
-        ([], (None, None), "None looks like it"),
+        ([], (None, None), "No column is"),
         (["a\nb", "\x1b[31m", "c"], (None, None), r"'a\\nb', '\\x1b\[31m'"),
     ],
 )
-def test_an_error_lists_the_columns(columns, named, message):
+def test_an_error_lists_the_columns(columns, given, message):
     with pytest.raises(DataError, match=message) as caught:
-        choose(columns, *named, "'f.csv'")
+        choose_columns(columns, *given, "'f.csv'")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""The page about data: its example runs, and its tables name what there is."""
+"""docs/data.md: its example runs, and it lists every data set and every usual column name."""
 
 import re
 from pathlib import Path
@@ -18,16 +18,16 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys, random):
     rows = "".join(f"{review},{number % 2}\n" for number, review in enumerate([*reviews, *reviews[::2]]))
     (tmp_path / "reviews.csv").write_text("review,sentiment\n" + rows, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    found = {}
-    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0], found)
+    namespace = {}
+    exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0], namespace)
     assert "duplicate texts dropped" in capsys.readouterr().out
-    assert found["tokenizer"].words[0] in words
-    assert found["mask"].any(axis=1).all()
-    assert len(found["labels"]) == len(found["indices"]) <= 64
+    assert namespace["tokenizer"].words[0] in words
+    assert namespace["mask"].any(axis=1).all()
+    assert len(namespace["labels"]) == len(namespace["indices"]) <= 64
 
 
-def test_the_page_names_every_data_set_and_every_guessed_column():
-    from limelight.data.columns import _LABEL, _TEXT
+def test_the_page_lists_every_data_set_and_every_usual_column_name():
+    from limelight.data.readers import LABEL_COLUMNS, TEXT_COLUMNS
 
-    for name in (*data.NAMES, *_TEXT, *_LABEL):
+    for name in (*data.NAMES, *TEXT_COLUMNS, *LABEL_COLUMNS):
         assert name in PAGE

@@ -1,4 +1,4 @@
-"""The data set's value: its checks, its selection and its summary."""
+"""The Dataset class: its checks, selection and summary."""
 
 import subprocess
 import sys
@@ -15,12 +15,14 @@ def series(lengths, channels=3):
     return tuple(np.ones((length, channels), np.float32) for length in lengths)
 
 
+@pytest.mark.subprocess
 def test_importing_the_package_loads_neither_numpy_nor_keras():
     heavy = ("numpy", "keras", "pyarrow", "tokenizers", "matplotlib", "pandas", "sklearn", "scipy")
     code = f"import sys, limelight.data; print([name for name in {heavy!r} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
+@pytest.mark.subprocess
 def test_loading_a_file_loads_no_keras_and_no_optional_package(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text,label\na,0\nb,1\nc,0\nd,1\n")
@@ -36,7 +38,7 @@ print([name for name in {heavy!r} if name in sys.modules])
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_every_public_name_is_there_and_an_unknown_one_lists_them():
+def test_every_public_name_exists_and_an_error_lists_them():
     for name in data.__all__:
         assert getattr(data, name) is not None
     assert set(data.__all__) <= set(dir(data))
@@ -44,7 +46,7 @@ def test_every_public_name_is_there_and_an_unknown_one_lists_them():
         _ = data.laod
 
 
-def test_take_follows_the_order_asked_for():
+def test_take_keeps_the_order_of_the_indices():
     dataset = data.Dataset("d", "text", ("a", "b", "c"), np.array([0, 1, 1]), ("x", "y"))
     inputs, labels = dataset.take([2, 0])
     assert inputs == ["c", "a"]
@@ -67,10 +69,10 @@ def test_the_representation_does_not_print_the_data():
         ({"test": np.array([True])}, r"one bool for each of the 2 inputs. Received: shape \(1,\)"),
     ],
 )
-def test_what_does_not_fit_together_is_refused(arguments, message):
-    whole = {"name": "d", "kind": "text", "inputs": ("a", "b"), "labels": np.array([0, 1]), "classes": ("x", "y")}
+def test_inconsistent_arguments_are_refused(arguments, message):
+    valid = {"name": "d", "kind": "text", "inputs": ("a", "b"), "labels": np.array([0, 1]), "classes": ("x", "y")}
     with pytest.raises(ValueError, match=message):
-        data.Dataset(**{**whole, **arguments})
+        data.Dataset(**{**valid, **arguments})
 
 
 def test_describe_counts_classes_lengths_and_repairs():

@@ -1,4 +1,4 @@
-"""Fetching an archive with the real pip, from a folder on this machine: whole, of the right hash, and run by nobody."""
+"""Downloads with the real pip from a local folder: intact, with the right hash, and without running the archive's code."""
 
 import hashlib
 import io
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from limelight.data import DataError, archives, fetching, installer
+from limelight.data import DataError, fetching, registry
 from limelight.data.fetching import Package, cache_folder, fetch
 
 pytestmark = pytest.mark.backend_free
@@ -23,7 +23,7 @@ METADATA = "Metadata-Version: 2.1\nName: limelight-tiny-data\nVersion: 1.2\n"
 
 @pytest.fixture
 def shelf(tmp_path, monkeypatch):
-    """A folder of archives, the only place where pip may look, and an empty cache."""
+    """A folder of archives, the only place where pip looks, and an empty cache."""
     folder = tmp_path / "shelf"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -65,29 +65,29 @@ def source_archive(folder, trap):
     return path
 
 
-def test_a_wheel_is_fetched_once_and_then_read_from_the_cache(shelf):
+def test_a_wheel_is_downloaded_once_and_then_read_from_the_cache(shelf):
     path = wheel(shelf)
     package, content = package_of(path), path.read_bytes()
     assert fetch(package, "tiny") == content
-    kept = cache_folder() / "packages" / path.name
-    assert kept.read_bytes() == content
-    assert [each.name for each in kept.parent.iterdir()] == [path.name]
+    cached = cache_folder() / "packages" / path.name
+    assert cached.read_bytes() == content
+    assert [each.name for each in cached.parent.iterdir()] == [path.name]
     path.unlink()
     assert fetch(package, "tiny") == content
 
 
-def test_nothing_of_a_source_archive_is_run(shelf, tmp_path):
+def test_no_code_of_a_source_archive_runs(shelf, tmp_path):
     path = source_archive(shelf, tmp_path / "trap")
     assert fetch(package_of(path), "tiny") == path.read_bytes()
     assert not (tmp_path / "trap").exists()
 
 
-def test_a_damaged_file_in_the_cache_is_fetched_again(shelf):
+def test_a_damaged_file_in_the_cache_is_downloaded_again(shelf):
     path = wheel(shelf)
-    kept = cache_folder() / "packages" / path.name
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(path.read_bytes()[:-1])
-    assert fetch(package_of(path), "tiny") == path.read_bytes() == kept.read_bytes()
+    cached = cache_folder() / "packages" / path.name
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(path.read_bytes()[:-1])
+    assert fetch(package_of(path), "tiny") == path.read_bytes() == cached.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["wheel", "source"])
@@ -95,7 +95,9 @@ def test_an_archive_of_another_hash_is_refused_and_not_run(shelf, tmp_path, kind
     path = wheel(shelf) if kind == "wheel" else source_archive(shelf, tmp_path / "trap")
     package = package_of(path)
     path.write_bytes(path.read_bytes() + b"\0")
-    with pytest.raises(DataError, match=r"has another SHA-256 than the pinned one. With a connection, run: ") as caught:
+    with pytest.raises(
+        DataError, match=r"the SHA-256 of the offered archive is not the pinned one. With a connection, run: "
+    ) as caught:
         fetch(package, "tiny")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "trap").exists()
@@ -103,16 +105,18 @@ def test_an_archive_of_another_hash_is_refused_and_not_run(shelf, tmp_path, kind
 
 
 @pytest.mark.parametrize("kind", ["wheel", "source"])
-def test_a_package_that_is_not_there_names_the_command_that_would_fetch_it(shelf, tmp_path, kind):
+def test_the_error_for_a_missing_package_holds_a_command_that_downloads_it(shelf, tmp_path, kind):
     path = wheel(shelf) if kind == "wheel" else source_archive(shelf, tmp_path / "trap")
     package, content = package_of(path), path.read_bytes()
     path.unlink()
-    with pytest.raises(DataError, match=r"'tiny' must be fetched once. It could not be: the package index") as caught:
+    with pytest.raises(
+        DataError, match=r"'tiny' must be downloaded once. It could not be: the package index"
+    ) as caught:
         fetch(package, "tiny")
     path.write_bytes(content)
     command = str(caught.value).partition("With a connection, run: ")[2]
     assert str(cache_folder()) in command
-    # The person follows the advice. (The wheel says that it is for Python 2; the command must cope, as the fetch does.)
+    # The wheel says that it is for Python 2; the command must accept it, as the download does.
     subprocess.run(command, shell=True, check=True, capture_output=True)
     path.unlink()
     assert fetch(package, "tiny") == content
@@ -132,7 +136,7 @@ def test_an_index_that_cannot_be_reached(shelf, monkeypatch):
         fetch(package, "tiny")
 
 
-def test_several_at_once_all_get_the_archive(shelf):
+def test_concurrent_downloads(shelf):
     path = wheel(shelf)
     package, found = package_of(path), []
     threads = [threading.Thread(target=lambda: found.append(fetch(package, "tiny"))) for _ in range(3)]
@@ -148,12 +152,12 @@ def test_a_cache_that_cannot_be_written(shelf, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("LIMELIGHT_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(
-        DataError, match=r"'tiny' must be kept in .* Set LIMELIGHT_CACHE to a folder that can be written"
+        DataError, match=r"'tiny' must be stored in .* Set LIMELIGHT_CACHE to a folder that can be written"
     ):
         fetch(package_of(wheel(shelf)), "tiny")
 
 
-def test_only_old_temporaries_are_swept(shelf):
+def test_only_old_temporaries_are_removed(shelf):
     folder = cache_folder() / "packages"
     folder.mkdir(parents=True)
     for name, age in ((".limelight-tmp-old", 2 * 86_400), (".limelight-tmp-young", 60), ("other", 2 * 86_400)):
@@ -164,9 +168,9 @@ def test_only_old_temporaries_are_swept(shelf):
     assert sorted(each.name for each in folder.iterdir()) == [".limelight-tmp-young", path.name, "other"]
 
 
-def test_an_environment_without_pip_uses_the_one_that_python_carries(shelf, tmp_path):
+def test_an_environment_without_pip_uses_the_bundled_one(shelf, tmp_path):
     if not list(Path(__import__("ensurepip").__file__).parent.glob("_bundled/pip-*.whl")):
-        pytest.skip("this Python carries no pip (Debian packs it apart)")
+        pytest.skip("this Python bundles no pip (Debian packages it separately)")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     python = tmp_path / "bare" / ("Scripts" if sys.platform == "win32" else "bin") / "python"
     path = source_archive(shelf, tmp_path / "trap")
@@ -191,7 +195,7 @@ def test_an_environment_without_pip_uses_the_one_that_python_carries(shelf, tmp_
         ("win32", {}, "/home/me/AppData/Local/limelight/Cache"),
     ],
 )
-def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch, platform, variables, expected):
+def test_the_cache_folder_of_each_system(monkeypatch, platform, variables, expected):
     for name in ("LIMELIGHT_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {"HOME": "/home/me", **variables}.items():
@@ -204,7 +208,7 @@ def test_the_cache_lies_where_the_system_keeps_caches(monkeypatch, platform, var
     ("text", "expected"), [("26.3", (26, 3)), ("25.3.1", (25, 3)), ("24.0", (24, 0)), ("dev", (0, 0))]
 )
 def test_versions_of_pip(text, expected):
-    assert installer._version(text) == expected
+    assert fetching._parse_version(text) == expected
 
 
 def tar_of(**members):
@@ -228,27 +232,27 @@ def zip_of(**members):
     return stream.getvalue()
 
 
-def test_members_are_found_by_their_exact_names():
+def test_members_are_read_by_their_exact_names():
     tar, archive = tar_of(a=b"1", ab=b"2"), zip_of(a=b"1", ab=b"2", c=b"3")
-    assert (archives.tar_member(tar, "ab"), archives.zip_member(archive, "a")) == (b"2", b"1")
-    found = archives.zip_members(archive, __import__("re").compile("(a|c)b?"))
-    assert [(match[0], content) for match, content in found] == [("a", b"1"), ("ab", b"2"), ("c", b"3")]
+    assert (registry.read_tar_member(tar, "ab"), registry.read_zip_member(archive, "a")) == (b"2", b"1")
+    members = registry.iterate_zip_members(archive, __import__("re").compile("(a|c)b?"))
+    assert [(match[0], content) for match, content in members] == [("a", b"1"), ("ab", b"2"), ("c", b"3")]
 
 
 @pytest.mark.parametrize(
     ("read", "archive"),
     [
-        (archives.tar_member, tar_of(b=b"1")),
-        (archives.tar_member, tar_of(a=None)),
-        (archives.tar_member, tar_of(a=b"1" * 5000)[:60]),
-        (archives.tar_member, tar_of(a=bytes(64 * 2**20 + 1))),
-        (archives.tar_member, b"nonsense"),
-        (archives.zip_member, zip_of(b=b"1")),
-        (archives.zip_member, zip_of(a=b"1" * 5000)[:-9]),
-        (archives.zip_member, zip_of(a=bytes(64 * 2**20 + 1))),
-        (archives.zip_member, b"nonsense"),
+        (registry.read_tar_member, tar_of(b=b"1")),
+        (registry.read_tar_member, tar_of(a=None)),
+        (registry.read_tar_member, tar_of(a=b"1" * 5000)[:60]),
+        (registry.read_tar_member, tar_of(a=bytes(64 * 2**20 + 1))),
+        (registry.read_tar_member, b"nonsense"),
+        (registry.read_zip_member, zip_of(b=b"1")),
+        (registry.read_zip_member, zip_of(a=b"1" * 5000)[:-9]),
+        (registry.read_zip_member, zip_of(a=bytes(64 * 2**20 + 1))),
+        (registry.read_zip_member, b"nonsense"),
     ],
 )
-def test_a_member_that_is_not_there_whole(read, archive):
+def test_a_missing_or_damaged_member(read, archive):
     with pytest.raises(DataError, match=r"must hold the file 'a', whole and of at most 64 MiB. It does not"):
         read(archive, "a")

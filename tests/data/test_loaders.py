@@ -1,4 +1,4 @@
-"""The way in: files, folders and names."""
+"""Loading files, folders and named data sets."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def test_a_folder_of_folders(folder):
     assert (dataset.name, dataset.classes, dataset.repairs) == ("films", ("neg", "pos"), ())
 
 
-def test_what_else_lies_in_a_folder_is_counted_or_passed_over(folder):
+def test_other_files_in_a_folder_are_counted_or_ignored(folder):
     (folder / "pos" / ".hidden.txt").write_text("x")
     (folder / ".git").mkdir()
     (folder / ".git" / "a.txt").write_text("x")
@@ -54,12 +54,12 @@ def test_a_file_that_is_not_utf8_is_named(folder):
 
 
 def test_a_folder_without_classes(tmp_path):
-    with pytest.raises(DataError, match=r"one folder for each class, with \.txt files right inside. None is there"):
+    with pytest.raises(DataError, match=r"one folder for each class, with \.txt files directly inside. There are none"):
         load(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read(folder):
+def test_a_file_without_read_permission(folder):
     (folder / "pos" / "0.txt").chmod(0)
     with pytest.raises(DataError, match=r"Permission denied"):
         load(folder)
@@ -79,7 +79,7 @@ def test_a_file_that_may_not_be_read(folder):
         ("x" * 5000, "must be a path that can be read"),
     ],
 )
-def test_a_source_that_is_not_there(source, message):
+def test_a_missing_source(source, message):
     with pytest.raises(DataError, match=message) as caught:
         load(source)
     assert "\n" not in str(caught.value)
@@ -91,7 +91,7 @@ def test_a_file_name_that_is_not_unicode(tmp_path):
         load(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.csv"))
 
 
-def test_a_file_of_another_kind(tmp_path):
+def test_a_file_with_another_suffix(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     with pytest.raises(
         DataError, match=r"must be a \.csv, \.tsv, \.jsonl or \.parquet file, or a folder. Received: .*a\.xlsx"
@@ -99,30 +99,25 @@ def test_a_file_of_another_kind(tmp_path):
         load(tmp_path / "a.xlsx")
 
 
-def test_columns_do_not_go_with_folders_and_named_sets(folder):
-    with pytest.raises(DataError, match=r"texts are its files .* Received: text='review'"):
+def test_folders_and_named_data_sets_take_no_columns(folder):
+    with pytest.raises(DataError, match=r"texts are its files, .*Received: text='review'"):
         load(folder, text="review")
     with pytest.raises(DataError, match=r"'bbc-news' has its own columns. Received: text=None, label='topic'"):
         load("bbc-news", label="topic")
 
 
-def test_another_task_is_refused(folder):
-    with pytest.raises(ValueError, match=r"`task` must be 'classify'. Received: 'regress'"):
-        load(folder, task="regress")
-
-
-def test_the_home_folder_is_found(folder, monkeypatch):
+def test_the_home_folder_is_expanded(folder, monkeypatch):
     monkeypatch.setenv("HOME", str(folder.parent))
     monkeypatch.setenv("USERPROFILE", str(folder.parent))
     assert len(load("~/films")) == 4
 
 
-def test_the_names():
+def test_the_names_of_the_data_sets():
     assert NAMES == ("movie-reviews", "bbc-news", "japanese-vowels")
 
 
 @pytest.mark.parametrize("name", ["~$reviews.csv", "~backup.csv", "~nobody-of-that-name/x.csv"])
-def test_a_name_that_begins_with_a_tilde_and_is_no_users(name, tmp_path, monkeypatch):
+def test_a_name_that_begins_with_a_tilde_and_is_not_a_users(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="There is no '~"):
         load(name)

@@ -1,4 +1,4 @@
-"""JSON lines and Parquet, whole and broken."""
+"""JSON lines and Parquet files, intact and broken."""
 
 import contextlib
 import json
@@ -71,7 +71,7 @@ def test_missing_keys_nulls_and_nan_are_dropped_and_counted(lines):
     assert [str(repair) for repair in dataset.repairs] == ["3 rows without a label dropped", "2 empty texts dropped"]
 
 
-def test_escaped_lone_surrogates_and_nul_are_mended(lines):
+def test_escaped_lone_surrogates_and_nul_are_repaired(lines):
     dataset = load(lines('{"text": "a \\ud83d b", "label": "x"}', '{"text": "c\\u0000", "label": "x"}', *GOOD[1::2]))
     assert dataset.inputs[:2] == ("a \ufffd b", "c")
 
@@ -102,7 +102,7 @@ def test_numbers_and_booleans_are_labels(lines):
         ({"text": "a", "label": ["x"]}, "'label' must be a string or a number .* On line 5 it is an array"),
     ],
 )
-def test_a_bad_line_is_named(lines, bad, message):
+def test_an_error_names_the_line(lines, bad, message):
     with pytest.raises(DataError, match=message) as caught:
         load(lines(*GOOD, bad))
     assert "\n" not in str(caught.value)
@@ -131,7 +131,7 @@ def test_a_parquet_file_with_null_rows(table):
         pyarrow.array([1, 2, 1, 2], pyarrow.uint8()),
     ],
 )
-def test_labels_of_any_plain_type(table, labels):
+def test_labels_of_any_scalar_type(table, labels):
     dataset = load(table(text=pyarrow.array(list("abcd")).dictionary_encode(), label=labels))
     assert len(dataset.classes) == 2
     assert dataset.labels[0] != dataset.labels[1]
@@ -169,12 +169,12 @@ def test_two_columns_of_one_name(tmp_path):
         [pyarrow.array(["a"]), pyarrow.array(["b"]), pyarrow.array([1])], ["text", "text", "label"]
     )
     pyarrow.parquet.write_table(both, path)
-    with pytest.raises(DataError, match=r"There are 2 columns 'text'|2 look like it"):
+    with pytest.raises(DataError, match=r"There are 2 columns 'text'|2 columns could be it"):
         load(path)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100])
-def test_a_parquet_file_that_is_cut_short(table, keep):
+def test_a_truncated_parquet_file(table, keep):
     path = table(text=list("abcd") * 50, label=[0, 1, 0, 1] * 50)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(
@@ -186,10 +186,10 @@ def test_a_parquet_file_that_is_cut_short(table, keep):
 
 def test_a_parquet_file_with_any_byte_flipped(table, random):
     path = table(text=[f"text {i}" for i in range(200)], label=[0, 1, 0, 1] * 50)
-    whole = path.read_bytes()
-    for place in random.integers(0, len(whole), 200):
-        broken = bytearray(whole)
-        broken[place] ^= 1 << int(random.integers(8))
+    intact = path.read_bytes()
+    for position in random.integers(0, len(intact), 200):
+        broken = bytearray(intact)
+        broken[position] ^= 1 << int(random.integers(8))
         path.write_bytes(broken)
         with contextlib.suppress(DataError):
             assert len(load(path)) > 0

@@ -1,4 +1,4 @@
-"""The named data sets, really fetched, against what was counted in their files by other means."""
+"""The named data sets, downloaded, against numbers counted independently."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def repairs(dataset):
 def test_movie_reviews():
     dataset = data.load("movie-reviews")
     assert counts(dataset) == {"negative": 5160, "positive": 5152}
-    assert repairs(dataset) == ["293 rows of the archive left out whose side is not given"]
+    assert repairs(dataset) == ["293 rows of the archive left out that have no label"]
     assert dataset.inputs[2] == "Effective but too tepid biopic"
     assert dataset.classes[dataset.labels[0]] == "positive"
     assert dataset.inputs[5152] == "Simplistic, silly and tedious."
@@ -61,8 +61,8 @@ def test_japanese_vowels():
     assert set(dataset.labels[parts.train]) == set(range(9))
 
 
-def test_a_nearest_neighbour_gets_what_was_published_on_japanese_vowels():
-    """352 of 370 for the series stretched to one length: misread channels, lengths or labels would show here."""
+def test_nearest_neighbour_accuracy_on_japanese_vowels_is_the_published_one():
+    """Published: 352 of 370 for series stretched to one length. Misread channels, lengths or labels would change it."""
     dataset = data.load("japanese-vowels")
     steps = np.linspace(0, 1, 29)
     stretched = [
@@ -75,8 +75,8 @@ def test_a_nearest_neighbour_gets_what_was_published_on_japanese_vowels():
     assert np.mean(dataset.labels[nearest] == dataset.labels[test]) == pytest.approx(352 / 370, abs=0.003)
 
 
-def test_a_linear_model_gets_what_was_published_on_movie_reviews():
-    """78.15 % in ten folds was computed from the archive by other means; one split of our own must come near."""
+def test_linear_accuracy_on_movie_reviews_is_near_the_published_one():
+    """78.15 % in ten folds was computed from the archive independently; one split must come near."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC

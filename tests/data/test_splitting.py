@@ -1,4 +1,4 @@
-"""A split by content: the same for anyone, whatever is added, removed or reordered."""
+"""The split by content is the same for everybody, whatever rows are added, removed or reordered."""
 
 import hashlib
 
@@ -31,7 +31,7 @@ def place(content, person=b"limelight-split"):
     return int.from_bytes(hashlib.blake2b(content, digest_size=16, person=person).digest()[:8], "big") / 2**64
 
 
-def test_each_example_goes_where_its_hash_says():
+def test_the_hash_of_an_example_decides_its_part():
     dataset = dataset_of(texts_of(499))
     parts = split(dataset, validation=0.13, test=0.29)
     for name, low, high in (("test", 0, 0.29), ("validation", 0.29, 0.42), ("train", 0.42, 1)):
@@ -40,8 +40,8 @@ def test_each_example_goes_where_its_hash_says():
     assert sum(len(part) for part in (parts.train, parts.validation, parts.test)) == 499
 
 
-def test_the_split_is_frozen_for_good():
-    """Values written down once: a change of the hash would silently change every split that was ever reported."""
+def test_the_split_never_changes():
+    """Fixed values: a change of the hash would silently change every split that was ever reported."""
     parts = split(dataset_of(texts_of(50)))
     assert parts.test.tolist() == [3, 5, 6, 10, 13, 20, 23, 28, 29, 31, 32, 34, 35, 37, 43, 45, 49]
     assert parts.validation.tolist() == [2, 9, 14, 17, 19, 22, 24, 26, 44, 48]
@@ -72,7 +72,7 @@ def test_a_larger_validation_part_leaves_the_test_part_alone():
     assert set(small.validation) < set(large.validation)
 
 
-def test_the_fingerprint_knows_content_labels_and_parts_but_not_order(random):
+def test_the_fingerprint_depends_on_content_labels_and_parts_but_not_on_order(random):
     texts = list(texts_of(120))
     first = split(dataset_of(texts)).fingerprint
     random.shuffle(texts)
@@ -89,7 +89,7 @@ def test_the_fingerprint_knows_content_labels_and_parts_but_not_order(random):
     int(first, 16)
 
 
-def test_a_published_test_part_is_respected():
+def test_a_published_test_part_is_the_test_part():
     texts = texts_of(200)
     published = np.arange(200) % 5 == 0
     parts = split(dataset_of(texts, test=published), validation=0.2, test=0.9)
@@ -116,25 +116,25 @@ def test_no_validation_and_no_test():
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.2), (0.1, 1.0), (0.5, 0.5), (float("nan"), 0.2)])
 def test_impossible_shares(shares):
-    with pytest.raises(ValueError, match=r"must be shares in .0, 1. that leave some"):
+    with pytest.raises(ValueError, match=r"must be shares in .0, 1. that leave"):
         split(dataset_of(texts_of(30)), validation=shares[0], test=shares[1])
 
 
-def test_a_class_that_the_train_part_lacks():
+def test_a_class_missing_from_the_train_part():
     in_test = [text for text in texts_of(100) if place(text.encode()) < 0.2][:2]
     others = [text for text in texts_of(100) if place(text.encode()) >= 0.2]
     labels = np.array([1, 1, *(0 for _ in others)])
-    with pytest.raises(DataError, match=r"Class 'rare' has none \(its 2 examples all fell into other parts\)"):
+    with pytest.raises(DataError, match=r"Class 'rare' has none \(its 2 examples are all in other parts\)"):
         split(Dataset("d", "text", (*in_test, *others), labels, ("common", "rare")))
 
 
-def test_a_part_that_stays_empty():
+def test_an_empty_part():
     texts = [text for text in texts_of(100) if place(text.encode()) >= 0.2][:20]
     with pytest.raises(DataError, match=r"The test part must hold at least one example. 20 examples are too few"):
         split(dataset_of(texts), validation=0)
 
 
-def test_the_order_of_the_rows_is_told_by_its_own_hash():
+def test_the_order_of_the_rows_has_its_own_hash():
     texts = texts_of(60)
     one, other = split(dataset_of(texts)), split(dataset_of(texts[::-1]))
     assert one.fingerprint == other.fingerprint

@@ -1,4 +1,4 @@
-"""Comma and tab separated files, whole and broken."""
+"""CSV and TSV files, intact and broken."""
 
 import contextlib
 import csv
@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limelight.data import DataError, load
-from limelight.data.tables import read
+from limelight.data.readers import read_table
 
 pytestmark = pytest.mark.backend_free
 
@@ -24,11 +24,11 @@ def write(tmp_path):
 
 
 def rows(path):
-    raw, _ = read(path, "text", "label")
+    raw, _ = read_table(path, "text", "label")
     return list(zip(raw.texts, raw.labels, strict=True)), [str(repair) for repair in raw.repairs]
 
 
-PLAIN = [("a", "x"), ("b", "y")]
+TWO_ROWS = [("a", "x"), ("b", "y")]
 
 
 @pytest.mark.parametrize(
@@ -45,30 +45,30 @@ PLAIN = [("a", "x"), ("b", "y")]
         "id,label,text\n1,x,a\n2, y ,b\n",
     ],
 )
-def test_the_usual_forms_of_a_csv(write, content):
-    assert rows(write(content)) == (PLAIN, [])
+def test_common_csv_dialects(write, content):
+    assert rows(write(content)) == (TWO_ROWS, [])
 
 
-def test_quotes_separators_and_new_lines_inside_quotes(write):
+def test_quotes_separators_and_newlines_inside_quotes(write):
     content = 'text,label\n"He said ""no"", twice\r\nand left",x\n"",y\n'
     assert rows(write(content)) == ([('He said "no", twice\r\nand left', "x"), ("", "y")], [])
 
 
 def test_a_byte_order_mark_is_removed_and_counted(write):
-    assert rows(write("\ufefftext,label\na,x\nb,y\n")) == (PLAIN, ["1 byte order mark removed"])
+    assert rows(write("\ufefftext,label\na,x\nb,y\n")) == (TWO_ROWS, ["1 byte order mark removed"])
 
 
-def test_rows_of_separators_alone_count_as_rows_without_a_label(write):
+def test_a_row_of_empty_fields_is_a_row_without_a_label(write):
     dataset = load(write("text,label\na,x\nb,y\n,\nc,x\nd,y\n"))
     assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]
 
 
-def test_a_few_broken_rows_are_dropped_and_counted(write):
+def test_a_few_malformed_rows_are_dropped_and_counted(write):
     lines = [f"row {i},{'xy'[i % 2]}" for i in range(40)]
     lines[11] = "only one field"
     lines[23] = "one,field,too many"
-    found, repairs = rows(write("text,label\n" + "\n".join(lines)))
-    assert len(found) == 38
+    examples, repairs = rows(write("text,label\n" + "\n".join(lines)))
+    assert len(examples) == 38
     assert repairs == ["2 rows with too few or too many fields dropped (the first at line 13)"]
 
 
@@ -79,35 +79,35 @@ def test_a_few_broken_rows_are_dropped_and_counted(write):
         ("text,label\na, b,x\nb,y\n", "Line 2 has 3; 1 of 2 rows do not fit. Put quotes around"),
         ('text,label\n"a\nb",x\nc\n', "Line 4 has 1"),
         ('text,label\na,x\n"b,y\n', "row that begins at line 3 opens a quote that is never closed"),
-        ('text,label\n"a" b,x\n', "row that begins at line 2 does not parse"),
+        ('text,label\n"a" b,x\n', "row that begins at line 2 cannot be parsed"),
         ("", "The file is empty"),
         (" \n\n", "The file is empty"),
         ("\ufeff", "The file is empty"),
         ("text,label\n", "None is left of 0 rows"),
-        ("text,label\na,x\nb\0,y\n", r"A NUL byte stands at byte offset 16 \(line 3\)"),
+        ("text,label\na,x\nb\0,y\n", r"It has a NUL byte at byte offset 16 \(line 3\)"),
         (
             b"text,label\na,x\ncaf\xe9,y\n",
             r"byte 0xe9 at byte offset 18 \(line 3\) is not. Save it as UTF-8, for example: iconv",
         ),
         (b"\xef\xbb\xbftext,label\ncaf\xe9,y\n", r"byte 0xe9 at byte offset 17 \(line 2\)"),
-        ("text,label\na,x\n".encode("utf-16"), "Its first bytes say that it is UTF-16"),
-        ("text,label\na,x\n".encode("utf-16-le"), r"A NUL byte stands at byte offset 1 \(line 1\)"),
+        ("text,label\na,x\n".encode("utf-16"), "It begins with the mark of UTF-16"),
+        ("text,label\na,x\n".encode("utf-16-le"), r"It has a NUL byte at byte offset 1 \(line 1\)"),
         (b"text,label\n\xed\xa0\x80,x\n", "byte 0xed at byte offset 11"),
     ],
 )
-def test_a_broken_file_is_one_line_that_names_the_place(write, content, message):
+def test_an_error_is_one_line_that_names_the_position(write, content, message):
     with pytest.raises(DataError, match=message) as caught:
         load(write(content))
     assert "\n" not in str(caught.value)
 
 
-def test_a_text_of_a_million_characters_is_read(write):
+def test_a_text_of_a_million_characters(write):
     long = "word " * 200_000
-    found, _ = rows(write(f'text,label\n"{long}",x\n{long},y\n'))
-    assert found == [(long, "x"), (long, "y")]
+    examples, _ = rows(write(f'text,label\n"{long}",x\n{long},y\n'))
+    assert examples == [(long, "x"), (long, "y")]
 
 
-def test_a_field_beyond_all_bounds_is_refused_and_the_limit_put_back(write):
+def test_a_field_that_is_too_large_is_refused_and_the_csv_limit_restored(write):
     before = csv.field_size_limit()
     with pytest.raises(
         DataError, match=r"at most 16 MiB. The row that begins at line 3 has a larger one. Is a closing quote"
@@ -126,7 +126,7 @@ def test_a_field_beyond_all_bounds_is_refused_and_the_limit_put_back(write):
         ("text\tlabel\r\na, b\tx\r\n \tc\r\n", [("a, b", "x"), (" ", "c")]),
     ],
 )
-def test_a_tsv_is_read_with_and_without_quotes(write, content, expected):
+def test_a_tsv_with_and_without_quotes(write, content, expected):
     assert rows(write(content, "t.TSV")) == (expected, [])
 
 
@@ -135,17 +135,17 @@ fields = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.lists(st.tuples(fields, fields), min_size=1, max_size=8))
-def test_what_pythons_writer_wrote_is_read_again(write, tmp_path, rows_in):
+def test_round_trip_through_the_csv_writer_of_python(write, tmp_path, examples):
     path = tmp_path / "t.csv"
     with open(path, "w", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("text", "label"), *rows_in])
-    raw, _ = read(path, "text", "label")
-    assert list(zip(raw.texts, raw.labels, strict=True)) == [(text, label.strip()) for text, label in rows_in]
+        csv.writer(stream).writerows([("text", "label"), *examples])
+    raw, _ = read_table(path, "text", "label")
+    assert list(zip(raw.texts, raw.labels, strict=True)) == [(text, label.strip()) for text, label in examples]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
 @given(st.binary(max_size=60), st.sampled_from(["t.csv", "t.tsv", "t.jsonl", "t.parquet"]))
-def test_any_bytes_are_data_or_one_error(write, content, name):
+def test_any_bytes_are_data_or_a_data_error(write, content, name):
     path = write(b"text,label\n" + content if name.endswith("v") else content, name)
     with contextlib.suppress(DataError):
         assert len(load(path)) > 0

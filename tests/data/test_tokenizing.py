@@ -1,4 +1,4 @@
-"""Words to ids, and where each token stands in the text."""
+"""Word ids, and the offsets of each token in the text."""
 
 import collections
 import json
@@ -32,13 +32,13 @@ ODD = [
 
 
 def surface(text):
-    """What a token is looked up by, in plain Python."""
+    """Return the vocabulary form of a token, in plain Python."""
     text = re.sub("[\ud800-\udfff]", "\ufffd", text)
     return "".join(c.lower() for c in unicodedata.normalize("NFC", text).replace("\u2019", "'"))
 
 
 def check(text, encoding, words):
-    """Offsets run forward, cover all that is not blank, and hold what the id says."""
+    """Check that offsets increase, cover everything but white space, and match the ids."""
     end = 0
     for id, token, (start, stop) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True):
         assert end <= start < stop <= len(text)
@@ -50,7 +50,7 @@ def check(text, encoding, words):
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_tokens_of_any_script_stand_where_their_offsets_say(text):
+def test_offsets_of_tokens_in_any_script(text):
     tokenizer = Tokenizer.train([*ODD, *ODD])
     words = {word: index for index, word in enumerate(tokenizer.words, start=2)}
     encoding = tokenizer.encode([text])[0]
@@ -89,7 +89,7 @@ def test_any_text_is_covered_by_its_tokens(text):
         ("x" * 70, ["x" * 64, "x" * 6]),
     ],
 )
-def test_where_texts_are_cut(text, tokens):
+def test_texts_are_split_into_tokens(text, tokens):
     assert list(Tokenizer([]).encode([text])[0].tokens) == tokens
 
 
@@ -121,12 +121,12 @@ def test_truncation_is_counted():
 
 
 @pytest.mark.parametrize("length", [0, -1])
-def test_a_length_that_keeps_nothing(length):
+def test_a_length_that_is_not_positive(length):
     with pytest.raises(ValueError, match=rf"`length` must be positive, or None for all tokens. Received: {length}"):
         Tokenizer(["a"]).encode(["a"], length=length)
 
 
-def test_more_texts_than_are_encoded_at_once_keep_their_order():
+def test_more_texts_than_one_chunk_keep_their_order():
     encodings = Tokenizer(["a"]).encode(["a " * (number % 7) for number in range(2503)])
     assert [len(each) for each in encodings] == [number % 7 for number in range(2503)]
 
@@ -156,7 +156,7 @@ def test_a_megabyte_of_anything(text):
     assert max(map(len, encoding.tokens)) <= 81 or "\u0301" in text
 
 
-def test_a_tokenizer_comes_back_as_it_was_saved(tmp_path):
+def test_save_and_load(tmp_path):
     tokenizer = Tokenizer.train([*ODD, *ODD])
     tokenizer.save(tmp_path / "t.json")
     again = Tokenizer.load(tmp_path / "t.json")
@@ -175,12 +175,12 @@ def good_file(**changes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not whole JSON"),
-        (good_file()[:-3], "not whole JSON"),
-        (b"\xff\xfe\x00", "not whole JSON"),
-        (b"[" * 100_000, "not whole JSON"),
-        (b"[]", "JSON of another kind"),
-        (b'{"version": "1.0", "model": {}}', "JSON of another kind"),
+        (b"", "not complete JSON"),
+        (good_file()[:-3], "not complete JSON"),
+        (b"\xff\xfe\x00", "not complete JSON"),
+        (b"[" * 100_000, "not complete JSON"),
+        (b"[]", "another JSON document"),
+        (b'{"version": "1.0", "model": {}}', "another JSON document"),
         (good_file(version=2), "version 1. Received: version 2"),
         (good_file(words="ab"), "not a list of strings"),
         (good_file(words=["a", 1]), "not a list of strings"),
@@ -191,7 +191,7 @@ def good_file(**changes):
         (b" " * (64 * 2**20 + 1), "larger than 64 MiB"),
     ],
 )
-def test_a_file_that_is_no_tokenizer(tmp_path, content, message):
+def test_a_file_that_is_not_a_tokenizer(tmp_path, content, message):
     path = tmp_path / "t.json"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message) as caught:
@@ -199,21 +199,21 @@ def test_a_file_that_is_no_tokenizer(tmp_path, content, message):
     assert "t.json' must be a tokenizer file" in str(caught.value)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"No such file"):
         Tokenizer.load(tmp_path / "none.json")
     with pytest.raises(DataError, match=r"must be a tokenizer file"):
         Tokenizer.load(tmp_path)
 
 
-def test_one_string_is_not_a_list_of_texts():
+def test_a_single_string_is_refused():
     with pytest.raises(TypeError, match=r"`texts` must be a list of strings. Received: one string"):
         Tokenizer.train("a text")
-    with pytest.raises(TypeError, match=r"Put it into a list"):
+    with pytest.raises(TypeError, match=r"Put it in a list"):
         Tokenizer(["a"]).encode("a text")
 
 
-def test_a_vocabulary_that_holds_no_word():
+def test_an_empty_vocabulary():
     with pytest.raises(ValueError, match=r"`size` must be at least 3"):
         Tokenizer.train(["a"], size=2)
     tokenizer = Tokenizer.train(["each word once"])
@@ -229,7 +229,7 @@ def test_the_representation_is_short():
 
 
 @pytest.mark.parametrize("odd", ["\x1c", "\x1d", "\x1e", "\x1f", "\u06dd ", "\u0600 "])
-def test_signs_that_python_and_the_expression_take_differently_are_trained_on(odd):
+def test_characters_that_only_python_takes_for_white_space(odd):
     tokenizer = Tokenizer.train([f"a{odd}b", f"a{odd}c", f"b {odd} c"])
     assert set(tokenizer.words) == {"a", "b", "c"}
     assert [int(id) for id in tokenizer.encode([f"a{odd}b"])[0].ids if id > 1] == [

@@ -1,4 +1,4 @@
-"""Unicode NFC with a map back: against Python's own NFC, and no character of the text lost."""
+"""NFC with offsets: equal to Python's own NFC, and no character of the text is lost."""
 
 import unicodedata
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.backend_free
 
 
 @pytest.mark.parametrize(
-    ("text", "composed", "places"),
+    ("text", "composed", "offsets"),
     [
         ("caf\u00e9", "caf\u00e9", None),
         ("e\u0301a", "\u00e9a", [(0, 2), (2, 3)]),
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.backend_free
         ("\u0301e\u0301", "\u0301\u00e9", [(0, 1), (1, 3)]),
     ],
 )
-def test_values(text, composed, places):
-    assert compose(text) == (composed, places)
+def test_examples(text, composed, offsets):
+    assert compose(text) == (composed, offsets)
 
 
 def test_every_character_that_can_change_is_mapped_back_in_full():
@@ -30,8 +30,8 @@ def test_every_character_that_can_change_is_mapped_back_in_full():
     assert len(changing) > 5000
     for character in changing:
         for text in (character, f"a{character}b", unicodedata.normalize("NFD", f"a{character}b")):
-            composed, places = compose(text)
+            composed, offsets = compose(text)
             assert composed == unicodedata.normalize("NFC", text)
-            if places is not None:
-                assert len(places) == len(composed)
-                assert "".join(text[start:end] for start, end in dict.fromkeys(places)) == text
+            if offsets is not None:
+                assert len(offsets) == len(composed)
+                assert "".join(text[start:end] for start, end in dict.fromkeys(offsets)) == text

@@ -1,12 +1,12 @@
-"""Data for a study: read, cleaned, split by content, tokenized and batched by length. Free of keras and of any backend.
+"""Load, clean, split, tokenize and batch labelled texts and series, without keras or a backend.
 
-The names below are loaded when they are first used, so that importing this package costs next to nothing.
+The names below are imported when they are first used, so that importing this package is quick.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from limelight.data.errors import DataError
+from limelight.exceptions import DataError
 
 if TYPE_CHECKING:
     from limelight.data.batching import Batch, LengthBatches, PlannedBatch, pad, padded_length

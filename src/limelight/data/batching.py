@@ -1,4 +1,4 @@
-"""Batches of sequences of like length, padded to few distinct lengths."""
+"""Batch sequences of similar length, padded to few distinct lengths."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -7,15 +7,15 @@ import numpy as np
 
 
 class PlannedBatch(NamedTuple):
-    """Which examples a batch holds (indices into the inputs) and the length that they are padded to."""
+    """The examples of a batch (indices into the inputs) and the length that they are padded to."""
 
     indices: np.ndarray
     padded_length: int
 
 
 class Batch(NamedTuple):
-    """A padded batch: `values` (rows, length) int32 or (rows, length, channels) float32, `mask` (rows, length), True where
-    a value is real, `labels` (rows,) or None, and `indices` (rows,) into the inputs."""
+    """A padded batch: `values` (rows, length) int32 or (rows, length, channels) float32, `mask` (rows, length), False at
+    padding, `labels` (rows,) or None, and `indices` (rows,) into the inputs."""
 
     values: np.ndarray
     mask: np.ndarray
@@ -26,8 +26,8 @@ class Batch(NamedTuple):
 def padded_length(length: int) -> int:
     """Round a length up to the grid 16, 32, 48, 64, 96, 128, 192, 256, ...: every power of two and the middle to the next.
 
-    The grid is the same for every data set and part, so that a compiler sees few shapes; at most half of a batch's
-    longest sequence is padding once it has more than 16 steps.
+    The grid is the same for all data sets, so that few shapes are compiled. At most half of a padded sequence is padding,
+    unless the sequence is shorter than 8.
 
     Example:
         >>> [padded_length(length) for length in (0, 7, 17, 50, 65, 1000)]
@@ -40,7 +40,7 @@ def padded_length(length: int) -> int:
 
 
 def pad(sequences: Sequence[np.ndarray], padded_length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stack sequences of different lengths, zeros behind each.
+    """Stack sequences of different lengths, each padded with zeros at its end.
 
     Args:
         sequences: Ids (length,), or series (length, channels).
@@ -48,10 +48,10 @@ def pad(sequences: Sequence[np.ndarray], padded_length: int) -> tuple[np.ndarray
 
     Returns:
         The values, int32 (rows, padded_length) or float32 (rows, padded_length, channels), and the mask, bool
-        (rows, padded_length), True where a value is real.
+        (rows, padded_length), False at padding.
 
     Raises:
-        ValueError: a sequence is longer than `padded_length`, or there is none.
+        ValueError: a sequence is longer than `padded_length`, or there are no sequences.
 
     Example:
         >>> values, mask = pad([np.array([5, 6]), np.array([7])], 3)
@@ -74,17 +74,17 @@ def pad(sequences: Sequence[np.ndarray], padded_length: int) -> tuple[np.ndarray
 
 
 class LengthBatches:
-    """Batches of examples of like length, in few shapes.
+    """Batches of examples of similar length, in few shapes.
 
-    Examples are ordered by their padded length and cut every `batch_size`, so that only one batch is not full. With a
-    seed, examples within a length and the order of the batches are shuffled, anew in each epoch; without one the order is
-    from short to long. No example is left out or repeated.
+    Examples are sorted by their padded length and split every `batch_size`, so that only one batch is not full. With a
+    seed, examples of equal length and the batches are shuffled, differently in each epoch; without one the order is from
+    short to long. Each example occurs exactly once.
 
     Args:
         inputs: `Encoding`s, or arrays of ids (length,), or series (length, channels).
-        labels: One for each input, or None.
+        labels: One label for each input, or None.
         batch_size: Rows in a batch.
-        shuffle_seed: A seed, or None not to shuffle.
+        shuffle_seed: A seed, or None for no shuffling.
 
     Raises:
         ValueError: the inputs are of different kinds or channels, the labels do not match, or `batch_size` is not positive.
@@ -100,7 +100,7 @@ class LengthBatches:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be positive. Received: {batch_size}.")
-        self.sequences = [np.asarray(getattr(each, "ids", each)) for each in inputs]
+        self.sequences = [np.asarray(getattr(example, "ids", example)) for example in inputs]
         self.labels = None if labels is None else np.asarray(labels)
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
@@ -111,14 +111,14 @@ class LengthBatches:
             )
         if any(sequence.ndim == 1 and sequence.dtype.kind not in "iu" and sequence.size for sequence in self.sequences):
             raise ValueError(
-                "`inputs` of one axis must be integer ids. Received: other numbers. A series is (length, channels): give one "
-                "of a single channel a last axis of 1."
+                "`inputs` of one axis must be integer ids. Received: other numbers. A series has the shape (length, "
+                "channels): add a last axis of 1 to a series of one channel."
             )
         shapes = sorted({sequence.shape[1:] for sequence in self.sequences})
         if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or not all(s.ndim for s in self.sequences):
             raise ValueError(
-                f"`inputs` must all be ids (length,), or all series (length, channels) of as many channels. Received: "
-                f"shapes after the length {shapes}."
+                f"`inputs` must all be ids (length,), or all series (length, channels) with equal channels. Received: "
+                f"shapes {shapes} after the length."
             )
         self._lengths = np.array([padded_length(len(sequence)) for sequence in self.sequences], dtype=np.int64)
 
@@ -127,13 +127,13 @@ class LengthBatches:
         return -(-len(self.sequences) // self.batch_size)
 
     def plan(self, epoch: int = 0) -> list[PlannedBatch]:
-        """Return the batches of an epoch: a pure function of the inputs' lengths, the seed and the epoch."""
+        """Return the batches of an epoch, which depend on the inputs' lengths, the seed and the epoch alone."""
         count = len(self.sequences)
         random = None if self.shuffle_seed is None else np.random.default_rng((self.shuffle_seed, epoch))
         order = np.arange(count) if random is None else random.permutation(count)
         order = order[np.argsort(self._lengths[order], kind="stable")]
-        cuts = [order[start : start + self.batch_size] for start in range(0, count, self.batch_size)]
-        batches = [PlannedBatch(cut, int(self._lengths[cut].max())) for cut in cuts]
+        chunks = [order[start : start + self.batch_size] for start in range(0, count, self.batch_size)]
+        batches = [PlannedBatch(chunk, int(self._lengths[chunk].max())) for chunk in chunks]
         return batches if random is None else [batches[index] for index in random.permutation(len(batches))]
 
     def pad(self, planned: PlannedBatch) -> Batch:
@@ -150,12 +150,12 @@ class LengthBatches:
         return self.batches()
 
     def rows(self, outputs: Sequence[np.ndarray], epoch: int = 0) -> list[np.ndarray]:
-        """Return one output for each example in the order of the inputs, from one array for each batch of the plan.
+        """Return one output for each example, in the order of the inputs, from one array for each batch.
 
         The rows of different batches may differ in shape, as attention weights over padded lengths do.
 
         Raises:
-            ValueError: there is not one output row for each example of each batch.
+            ValueError: the number of outputs does not match the batches.
         """
         plan = self.plan(epoch)
         received = [len(output) for output in outputs]
@@ -171,10 +171,10 @@ class LengthBatches:
         return rows
 
     def restore(self, outputs: Sequence[np.ndarray], epoch: int = 0) -> np.ndarray:
-        """Return the outputs (examples, ...) in the order of the inputs, from one array for each batch of the plan.
+        """Return the outputs (examples, ...) in the order of the inputs, from one array for each batch.
 
         Raises:
-            ValueError: the rows differ in shape (use `rows`), or there is not one for each example.
+            ValueError: the rows differ in shape (use `rows`), or their number does not match the batches.
         """
         rows = self.rows(outputs, epoch)
         if len({row.shape for row in rows}) > 1:

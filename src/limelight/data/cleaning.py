@@ -1,4 +1,4 @@
-"""From what a file holds to a data set: texts evened out, duplicates dropped, labels turned into classes."""
+"""Turn rows as they were read into a data set: normalize texts, drop duplicates, number the classes."""
 
 import math
 import re
@@ -11,64 +11,61 @@ from typing import Any
 import numpy as np
 
 from limelight.data.dataset import Dataset, Repair
-from limelight.data.errors import DataError
+from limelight.exceptions import DataError
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_WHOLE = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
-# More classes than this of plain numbers, or of fractions, are measurements rather than names.
-_MOST_WHOLE, _MOST_FRACTIONS = 100, 20
-_LONGEST_TEXT = 10_000_000
+_INTEGER = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
+# With more distinct values than this, numeric labels are measurements rather than classes.
+_MAX_INTEGER_CLASSES, _MAX_FRACTION_CLASSES = 100, 20
+_MAX_TEXT_LENGTH = 10_000_000
 
 
 @dataclass
-class Raw:
-    """Rows as they were read: texts and labels side by side, None where one is missing, and the repairs so far."""
+class RawExamples:
+    """Texts and labels as they were read, None where one is missing, and the repairs so far."""
 
     texts: list[str | None]
     labels: list[Any]
     repairs: list[Repair] = field(default_factory=list)
 
 
-def assemble(name: str, raw: Raw, source: str, label: str) -> Dataset:
-    """Clean the rows and number their classes.
+def build_dataset(name: str, raw: RawExamples, source: str, label: str) -> Dataset:
+    """Clean the examples and number their classes.
 
     Args:
         name: The data set's name.
-        raw: What a reader returned.
-        source: Where it came from, in words.
-        label: What the labels are called in messages: "column 'sentiment'".
+        raw: The examples, as a reader returned them.
+        source: Where they came from, in words.
+        label: What messages call the labels: "column 'sentiment'".
 
     Raises:
-        DataError: nothing is left, or the labels are not at least two classes of at least two examples.
+        DataError: no example is left, or there are not two classes of at least two examples each.
     """
     repairs = list(raw.repairs)
-    texts, labels = _present(raw, repairs)
-    texts, labels = _evened(texts, labels, repairs)
+    texts, labels = _drop_unlabelled(raw, repairs)
+    texts, labels = _normalize_texts(texts, labels, repairs)
     if not texts:
         raise DataError(
             f"{source} must hold at least one labelled text. None is left of {len(raw.texts)} rows"
             + "".join(f"; {repair}" for repair in repairs)
             + ". Check the file and the two columns."
         )
-    labels = _named(labels, label)
-    texts, labels = _distinct(texts, labels, repairs)
-    classes = _classes(labels, label)
-    index = {each: position for position, each in enumerate(classes)}
-    numbers = np.array([index[each] for each in labels], dtype=np.int64)
-    return Dataset(name, "text", tuple(texts), numbers, classes, tuple(repairs), source)
+    labels = _name_classes(labels, label)
+    texts, labels = _drop_duplicates(texts, labels, repairs)
+    classes = _sort_classes(labels, label)
+    index = {name: position for position, name in enumerate(classes)}
+    class_ids = np.array([index[name] for name in labels], dtype=np.int64)
+    return Dataset(name, "text", tuple(texts), class_ids, classes, tuple(repairs), source)
 
 
-def _present(raw: Raw, repairs: list[Repair]) -> tuple[list[str], list[Any]]:
-    """Drop the rows that lack a label."""
-    missing = [_is_missing(label) for label in raw.labels]
-    _note(repairs, "rows without a label dropped", sum(missing))
-    rows = [row for row, is_missing in enumerate(missing) if not is_missing]
+def _drop_unlabelled(raw: RawExamples, repairs: list[Repair]) -> tuple[list[str], list[Any]]:
+    rows = [row for row, label in enumerate(raw.labels) if not _is_missing(label)]
+    _add_repair(repairs, "rows without a label dropped", len(raw.labels) - len(rows))
     return [raw.texts[row] or "" for row in rows], [raw.labels[row] for row in rows]
 
 
 def _is_missing(label: Any) -> bool:
-    """Tell whether a row has no label: none at all, a blank one, or a float that is not a number."""
     return (
         label is None
         or (isinstance(label, str) and not label.strip())
@@ -76,90 +73,84 @@ def _is_missing(label: Any) -> bool:
     )
 
 
-def _evened(texts: list[str], labels: list[Any], repairs: list[Repair]) -> tuple[list[str], list[Any]]:
-    """Bring texts to one form (valid Unicode, no NUL, \\n, NFC, nothing blank around), and drop those that are empty."""
+def _normalize_texts(texts: list[str], labels: list[Any], repairs: list[Repair]) -> tuple[list[str], list[Any]]:
+    """Bring texts to valid Unicode in NFC, without NUL, with \\n line ends, stripped; drop those that are empty."""
+    longest = max(map(len, texts), default=0)
+    if longest > _MAX_TEXT_LENGTH:
+        raise DataError(
+            f"A text must have at most {_MAX_TEXT_LENGTH:,} characters. The longest has {longest:,}. Split it into documents."
+        )
     steps = (
-        (
-            "texts in which broken characters (lone surrogates) became U+FFFD",
-            lambda text: _SURROGATES.sub("\ufffd", text),
-        ),
+        ("texts in which lone surrogates became U+FFFD", lambda text: _SURROGATES.sub("\ufffd", text)),
         ("texts from which NUL characters were removed", lambda text: text.replace("\0", "")),
         ("texts whose line ends became \\n", lambda text: text.replace("\r\n", "\n").replace("\r", "\n")),
-        ("texts brought to Unicode form NFC", lambda text: unicodedata.normalize("NFC", text)),
+        ("texts converted to Unicode form NFC", lambda text: unicodedata.normalize("NFC", text)),
     )
-    longest = max(map(len, texts), default=0)
-    if longest > _LONGEST_TEXT:
-        raise DataError(
-            f"A text must have at most {_LONGEST_TEXT:,} characters. The longest has {longest:,}. Cut it into documents."
-        )
-    for what, step in steps:
+    for description, step in steps:
         changed = [step(text) for text in texts]
-        _note(repairs, what, sum(new != old for new, old in zip(changed, texts, strict=True)))
+        _add_repair(repairs, description, sum(new != old for new, old in zip(changed, texts, strict=True)))
         texts = changed
     texts = [text.strip() for text in texts]
-    _note(repairs, "empty texts dropped", sum(not text for text in texts))
-    kept = [row for row, text in enumerate(texts) if text]
-    return [texts[row] for row in kept], [labels[row] for row in kept]
+    _add_repair(repairs, "empty texts dropped", sum(not text for text in texts))
+    rows = [row for row, text in enumerate(texts) if text]
+    return [texts[row] for row in rows], [labels[row] for row in rows]
 
 
-def _distinct(texts: list[str], labels: list[str], repairs: list[Repair]) -> tuple[list[str], list[str]]:
+def _drop_duplicates(texts: list[str], labels: list[str], repairs: list[Repair]) -> tuple[list[str], list[str]]:
     """Keep the first of equal texts; drop every text that occurs with different labels."""
-    seen: dict[str, set[str]] = {}
+    labels_of: dict[str, set[str]] = {}
     for text, label in zip(texts, labels, strict=True):
-        seen.setdefault(text, set()).add(label)
-    in_conflict = sum(len(seen[text]) > 1 for text in texts)
-    kept: dict[str, str] = {}
-    for text, label in zip(texts, labels, strict=True):
-        if len(seen[text]) == 1:
-            kept.setdefault(text, label)
-    _note(repairs, "duplicate texts dropped", len(texts) - in_conflict - len(kept))
-    _note(repairs, "texts dropped that occur with different labels", in_conflict)
+        labels_of.setdefault(text, set()).add(label)
+    kept = {text: label for text, label in zip(texts, labels, strict=True) if len(labels_of[text]) == 1}
+    contradictory = sum(len(labels_of[text]) > 1 for text in texts)
+    _add_repair(repairs, "duplicate texts dropped", len(texts) - contradictory - len(kept))
+    _add_repair(repairs, "texts dropped that occur with different labels", contradictory)
     return list(kept), list(kept.values())
 
 
-def _named(labels: Sequence[Any], what: str) -> list[str]:
+def _name_classes(labels: Sequence[Any], source: str) -> list[str]:
     """Turn labels into class names, and refuse numbers that are measurements."""
-    names = [_name(label) for label in labels]
+    names = [_class_name(label) for label in labels]
     if not all(_NUMBER.fullmatch(name) for name in names):
         return names
     distinct = sorted({float(name) for name in names})
-    whole = all(value.is_integer() for value in distinct)
-    if len(distinct) > (_MOST_WHOLE if whole else _MOST_FRACTIONS):
+    all_integers = all(value.is_integer() for value in distinct)
+    if len(distinct) > (_MAX_INTEGER_CLASSES if all_integers else _MAX_FRACTION_CLASSES):
         raise DataError(
-            f"Labels must be classes. {what} holds {len(distinct):,} different numbers, from {distinct[0]:g} to "
+            f"Labels must be classes. {source} holds {len(distinct):,} different numbers, from {distinct[0]:g} to "
             f"{distinct[-1]:g}. Group them into a few classes first (such as low and high), or name the column of classes."
         )
     return names
 
 
-def _name(label: Any) -> str:
-    """Return a class's name: a string without blanks around it, a whole number without its fraction."""
+def _class_name(label: Any) -> str:
+    """Return the name of a class: a stripped string, and a whole number without its fraction."""
     if isinstance(label, bool):
         return "true" if label else "false"
     name = unicodedata.normalize("NFC", _SURROGATES.sub("\ufffd", str(label))).strip()
-    whole = _WHOLE.fullmatch(name)
-    return whole[1] if whole else name
+    integer = _INTEGER.fullmatch(name)
+    return integer[1] if integer else name
 
 
-def _classes(labels: list[str], what: str) -> tuple[str, ...]:
-    """Return the sorted class names, or raise where they are no basis for a classifier."""
+def _sort_classes(labels: list[str], source: str) -> tuple[str, ...]:
+    """Return the sorted class names, or raise if a classifier cannot be trained on them."""
     counts = Counter(labels)
     if len(counts) < 2:
-        found = f"only the class {_short(labels[0])}" if labels else "no class"
+        received = f"only the class {_quote(labels[0])}" if labels else "no class"
         raise DataError(
-            f"A classifier needs at least two classes. {what} holds {found}. Add examples of another class, or name another "
-            f"column."
+            f"A classifier needs at least two classes. {source} holds {received}. Add examples of another class, or name "
+            f"another column."
         )
     rare = [name for name, count in counts.items() if count < 2]
     if len(rare) > max(5, len(counts) // 2):
         raise DataError(
-            f"Labels must be classes, each with several examples. {what} holds {len(counts):,} different values in "
+            f"Labels must be classes, each with several examples. {source} holds {len(counts):,} different values in "
             f"{len(labels):,} rows, {len(rare):,} of them once. Name the column of classes."
         )
     if rare:
-        others = f" (and {len(rare) - 1} other classes likewise)" if len(rare) > 1 else ""
+        others = f" (so do {len(rare) - 1} other classes)" if len(rare) > 1 else ""
         raise DataError(
-            f"Every class must have at least two different examples. In {what}, class {_short(rare[0])} has one{others}. "
+            f"Every class must have at least two different examples. In {source}, class {_quote(rare[0])} has one{others}. "
             f"Add examples of it, or leave the class out."
         )
     if all(_NUMBER.fullmatch(name) for name in counts):
@@ -167,12 +158,11 @@ def _classes(labels: list[str], what: str) -> tuple[str, ...]:
     return tuple(sorted(counts))
 
 
-def _short(name: str) -> str:
-    """Quote a class's name, cut to 60 characters."""
+def _quote(name: str) -> str:
+    """Quote a class name, shortened to 60 characters."""
     return repr(name if len(name) <= 60 else name[:59] + "…")
 
 
-def _note(repairs: list[Repair], what: str, count: int) -> None:
-    """Add a repair where there was one."""
+def _add_repair(repairs: list[Repair], description: str, count: int) -> None:
     if count:
-        repairs.append(Repair(what, count))
+        repairs.append(Repair(description, count))

@@ -1,4 +1,4 @@
-"""A labelled data set in memory, and what was done to it on the way in."""
+"""A labelled data set in memory, and a record of what reading changed."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -8,11 +8,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Repair:
-    """One kind of change that reading made, and how often: `str(Repair("empty texts dropped", 3))` is a sentence.
+    """One kind of change that reading made, and how often.
 
     Args:
-        what: A phrase that reads well after a number.
-        count: How many examples, rows or files it touched.
+        what: A phrase that follows the count, such as "empty texts dropped".
+        count: The number of examples, rows or files that were changed.
+
+    Example:
+        >>> str(Repair("empty texts dropped", 3))
+        '3 empty texts dropped'
     """
 
     what: str
@@ -32,10 +36,10 @@ class Dataset:
         inputs: For texts, strings (Unicode NFC, newlines as `\\n`, no white space around them). For series, float32
             arrays (length, channels), all with the same number of channels.
         labels: Indices into `classes`, int64, one for each input.
-        classes: The names of the classes, sorted (as numbers where all are numbers).
-        repairs: What reading changed, each with its count.
+        classes: The names of the classes, sorted (by value if all are numbers).
+        repairs: The changes that reading made, with their counts.
         source: Where the data came from, in words.
-        test: True where an example belongs to the test part that the set was published with; None where it has none.
+        test: True where an example belongs to the published test part, bool (examples,); None if there is none.
 
     Example:
         >>> dataset = Dataset("tiny", "text", ("good", "bad"), np.array([1, 0]), ("negative", "positive"))
@@ -85,16 +89,16 @@ class Dataset:
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:
-    """Summarise a data set in plain values that go into JSON.
+    """Summarize a data set in values that can be written as JSON.
 
     Args:
-        dataset: What `load` returned.
+        dataset: The data set, as `load` returned it.
 
     Returns:
-        A dict with `name`, `kind`, `source`, `examples`, `classes` (name to count), `majority` (the largest class's share),
+        A dictionary with `name`, `kind`, `source`, `examples`, `classes` (name to count), `majority` (the largest class's share),
         `lengths` (`unit`, `minimum`, `quartile_1`, `median`, `quartile_3`, `percentile_95`, `maximum`; the unit of a text
-        is the word between white space), `channels` (series only, else None), `published_test` (how many examples the
-        set's own test part has, else None) and `repairs` (dicts of `what` and `count`).
+        is the word), `channels` (series only, else None), `published_test` (the
+        number of examples in the published test part, else None) and `repairs` (dictionaries of `what` and `count`).
 
     Example:
         >>> dataset = Dataset("tiny", "text", ("so good", "bad"), np.array([1, 0]), ("negative", "positive"))
@@ -102,7 +106,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         {'negative': 1, 'positive': 1}
     """
     is_text = dataset.kind == "text"
-    lengths = np.array([len(each.split()) if is_text else len(each) for each in dataset.inputs])
+    lengths = np.array([len(value.split()) if is_text else len(value) for value in dataset.inputs])
     points = np.quantile(lengths, [0, 0.25, 0.5, 0.75, 0.95, 1]) if len(lengths) else np.zeros(6)
     names = ("minimum", "quartile_1", "median", "quartile_3", "percentile_95", "maximum")
     counts = np.bincount(dataset.labels, minlength=len(dataset.classes))

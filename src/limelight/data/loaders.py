@@ -1,42 +1,39 @@
-"""One way in for every source of data."""
+"""Load a labelled data set by its name, or from a file or folder."""
 
 import difflib
 import os
 from pathlib import Path
 
-from limelight.data import cleaning, folders, records, registry, tables
+from limelight.data import readers, registry
+from limelight.data.cleaning import build_dataset
 from limelight.data.dataset import Dataset
-from limelight.data.errors import DataError
+from limelight.exceptions import DataError
 
 _READERS = {
-    ".csv": tables.read,
-    ".tsv": tables.read,
-    ".jsonl": records.read_lines,
-    ".parquet": records.read_parquet,
+    ".csv": readers.read_table,
+    ".tsv": readers.read_table,
+    ".jsonl": readers.read_json_lines,
+    ".parquet": readers.read_parquet,
 }
 
 
-def load(
-    source: str | os.PathLike[str], *, text: str | None = None, label: str | None = None, task: str = "classify"
-) -> Dataset:
-    """Read a labelled data set, clean it, and count what was changed.
+def load(source: str | os.PathLike[str], *, text: str | None = None, label: str | None = None) -> Dataset:
+    """Load a labelled data set, clean it, and count what was changed.
 
-    Duplicate texts are dropped before anything else can see them (the first stays), texts that occur with different labels
-    altogether; rows without a text or a label are dropped; line ends become `\\n` and characters Unicode NFC.
+    Duplicate texts are dropped (the first stays), as are all texts that occur with different labels and rows without a text
+    or a label; line ends become `\\n` and characters Unicode NFC.
 
     Args:
-        source: The name of a data set (`limelight.data.NAMES`), fetched once and kept; the path of a .csv, .tsv, .jsonl or
-            .parquet file; or of a folder with one folder of .txt files for each class.
-        text: The column (or key) of the texts. Left out, the one obvious candidate, such as "text" or "review".
-        label: The column of the labels. Left out, the one obvious candidate, such as "label" or "sentiment".
-        task: "classify".
+        source: The name of a data set (`limelight.data.NAMES`), downloaded once and cached; the path of a .csv, .tsv, .jsonl
+            or .parquet file; or of a folder with one folder of .txt files for each class.
+        text: The column (or key) of the texts. By default the only one with a usual name, such as "text" or "review".
+        label: The column of the labels. By default the only one with a usual name, such as "label" or "sentiment".
 
     Returns:
         The data set, with its repairs.
 
     Raises:
-        DataError: anything that is wrong with the data, in one line: what must hold, what arrived, what to do.
-        ValueError: `task` is not known.
+        DataError: the data cannot be used; the message says in one line what must hold, what was received, what to do.
 
     Example:
         >>> import tempfile
@@ -48,39 +45,38 @@ def load(
         (('good', 'great', 'bad', 'awful'), ('0', '1'), ['1 duplicate texts dropped'])
         >>> folder.cleanup()
     """
-    if task != "classify":
-        raise ValueError(f"`task` must be 'classify'. Received: {task!r}.")
+    columns_given = text is not None or label is not None
     if isinstance(source, str) and source in registry.NAMES:
-        if text is not None or label is not None:
+        if columns_given:
             raise DataError(
                 f"The data set {source!r} has its own columns. Received: text={text!r}, label={label!r}. Leave them out."
             )
         return registry.load(source)
-    path = Path(os.path.expanduser(source))  # leaves a name alone that begins with ~ and is no user's
+    path = Path(os.path.expanduser(source))  # leaves a name unchanged that begins with ~ and is not a user's
     try:
-        is_folder, is_there = path.is_dir() and str(source) != "", path.exists() and str(source) != ""
+        is_folder, exists = path.is_dir() and str(source) != "", path.exists() and str(source) != ""
     except OSError as error:
         raise DataError(
             f"The source must be a path that can be read. {error.strerror}: {str(path)[:100]!r}."
         ) from error
     if is_folder:
-        if text is not None or label is not None:
+        if columns_given:
             raise DataError(
-                f"A folder's texts are its files and its labels their folders. Received: text={text!r}, label={label!r}. Leave "
-                f"them out."
+                f"A folder's texts are its files, and its labels are its subfolders. Received: text={text!r}, "
+                f"label={label!r}. Leave them out."
             )
-        return cleaning.assemble(path.resolve().name, folders.read(path), f"the folder {str(path)!r}", "the folder")
-    reader = _READERS.get(path.suffix.lower())
-    if not is_there:
-        near = difflib.get_close_matches(str(source).casefold(), registry.NAMES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return build_dataset(path.resolve().name, readers.read_folder(path), f"the folder {str(path)!r}", "the folder")
+    if not exists:
+        similar = difflib.get_close_matches(str(source).casefold(), registry.NAMES, n=1)
+        hint = f" Did you mean {similar[0]!r}?" if similar else ""
         raise DataError(
             f"The source must be a data set ({', '.join(registry.NAMES)}) or the path of a file or folder. There is no "
             f"{str(source)[:100]!r}.{hint}"
         )
+    reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise DataError(
             f"The source must be a .csv, .tsv, .jsonl or .parquet file, or a folder. Received: {str(source)!r}. Convert it."
         )
     raw, label = reader(path, text, label)
-    return cleaning.assemble(path.stem, raw, f"the file {str(path)!r}", f"column {label!r}")
+    return build_dataset(path.stem, raw, f"the file {str(path)!r}", f"column {label!r}")

@@ -1,17 +1,17 @@
-"""Unicode NFC with the place of each character in the text before."""
+"""Unicode NFC with the offsets of each character in the original text."""
 
 import unicodedata
 
 
 def compose(text: str) -> tuple[str, list[tuple[int, int]] | None]:
-    """Bring a text to NFC, and say which characters of the text each character of the result stands for.
+    """Normalize a text to NFC, and map each character of the result to the characters that it came from.
 
     Args:
         text: Any string.
 
     Returns:
-        The text in NFC and, for each of its characters, the (start, end) in `text`; None in place of the list where
-        nothing changed. A text that cannot be cut into pieces that compose on their own is returned as it is.
+        The text in NFC and, for each of its characters, the (start, end) in `text`; None instead of the list if nothing
+        changed. A text that cannot be split into pieces that compose independently is returned unchanged.
 
     Example:
         >>> compose("e\\u0301a")
@@ -22,26 +22,26 @@ def compose(text: str) -> tuple[str, list[tuple[int, int]] | None]:
     bounds = [index for index, character in enumerate(text) if index == 0 or not _may_compose(character)]
     pieces = [text[start:end] for start, end in zip(bounds, [*bounds[1:], len(text)], strict=True)]
     composed = [unicodedata.normalize("NFC", piece) for piece in pieces]
-    whole = "".join(composed)
-    if whole != unicodedata.normalize("NFC", text):
+    result = "".join(composed)
+    if result != unicodedata.normalize("NFC", text):
         return text, None
-    places = [
-        place
+    offsets = [
+        offset
         for start, before, after in zip(bounds, pieces, composed, strict=True)
-        for place in _places(start, len(before), len(after))
+        for offset in _map_offsets(start, len(before), len(after))
     ]
-    return whole, places
+    return result, offsets
 
 
 def _may_compose(character: str) -> bool:
-    """Tell whether a character may join the one before it: marks, and the vowels and finals of Hangul."""
+    """Return True if a character may combine with the one before it: marks, and Hangul vowels and finals."""
     return unicodedata.category(character)[0] == "M" or "\u1160" <= character <= "\u11ff"
 
 
-def _places(start: int, before: int, after: int) -> list[tuple[int, int]]:
-    """Share the `before` characters from `start` on among `after` composed ones: one each, and the last takes the rest.
+def _map_offsets(start: int, before: int, after: int) -> list[tuple[int, int]]:
+    """Map `after` composed characters to the `before` characters from `start` on: one each, the last gets the rest.
 
-    Where composing made a piece longer, each of its characters stands for the whole piece.
+    If composing made a piece longer, each of its characters maps to the whole piece.
     """
     if after > before:
         return [(start, start + before)] * after

@@ -1,0 +1,17 @@
+"""Errors that a user can correct. Wrong arguments raise Python's own `ValueError` and `TypeError`."""
+
+
+class DataError(ValueError):
+    """The data cannot be used. The message is one line: what must hold, what was received, what to do."""
+
+    def __init__(self, message: str) -> None:
+        # A message may quote a file's name or content: make sure that it stays one printable line.
+        super().__init__(" ".join(message.encode("utf-8", "replace").decode("utf-8").split()))
+
+
+class UsageError(ValueError):
+    """A setting or a command-line argument is wrong, or the output folder belongs to something else."""
+
+
+class TrainingError(ArithmeticError):
+    """The training loss is not finite."""
