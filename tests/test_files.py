@@ -1,4 +1,4 @@
-"""Files are whole or not there, also after kill -9 and on a full disk."""
+"""Atomic writes leave the old file or the new one, also after kill -9 and on a full disk."""
 
 import json
 import os
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.backend_free
 
 WRITER = textwrap.dedent("""
     import os, sys, zipfile
-    from limelight import files
+    from limelight import _files
 
     # Big enough that a kill lands in the middle of a write.
     content = os.urandom(8 << 20)
     while True:
-        with files.replacing(sys.argv[1]) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with _files.atomic_write(sys.argv[1]) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr("content", content)
         print("written", flush=True)
 """)
@@ -34,7 +34,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_writes_what_was_given(tmp_path):
+def test_contents_are_written(tmp_path):
     _files.write_bytes(tmp_path / "a.bin", b"\x00\xff")
     _files.write_text(tmp_path / "new" / "b.txt", "γράμμα\n")
     _files.write_json(tmp_path / "c.json", {"text": "</script>", "value": 0.1})
@@ -45,7 +45,7 @@ def test_writes_what_was_given(tmp_path):
     assert names(tmp_path) == ["a.bin", "c.json", "new"]
 
 
-def test_json_refuses_what_json_cannot_say(tmp_path):
+def test_json_without_an_expression_raises(tmp_path):
     (tmp_path / "a.json").write_text("old")
     with pytest.raises(ValueError, match="not JSON compliant"):
         _files.write_json(tmp_path / "a.json", {"loss": float("nan")})
@@ -54,9 +54,9 @@ def test_json_refuses_what_json_cannot_say(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
-def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path, error):
+def test_an_error_keeps_the_old_file_and_removes_the_temporary_one(tmp_path, error):
     def write_half() -> None:
-        with _files.replacing(tmp_path / "a.keras") as temporary:
+        with _files.atomic_write(tmp_path / "a.keras") as temporary:
             temporary.write_text("half of the n")
             assert temporary.parent == tmp_path
             assert temporary.suffix == ".keras"
@@ -69,16 +69,16 @@ def test_an_error_leaves_the_old_file_and_no_temporary(tmp_path, error):
     assert names(tmp_path) == ["a.keras"]
 
 
-def test_a_new_file_has_the_modes_of_open_and_a_replaced_one_keeps_its_own(tmp_path):
-    (tmp_path / "plain").write_text("")
+def test_file_modes(tmp_path):
+    (tmp_path / "by open").write_text("")
     _files.write_text(tmp_path / "a", "new")
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "by open").stat().st_mode)
     (tmp_path / "a").chmod(0o640)
     _files.write_text(tmp_path / "a", "newer")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def test_a_link_stays_a_link(tmp_path):
+def test_a_link_is_followed(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real" / "a.txt")
     _files.write_text(tmp_path / "link", "through")
@@ -86,19 +86,19 @@ def test_a_link_stays_a_link(tmp_path):
     assert (tmp_path / "real" / "a.txt").read_text() == "through"
 
 
-def test_sweep_removes_temporaries_and_nothing_else(tmp_path):
-    with _files.replacing(tmp_path / "a.npz") as temporary:
+def test_only_temporary_files_are_removed(tmp_path):
+    with _files.atomic_write(tmp_path / "a.npz") as temporary:
         stale = temporary.with_name(temporary.name.replace(".npz", "0.npz"))
         stale.write_bytes(b"half")
         assert _files.is_temporary(stale)
     (tmp_path / ".limelight").write_text("mine")
     (tmp_path / "tmp-1").write_text("mine")
-    assert _files.sweep(tmp_path) == 1
+    assert _files.remove_temporary_files(tmp_path) == 1
     assert names(tmp_path) == [".limelight", "a.npz", "tmp-1"]
-    assert _files.sweep(tmp_path / "not there") == 0
+    assert _files.remove_temporary_files(tmp_path / "not there") == 0
 
 
-def test_kill_in_the_middle_of_a_write_breaks_nothing(tmp_path):
+def test_a_killed_writer_leaves_a_complete_file(tmp_path):
     target = tmp_path / "a.zip"
     for delay in (0.003, 0.011, 0.029):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(target)], stdout=subprocess.PIPE) as writer:
@@ -111,13 +111,13 @@ def test_kill_in_the_middle_of_a_write_breaks_nothing(tmp_path):
         assert writer.returncode == -signal.SIGKILL
         with zipfile.ZipFile(target) as archive:
             assert archive.testzip() is None
-    _files.sweep(tmp_path)
+    _files.remove_temporary_files(tmp_path)
     assert names(tmp_path) == ["a.zip"]
 
 
-def test_no_room_for_the_new_file_leaves_the_old_one(tmp_path):
+def test_a_full_disk_keeps_the_old_file(tmp_path):
     (tmp_path / "a.bin").write_bytes(b"old")
-    program = "import sys; from limelight import files; files.write_bytes(sys.argv[1], bytes(2 << 20))"
+    program = "import sys; from limelight import _files; _files.write_bytes(sys.argv[1], bytes(2 << 20))"
     result = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "a.bin")],
         # The kernel refuses every byte past the first megabyte of a file, as a full disk does.
@@ -133,11 +133,11 @@ def test_no_room_for_the_new_file_leaves_the_old_one(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-def test_what_is_no_file_is_not_replaced_by_one(tmp_path):
+def test_only_regular_files_are_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     for name in ("pipe", "folder"):
-        with pytest.raises(OSError, match="can take the place of a file alone"):
+        with pytest.raises(OSError, match="can only replace a regular file"):
             _files.write_text(tmp_path / name, "x")
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
     assert names(tmp_path) == ["folder", "pipe"]

@@ -1,4 +1,4 @@
-"""Which of Keras's backends is used, settled before Keras is imported."""
+"""The choice of Keras's backend, before Keras is imported."""
 
 import importlib.util
 import os
@@ -8,19 +8,18 @@ PREFERENCE = ("jax", "torch", "tensorflow")
 
 
 def choose() -> str | None:
-    """Name a backend in `KERAS_BACKEND` where the user has not, and return it.
+    """Set `KERAS_BACKEND` to the first installed backend of `PREFERENCE`, unless the user has chosen one.
 
-    A variable that is set, or a Keras that is already imported, is the user's choice and stays as it is. Otherwise the
-    first installed of `PREFERENCE` is taken. Keras's own fallback is TensorFlow, installed or not, and the
-    `keras.json` that it writes at its first import says nothing about what the user wants.
+    If the variable is set, or Keras is already imported, that is the user's choice. Keras's own fallback is TensorFlow, installed
+    or not, and the `keras.json` that it writes at its first import does not tell what the user wants.
 
     Returns:
-        The backend's name, or None where the variable says nothing and Keras is already imported or no backend is
+        The name of the backend, or None if the variable is not set and either Keras is already imported or no backend is
         installed (`require` tells which).
     """
-    named = os.environ.get("KERAS_BACKEND")
-    if named or "keras" in sys.modules:
-        return named
+    from_user = os.environ.get("KERAS_BACKEND")
+    if from_user or "keras" in sys.modules:
+        return from_user
     for name in PREFERENCE:
         if _installed(name):
             os.environ["KERAS_BACKEND"] = name
@@ -29,11 +28,11 @@ def choose() -> str | None:
 
 
 def require() -> str:
-    """Return the name of the backend that Keras has or will have.
+    """Return the name of the backend that Keras uses or will use.
 
     Raises:
-        ImportError: no backend is installed, or not the one that `KERAS_BACKEND` names. The message has the command
-            that installs one.
+        ImportError: No backend is installed, or not the one that `KERAS_BACKEND` names. The message has the command that installs
+            one.
     """
     if "keras" in sys.modules:
         import keras
@@ -55,5 +54,5 @@ def require() -> str:
 
 def _installed(name: str) -> bool:
     spec = importlib.util.find_spec(name)
-    # Any folder of that name on the path is a spec too, but one without an origin.
+    # Any folder of that name on the path has a spec too, but no origin.
     return spec is not None and spec.origin is not None

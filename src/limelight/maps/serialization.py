@@ -70,7 +70,7 @@ def save(maps: Mapping[str, AttentionMap], path: str | os.PathLike[str]) -> None
             "maps in one file."
         )
     arrays = {"index": np.frombuffer(index, np.uint8), **arrays}
-    with _files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with _files.atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)

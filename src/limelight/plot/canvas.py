@@ -175,7 +175,7 @@ def save(drawing: Any, path: str | os.PathLike[str], *, dpi: int = 150) -> Path:
         raise ValueError(f"`path` must end in .png, .svg or .pdf. Received: {str(path)!r}.")
     metadata: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
     with (
-        _files.replacing(target) as temporary,
+        _files.atomic_write(target) as temporary,
         matplotlib.rc_context({"svg.hashsalt": "limelight", "svg.fonttype": "path"}),
     ):
         _figure(drawing).savefig(temporary, format=kind, dpi=dpi, metadata=metadata)
