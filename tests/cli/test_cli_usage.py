@@ -1,4 +1,4 @@
-"""What is typed wrong, and data that are wrong: an exit code, one line on stderr, and nothing written."""
+"""Wrong usage and bad data: an exit code, one line on stderr, and nothing written."""
 
 import os
 import subprocess
@@ -15,8 +15,8 @@ from limelight.cli import main
 pytestmark = pytest.mark.backend_free
 
 
-def called(*arguments, **environment):
-    """Call the command in a process of its own."""
+def run_command(*arguments, **environment):
+    """Run the command in another process."""
     return subprocess.run(
         [sys.executable, "-m", "limelight", *map(str, arguments)],
         capture_output=True,
@@ -25,12 +25,13 @@ def called(*arguments, **environment):
     )
 
 
+@pytest.mark.subprocess
 def test_the_version():
-    done = called("--version")
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"limelight {limelight.__version__}\n", "")
+    process = run_command("--version")
+    assert (process.returncode, process.stdout, process.stderr) == (0, f"limelight {limelight.__version__}\n", "")
 
 
-def test_help_names_every_setting_and_exit_code(capsys):
+def test_help_lists_settings_and_exit_codes(capsys):
     assert main(["study", "--help"]) == 0
     text = capsys.readouterr().out
     for word in (
@@ -48,18 +49,20 @@ def test_help_names_every_setting_and_exit_code(capsys):
     assert "study" in capsys.readouterr().out
 
 
-def test_help_loads_nothing_heavy():
+@pytest.mark.subprocess
+def test_help_imports_nothing_heavy():
     program = (
         "import sys; from limelight.cli import main; main(['study', '--help']); "
         "heavy = {'numpy', 'keras', 'jax', 'tensorflow', 'torch', 'rich', 'matplotlib', 'scipy', 'sklearn', 'tokenizers'}; "
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stderr == "[]\n"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert process.stderr == "[]\n"
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
-    # As `limelight study --help | head -1` does.
+@pytest.mark.subprocess
+def test_a_closed_pipe_is_no_error():
+    # As in `limelight study --help | head -1`.
     with subprocess.Popen(
         [sys.executable, "-m", "limelight", "study", "--help"],
         stdout=subprocess.PIPE,
@@ -71,7 +74,7 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     assert process.returncode == 0
 
 
-def test_the_installed_command_is_this_one():
+def test_the_installed_command():
     configuration = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
     assert configuration["project"]["scripts"] == {"limelight": "limelight.cli:main"}
 
@@ -79,12 +82,12 @@ def test_the_installed_command_is_this_one():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is needed: study. `limelight --help` says what can be typed."),
-        (["stud"], "argument COMMAND: invalid choice: 'stud' (choose from 'study'). `limelight --help`"),
-        (["study", "--seed", "3"], "unrecognized arguments: --seed. `limelight --help` says"),
+        ([], "a command is required: study. See `limelight --help`."),
+        (["stud"], "argument COMMAND: invalid choice: 'stud' (choose from 'study'). See `limelight --help`."),
+        (["study", "--seed", "3"], "unrecognized arguments: --seed. See `limelight --help`."),
         (
             ["study", "--seeds"],
-            "argument --seeds: expected one argument. `limelight study --help` says what can be typed.",
+            "argument --seeds: expected one argument. See `limelight study --help`.",
         ),
         (["study", "--seeds", "x"], "--seeds must be a whole number. Received: 'x'."),
         (["study", "--require-accuracy", "75"], "--require-accuracy must be at least 0 and at most 1. Received: 75.0."),
@@ -100,14 +103,14 @@ def test_wrong_usage_is_one_line(capsys, arguments, message):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch):
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 GOOD = "".join(f"{text},{label}\n" for text, label in reviews.rows(30))
-MEASURED = "text,label\n" + "".join(f"film {number},{number / 7}\n" for number in range(40))
+MEASUREMENTS = "text,label\n" + "".join(f"film {number},{number / 7}\n" for number in range(40))
 
 
 @pytest.mark.parametrize(
@@ -123,17 +126,19 @@ MEASURED = "text,label\n" + "".join(f"film {number},{number / 7}\n" for number i
         ),
         pytest.param("text,label\na film,good\na plot,good\n", [], "at least two classes.", id="a single class"),
         pytest.param("text,label\n,good\n ,bad\n", [], "None is left of 2 rows", id="only empty texts"),
-        pytest.param(MEASURED, ["--task", "classify"], "holds 40 different numbers", id="labels that are measurements"),
+        pytest.param(MEASUREMENTS, [], "holds 40 different numbers", id="labels that are measurements"),
         pytest.param("text,label\n" + GOOD + "hm,mixed\n", [], "class 'mixed' has one.", id="a class with one example"),
-        pytest.param("text,label\na,good\nb,bad\nc,good\nd,bad\n", [], "too few for the share", id="too few to split"),
+        pytest.param(
+            "text,label\na,good\nb,bad\nc,good\nd,bad\n", [], "too few for the requested share", id="too few to split"
+        ),
         pytest.param(b"text,label\ncaf\xe9,good\n", [], "(line 2)", id="not UTF-8"),
-        pytest.param(b"\x00\x01\x02" * 50, [], "A NUL byte", id="no text at all"),
+        pytest.param(b"\x00\x01\x02" * 50, [], "a NUL byte", id="not text"),
     ],
 )
-def test_bad_data_are_one_line_and_nothing_is_written(capsys, place, content, arguments, message):
+def test_bad_data_is_one_line_and_nothing_is_written(capsys, folder, content, arguments, message):
     if content is not None:
         Path("data.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
-    before = sorted(place.iterdir())
+    before = sorted(folder.iterdir())
     assert main(["study", "data.csv", *arguments]) == 3
     out, err = capsys.readouterr()
     assert out == ""
@@ -141,36 +146,38 @@ def test_bad_data_are_one_line_and_nothing_is_written(capsys, place, content, ar
     assert message in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
-    assert sorted(place.iterdir()) == before
+    assert sorted(folder.iterdir()) == before
 
 
-def test_another_folder_is_not_written_into(capsys, place):
+def test_a_folder_with_other_files_is_not_written_to(capsys, folder):
     reviews.write(Path("reviews.csv"))
     Path("out").mkdir()
     Path("out", "thesis.tex").write_text("mine")
     assert main(["study", "reviews.csv", "--out", "out"]) == 2
     assert capsys.readouterr().err == (
-        "limelight: --out must be an empty folder or one that an earlier study wrote. out holds 'thesis.tex': "
-        "use another --out.\n"
+        "limelight: --out must be an empty folder or the folder of an earlier study. out holds 'thesis.tex'. "
+        "Use another --out.\n"
     )
     assert [path.name for path in Path("out").iterdir()] == ["thesis.tex"]
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(place):
+@pytest.mark.subprocess
+def test_a_folder_that_cannot_be_created_is_one_line(folder):
     reviews.write(Path("reviews.csv"))
     Path("file").write_text("")
-    done = called("study", "reviews.csv", "--out", "file/out")
-    assert done.returncode == 3
-    assert done.stderr == "limelight: file/out/study.json: Not a directory.\n"
+    process = run_command("study", "reviews.csv", "--out", "file/out")
+    assert process.returncode == 3
+    assert process.stderr == "limelight: file/out/study.json: Not a directory.\n"
 
 
-def test_a_name_cannot_steer_the_terminal(capsys, place):
+def test_a_name_cannot_control_the_terminal(capsys, folder):
     assert main(["study", "\x1b[31mred\n.csv"]) == 3
     err = capsys.readouterr().err
     assert "\x1b" not in err
     assert err.count("\n") == 1
 
 
+@pytest.mark.subprocess
 @pytest.mark.parametrize(
     ("backend", "message"),
     [
@@ -178,20 +185,20 @@ def test_a_name_cannot_steer_the_terminal(capsys, place):
         ("theano", "limelight: KERAS_BACKEND must be one of jax, tensorflow, torch. Received: 'theano'.\n"),
     ],
 )
-def test_a_backend_that_cannot_train_is_one_line(place, backend, message):
+def test_a_backend_that_cannot_train_is_one_line(folder, backend, message):
     reviews.write(Path("reviews.csv"))
-    done = called("study", "reviews.csv", KERAS_BACKEND=backend)
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+    process = run_command("study", "reviews.csv", KERAS_BACKEND=backend)
+    assert (process.returncode, process.stdout, process.stderr) == (2, "", message)
 
 
-def test_a_bug_shows_its_traceback(capsys, monkeypatch):
-    def broken(*_):
+def test_a_bug_prints_its_traceback(capsys, monkeypatch):
+    def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("limelight.cli.commands.run", broken)
+    monkeypatch.setattr("limelight.cli.commands.run", fail)
     assert main(["study"]) == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert err.endswith(
-        "RuntimeError: a bug\nlimelight: this is a bug of limelight. Please report it with the lines above.\n"
+        "RuntimeError: a bug\nlimelight: This is a bug in limelight. Please report it with the lines above.\n"
     )

@@ -1,11 +1,11 @@
-"""The linear models: what they count, what they choose, and that they learn."""
+"""The linear models: their features, the choice of the penalty, and that they learn."""
 
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from limelight.study import baseline
+from limelight.study import pipelines
 
 pytestmark = pytest.mark.backend_free
 
@@ -27,33 +27,33 @@ def split(texts):
     return [tuple(text.split()) for text in texts]
 
 
-def test_texts_against_scikit_learn():
-    predict, summary = baseline.fit_texts(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
+def test_text_baseline_against_scikit_learn():
+    predict, summary = pipelines.fit_text_baseline(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
 
     features = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", sublinear_tf=True)
     seen, unseen = features.fit_transform(TEXTS), features.transform(UNSEEN)
     losses = {}
-    for strength in baseline.STRENGTHS:
-        model = LogisticRegression(C=strength, max_iter=500).fit(seen, LABELS)
-        losses[strength] = -np.log(model.predict_proba(unseen)[np.arange(4), UNSEEN_LABELS]).mean()
+    for inverse_penalty in pipelines.INVERSE_PENALTIES:
+        model = LogisticRegression(C=inverse_penalty, max_iter=500).fit(seen, LABELS)
+        losses[inverse_penalty] = -np.log(model.predict_proba(unseen)[np.arange(4), UNSEEN_LABELS]).mean()
     best = min(losses, key=losses.__getitem__)
     model = LogisticRegression(C=best, max_iter=500).fit(seen, LABELS)
 
-    assert summary["penalty"] == best
+    assert summary["inverse_penalty"] == best
     assert summary["validation"]["loss"] == pytest.approx(losses[best])
     assert summary["validation"]["accuracy"] == (model.predict(unseen) == UNSEEN_LABELS).mean()
     assert summary["parameters"] == seen.shape[1] + 1
     np.testing.assert_allclose(predict(split(UNSEEN)), model.predict_proba(unseen), rtol=1e-6)
 
 
-def test_series_of_any_lengths_are_told_apart_by_their_summaries(random):
+def test_series_baseline_separates_series_of_any_lengths(random):
     def wave(kind):
         steps = random.normal(size=(random.integers(1, 11), 2), scale=0.1)
         return (steps + 2.0 * (kind == np.arange(1, 3))).astype("float32")
 
     labels = np.arange(30) % 3
     series = [wave(kind) for kind in labels]
-    predict, summary = baseline.fit_series(series[:21], labels[:21], series[21:], labels[21:])
+    predict, summary = pipelines.fit_series_baseline(series[:21], labels[:21], series[21:], labels[21:])
     assert summary["validation"]["accuracy"] == 1.0
     assert summary["parameters"] == 3 * (7 * 2 + 1)
     probabilities = predict(series)
@@ -61,8 +61,8 @@ def test_series_of_any_lengths_are_told_apart_by_their_summaries(random):
     np.testing.assert_allclose(probabilities.sum(1), 1)
 
 
-def test_a_summary_is_what_it_says():
+def test_series_summary():
     steps = np.array([[1.0], [2.0], [4.0], [8.0]])
     # Thirds of four steps: two, one and one.
     expected = [15 / 4, steps.std(), 1, 8, 1.5, 4, 8]
-    np.testing.assert_allclose(baseline._summaries([steps, steps[:1]]), [expected, [1, 0, 1, 1, 1, 1, 1]])
+    np.testing.assert_allclose(pipelines._summarize_series([steps, steps[:1]]), [expected, [1, 0, 1, 1, 1, 1, 1]])

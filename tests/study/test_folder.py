@@ -1,4 +1,4 @@
-"""A study's folder: one writer, whole runs, no foreign file touched."""
+"""The output folder: one writer, complete runs, other files untouched."""
 
 import json
 import os
@@ -27,31 +27,31 @@ def write_model(path: Path) -> None:
     path.write_bytes(b"weights")
 
 
-def kept(out: Path, model: str = "attention", seed: int = 2):
+def write_run(out: Path, model: str = "attention", seed: int = 2):
     with StudyFolder(out) as folder:
         folder.claim(CONFIGURATION)
-        return folder.keep(model, seed, {"seconds": 1.5, "history": {"loss": [0.7]}}, PROBABILITIES, write_model)
+        return folder.save_run(model, seed, {"seconds": 1.5, "history": {"loss": [0.7]}}, PROBABILITIES, write_model)
 
 
-def test_a_kept_run_comes_back_as_it_was(out):
-    kept(out)
+def test_save_and_load_a_run(out):
+    write_run(out)
     with StudyFolder(out) as folder:
         folder.claim(CONFIGURATION)
-        run = folder.finished("attention", 2)
+        run = folder.load_run("attention", 2)
         assert run is not None
         assert run.name == "attention-seed2"
         assert run.summary == {"seconds": 1.5, "history": {"loss": [0.7]}}
         np.testing.assert_array_equal(run.probabilities["test"], PROBABILITIES["test"])
         assert run.keras_model is not None
         assert run.keras_model.read_bytes() == b"weights"
-        assert folder.finished("attention", 3) is None
-        assert folder.finished("mean", 2) is None
+        assert folder.load_run("attention", 3) is None
+        assert folder.load_run("mean", 2) is None
 
 
 def test_a_run_without_a_keras_model(out):
     with StudyFolder(out) as folder:
         folder.claim(CONFIGURATION)
-        assert folder.keep("linear", 1, {}, PROBABILITIES).keras_model is None
+        assert folder.save_run("linear", 1, {}, PROBABILITIES).keras_model is None
 
 
 @pytest.mark.parametrize(
@@ -66,46 +66,46 @@ def test_a_run_without_a_keras_model(out):
         ("model.keras", b"other weights"),
     ],
 )
-def test_a_damaged_run_is_no_run(out, name, content):
-    kept(out)
+def test_a_damaged_run_is_not_loaded(out, name, content):
+    write_run(out)
     damaged = out / "runs" / "attention-seed2" / name
     damaged.unlink()
     if content is not None:
         damaged.write_bytes(content)
     with StudyFolder(out) as folder:
-        assert folder.finished("attention", 2) is None
+        assert folder.load_run("attention", 2) is None
 
 
-def test_another_configuration_is_refused_and_says_what_differs(out):
-    kept(out)
+def test_another_configuration_is_refused_with_the_differences(out):
+    write_run(out)
     with (
         StudyFolder(out) as folder,
         pytest.raises(UsageError, match=r"holds a study with units 7, not 11\. Use --fresh to .* or another --out"),
     ):
         folder.claim({**CONFIGURATION, "units": 11})
     with StudyFolder(out) as folder:
-        assert folder.finished("attention", 2) is not None
+        assert folder.load_run("attention", 2) is not None
 
 
-def test_fresh_removes_the_study_and_keeps_what_is_not_of_it(out):
-    kept(out)
+def test_fresh_removes_the_study_and_keeps_other_files(out):
+    write_run(out)
     (out / "report.html").write_text("old")
     (out / "notes.txt").write_text("mine")
     with StudyFolder(out) as folder:
         folder.claim({**CONFIGURATION, "units": 11}, fresh=True)
-        assert folder.finished("attention", 2) is None
+        assert folder.load_run("attention", 2) is None
     assert sorted(path.name for path in out.iterdir()) == [".lock", "notes.txt", "runs", "study.json"]
     assert json.loads((out / "study.json").read_text())["configuration"]["units"] == 11
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "report.html", "runs", "study.json"])
-def test_a_folder_of_something_else_is_refused_untouched(out, name):
+def test_a_folder_with_other_files_is_refused_untouched(out, name):
     out.mkdir()
     if name == "runs":
         (out / name / "mine").mkdir(parents=True)
     else:
         (out / name).write_text('{"mine": 1}')
-    with pytest.raises(UsageError, match=rf"empty folder or one that an earlier study wrote\. .* holds '{name}'"):
+    with pytest.raises(UsageError, match=rf"empty folder or the folder of an earlier study\. .* holds '{name}'"):
         StudyFolder(out).__enter__()
     assert [path.name for path in out.iterdir()] == [name]
 
@@ -116,18 +116,18 @@ def test_a_file_is_refused(out):
         StudyFolder(out).check()
 
 
-def test_checking_makes_nothing(out):
+def test_checking_creates_nothing(out):
     StudyFolder(out).check()
     assert not out.exists()
 
 
-def test_stale_temporaries_go(out):
-    kept(out)
-    for place in (out, out / "runs" / "attention-seed2"):
-        (place / ".limelight-tmp-1.keras").write_bytes(b"half")
+def test_stale_temporaries_are_removed(out):
+    write_run(out)
+    for folder in (out, out / "runs" / "attention-seed2"):
+        (folder / ".limelight-tmp-1.keras").write_bytes(b"half")
     with StudyFolder(out) as folder:
         folder.claim(CONFIGURATION)
-        assert folder.finished("attention", 2) is not None
+        assert folder.load_run("attention", 2) is not None
     assert not list(out.rglob(".limelight-tmp-*"))
 
 
@@ -140,11 +140,12 @@ def test_a_study_that_died_before_its_configuration_leaves_a_free_folder(out):
     assert sorted(path.name for path in out.iterdir()) == [".lock", "runs", "study.json"]
 
 
-def test_two_processes_cannot_hold_one_folder(out):
+@pytest.mark.subprocess
+def test_two_processes_cannot_lock_one_folder(out):
     program = "import sys; from limelight.study.folder import StudyFolder; StudyFolder(sys.argv[1]).__enter__()"
     with StudyFolder(out):
         second = subprocess.run([sys.executable, "-c", program, str(out)], capture_output=True, text=True)
-    assert f"another process (id {os.getpid()}) is writing {out}. Wait until it ends" in second.stderr
+    assert f"Another process (id {os.getpid()}) is writing to {out}. Wait until it ends" in second.stderr
     assert second.returncode == 1
     with StudyFolder(out):
         pass

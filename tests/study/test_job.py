@@ -1,4 +1,4 @@
-"""The main job on small data, from a source to the files: on each backend."""
+"""A whole study on small data, from the source to the files, on each backend."""
 
 import json
 import os
@@ -12,19 +12,20 @@ import pytest
 
 import reviews
 from limelight.data import Dataset, Tokenizer, pad, padded_length, split
-from limelight.study import Progress, Settings, UsageError, job, study
-from limelight.study.setup import Prepared, prepare
+from limelight.study import Progress, Settings, UsageError, job, run
+from limelight.study.pipelines import build_pipeline
+from limelight.study.setup import Setup, prepare
 
 
-class Lines(Progress):
-    """Keeps what it is told."""
+class RecordedProgress(Progress):
+    """Records the lines instead of printing them."""
 
     def __init__(self):
         super().__init__(quiet=True)
-        self.said = []
+        self.lines = []
 
-    def say(self, line):
-        self.said.append(line)
+    def write(self, line):
+        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,15 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def done(settings):
-    """A finished study: its results, its folder and what it said."""
-    progress = Lines()
-    results, report = study(settings, progress=progress)
-    return results, report.parent, progress.said
+def finished(settings):
+    """A finished study: its results, its folder and the lines of its progress."""
+    progress = RecordedProgress()
+    results, report = run(settings, progress=progress)
+    return results, report.parent, progress.lines
 
 
-def test_the_folder_holds_what_is_promised(done):
-    results, out, _ = done
+def test_the_folder_holds_the_documented_files(finished):
+    results, out, _ = finished
     assert sorted(path.name for path in out.iterdir()) == [
         ".lock", "figures", "model.keras", "report.html", "results.json", "runs", "study.json", "tokenizer.json",
     ]  # fmt: skip
@@ -58,11 +59,13 @@ def test_the_folder_holds_what_is_promised(done):
         "reliability.svg",
         "confusion-attention.svg",
     } <= figures
+    kinds = {example["kind"].replace(" ", "-") for example in results["examples"]}
+    assert {name for name in figures if name.startswith("example-")} == {f"example-{kind}.svg" for kind in kinds}
     assert not list(out.rglob(".limelight-tmp-*"))
 
 
-def test_the_results_say_what_was_done(done, settings):
-    results, _, said = done
+def test_the_results_describe_the_study(finished, settings):
+    results, _, lines = finished
     assert results["schema_version"] == 1
     assert results["command"].startswith(f"KERAS_BACKEND={keras.backend.backend()} limelight study ")
     assert "--seeds 2" in results["command"]
@@ -75,13 +78,13 @@ def test_the_results_say_what_was_done(done, settings):
         "counts"
     ]
     assert data["fingerprint"] == prepare(settings).split.fingerprint
-    assert [line.split(":")[0] for line in said] == [
+    assert [line.split(":")[0] for line in lines] == [
         "reviews", "linear-seed1", "attention-seed1", "attention-seed2", "mean-seed1", "mean-seed2", "evaluating ...",
     ]  # fmt: skip
 
 
-def test_the_models_differ_in_their_pooling_alone(done):
-    results, _, _ = done
+def test_the_models_differ_only_in_their_pooling(finished):
+    results, _, _ = finished
     models = {model["name"]: model for model in results["models"]}
     assert [(name, len(model["runs"])) for name, model in models.items()] == [
         ("attention", 2),
@@ -102,8 +105,8 @@ def test_the_models_differ_in_their_pooling_alone(done):
         assert sum(row["count"] for row in model["reliability"]) == n * len(model["runs"])
 
 
-def test_the_comparison_is_with_and_without_attention(done):
-    results, _, _ = done
+def test_the_comparison_is_with_and_without_attention(finished):
+    results, _, _ = finished
     pairs = [(each["first"], each["second"], each["metric"]) for each in results["comparisons"]]
     assert pairs == [
         ("attention", other, metric) for metric in ("accuracy", "log_loss") for other in ("mean", "linear")
@@ -113,8 +116,8 @@ def test_the_comparison_is_with_and_without_attention(done):
     assert results["comparisons"][0]["difference"] == pytest.approx(means["attention"] - means["mean"])
 
 
-def test_the_examples_show_where_the_saved_model_looks(done):
-    results, out, _ = done
+def test_the_examples_match_the_saved_model(finished):
+    results, out, _ = finished
     model = keras.models.load_model(out / "model.keras")
     tokenizer = Tokenizer.load(out / "tokenizer.json")
     assert len(results["examples"]) > 2
@@ -127,16 +130,19 @@ def test_the_examples_show_where_the_saved_model_looks(done):
         probabilities = keras.ops.convert_to_numpy(model(ids, training=False))[0]
         assert results["data"]["classes"][probabilities.argmax()] == example["prediction"]
         assert probabilities.max() == pytest.approx(example["probability"], rel=1e-4)
-        right = example["truth"] == example["prediction"]
+        correct = example["truth"] == example["prediction"]
         assert example["kind"] in (
-            {"confident and right", "uncertain"} if right else {"confident and wrong", "uncertain"}
+            {"confident and right", "uncertain"} if correct else {"confident and wrong", "uncertain"}
         )
 
 
-def test_the_saved_model_predicts_the_same_in_another_process(done):
-    results, out, _ = done
+@pytest.mark.subprocess
+def test_the_saved_model_predicts_the_same_in_another_process(finished):
+    results, out, _ = finished
     program = """
-import sys
+import os, sys
+if os.environ["KERAS_BACKEND"] != "tensorflow":
+    sys.modules["tensorflow"] = None  # Keras would import it for nothing, which takes seconds
 import limelight.layers
 import keras, numpy as np
 from limelight.data import Tokenizer
@@ -145,81 +151,79 @@ encoding = Tokenizer.load(f"{sys.argv[1]}/tokenizer.json").encode([sys.argv[2]])
 print(model.predict(encoding.ids[None], verbose=0).max())
 """
     example = results["examples"][0]
-    finished = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program, str(out), example["text"]],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, "KERAS_BACKEND": keras.backend.backend()},
     )
-    assert float(finished.stdout.split()[-1]) == pytest.approx(example["probability"], rel=1e-4)
+    assert float(process.stdout.split()[-1]) == pytest.approx(example["probability"], rel=1e-4)
 
 
-def test_the_report_shows_a_hostile_review_as_text(done, settings, tmp_path):
-    _, out, _ = done
+def test_the_report_shows_a_hostile_review_as_text(finished):
+    _, out, _ = finished
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Does attention help on reviews?" in page
     assert "<img src=x" not in page
 
 
-def test_finished_runs_are_not_trained_again(done, settings):
-    results, out, _ = done
+def test_finished_runs_are_not_trained_again(finished, settings):
+    results, out, _ = finished
     (out / "report.html").unlink()
     (out / "runs" / "mean-seed2" / "model.keras").write_bytes(b"damaged")
-    progress = Lines()
-    again, report = study(settings, progress=progress)
+    progress = RecordedProgress()
+    again, report = run(settings, progress=progress)
     assert report.is_file()
-    assert [line for line in progress.said if "kept from before" not in line and "-seed" in line] == [
-        line for line in progress.said if line.startswith("mean-seed2")
-    ]
-    assert timeless(again) == timeless(results)
+    trained = [line.split(":")[0] for line in progress.lines if "-seed" in line and "from an earlier study" not in line]
+    assert trained == ["mean-seed2"]
+    assert without_times(again) == without_times(results)
 
 
-def test_more_seeds_go_on_and_another_setting_does_not(done, settings):
-    _, out, _ = done
+def test_seeds_and_examples_may_change_and_other_settings_may_not(finished, settings):
+    _, out, _ = finished
     changed = Settings(**{**vars(settings), "units": 3})
     with pytest.raises(UsageError, match=rf"{out} holds a study with units 2, not 3\. Use --fresh to replace it"):
-        study(changed)
-    more = Settings(**{**vars(settings), "seeds": 1})
-    results, _ = study(more)
+        run(changed)
+    results, _ = run(Settings(**{**vars(settings), "seeds": 1, "examples": 0}))
     assert [len(model["runs"]) for model in results["models"]] == [1, 1, 1]
-    # One seed says nothing about the variation between seeds.
+    assert results["examples"] == []
+    assert not list((out / "figures").glob("example-*.svg"))
+    # One seed has no variation between seeds.
     assert results["models"][0]["seeds"] == {}
 
 
-def test_rows_in_another_order_are_another_study(done, settings, tmp_path):
+def test_rows_in_another_order_are_another_study(finished, settings, tmp_path):
     header, *rows = Path(settings.source).read_text(encoding="utf-8").splitlines()
     shuffled = tmp_path / Path(settings.source).name
     shuffled.write_text("\n".join([header, *rows[::-1]]) + "\n", encoding="utf-8")
-    # Its predictions lie in the order of the rows: beside other labels they would say nothing.
+    # The stored predictions follow the order of the rows.
     with pytest.raises(UsageError, match=r"holds a study with order of rows [0-9a-f]+, not [0-9a-f]+\. Use --fresh"):
-        study(Settings(**{**vars(settings), "source": str(shuffled)}))
+        run(Settings(**{**vars(settings), "source": str(shuffled)}))
 
 
-def test_what_a_model_did_not_read_is_not_shown(settings, tmp_path):
-    out = tmp_path / "out"
-    results, _ = study(Settings(**{**vars(settings), "out": str(out), "length": 4, "seeds": 1}))
-    assert results["data"]["repairs"][-1]["what"] == "texts cut after 4 words"
-    for example in results["examples"]:
+def test_truncated_texts_end_where_the_model_stopped_reading(settings):
+    settings = Settings(**{**vars(settings), "length": 4})
+    setup = prepare(settings, fresh=True)
+    pipeline = build_pipeline(setup.dataset, setup.split, settings)
+    assert [repair.what for repair in pipeline.repairs] == ["texts cut after 4 words"]
+    for index in range(len(setup.split.test)):
+        example = pipeline.describe(index)
         assert example["text"].endswith(" …")
         assert example["text"][: example["offsets"][-1][1]] + " …" == example["text"]
         assert len(example["tokens"]) == 4
-    drawn = {path.name for path in (out / "figures").glob("example-*.svg")}
-    assert len(drawn) == len({example["kind"] for example in results["examples"]})
-    study(Settings(**{**vars(settings), "out": str(out), "length": 4, "seeds": 1, "examples": 0}))
-    assert not list((out / "figures").glob("example-*.svg"))
 
 
 def test_series_of_any_lengths(tmp_path, random):
     labels = np.arange(48) % 3
     series = [
-        (random.normal(size=(random.integers(2, 9), 2), scale=0.2) + np.eye(3, 2)[kind]).astype("float32")
-        for kind in labels
+        (random.normal(size=(random.integers(2, 9), 2), scale=0.2) + np.eye(3, 2)[label]).astype("float32")
+        for label in labels
     ]
     dataset = Dataset("waves", "series", tuple(series), labels, ("0", "1", "2"), source="drawn")
     out = Path(tmp_path, "out")
     settings = Settings(out=str(out), seeds=1, length=7, **reviews.SMALL)
-    results, _ = job.run(settings, Prepared(dataset, split(dataset), out))
+    results, _ = job.run(settings, Setup(dataset, split(dataset), out))
     cut = sum(len(steps) > 7 for steps in series)
     assert results["data"]["repairs"] == [{"what": "series cut after 7 steps", "count": cut}]
     assert results["models"][2]["title"] == "Channel summaries + linear"
@@ -235,8 +239,8 @@ def test_series_of_any_lengths(tmp_path, random):
     assert probabilities.max() == pytest.approx(example["probability"], rel=1e-4)
 
 
-def timeless(results):
-    """The results without how long a training took."""
+def without_times(results):
+    """Return the results without the durations of the trainings."""
     models = [
         {**model, "runs": [{key: value for key, value in run.items() if key != "seconds"} for run in model["runs"]]}
         for model in results["models"]

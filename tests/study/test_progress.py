@@ -1,4 +1,4 @@
-"""Lines go to stderr, and a bar is drawn on a terminal only."""
+"""Lines are printed to stderr, and a bar on a terminal only."""
 
 import os
 import pty
@@ -16,19 +16,19 @@ PROGRAM = textwrap.dedent("""
     from limelight.study import Progress
 
     with Progress() as progress:
-        progress.plan(20)
-        progress.begin("attention, seed 1 of 2", 10)
+        progress.set_total(20)
+        progress.start_run("attention, seed 1 of 2", 10)
         progress.step(4)
-        progress.end("attention-seed1: 4 of [bold]10[/bold] steps")
-        progress.begin("attention, seed 2 of 2", 10)
+        progress.finish_run("attention-seed1: 4 of [bold]10[/bold] steps")
+        progress.start_run("attention, seed 2 of 2", 10)
         progress.step(10)
-        progress.end("attention-seed2: done")
+        progress.finish_run("attention-seed2: done")
     print("result")
 """)
 
 
-def on_a_terminal(**environment):
-    """Run the program with a terminal as its stderr, and return what it wrote there."""
+def run_on_a_terminal(**environment):
+    """Run the program with a terminal as its stderr, and return its output there."""
     parent, child = pty.openpty()
     variables = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
     done = subprocess.run(
@@ -40,7 +40,7 @@ def on_a_terminal(**environment):
     )
     os.close(child)
     written = b""
-    # Linux answers EIO, others nothing, where a terminal has no writer left.
+    # When a terminal has no writer left, Linux raises EIO and others return nothing.
     try:
         while piece := os.read(parent, 4096):
             written += piece
@@ -51,33 +51,35 @@ def on_a_terminal(**environment):
     return written.decode()
 
 
+@pytest.mark.subprocess
 def test_a_terminal_shows_a_bar_and_the_lines():
-    written = on_a_terminal()
+    written = run_on_a_terminal()
     assert "attention-seed1: 4 of [bold]10[/bold] steps" in written
     assert "━" in written
     assert "attention, seed 2 of 2" in written
-    # The six steps that the first run left over are gone from the total: the bar ends full.
+    # The six steps that the first run did not need are subtracted from the total.
     assert "100%" in written
     assert "\x1b[3" in written  # colours
 
 
-def test_no_color_is_honoured():
-    written = on_a_terminal(NO_COLOR="1")
+@pytest.mark.subprocess
+def test_no_color():
+    written = run_on_a_terminal(NO_COLOR="1")
     assert "━" in written
     assert "\x1b[3" not in written
 
 
-def test_elsewhere_there_are_lines_alone(capsys):
+def test_without_a_terminal_there_are_only_lines(capsys):
     with Progress() as progress:
-        progress.plan(20)
-        progress.begin("attention, seed 1", 10)
+        progress.set_total(20)
+        progress.start_run("attention, seed 1", 10)
         progress.step(10)
-        progress.end("attention-seed1: done")
+        progress.finish_run("attention-seed1: done")
     assert capsys.readouterr() == ("", "attention-seed1: done\n")
 
 
-def test_quiet_says_nothing(capsys):
+def test_quiet_prints_nothing(capsys):
     with Progress(quiet=True) as progress:
-        progress.say("a line")
-        progress.end("another")
+        progress.write("a line")
+        progress.finish_run("another")
     assert capsys.readouterr() == ("", "")

@@ -1,25 +1,39 @@
 """The command line: `limelight`, and `python -m limelight`.
 
-Nothing but the standard library is imported before a command runs, so that `limelight --help` answers at once.
+Heavy packages are imported only when a command runs, so that `limelight --help` answers at once.
 """
 
+import errno
 import io
 import sys
 from collections.abc import Sequence
 
-from limelight.cli import commands, failures, parsing
-from limelight.study.interruption import Interrupted, Interruption
-from limelight.study.progress import silence
+from limelight.cli import commands, parsing
+from limelight.exceptions import DataError, TrainingError, UsageError
+from limelight.study.progress import Interrupted, Interruption, redirect_to_devnull
+
+OK, BUG, USAGE, BAD_INPUT, BELOW_REQUIREMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+# A full disk, quota or file-size limit.
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# The extra that installs each package.
+_EXTRAS = {
+    "jax": "jax",
+    "tensorflow": "tensorflow",
+    "torch": "torch",
+    **dict.fromkeys(("matplotlib", "pyarrow", "rich", "scipy", "sklearn", "tokenizers"), "study"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     0 is success, 1 a bug of limelight, 2 wrong usage, 3 bad data or a file that cannot be read or written, 4 a result below
-    what was required, 130 and 143 an interruption. What a user can mend is one line on stderr; a bug shows its traceback.
+    the required one, 130 and 143 an interruption. Errors that a user can correct are one line on stderr; a bug prints its
+    traceback.
 
     Args:
-        arguments: What follows the program's name; those of the process when not given.
+        arguments: The arguments after the program's name; by default those of the process.
 
     Example:
         >>> main(["--version"])
@@ -28,36 +42,72 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # Names out of the user's data must not end a command on a terminal that cannot show them.
+            # A terminal may not be able to show all characters of the user's data.
             stream.reconfigure(errors="replace")
     with Interruption() as interruption:
         try:
             commands.run(parsing.parse(sys.argv[1:] if arguments is None else arguments), interruption)
-            code = failures.OK
+            code = OK
         except BaseException as error:
             # Libraries turn an interruption into errors of their own, such as a failed import.
-            received = interruption.received
-            code = _fail(error if received is None else Interrupted(received))
+            signum = interruption.received
+            code = _report_error(error if signum is None else Interrupted(signum))
     try:
         sys.stdout.flush()
     except OSError as error:
-        silence(sys.stdout)
-        # Whoever read a pipe has seen enough; a file on a full disk lacks what was asked for.
-        if code == failures.OK and not isinstance(error, BrokenPipeError):
-            code = _fail(error)
+        redirect_to_devnull(sys.stdout)
+        # A closed pipe is no error: the reader has read enough.
+        if code == OK and not isinstance(error, BrokenPipeError):
+            code = _report_error(error)
     return code
 
 
-def _fail(error: BaseException) -> int:
-    """Say what went wrong and return the exit code."""
-    code, line = failures.explain(error)
+def _report_error(error: BaseException) -> int:
+    """Print an error, and return the exit code."""
+    code, message = _explain(error)
+    # The message may contain the user's data: keep it on one line, without control characters.
+    line = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(message.split()))
     try:
-        if code == failures.BUG:
+        if code == BUG:
             import traceback
 
             traceback.print_exception(error)
         if line:
             print(f"limelight: {line}", file=sys.stderr, flush=True)
     except OSError:
-        silence(sys.stderr)
+        redirect_to_devnull(sys.stderr)
     return code
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """Return the exit code for an error, and a message that says what to do; the message is empty if none is needed."""
+    match error:
+        case SystemExit():
+            return (error.code if isinstance(error.code, int) else OK), ""
+        case KeyboardInterrupt():
+            code = error.exit_code if isinstance(error, Interrupted) else INTERRUPTED
+            return code, "Interrupted. Finished runs are kept. Run the same command to continue."
+        case UsageError():
+            return USAGE, str(error)
+        case DataError() | TrainingError():
+            return BAD_INPUT, str(error)
+        case commands.BelowRequirement():
+            return BELOW_REQUIREMENT, str(error)
+        case BrokenPipeError():
+            return OK, ""
+        case OSError() if error.errno in _NO_SPACE:
+            target = f" for {error.filename}" if error.filename else ""
+            return (
+                BAD_INPUT,
+                f"No space left{target}. Finished runs are kept. Free some space and run the same command to continue.",
+            )
+        case OSError() if error.strerror:
+            target = f"{error.filename}: " if error.filename else ""
+            return BAD_INPUT, f"{target}{error.strerror}."
+        case ModuleNotFoundError() if (package := (error.name or "").partition(".")[0]) in _EXTRAS:
+            return USAGE, f"{package} is not installed. Run: pip install 'limelight[{_EXTRAS[package]}]'"
+        case ImportError() if "pip install" in str(error):
+            return USAGE, str(error)
+        case MemoryError():
+            return BAD_INPUT, "Out of memory. Lower --batch-size, --length or --vocabulary."
+    return BUG, "This is a bug in limelight. Please report it with the lines above."

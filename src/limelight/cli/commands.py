@@ -1,4 +1,4 @@
-"""What each command does. Heavy imports happen here, when a command runs."""
+"""The commands. Heavy packages are imported here, when a command runs."""
 
 import argparse
 import contextlib
@@ -10,63 +10,64 @@ from pathlib import Path
 from typing import Any
 
 from limelight import _backend
-from limelight.study.errors import QualityError, UsageError
-from limelight.study.interruption import Interruption
-from limelight.study.progress import Progress
-from limelight.study.settings import resolve
+from limelight.exceptions import UsageError
+from limelight.study.progress import Interruption, Progress
+from limelight.study.settings import resolve_settings
 
 BACKENDS = ("jax", "tensorflow", "torch")
 
 
+class BelowRequirement(Exception):
+    """The study succeeded with an accuracy below `--require-accuracy`."""
+
+
 def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    """Run the command that was typed."""
-    _study(arguments, interruption)
-
-
-def _study(arguments: argparse.Namespace, interruption: Interruption) -> None:
-    settings = resolve(arguments.flags, os.environ, arguments.config or os.environ.get("LIMELIGHT_CONFIG"))
+    """Run the parsed command."""
+    settings = resolve_settings(arguments.flags, os.environ, arguments.config or os.environ.get("LIMELIGHT_CONFIG"))
     _check_backend()
     from limelight.study.setup import prepare
 
-    # Bad data end the command before Keras is loaded, which takes seconds.
-    prepared = prepare(settings, arguments.fresh)
+    # Errors in the data are reported before Keras is loaded, which takes seconds.
+    setup = prepare(settings, arguments.fresh)
     _load_keras()
     from limelight.study import job
 
     with Progress(arguments.quiet, interruption) as progress:
-        results, path = job.run(settings, prepared, fresh=arguments.fresh, progress=progress)
-    # Who reads no further than the first lines of a pipe still asks for a quality.
+        results, path = job.run(settings, setup, fresh=arguments.fresh, progress=progress)
+    # The required accuracy is checked even if the reader closed the pipe.
     with contextlib.suppress(BrokenPipeError):
-        _print(results, path, arguments)
+        _print_results(results, path, arguments)
     accuracy = results["models"][0]["metrics"]["accuracy"]["value"]
     if settings.require_accuracy is not None and accuracy < settings.require_accuracy:
-        raise QualityError(
-            f"the attention model's mean test accuracy is {100 * accuracy:.1f} %, below the required "
+        raise BelowRequirement(
+            f"The attention model's mean test accuracy is {100 * accuracy:.1f} %, below the required "
             f"{100 * settings.require_accuracy:g} %."
         )
 
 
-def _print(results: dict[str, Any], path: Path, arguments: argparse.Namespace) -> None:
+def _print_results(results: dict[str, Any], path: Path, arguments: argparse.Namespace) -> None:
     """Print the results as JSON, or in a few lines."""
     if arguments.json:
         import json
 
         print(json.dumps(results, indent=1, allow_nan=False))
         return
-    for line in [] if arguments.quiet else _lines(results):
+    for line in [] if arguments.quiet else _summarize(results):
         print(line)
     print(f"Report: {path}")
 
 
-def _lines(results: dict[str, Any]) -> Iterator[str]:
-    """Say in a few lines what was found."""
+def _summarize(results: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of a table of the models, and the verdict."""
     width = max(len(model["title"]) for model in results["models"])
     yield f"{'':{width}}   accuracy (95 % interval)   log loss    seeds"
     for model in results["models"]:
         accuracy, loss = model["metrics"]["accuracy"], model["metrics"]["log_loss"]
-        ends = f"({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})" if accuracy["low"] is not None else ""
+        interval = (
+            f"({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})" if accuracy["low"] is not None else ""
+        )
         yield (
-            f"{model['title']:{width}}   {100 * accuracy['value']:5.1f} % {ends:<18}   {loss['value']:8.3f}   "
+            f"{model['title']:{width}}   {100 * accuracy['value']:5.1f} % {interval:<18}   {loss['value']:8.3f}   "
             f"{len(model['runs']):>6}"
         )
     yield ""
@@ -75,10 +76,10 @@ def _lines(results: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_backend() -> None:
-    """Raise where the chosen backend cannot be used.
+    """Check that the backend can be used.
 
     Raises:
-        UsageError: `KERAS_BACKEND` names no backend that can train.
+        UsageError: `KERAS_BACKEND` is not a backend that can train.
         ImportError: no backend is installed, or the chosen one is not.
     """
     name = _backend.require()
@@ -89,32 +90,32 @@ def _check_backend() -> None:
 
 
 def _load_keras() -> None:
-    """Import Keras without TensorFlow, where that is not the backend, and without its greetings, where it is.
+    """Import Keras without TensorFlow if that is not the backend, and without TensorFlow's startup messages if it is.
 
-    Keras imports TensorFlow wherever it is installed, if only to seed it: seconds, and 300 MB.
+    Keras imports TensorFlow whenever it is installed, only to seed it, which takes seconds and 300 MB.
     """
     if _backend.require() == "tensorflow":
-        # TensorFlow greets before its own log level is read.
+        # Some messages are printed before TensorFlow reads its log level.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        with _silent_stderr():
+        with _suppress_stderr():
             import keras  # noqa: F401
     else:
-        # What Python and importlib take for a package that is not there.
+        # Python treats None as a package that is not installed.
         sys.modules.setdefault("tensorflow", None)  # pyright: ignore[reportArgumentType]
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep what native code writes to stderr off the terminal, unless the block fails."""
+def _suppress_stderr() -> Iterator[None]:
+    """Discard what native code writes to stderr."""
     import tempfile
 
     sys.stderr.flush()
-    before = os.dup(2)
-    with tempfile.TemporaryFile() as kept:
-        os.dup2(kept.fileno(), 2)
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(before, 2)
-            os.close(before)
+            os.dup2(stderr, 2)
+            os.close(stderr)

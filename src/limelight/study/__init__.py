@@ -1,35 +1,38 @@
-"""The main job: train with and without attention, compare, and show what the model looks at."""
+"""Train classifiers with and without attention, compare them, and show what the attention looks at."""
 
 from pathlib import Path
 from typing import Any
 
-from limelight.study.errors import QualityError, StudyError, TrainingError, UsageError
+from limelight.exceptions import TrainingError, UsageError
 from limelight.study.progress import Progress
-from limelight.study.settings import Settings, resolve
+from limelight.study.settings import Settings, resolve_settings
 
-__all__ = ["Progress", "QualityError", "Settings", "StudyError", "TrainingError", "UsageError", "resolve", "study"]
+__all__ = ["Progress", "Settings", "TrainingError", "UsageError", "resolve_settings", "run"]
 
 
-def study(settings: Settings, *, fresh: bool = False, progress: Progress | None = None) -> tuple[dict[str, Any], Path]:
-    """Train with and without attention, compare, look at examples, and write everything to the output folder.
+def run(settings: Settings, *, fresh: bool = False, progress: Progress | None = None) -> tuple[dict[str, Any], Path]:
+    """Train with and without attention, compare, choose examples, and write everything to the output folder.
+
+    Runs that the folder already holds are not trained again. Each new run is saved as soon as it is finished.
 
     Args:
-        settings: What to do.
-        fresh: Remove what an earlier study left in the folder.
-        progress: Hears what happens; silent when not given.
+        settings: The settings of the study.
+        fresh: Remove an earlier study from the folder first.
+        progress: Prints the progress; silent by default.
 
     Returns:
-        The results, as `results.json` holds them, and the path of the report.
+        The results, as in `results.json`, and the path of the report.
 
     Raises:
-        DataError: something is wrong with the data.
-        UsageError: the folder is another's, or holds a study of another configuration.
-        TrainingError: a loss is not a number.
+        DataError: the data cannot be used.
+        UsageError: the folder belongs to something else, or holds a study of another configuration.
+        TrainingError: the loss is not finite.
         OSError: a file cannot be written. Finished runs stay.
     """
     from limelight.study.setup import prepare
 
-    prepared = prepare(settings, fresh)
+    setup = prepare(settings, fresh)
+    # Keras is loaded only when the data are known to be usable.
     from limelight.study import job
 
-    return job.run(settings, prepared, fresh=fresh, progress=progress)
+    return job.run(settings, setup, fresh=fresh, progress=progress)

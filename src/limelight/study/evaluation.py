@@ -1,16 +1,22 @@
-"""How good the models of a study are, over their seeds, and how they differ."""
+"""Evaluate the predictions of a study, compare the models, and choose examples to look at."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 
+from limelight import inspection
+from limelight.data import pad, padded_length
 from limelight.evaluate import Comparison, Estimate, Reliability, holm, over_seeds, paired_over_seeds, sentence
 from limelight.evaluate.estimates import bootstrap, wilson
 from limelight.evaluate.metrics import classification_statistics, reliability_curve
+from limelight.maps import AttentionMaps
+from limelight.study.pipelines import Pipeline
+from limelight.study.training import model_inputs
 
-SHOWN = (
+METRICS = (
     "accuracy",
     "precision_macro",
     "recall_macro",
@@ -21,18 +27,19 @@ SHOWN = (
     "brier",
     "calibration_error",
 )
-COMPARED = ("accuracy", "log_loss")
+COMPARED_METRICS = ("accuracy", "log_loss")
+CORRECT, WRONG, UNCERTAIN = "confident and right", "confident and wrong", "uncertain"
 
 
 @dataclasses.dataclass(frozen=True)
-class Assessment:
-    """What the predictions of one model, trained from S seeds, are worth.
+class Evaluation:
+    """The quality of one model, trained from S seeds, on the test part.
 
     Attributes:
-        runs: For each seed, each metric.
-        metrics: Each metric's mean over the seeds, with its interval over test examples.
+        runs: The metrics of each seed.
+        metrics: The mean of each metric over the seeds, with its interval over test examples.
         seeds: The same mean with its interval over seeds; empty for one seed.
-        per_class: Precision, recall and F1 of each class, means over the seeds, with the class's test examples.
+        per_class: Precision, recall and F1 of each class, means over the seeds, with the number of test examples.
         confusion: Counts (K, K), row the true class, over all seeds: each test example counts S times.
         reliability: The reliability curve of all predictions of all seeds.
     """
@@ -45,90 +52,90 @@ class Assessment:
     reliability: Reliability
 
 
-def assess(truth: np.ndarray, predictions: Sequence[np.ndarray], classes: Sequence[str]) -> Assessment:
-    """Assess one model by its predictions of the test part, one array (examples, classes) for each seed.
+def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], classes: Sequence[str]) -> Evaluation:
+    """Evaluate the predictions of one model on the test part.
 
     Args:
         truth: The true classes (examples,).
-        predictions: Probabilities, rows summing to one.
-        classes: Names of the classes.
+        predictions: For each seed, class probabilities (examples, classes).
+        classes: The names of the classes.
     """
-    single = [classification_statistics(truth, each, float(np.finfo(np.float32).eps)) for each in predictions]
+    per_seed = [classification_statistics(truth, each, float(np.finfo(np.float32).eps)) for each in predictions]
 
-    def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
-        values = [statistics(weights) for statistics in single]
+    def mean_over_seeds(weights: np.ndarray) -> dict[str, np.ndarray]:
+        values = [statistics(weights) for statistics in per_seed]
         return {name: np.mean([value[name] for value in values], axis=0) for name in values[0]}
 
-    found: dict[str, Any] = bootstrap(mean, len(truth))
+    estimates: dict[str, Any] = bootstrap(mean_over_seeds, len(truth))
     predicted = np.stack([each.argmax(1) for each in predictions])  # (S, examples)
-    right = predicted == truth
-    if len(predictions) == 1 or right.all() or not right.any():
-        # Where every seed is right about every example, so is each resample: a bootstrap would be sure of it.
-        found["accuracy"] = wilson(int(right[0].sum()), len(truth))
+    correct = predicted == truth
+    if len(predictions) == 1 or correct.all() or not correct.any():
+        # If all predictions are right, so are those of each resample: the bootstrap interval would be empty.
+        estimates["accuracy"] = wilson(int(correct[0].sum()), len(truth))
     ones = np.ones((1, len(truth)))
-    runs = [{name: float(value[name][0]) for name in SHOWN} for value in (statistics(ones) for statistics in single)]
-    known = [name for name in SHOWN if all(np.isfinite(run[name]) for run in runs)]
+    runs = [{name: float(value[name][0]) for name in METRICS} for value in (each(ones) for each in per_seed)]
+    defined = [name for name in METRICS if all(np.isfinite(run[name]) for run in runs)]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, (np.broadcast_to(truth, predicted.shape), predicted), 1)
-    surest = np.concatenate([each.max(1) for each in predictions])
-    return Assessment(
+    confidence = np.concatenate([each.max(1) for each in predictions])
+    return Evaluation(
         runs,
-        {name: found[name] for name in SHOWN},
-        {name: over_seeds([run[name] for run in runs]) for name in known} if len(runs) > 1 else {},
+        {name: estimates[name] for name in METRICS},
+        {name: over_seeds([run[name] for run in runs]) for name in defined} if len(runs) > 1 else {},
         [
             {
                 "class": name,
-                **{metric: found[metric][place].to_dict()["value"] for metric in ("precision", "recall", "f1")},
-                "support": int((truth == place).sum()),
+                **{metric: estimates[metric][index].to_dict()["value"] for metric in ("precision", "recall", "f1")},
+                "support": int((truth == index).sum()),
             }
-            for place, name in enumerate(classes)
+            for index, name in enumerate(classes)
         ],
         confusion,
-        reliability_curve((predicted == truth).ravel(), surest),
+        reliability_curve(correct.ravel(), confidence),
     )
 
 
-def compare(
+def compare_models(
     truth: np.ndarray,
     predictions: Mapping[str, Sequence[np.ndarray]],
     titles: Mapping[str, str],
     classes: Sequence[str],
 ) -> list[Comparison]:
-    """Compare the first model with each other one on accuracy and log loss, p values corrected by Holm for their number.
+    """Compare the first model with each other model on accuracy and log loss, with Holm's correction of the p values.
 
-    A model that was trained once, being the same for every seed, meets each seed of the first.
+    A model that was trained once is compared with each seed of the first.
 
     Args:
         truth: The true classes (examples,).
-        predictions: For each model's name, probabilities (examples, classes) of each seed.
-        titles: For each model's name, what a sentence calls it.
-        classes: Names of the classes.
+        predictions: For each model, class probabilities (examples, classes) of each seed.
+        titles: For each model, its title in sentences.
+        classes: The names of the classes.
     """
     first, *others = predictions
-    seeds = len(predictions[first])
-    found = [
+    num_seeds = len(predictions[first])
+    comparisons = [
         paired_over_seeds(
             truth,
             predictions[first],
-            list(predictions[other]) * (seeds if len(predictions[other]) == 1 else 1),
+            list(predictions[other]) * (num_seeds if len(predictions[other]) == 1 else 1),
             metric=metric,
             classes=classes,
             names=(titles[first], titles[other]),
         )
-        for metric in COMPARED
+        for metric in COMPARED_METRICS
         for other in others
     ]
-    corrected = holm([comparison.p_value for comparison in found])
+    p_values = holm([comparison.p_value for comparison in comparisons])
     return [
         dataclasses.replace(
-            comparison, p_value=p_value, test=f"{comparison.test}; Holm's correction for {len(found)} tests"
+            comparison, p_value=p_value, test=f"{comparison.test}; Holm's correction for {len(comparisons)} tests"
         )
-        for comparison, p_value in zip(found, corrected, strict=True)
+        for comparison, p_value in zip(comparisons, p_values, strict=True)
     ]
 
 
-def in_words(comparison: Comparison, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return a comparison as the results hold it; `names` gives the model's name for each title."""
+def comparison_to_dict(comparison: Comparison, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a comparison as it is stored in the results; `names` maps the title of each model to its name."""
     entry = comparison.to_dict()
     return {
         "first": names[comparison.names[0]],
@@ -140,3 +147,93 @@ def in_words(comparison: Comparison, names: Mapping[str, str]) -> dict[str, Any]
         "method": comparison.test,
         "sentence": sentence(comparison),
     }
+
+
+def choose_examples(probabilities: np.ndarray, truth: np.ndarray, count: int) -> dict[str, list[int]]:
+    """Choose up to `count` examples of each kind, none twice.
+
+    The confident ones have the largest probability and alternate between the predicted classes; the uncertain ones have the
+    smallest difference between their two largest probabilities.
+
+    Args:
+        probabilities: Class probabilities (examples, classes).
+        truth: The true classes (examples,).
+        count: The number of examples of each kind.
+
+    Example:
+        >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.45, 0.55]])
+        >>> choose_examples(probabilities, np.array([0, 1, 1, 0]), 1)
+        {'confident and right': [0], 'confident and wrong': [2], 'uncertain': [3]}
+    """
+    predicted, ordered = probabilities.argmax(1), np.sort(probabilities, axis=1)
+    by_confidence = np.argsort(-ordered[:, -1], kind="stable").tolist()
+    by_margin = np.argsort(ordered[:, -1] - ordered[:, -2], kind="stable").tolist()
+    correct = predicted == truth
+    chosen = {
+        CORRECT: _alternate([index for index in by_confidence if correct[index]], predicted)[:count],
+        WRONG: _alternate([index for index in by_confidence if not correct[index]], predicted)[:count],
+    }
+    confident = {*chosen[CORRECT], *chosen[WRONG]}
+    chosen[UNCERTAIN] = [index for index in by_margin if index not in confident][:count]
+    return chosen
+
+
+def capture_examples(
+    model: keras.Model,
+    pipeline: Pipeline,
+    chosen: dict[str, list[int]],
+    *,
+    dataset_indices: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+) -> tuple[list[dict[str, Any]], AttentionMaps | None]:
+    """Capture the attention of a model on test examples.
+
+    Args:
+        model: A classifier whose layer `attention` pools.
+        pipeline: The data.
+        chosen: The test examples of each kind, from `choose_examples`.
+        dataset_indices: For each test example, its index in the data set.
+        probabilities: For each test example, its class probabilities (examples, classes).
+        classes: The names of the classes.
+
+    Returns:
+        The examples for the report, and the attention maps of the examples in the same order; None if there are no examples.
+    """
+    indices = [index for group in chosen.values() for index in group]
+    if not indices:
+        return [], None
+    test = pipeline.subsets["test"]
+    sequences = [test.sequences[index] for index in indices]
+    values, mask = pad(sequences, padded_length(max(len(sequence) for sequence in sequences)))
+    descriptions = [pipeline.describe(index) for index in indices]
+    tokens = [description["tokens"] for description in descriptions]
+    maps = inspection.capture(model, model_inputs(values, mask), tokens=tokens)
+    weights = maps["attention"].weights()[:, 0, 0]  # (examples, steps)
+    kinds = [kind for kind, group in chosen.items() for _ in group]
+    examples = []
+    for row, (index, kind) in enumerate(zip(indices, kinds, strict=True)):
+        prediction = int(probabilities[index].argmax())
+        examples.append(
+            {
+                "id": str(int(dataset_indices[index])),
+                **descriptions[row],
+                "truth": classes[int(test.labels[index])],
+                "prediction": classes[prediction],
+                "probability": float(probabilities[index, prediction]),
+                "weights": weights[row, : len(sequences[row])].astype(float).tolist(),
+                "kind": kind,
+            }
+        )
+    return examples, maps
+
+
+def _alternate(indices: list[int], predicted: np.ndarray) -> list[int]:
+    """Reorder examples so that the predicted classes alternate; within a class the order stays."""
+    counts: dict[int, int] = {}
+    rank = {}
+    for position, index in enumerate(indices):
+        class_id = int(predicted[index])
+        rank[index] = (counts.get(class_id, 0), position)
+        counts[class_id] = counts.get(class_id, 0) + 1
+    return sorted(indices, key=rank.__getitem__)

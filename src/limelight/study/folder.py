@@ -1,4 +1,4 @@
-"""The output folder of a study: one writer at a time, each finished run kept whole, nothing foreign touched."""
+"""The output folder of a study: one writer at a time, finished runs stored atomically, other files untouched."""
 
 import contextlib
 import dataclasses
@@ -14,27 +14,27 @@ from typing import IO, Any
 import numpy as np
 
 from limelight import _files
-from limelight.study.errors import UsageError
+from limelight.exceptions import UsageError
 
 CONFIGURATION = "study.json"
-# Tells a configuration of ours from another program's `study.json`.
+# Distinguishes our configuration from another program's `study.json`.
 MARK = "limelight_study"
 LOCK = ".lock"
 RUNS = "runs"
-# What a study writes beside its runs. Only these are ever removed.
+# The files of a study besides its runs. Nothing else is ever removed.
 OUTPUTS = ("report.html", "results.json", "model.keras", "tokenizer.json", "figures", CONFIGURATION)
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One model trained once: what a table of runs shows, and its class probabilities on the data.
+    """One model trained once.
 
     Attributes:
         model: The model's short name.
-        seed: The seed of its initial weights, its dropout and the order of its examples.
-        summary: What a run tells, ready for JSON: seconds, epochs, parameters, history.
-        probabilities: For each part of the data, an array of shape (examples, classes).
-        keras_model: The path of the saved model, or None where the model is none of Keras's.
+        seed: The seed of the initial weights, the dropout and the order of the examples.
+        summary: Seconds, epochs, parameters and history of the training, ready for JSON.
+        probabilities: For each part of the data, the class probabilities (examples, classes).
+        keras_model: The path of the saved model, or None for a model that is not a Keras model.
     """
 
     model: str
@@ -45,18 +45,18 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The model and the seed, as its folder is called."""
+        """The name of the run's folder: the model and the seed."""
         return f"{self.model}-seed{self.seed}"
 
 
 class StudyFolder:
-    """The folder that a study writes, held by one process from `open` to the end of the `with` block.
+    """The output folder of a study, locked by one process inside a `with` block.
 
     Args:
-        path: The folder. It is made when the block is entered.
+        path: The folder. It is created when the block is entered.
 
     Raises:
-        UsageError: the path is no folder, or holds files that no study wrote, or another process holds it.
+        UsageError: the path is not a folder, holds files that no study wrote, or is locked by another process.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -64,28 +64,28 @@ class StudyFolder:
         self._lock: IO[str] | None = None
 
     def check(self, configuration: Mapping[str, Any] | None = None, fresh: bool = False) -> None:
-        """Raise where a study cannot be written here, so far as can be told without writing.
+        """Check without writing whether the block can be entered and `claim` will succeed.
 
         Args:
-            configuration: What `claim` will be given, where it is known.
-            fresh: Likewise.
+            configuration: The argument of `claim`, if it is known already.
+            fresh: The argument of `claim`.
 
         Raises:
-            UsageError: as entering the block and `claim` do.
+            UsageError: a study cannot be written here.
         """
-        self._check_place()
+        self._check_contents()
         if (self.path / LOCK).exists():
             with open(self.path / LOCK, "a+", encoding="ascii") as stream:
-                self._take(stream)
+                self._acquire(stream)
         if configuration is not None and not fresh:
-            self._check_same(configuration)
+            self._check_configuration(configuration)
 
     def __enter__(self) -> "StudyFolder":
-        self._check_place()
+        self._check_contents()
         (self.path / RUNS).mkdir(parents=True, exist_ok=True)
         self._lock = open(self.path / LOCK, "a+", encoding="ascii")
         try:
-            self._take(self._lock)
+            self._acquire(self._lock)
         except UsageError:
             self._lock.close()
             raise
@@ -93,32 +93,32 @@ class StudyFolder:
         self._lock.write(str(os.getpid()))
         self._lock.flush()
         for folder in (self.path, self.path / "figures", *(self.path / RUNS).iterdir()):
-            _files.sweep(folder)
+            _files.remove_temporary_files(folder)
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Closing gives the lock back. The file stays: removing it would let two processes lock two files of one name.
+        # Closing releases the lock. The file stays: if it were removed, two processes could lock two files of this name.
         if self._lock is not None:
             self._lock.close()
 
     def claim(self, configuration: Mapping[str, Any], fresh: bool = False) -> None:
-        """Make the folder that of `configuration`, or raise where it is another's.
+        """Store the configuration in the folder, or check that it is the stored one.
 
         Args:
-            configuration: What decides the runs, ready for JSON: a flat mapping.
+            configuration: Everything that the runs depend on, ready for JSON: a flat mapping.
             fresh: Remove an earlier study first.
 
         Raises:
-            UsageError: the folder holds a study of another configuration; the message says what differs.
+            UsageError: the folder holds a study of another configuration; the message names the differences.
         """
         if fresh:
             self._clear()
-        self._check_same(configuration)
-        if self._configuration() is None:
+        self._check_configuration(configuration)
+        if self._read_configuration() is None:
             (self.path / RUNS).mkdir(exist_ok=True)
             _files.write_json(self.path / CONFIGURATION, {MARK: 1, "configuration": configuration})
 
-    def keep(
+    def save_run(
         self,
         model: str,
         seed: int,
@@ -126,40 +126,40 @@ class StudyFolder:
         probabilities: Mapping[str, np.ndarray],
         save_model: Callable[[Path], None] | None = None,
     ) -> Run:
-        """Keep a finished run: its arrays and its model first, then, as the sign that it is whole, its summary.
+        """Store a finished run. Its summary is written last, as the sign that the run is complete.
 
         Args:
             model: The model's short name.
             seed: The run's seed.
-            summary: What the run tells, ready for JSON.
-            probabilities: For each part of the data, an array of shape (examples, classes).
-            save_model: Writes the model to the path that it is given.
+            summary: The summary of the training, ready for JSON.
+            probabilities: For each part of the data, the class probabilities (examples, classes).
+            save_model: A function that writes the model to a path.
 
         Returns:
-            The run, as `finished` will return it.
+            The run, as `load_run` will return it.
         """
         folder = self.path / RUNS / f"{model}-seed{seed}"
-        with _files.replacing(folder / "predictions.npz") as temporary, open(temporary, "wb") as stream:
+        with _files.atomic_write(folder / "predictions.npz") as temporary, open(temporary, "wb") as stream:
             arrays: dict[str, Any] = dict(probabilities)
             np.savez_compressed(stream, **arrays)
         if save_model is not None:
-            with _files.replacing(folder / "model.keras") as temporary:
+            with _files.atomic_write(folder / "model.keras") as temporary:
                 save_model(temporary)
-        kept = [path for path in (folder / "predictions.npz", folder / "model.keras") if path.exists()]
+        files = [path for path in (folder / "predictions.npz", folder / "model.keras") if path.exists()]
         document = {
             "model": model,
             "seed": seed,
             "summary": dict(summary),
-            "sha256": {path.name: _sha256(path) for path in kept},
+            "sha256": {path.name: _sha256(path) for path in files},
         }
         _files.write_json(folder / "run.json", document)
-        run = self.finished(model, seed)
+        run = self.load_run(model, seed)
         if run is None:
-            raise OSError(f"{folder} was changed by another program while it was written.")
+            raise OSError(f"{folder} was changed by another program during the study.")
         return run
 
-    def finished(self, model: str, seed: int) -> Run | None:
-        """Return a run that was kept, or None where there is none or its files are not as they were written."""
+    def load_run(self, model: str, seed: int) -> Run | None:
+        """Return a stored run, or None if there is none or its files are damaged."""
         folder = self.path / RUNS / f"{model}-seed{seed}"
         try:
             document = json.loads((folder / "run.json").read_text(encoding="utf-8"))
@@ -167,41 +167,41 @@ class StudyFolder:
                 return None
             with np.load(folder / "predictions.npz", allow_pickle=False) as archive:
                 probabilities = {name: archive[name] for name in archive.files}
-            saved = folder / "model.keras" if "model.keras" in document["sha256"] else None
-            return Run(model, seed, document["summary"], probabilities, saved)
+            keras_model = folder / "model.keras" if "model.keras" in document["sha256"] else None
+            return Run(model, seed, document["summary"], probabilities, keras_model)
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
             return None
 
-    def _check_place(self) -> None:
-        """Raise where there is a file, or a folder of something else."""
+    def _check_contents(self) -> None:
+        """Raise if the path is a file, or a folder that no study wrote."""
         if self.path.exists() and not self.path.is_dir():
-            raise UsageError(f"--out must be a folder. {self.path} is a file: use another --out.")
-        if self._configuration() is None and (foreign := next(self._entries(), None)):
+            raise UsageError(f"--out must be a folder. {self.path} is a file. Use another --out.")
+        if self._read_configuration() is None and (foreign := next(self._contents(), None)):
             raise UsageError(
-                f"--out must be an empty folder or one that an earlier study wrote. {self.path} holds "
-                f"{foreign.name!r}: use another --out."
+                f"--out must be an empty folder or the folder of an earlier study. {self.path} holds "
+                f"{foreign.name!r}. Use another --out."
             )
 
-    def _check_same(self, configuration: Mapping[str, Any]) -> None:
-        """Raise where the folder holds a study of another configuration."""
-        found, wanted = self._configuration(), json.loads(json.dumps(configuration))
-        if found is not None and (differing := _differences(found, wanted)):
+    def _check_configuration(self, configuration: Mapping[str, Any]) -> None:
+        """Raise if the folder holds a study of another configuration."""
+        stored, requested = self._read_configuration(), json.loads(json.dumps(configuration))
+        if stored is not None and (differences := _describe_differences(stored, requested)):
             raise UsageError(
-                f"{self.path} holds a study with {'; '.join(differing)}. "
+                f"{self.path} holds a study with {'; '.join(differences)}. "
                 "Use --fresh to replace it, or another --out to keep it."
             )
 
-    def _take(self, stream: IO[str]) -> None:
-        """Lock the folder by its open lock file, or raise where another process has it."""
-        if not _lock(stream):
+    def _acquire(self, stream: IO[str]) -> None:
+        """Lock the folder's open lock file, or raise if another process holds the lock."""
+        if not _try_lock(stream):
             stream.seek(0)
             raise UsageError(
-                f"another process (id {stream.read().strip() or 'unknown'}) is writing {self.path}. Wait until it ends, or "
-                "use another --out."
+                f"Another process (id {stream.read().strip() or 'unknown'}) is writing to {self.path}. Wait until it ends, "
+                "or use another --out."
             )
 
-    def _entries(self) -> Iterator[Path]:
-        """Yield what lies in the folder and is neither its lock nor an unfinished file of a killed study."""
+    def _contents(self) -> Iterator[Path]:
+        """Yield the entries of the folder, except its lock and what a killed study left unfinished."""
         if not self.path.is_dir():
             return
         for path in sorted(self.path.iterdir()):
@@ -209,16 +209,16 @@ class StudyFolder:
             if path.name != LOCK and not _files.is_temporary(path) and not unfinished:
                 yield path
 
-    def _configuration(self) -> dict[str, Any] | None:
-        """Return the configuration of the study that the folder holds, or None where it holds none."""
+    def _read_configuration(self) -> dict[str, Any] | None:
+        """Return the configuration of the study in the folder, or None if there is none."""
         try:
-            found = json.loads((self.path / CONFIGURATION).read_text(encoding="utf-8"))
-            return found["configuration"] if found[MARK] == 1 else None
+            document = json.loads((self.path / CONFIGURATION).read_text(encoding="utf-8"))
+            return document["configuration"] if document[MARK] == 1 else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def _clear(self) -> None:
-        """Remove an earlier study, its configuration last, and nothing that no study wrote."""
+        """Remove the files of an earlier study, its configuration last, and nothing else."""
         for name in (RUNS, *OUTPUTS):
             path = self.path / name
             if path.is_dir() and not path.is_symlink():
@@ -227,12 +227,11 @@ class StudyFolder:
                 path.unlink(missing_ok=True)
 
 
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Tell in words what two configurations differ in."""
+def _describe_differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name.replace('_', ' ')} {found.get(name)}, not {wanted.get(name)}"
-        for name in {**wanted, **found}
-        if found.get(name) != wanted.get(name)
+        f"{name.replace('_', ' ')} {stored.get(name)}, not {requested.get(name)}"
+        for name in {**requested, **stored}
+        if stored.get(name) != requested.get(name)
     ]
 
 
@@ -241,15 +240,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _lock(stream: IO[str]) -> bool:
-    """Lock a file for this process, until it closes it or dies. Return whether it was free."""
+def _try_lock(stream: IO[str]) -> bool:
+    """Lock a file until it is closed or the process ends. Return False if another process holds the lock."""
     try:
         import fcntl
     except ImportError:  # Windows
         import msvcrt
 
         with contextlib.suppress(OSError):
-            # Far past the process id that the file holds, which others must be able to read.
+            # Lock a byte far behind the process id, which others must be able to read.
             stream.seek(1 << 20)
             msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # pyright: ignore[reportAttributeAccessIssue]
             return True

@@ -1,27 +1,77 @@
-"""What a study tells while it runs: a bar with the time left on a terminal, and a line for each run."""
+"""Progress on stderr, and interruptions by Ctrl-C or SIGTERM."""
 
 import os
+import signal
 import sys
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, TextIO
 
-from limelight.study.interruption import Interruption
+
+class Interrupted(KeyboardInterrupt):
+    """The process received SIGINT or SIGTERM. `exit_code` is 128 plus the signal's number, as shells expect."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.exit_code = 128 + signum
+
+
+class Interruption:
+    """Raise `Interrupted` on SIGINT and SIGTERM inside a `with` block.
+
+    An exception raised by a signal handler is lost if the signal arrives in a library's callback that catches everything;
+    `check`, called at each training step, raises it again. A second signal ends the process at once: all files are written
+    atomically, so none is damaged.
+
+    Example:
+        >>> with Interruption() as interruption:
+        ...     interruption.check()
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, signal._HANDLER] = {}
+
+    def __enter__(self) -> "Interruption":
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self._previous[signum] = signal.signal(signum, self._handle)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
+
+    def check(self) -> None:
+        """Raise if a signal was received.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM was received.
+        """
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            if sys.stderr.isatty():
+                os.write(2, b"\x1b[?25h\n")  # show the cursor, which the progress bar hides
+            os._exit(128 + signum)
+        self.received = signum
+        raise Interrupted(signum)
 
 
 class Progress:
-    """Lines and a bar on stderr, so that stdout holds results alone.
+    """Print lines and a progress bar to stderr, so that stdout holds results only.
 
-    The bar is drawn on a terminal only, without colours where `NO_COLOR` is set.
+    The bar is shown on a terminal only, without colours if `NO_COLOR` is set.
 
     Args:
-        quiet: Say nothing.
+        quiet: Print nothing.
         interruption: Checked at each step.
 
     Example:
         >>> with Progress(quiet=True) as progress:
-        ...     progress.begin("attention, seed 1", 100)
-        ...     progress.step(1)
-        ...     progress.end("attention, seed 1: 1 epoch")
+        ...     progress.start_run("attention, seed 1", 100)
+        ...     progress.step()
+        ...     progress.finish_run("attention-seed1: 1 epoch")
     """
 
     def __init__(self, quiet: bool = False, interruption: Interruption | None = None) -> None:
@@ -29,9 +79,9 @@ class Progress:
         self.interruption = interruption
         self._bar: Any = None
         self._task: Any = None
-        self._planned = self._taken = 0
+        self._remaining = 0
         if not quiet and sys.stderr.isatty():
-            self._bar = _bar()
+            self._bar = _create_bar()
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:
@@ -42,59 +92,58 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def plan(self, steps: int) -> None:
-        """Say how many steps all runs take at most. The time left is reckoned from it."""
+    def set_total(self, steps: int) -> None:
+        """Set the maximum number of steps of all runs, from which the remaining time is estimated."""
         if self._bar is not None:
             self._task = self._bar.add_task("", total=steps)
 
-    def say(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Print a line."""
         if self.quiet:
             return
         if self._bar is not None:
-            # Names come from the user's data: no markup, no highlighting.
+            # The line may contain the user's data: no markup, no highlighting.
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
         else:
             try:
                 print(line, file=sys.stderr, flush=True)
             except BrokenPipeError:
-                # Whoever read this has seen enough. The study goes on.
+                # The reader closed the pipe, as `head` does. The study continues.
                 self.quiet = True
-                silence(sys.stderr)
+                redirect_to_devnull(sys.stderr)
 
-    def begin(self, name: str, steps: int) -> None:
-        """Say that a run begins that takes so many steps at most."""
-        self._planned, self._taken = steps, 0
+    def start_run(self, name: str, steps: int) -> None:
+        """Show the name of a run, which takes at most `steps` steps."""
+        self._remaining = steps
         if self._task is not None:
             self._bar.update(self._task, description=name)
 
-    def step(self, steps: int) -> None:
-        """Count steps of the run.
+    def step(self, steps: int = 1) -> None:
+        """Count steps of the current run.
 
         Raises:
-            Interrupted: Ctrl-C or SIGTERM came, and was not heard where it came.
+            Interrupted: Ctrl-C or SIGTERM was received, and its exception was lost.
         """
         if self.interruption is not None:
             self.interruption.check()
-        self._taken += steps
+        self._remaining -= steps
         if self._task is not None:
             self._bar.advance(self._task, steps)
 
-    def end(self, line: str) -> None:
-        """Say in a line how a run ended, and take what it left over of its steps out of what is to come."""
+    def finish_run(self, line: str) -> None:
+        """Print how a run ended, and subtract the steps that it did not need from the total."""
         if self._task is not None:
-            left = self._planned - self._taken
-            self._bar.update(self._task, total=self._bar.tasks[0].total - left)
-        self._planned = self._taken = 0
-        self.say(line)
+            self._bar.update(self._task, total=self._bar.tasks[0].total - self._remaining)
+        self._remaining = 0
+        self.write(line)
 
 
-def silence(stream: TextIO) -> None:
-    """Let what a stream that cannot be written to still holds go nowhere: Python would complain when it ends."""
+def redirect_to_devnull(stream: TextIO) -> None:
+    """Discard the buffer of a broken stream, which Python would otherwise fail to flush at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _bar() -> Any:
+def _create_bar() -> Any:
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -1,4 +1,4 @@
-"""The results of a study: one document, its report and its figures."""
+"""Write the results of a study: one document, its figures and its report."""
 
 import dataclasses
 import math
@@ -15,35 +15,35 @@ import keras
 import numpy as np
 
 import limelight
-from limelight import _files, report
+from limelight import _files, plot, report
 from limelight.data import Dataset, Repair, Split
+from limelight.evaluate import Comparison
 from limelight.maps import AttentionMaps
-from limelight.study import evaluation, figures
-from limelight.study.evaluation import Assessment
+from limelight.study.evaluation import Evaluation, compare_models, comparison_to_dict, evaluate_predictions
 from limelight.study.folder import Run
 from limelight.study.settings import Settings, flag
 
 SCHEMA = 1
-# What a sentence calls each model.
-SPOKEN = {"attention": "attention", "mean": "mean pooling", "linear": "the linear model"}
+# The titles of the models in sentences.
+SENTENCE_TITLES = {"attention": "attention", "mean": "mean pooling", "linear": "the linear model"}
 
 
 def validation_loss(run: Run) -> float:
-    """The lowest loss on the validation part: that of the epoch that was kept."""
+    """Return the lowest loss of a run on the validation part: that of the epoch that was kept."""
     return min(run.summary["history"]["val_loss"])
 
 
 def load_model(run: Run) -> keras.Model:
-    """Return the model of a run, read back from its file."""
+    """Load the model of a run."""
     if run.keras_model is None:
-        raise ValueError(f"{run.name} has no model of Keras.")
+        raise ValueError(f"`run` must have a saved Keras model. Received: {run.name}.")
     return keras.models.load_model(run.keras_model, compile=False)
 
 
-def keep_model(run: Run, out: Path) -> None:
+def copy_model(run: Run, out: Path) -> None:
     """Copy the model of a run to `out`/model.keras."""
     if run.keras_model is not None:
-        with _files.replacing(out / "model.keras") as temporary:
+        with _files.atomic_write(out / "model.keras") as temporary:
             shutil.copyfile(run.keras_model, temporary)
 
 
@@ -60,45 +60,50 @@ def write(
     examples: list[dict[str, Any]],
     maps: AttentionMaps | None,
 ) -> dict[str, Any]:
-    """Assess the runs and write `figures/`, `results.json` and `report.html`, in this order.
+    """Evaluate the runs and write `figures/`, `results.json` and `report.html`, in this order.
 
     Args:
-        out: The folder.
-        settings, dataset, split, repairs: What was done with which data.
+        out: The output folder.
+        settings: The settings of the study.
+        dataset: The data set.
+        split: Its split.
+        repairs: What reading and encoding changed.
         truth: The true classes of the test part (examples,).
-        runs: For each model its runs, one for each seed; the first model is compared with each other one.
-        titles: For each model what tables call it.
-        examples, maps: What `showing.look` returned.
+        runs: For each model its runs, one for each seed; the first model is compared with each other model.
+        titles: For each model its title in tables.
+        examples: Test examples with their attention weights.
+        maps: The attention maps of the examples, or None if there are none.
 
     Returns:
         The results.
     """
     classes = dataset.classes
-    predictions = {name: [run.probabilities["test"] for run in its] for name, its in runs.items()}
-    assessed = {name: evaluation.assess(truth, each, classes) for name, each in predictions.items()}
-    compared = evaluation.compare(truth, predictions, SPOKEN, classes)
-    names = {spoken: name for name, spoken in SPOKEN.items()}
+    predictions = {name: [run.probabilities["test"] for run in model_runs] for name, model_runs in runs.items()}
+    evaluations = {name: evaluate_predictions(truth, each, classes) for name, each in predictions.items()}
+    comparisons = compare_models(truth, predictions, SENTENCE_TITLES, classes)
+    names = {title: name for name, title in SENTENCE_TITLES.items()}
+    entries = [comparison_to_dict(comparison, names) for comparison in comparisons]
     results = {
         "schema_version": SCHEMA,
-        "command": command(settings),
+        "command": _reproduce_command(settings),
         "title": f"Does attention help on {dataset.name}?",
-        "verdict": [evaluation.in_words(each, names)["sentence"] for each in compared if each.metric == "accuracy"],
-        "data": _data(dataset, split, repairs),
-        "environment": environment(),
+        "verdict": [entry["sentence"] for entry in entries if entry["metric"] == "accuracy"],
+        "data": _describe_data(dataset, split, repairs),
+        "environment": _describe_environment(),
         "settings": dataclasses.asdict(settings),
-        "models": [_model(name, titles[name], runs[name], assessed[name], classes) for name in runs],
-        "comparisons": [evaluation.in_words(each, names) for each in compared],
+        "models": [_describe_model(name, titles[name], runs[name], evaluations[name]) for name in runs],
+        "comparisons": entries,
         "examples": examples,
     }
-    figures.draw_quality(out / "figures", runs, titles, assessed, compared, classes)
-    figures.draw_examples(out / "figures", examples, maps)
+    _draw_quality(out / "figures", runs, titles, evaluations, comparisons, classes)
+    _draw_examples(out / "figures", examples, maps)
     _files.write_json(out / "results.json", results)
     report.write(out / "report.html", maps, results=results)
     return results
 
 
-def command(settings: Settings) -> str:
-    """Return the command that makes the study again: the backend, and each setting that is not the default."""
+def _reproduce_command(settings: Settings) -> str:
+    """Return the command that reproduces the study: the backend, and each setting that is not the default."""
     words = ["limelight", "study", settings.source]
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
@@ -107,10 +112,12 @@ def command(settings: Settings) -> str:
     return f"KERAS_BACKEND={keras.backend.backend()} {shlex.join(words)}"
 
 
-def environment() -> dict[str, str]:
-    """Return what the study ran on, by name and version."""
+def _describe_environment() -> dict[str, str]:
+    """Return the versions that the study ran on."""
     backend = keras.backend.backend()
-    names = [backend if backend != "tensorflow" else _tensorflow(), "numpy", "scikit-learn", "scipy", "tokenizers"]
+    # TensorFlow is installed by either of two packages.
+    is_cpu_package = backend == "tensorflow" and not any(metadata.distributions(name="tensorflow"))
+    names = ["tensorflow-cpu" if is_cpu_package else backend, "numpy", "scikit-learn", "scipy", "tokenizers"]
     return {
         "limelight": limelight.__version__,
         "python": platform.python_version(),
@@ -121,21 +128,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def _tensorflow() -> str:
-    """The package that TensorFlow was installed from."""
-    installed = {name for name in ("tensorflow", "tensorflow-cpu") if _is_installed(name)}
-    return "tensorflow" if "tensorflow" in installed or not installed else "tensorflow-cpu"
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _data(dataset: Dataset, split: Split, repairs: Sequence[Repair]) -> dict[str, Any]:
+def _describe_data(dataset: Dataset, split: Split, repairs: Sequence[Repair]) -> dict[str, Any]:
     parts = {name: getattr(split, name) for name in ("train", "validation", "test")}
     counts = {
         name: np.bincount(dataset.labels[indices], minlength=len(dataset.classes)) for name, indices in parts.items()
@@ -147,15 +140,15 @@ def _data(dataset: Dataset, split: Split, repairs: Sequence[Repair]) -> dict[str
         "counts": {name: len(indices) for name, indices in parts.items()},
         "classes": list(dataset.classes),
         "balance": {
-            label: {name: int(count[place]) for name, count in counts.items()}
-            for place, label in enumerate(dataset.classes)
+            label: {name: int(count[index]) for name, count in counts.items()}
+            for index, label in enumerate(dataset.classes)
         },
         "fingerprint": split.fingerprint,
         "repairs": [{"what": repair.what, "count": repair.count} for repair in repairs],
     }
 
 
-def _model(name: str, title: str, runs: Sequence[Run], assessed: Assessment, classes: Sequence[str]) -> dict[str, Any]:
+def _describe_model(name: str, title: str, runs: Sequence[Run], evaluation: Evaluation) -> dict[str, Any]:
     return {
         "name": name,
         "title": title,
@@ -166,14 +159,56 @@ def _model(name: str, title: str, runs: Sequence[Run], assessed: Assessment, cla
                 **{key: run.summary[key] for key in ("seconds", "epochs", "history")},
                 "metrics": {key: value if math.isfinite(value) else None for key, value in metrics.items()},
             }
-            for run, metrics in zip(runs, assessed.runs, strict=True)
+            for run, metrics in zip(runs, evaluation.runs, strict=True)
         ],
-        "metrics": {key: estimate.to_dict() for key, estimate in assessed.metrics.items()},
-        "seeds": {key: estimate.to_dict() for key, estimate in assessed.seeds.items()},
-        "per_class": assessed.per_class,
-        "confusion": assessed.confusion.tolist(),
+        "metrics": {key: estimate.to_dict() for key, estimate in evaluation.metrics.items()},
+        "seeds": {key: estimate.to_dict() for key, estimate in evaluation.seeds.items()},
+        "per_class": evaluation.per_class,
+        "confusion": evaluation.confusion.tolist(),
         "reliability": [
             {"confidence": confidence, "accuracy": accuracy, "count": count}
-            for confidence, accuracy, count in zip(*assessed.reliability.to_dict().values(), strict=True)
+            for confidence, accuracy, count in zip(*evaluation.reliability.to_dict().values(), strict=True)
         ],
     }
+
+
+def _draw_quality(
+    folder: Path,
+    runs: Mapping[str, Sequence[Run]],
+    titles: Mapping[str, str],
+    evaluations: Mapping[str, Evaluation],
+    comparisons: Sequence[Comparison],
+    classes: Sequence[str],
+) -> None:
+    """Draw learning curves, differences, reliability and confusion matrices into `folder`."""
+    histories = {titles[name]: [run.summary["history"] for run in model_runs] for name, model_runs in runs.items()}
+    for metric, title in (("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
+        # The linear model has no epochs.
+        curves = {name: [history[metric] for history in each] for name, each in histories.items() if all(each)}
+        plot.save(plot.curves(curves, metric=title), folder / f"{metric.removeprefix('val_')}.svg")
+    for metric in dict.fromkeys(comparison.metric for comparison in comparisons):
+        chosen = [comparison for comparison in comparisons if comparison.metric == metric]
+        plot.save(plot.difference(chosen), folder / f"difference-{metric}.svg")
+    plot.save(
+        plot.reliability({titles[name]: each.reliability for name, each in evaluations.items()}),
+        folder / "reliability.svg",
+    )
+    for name, each in evaluations.items():
+        plot.save(plot.confusion(each.confusion, classes, title=titles[name]), folder / f"confusion-{name}.svg")
+
+
+def _draw_examples(folder: Path, examples: Sequence[Mapping[str, Any]], maps: AttentionMaps | None) -> None:
+    """Draw the first example of each kind into `folder`: a text as highlighted words, a series as a heatmap."""
+    for old in folder.glob("example-*.svg"):
+        old.unlink()
+    drawn = set()
+    for index, example in enumerate(examples):
+        if maps is None or example["kind"] in drawn:
+            continue
+        drawn.add(example["kind"])
+        title = f"{example['truth']}, predicted {example['prediction']} ({100 * example['probability']:.0f} %)"
+        if example["text"] is None:
+            drawing = plot.heatmap(maps["attention"], example=index, title=title)
+        else:
+            drawing = plot.text(example["tokens"], example["weights"], title=title)
+        plot.save(drawing, folder / f"example-{example['kind'].replace(' ', '-')}.svg")

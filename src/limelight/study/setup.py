@@ -1,4 +1,4 @@
-"""What a study reads before it trains anything: found wrong, it ends in a moment, and Keras was never loaded."""
+"""Read the data of a study and check its output folder, before Keras is loaded and anything is trained."""
 
 import dataclasses
 from pathlib import Path
@@ -11,41 +11,41 @@ from limelight.study.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Prepared:
-    """The data of a study, read and split, and the folder that it will write."""
+class Setup:
+    """The data of a study and their split, and its output folder."""
 
     dataset: data.Dataset
     split: data.Split
     out: Path
 
     def configuration(self, settings: Settings) -> dict[str, Any]:
-        """What decides the runs of the study, ready for JSON."""
+        """Return everything that the runs of the study depend on, ready for JSON."""
         return {
             "limelight": limelight.__version__,
             "backend": _backend.require(),
             "data": self.dataset.name,
             "fingerprint": self.split.fingerprint,
-            # Runs keep their predictions row for row.
+            # The stored predictions follow the order of the rows.
             "order_of_rows": self.split.order,
-            **settings.of_runs(),
+            **settings.training_settings(),
         }
 
 
-def prepare(settings: Settings, fresh: bool = False) -> Prepared:
-    """Read and split the data and look at the output folder. Writes nothing there.
+def prepare(settings: Settings, fresh: bool = False) -> Setup:
+    """Read and split the data, and check the output folder without writing to it.
 
     Args:
-        settings: What will be done.
-        fresh: Whether an earlier study will be replaced.
+        settings: The settings of the study.
+        fresh: True if an earlier study in the folder will be replaced.
 
     Raises:
-        DataError: something is wrong with the data.
-        UsageError: the folder cannot be a study's, or holds one of another configuration.
+        DataError: the data cannot be used.
+        UsageError: the folder belongs to something else, or holds a study of another configuration.
     """
     if settings.out is not None:
         StudyFolder(settings.out).check()
-    dataset = data.load(settings.source, text=settings.text, label=settings.label, task=settings.task)
+    dataset = data.load(settings.source, text=settings.text, label=settings.label)
     split = data.split(dataset, validation=settings.validation, test=settings.test)
-    prepared = Prepared(dataset, split, Path(settings.out or Path("limelight-study", dataset.name)))
-    StudyFolder(prepared.out).check(prepared.configuration(settings), fresh)
-    return prepared
+    setup = Setup(dataset, split, Path(settings.out or Path("limelight-study", dataset.name)))
+    StudyFolder(setup.out).check(setup.configuration(settings), fresh)
+    return setup
