@@ -1,4 +1,4 @@
-"""Models captured as surveys: the statistics that maps of the same run have, and no weights."""
+"""Models captured as statistics: those of the maps of the same run, and no weights."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 import limelight as ll
+from limelight._attention_statistics import AttentionStatistics
 from limelight.maps import AttentionMaps
 
 T, S, D = 5, 7, 6
@@ -18,21 +19,21 @@ def steps(random):
     return random.normal(size=(3, T, D)).astype("float32")
 
 
-def check(model: Any, data: Any, keys: list[str] | None = None) -> AttentionMaps:
-    """Compare the surveys of maps with maps of surveys, eager and compiled."""
-    wanted = ll.capture(model, data)
-    assert keys is None or list(wanted) == keys
-    found = ll.capture(model, data, store="statistics", top_k=3, num_blocks=2)
-    assert list(found) == list(wanted)
-    for key, expected in wanted.items():
-        expected, one = expected.statistics(3, 2), found[key].statistics(3)
-        assert found[key].shape == wanted[key].shape
-        for name in ll.AttentionStatistics._fields[:-1]:
-            values, others = getattr(one, name), getattr(expected, name)
-            if name == "logsumexp" and np.isnan(others).all():
+def check(model: Any, data: Any, keys: list[str]) -> AttentionMaps:
+    """Compare statistics that were captured with those of captured queries and keys."""
+    expected = ll.capture(model, data)
+    assert list(expected) == keys
+    captured = ll.capture(model, data, store="statistics", top_k=3, num_blocks=2)
+    assert list(captured) == keys
+    for key in keys:
+        assert captured[key].shape == expected[key].shape
+        statistics, expected_statistics = captured[key].statistics(3), expected[key].statistics(3, 2)
+        for name in AttentionStatistics._fields[:-1]:
+            values, expected_values = getattr(statistics, name), getattr(expected_statistics, name)
+            if name == "logsumexp" and np.isnan(expected_values).all():
                 continue
-            np.testing.assert_allclose(values, others, atol=2e-5, err_msg=f"{key} {name}")
-    return found
+            np.testing.assert_allclose(values, expected_values, atol=2e-5, err_msg=f"{key} {name}")
+    return captured
 
 
 def test_layers_of_keras(random, steps):
@@ -43,8 +44,8 @@ def test_layers_of_keras(random, steps):
     sums = layers.AdditiveAttention(name="sums")([dots, y])
     model = keras.Model([x, y], sums)
     data = [steps, random.normal(size=(3, S, D)).astype("float32")]
-    found = check(model, data, ["two", "grouped", "dots", "sums"])
-    assert repr(found["two"]) == "AttentionMap('two', MultiHeadAttention, survey (3, 2, 5, 7))"
+    captured = check(model, data, ["two", "grouped", "dots", "sums"])
+    assert repr(captured["two"]) == "AttentionMap('two', MultiHeadAttention, statistics (3, 2, 5, 7))"
 
 
 def test_layers_of_limelight(steps):
@@ -66,49 +67,53 @@ def test_layers_of_limelight(steps):
 
 
 def test_softmaxes_and_loops(steps):
-    class Own(layers.Layer):
+    class Custom(layers.Layer):
         def call(self, x):
             return keras.ops.softmax(x @ keras.ops.swapaxes(x, -1, -2)) @ x
 
     x = keras.Input((T, D))
     inner = keras.Input((D, 1))
     pooled = keras.Model(inner, ll.layers.AttentionPooling(name="pool")(inner), name="inner")
-    hidden = layers.TimeDistributed(pooled, name="each")(layers.Reshape((T, D, 1))(Own(name="own")(x)))
-    check(keras.Model(x, hidden), steps, ["own", "each/inner/pool"])
+    hidden = layers.TimeDistributed(pooled, name="each")(layers.Reshape((T, D, 1))(Custom(name="custom")(x)))
+    check(keras.Model(x, hidden), steps, ["custom", "each/inner/pool"])
 
 
-def test_batches_are_joined_and_saved(steps, tmp_path):
+def test_batches_are_concatenated_and_saved(steps, tmp_path):
     x = keras.Input((None, D))
     model = keras.Model(x, ll.layers.SelfAttention(4, name="reader")(x))
-    probe = ll.AttentionExtractor(model, store="statistics", top_k=4, num_blocks=3)
-    outputs, maps = probe.predict(steps, batch_size=2)
+    extractor = ll.AttentionExtractor(model, store="statistics", top_k=4, num_blocks=3)
+    outputs, maps = extractor.predict(steps, batch_size=2)
     np.testing.assert_allclose(outputs, model.predict(steps, verbose=0), atol=1e-6)
     expected = ll.capture(model, steps)["reader"].statistics(4, 3)
     maps.save(tmp_path / "maps.npz")
-    for one in (maps["reader"], AttentionMaps.load(tmp_path / "maps.npz")["reader"]):
-        assert one.shape == (3, 1, T, T)
-        np.testing.assert_allclose(one.statistics(4).entropy, expected.entropy, atol=1e-5)
-        assert (one.statistics(4).top_keys == expected.top_keys).all()
-        assert one.statistics(2).top_weights.shape == (3, 1, T, 2)
-        assert one.statistics(2).top_keys.dtype == np.int32
+    for attention_map in (maps["reader"], AttentionMaps.load(tmp_path / "maps.npz")["reader"]):
+        assert attention_map.shape == (3, 1, T, T)
+        np.testing.assert_allclose(attention_map.statistics(4).entropy, expected.entropy, atol=1e-5)
+        assert (attention_map.statistics(4).top_keys == expected.top_keys).all()
+        assert attention_map.statistics(2).top_weights.shape == (3, 1, T, 2)
+        assert attention_map.statistics(2).top_keys.dtype == np.int32
     with pytest.raises(ValueError, match="Batches must have one length"):
-        AttentionMaps.joined([maps, probe.predict_on_batch(steps[:, :3])[1]])
+        AttentionMaps.concat([maps, extractor.predict_on_batch(steps[:, :3])[1]])
 
 
-def test_there_are_no_weights_to_look_at(steps):
+def test_there_are_no_weights(steps):
     x = keras.Input((T, D))
-    one = ll.capture(keras.Model(x, ll.layers.SelfAttention(4, name="reader")(x)), steps, store="statistics")["reader"]
-    for look in (one.weights, one.block, lambda: one.diff(one), one.to_pandas):
-        with pytest.raises(
-            ValueError,
-            match=r'only a survey was captured\. Call its statistics\(\), or capture without as_="statistics"',
-        ):
-            look()
-    with pytest.raises(ValueError, match=r"16 keys of each query that were kept\. Received: top_k=17"):
-        one.statistics(17)
+    model = keras.Model(x, ll.layers.SelfAttention(4, name="reader")(x))
+    captured = ll.capture(model, steps, store="statistics")["reader"]
+    for access in (
+        captured.weights,
+        captured.tile,
+        lambda: list(captured.iter_blocks()),
+        lambda: captured.diff(captured),
+        captured.to_pandas,
+    ):
+        with pytest.raises(ValueError, match=r"only statistics were captured\. Call the map's `statistics\(\)`"):
+            access()
+    with pytest.raises(ValueError, match=r"at most 16, the number of keys .* Received: top_k=17"):
+        captured.statistics(17)
 
 
-def test_an_unknown_form(steps):
+def test_wrong_arguments(steps):
     x = keras.Input((T, D))
     model = keras.Model(x, ll.layers.SelfAttention(4)(x))
     with pytest.raises(ValueError, match='"qk" or "statistics"'):

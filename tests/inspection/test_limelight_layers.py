@@ -1,21 +1,21 @@
 """limelight's own layers: what is captured gives the weights that the layer returns."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 
 import limelight as ll
+from limelight import functional
 
 B, T, D = 2, 5, 6
+STEPS = np.random.default_rng(7).normal(size=(B, T, D)).astype("float32")
+MASK = np.array([[True] * T, [True] * 3 + [False] * 2])
 
-
-@pytest.fixture
-def steps(random):
-    return random.normal(size=(B, T, D)).astype("float32")
-
-
-PARTS = {
-    "plain": ({}, "QKSource"),
+# The settings of the layer, and the source of its map.
+COMPONENTS = {
+    "default": ({}, "QKSource"),
     "bilinear": ({"score": ll.scores.Bilinear()}, "QKSource"),
     "additive": ({"score": ll.scores.Additive(7)}, "QKSource"),
     "cosine": ({"score": ll.scores.Cosine()}, "QKSource"),
@@ -44,30 +44,36 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_parts(name, steps):
-    settings, kind = PARTS[name]
-    x = keras.Input((None, D))
-    layer = ll.layers.MultiHeadAttention(2, 4, num_kv_heads=1, name="mixing", **settings)
-    mask = np.array([[True] * T, [True] * 3 + [False] * 2])
-    padding = keras.Input((None,), dtype="bool")
-    output, weights = layer(x, x, value_mask=padding, return_attention_scores=True)
-    model = keras.Model([x, padding], [output, weights])
-    outputs, maps = ll.AttentionExtractor(model).predict([steps, mask])
-    plain = model.predict([steps, mask], verbose=0)
-    np.testing.assert_allclose(outputs[0], plain[0], atol=1e-6)
-    np.testing.assert_allclose(maps["mixing"].weights(), plain[1], atol=1e-5)
-    assert type(maps["mixing"].source).__name__ == kind
+@functools.cache
+def predict():
+    """The outputs and weights of a model with a layer for each case: eager ones, and compiled ones with the maps."""
+    x, padding = keras.Input((None, D)), keras.Input((None,), dtype="bool")
+    outputs = []
+    for name, (settings, _) in COMPONENTS.items():
+        layer = ll.layers.MultiHeadAttention(2, 4, num_kv_heads=1, name=name.replace(" ", "_"), **settings)
+        outputs += layer(x, x, value_mask=padding, return_attention_scores=True)
+    model = keras.Model([x, padding], outputs)
+    alone = [keras.ops.convert_to_numpy(output) for output in model([STEPS, MASK])]
+    outputs, maps = ll.AttentionExtractor(model).predict([STEPS, MASK])
+    return alone, outputs, maps
+
+
+@pytest.mark.parametrize("name", COMPONENTS)
+def test_components(name):
+    alone, outputs, maps = predict()
+    index, attention_map = 2 * list(COMPONENTS).index(name), maps[name.replace(" ", "_")]
+    np.testing.assert_allclose(outputs[index], alone[index], atol=1e-6)
+    np.testing.assert_allclose(attention_map.weights(), alone[index + 1], atol=1e-5)
+    assert type(attention_map.source).__name__ == COMPONENTS[name][1]
     if name == "causal window":
-        assert (maps["mixing"].source.allowed.left, maps["mixing"].source.allowed.right) == (1, 0)
+        assert (attention_map.source.mask.left, attention_map.source.mask.right) == (1, 0)
 
 
 def test_steps_between_examples_and_words(random):
     words = random.normal(size=(B, 3, T, D)).astype("float32")
     x = keras.Input((3, None, D))
     model = keras.Model(x, ll.layers.SelfAttention(4, mask="causal", name="mixing")(x))
-    maps = ll.capture(model, words)
-    weights = maps["mixing"].weights()
+    weights = ll.capture(model, words)["mixing"].weights()
     assert weights.shape == (B, 3, 1, T, T)
     alone = keras.Sequential([keras.Input((None, D)), model.layers[-1]])
     for step in range(3):
@@ -75,18 +81,17 @@ def test_steps_between_examples_and_words(random):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_linear_attention_says_what_it_amounts_to(causal, steps):
+def test_linear_attention_announces_the_equivalent_call(causal):
     x = keras.Input((None, D))
     layer = ll.layers.LinearAttention(2, 4, causal=causal, name="mixing")
     model = keras.Model(x, layer(x, x))
-    real = np.array([[True] * T, [True] * 3 + [False] * 2])
-    _, expected = layer(steps, steps, return_attention_scores=True)
+    _, expected = layer(STEPS, STEPS, return_attention_scores=True)
     np.testing.assert_allclose(
-        ll.capture(model, steps)["mixing"].weights(), keras.ops.convert_to_numpy(expected), atol=1e-6
+        ll.capture(model, STEPS)["mixing"].weights(), keras.ops.convert_to_numpy(expected), atol=1e-6
     )
-    seen = []
-    with ll.attention.listening(seen.append):
-        _, expected = layer(steps, steps, query_mask=real, value_mask=real, return_attention_scores=True)
-    weights = keras.ops.convert_to_numpy(ll.attention.weights(seen[0]))
+    calls = []
+    with functional.on_call(calls.append):
+        _, expected = layer(STEPS, STEPS, query_mask=MASK, value_mask=MASK, return_attention_scores=True)
+    weights = keras.ops.convert_to_numpy(functional.weights(calls[0]))
     np.testing.assert_allclose(weights, keras.ops.convert_to_numpy(expected), atol=1e-6)
     assert not weights[1, :, :, 3:].any()

@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import limelight as ll
+from inspection.capturing import capture_both_ways, softmax
 
 B, T, S, D = 3, 5, 4, 6
 
@@ -15,31 +16,9 @@ def steps(random):
     return random.normal(size=(B, T, D)).astype("float32")
 
 
-@pytest.fixture
-def memory(random):
-    return random.normal(size=(B, S, D)).astype("float32")
-
-
-def softmax(scores):
-    raised = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return raised / raised.sum(axis=-1, keepdims=True)
-
-
-def both_ways(model, data):
-    """Maps from `capture`, after checking that a compiled `predict` gives the same, with the model's own outputs."""
-    maps = ll.capture(model, data)
-    outputs, seen = ll.AttentionExtractor(model).predict(data)
-    plain = model.predict(data, verbose=0)
-    keras.tree.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), outputs, plain)
-    assert list(maps) == list(seen)
-    for key in maps:
-        np.testing.assert_allclose(maps[key].weights(), seen[key].weights(), atol=1e-6)
-    return maps
-
-
 @keras.saving.register_keras_serializable("limelight_tests")
 class Reader(keras.Layer):
-    """A cell that reads a memory of its own at each step: by hand, by a layer of Keras or by one of ours."""
+    """A cell that attends to a learned memory at each step: in its own code, by a layer of Keras or by one of limelight."""
 
     def __init__(self, how, **kwargs):
         super().__init__(**kwargs)
@@ -47,7 +26,7 @@ class Reader(keras.Layer):
         self.state_size = self.output_size = D
         if how == "keras":
             self.inner = layers.Attention(name="inner")
-        elif how == "ours":
+        elif how == "limelight":
             self.inner = ll.layers.Attention(score=ll.scores.Dot(scale=1.0), name="inner")
 
     def build(self, shape):
@@ -56,7 +35,7 @@ class Reader(keras.Layer):
     def call(self, x, states):
         memory = ops.broadcast_to(self.memory, (ops.shape(x)[0], S, D))
         query = ops.expand_dims(x + states[0], 1)
-        if self.how == "hand":
+        if self.how == "custom":
             weights = ops.softmax(ops.matmul(query, ops.transpose(memory, (0, 2, 1))))
             read = ops.matmul(weights, memory)
         elif self.how == "keras":
@@ -67,8 +46,8 @@ class Reader(keras.Layer):
         return state, [state]
 
 
-def read_by_hand(memory, x, mask=None):
-    """Weights (B, 1, T, S) of a reader, step after step; 0 where a step is masked, whose state stays."""
+def reader_weights(memory, x, mask=None):
+    """Weights (B, 1, T, S) of a reader in float64, step by step; 0 at a masked step, which leaves the state as it is."""
     state, weights = np.zeros((len(x), D)), np.zeros((len(x), x.shape[1], S))
     for t in range(x.shape[1]):
         for b in range(len(x)):
@@ -79,37 +58,39 @@ def read_by_hand(memory, x, mask=None):
 
 
 @pytest.mark.parametrize("unroll", [False, True])
-@pytest.mark.parametrize("how", ["hand", "keras", "ours"])
+@pytest.mark.parametrize("how", ["custom", "keras", "limelight"])
 def test_a_cell_that_attends(how, unroll, steps):
     x = keras.Input((T, D))
     cell = Reader(how, name="reader")
     model = keras.Model(x, layers.RNN(cell, unroll=unroll, name="rnn")(x))
-    maps = both_ways(model, steps)
-    assert list(maps) == ["rnn/reader" if how == "hand" else "rnn/reader/inner"]
-    (found,) = maps.values()
-    wanted = read_by_hand(cell.get_weights()[-1].astype(float), steps.astype(float))
-    np.testing.assert_allclose(found.weights(), wanted, atol=1e-5)
+    maps = capture_both_ways(model, steps)
+    assert list(maps) == ["rnn/reader" if how == "custom" else "rnn/reader/inner"]
+    (attention_map,) = maps.values()
+    expected = reader_weights(cell.get_weights()[-1].astype(float), steps.astype(float))
+    np.testing.assert_allclose(attention_map.weights(), expected, atol=1e-5)
 
 
 def test_both_directions_with_padding(random):
     ids = keras.Input((None,), dtype="int32")
     x = layers.Embedding(11, D, mask_zero=True, embeddings_initializer="normal")(ids)
-    cell = Reader("hand", name="reader")
+    cell = Reader("custom", name="reader")
     model = keras.Model(ids, layers.Bidirectional(layers.RNN(cell, return_sequences=True, name="rnn"), name="both")(x))
     data = np.array([[1, 2, 3, 4, 5], [6, 7, 0, 0, 0], [8, 9, 10, 0, 0]])
-    maps = both_ways(model, data)
+    maps = capture_both_ways(model, data)
     assert list(maps) == ["both/forward_rnn/reader", "both/backward_rnn/reader"]
     embedded = model.layers[1].get_weights()[0][data].astype(float)
-    both = model.get_layer("both")
-    forward, backward = (one.cell.get_weights()[-1].astype(float) for one in (both.forward_layer, both.backward_layer))
-    wanted = read_by_hand(forward, embedded, data != 0)
-    np.testing.assert_allclose(maps["both/forward_rnn/reader"].weights(), wanted, atol=1e-5)
-    wanted = read_by_hand(backward, embedded[:, ::-1], (data != 0)[:, ::-1])[:, :, ::-1]
-    np.testing.assert_allclose(maps["both/backward_rnn/reader"].weights(), wanted, atol=1e-5)
+    bidirectional = model.get_layer("both")
+    forward, backward = (
+        rnn.cell.get_weights()[-1].astype(float) for rnn in (bidirectional.forward_layer, bidirectional.backward_layer)
+    )
+    expected = reader_weights(forward, embedded, data != 0)
+    np.testing.assert_allclose(maps["both/forward_rnn/reader"].weights(), expected, atol=1e-5)
+    expected = reader_weights(backward, embedded[:, ::-1], (data != 0)[:, ::-1])[:, :, ::-1]
+    np.testing.assert_allclose(maps["both/backward_rnn/reader"].weights(), expected, atol=1e-5)
 
 
-def test_a_cell_that_predicts_is_no_attention(steps):
-    class Speaker(keras.Layer):
+def test_predictions_of_a_cell_are_not_captured(steps):
+    class Decoder(keras.Layer):
         state_size = output_size = T
 
         def call(self, x, states):
@@ -117,22 +98,22 @@ def test_a_cell_that_predicts_is_no_attention(steps):
             return word, [word]
 
     x = keras.Input((T, D))
-    assert not ll.capture(keras.Model(x, layers.RNN(Speaker(), return_sequences=True)(x)), steps)
+    assert not ll.capture(keras.Model(x, layers.RNN(Decoder(), return_sequences=True)(x)), steps)
 
 
 @pytest.mark.parametrize("length", [T, None])
 def test_time_distributed_pooling(length, random):
-    """Words to sentences: each sentence is a row over its words."""
+    """The weights of each sentence over its words are a row of one map."""
     words = random.normal(size=(B, T, S, D)).astype("float32")
     x = keras.Input((length, S, D))
     alone = keras.Sequential([keras.Input((S, D)), ll.layers.AttentionPooling(name="pooling")], name="words")
-    maps = both_ways(keras.Model(x, layers.TimeDistributed(alone, name="sentences")(x)), words)
+    maps = capture_both_ways(keras.Model(x, layers.TimeDistributed(alone, name="sentences")(x)), words)
     assert list(maps) == ["sentences/words/pooling"]
-    (found,) = maps.values()
-    assert found.shape == (B, 1, T, S)
+    (attention_map,) = maps.values()
+    assert attention_map.shape == (B, 1, T, S)
     for step in range(T):
-        wanted = ll.capture(alone, words[:, step])["pooling"].weights()
-        np.testing.assert_allclose(found.weights(rows=[step]), wanted, atol=1e-6)
+        expected = ll.capture(alone, words[:, step])["pooling"].weights()
+        np.testing.assert_allclose(attention_map.weights(rows=[step]), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [T, None])
@@ -143,7 +124,7 @@ def test_time_distributed_models_have_an_axis_of_steps(length, random):
     model = keras.Model(y, inner(y, inner(y, y)), name="inner")
     x = keras.Input((length, S, D))
     whole = keras.Model(x, layers.TimeDistributed(model, name="each")(x))
-    maps, alone = both_ways(whole, words), [ll.capture(model, words[:, step]) for step in range(T)]
+    maps, alone = capture_both_ways(whole, words), [ll.capture(model, words[:, step]) for step in range(T)]
     assert list(maps) == ["each/inner/mixing", "each/inner/mixing#1"]
     for key, inside in (("each/inner/mixing", "mixing"), ("each/inner/mixing#1", "mixing#1")):
         assert maps[key].shape == (B, T, 2, S, S)
@@ -167,9 +148,10 @@ def test_mapped_functions(how, steps):
             return keras.KerasTensor(x.shape)
 
     x = keras.Input((T, D))
-    maps = both_ways(keras.Model(x, Mixing(name="mixing")(x)), steps)
-    wide = steps.astype(float)
-    np.testing.assert_allclose(maps["mixing"].weights()[:, 0], softmax(wide @ wide.swapaxes(1, 2)), atol=1e-5)
+    maps = capture_both_ways(keras.Model(x, Mixing(name="mixing")(x)), steps)
+    inputs = steps.astype(float)
+    expected = softmax(inputs @ inputs.swapaxes(1, 2))
+    np.testing.assert_allclose(maps["mixing"].weights()[:, 0], expected, atol=1e-5)
 
 
 def test_scanned_functions(steps):
@@ -180,8 +162,8 @@ def test_scanned_functions(steps):
                 carry = ops.matmul(weights, x)[:, 0]
                 return carry, carry
 
-            turned = ops.transpose(x, (1, 0, 2))
-            return ops.transpose(ops.scan(each, turned[0] * 0, turned)[1], (1, 0, 2))
+            transposed = ops.transpose(x, (1, 0, 2))
+            return ops.transpose(ops.scan(each, transposed[0] * 0, transposed)[1], (1, 0, 2))
 
         def compute_output_spec(self, x):
             return keras.KerasTensor(x.shape)
@@ -189,23 +171,23 @@ def test_scanned_functions(steps):
     x = keras.Input((T, D))
     model = keras.Model(x, Mixing(name="mixing")(x))
     maps = ll.capture(model, steps)
-    wide, state = steps.astype(float), np.zeros((B, D))
+    inputs, state = steps.astype(float), np.zeros((B, D))
     for t in range(T):
-        weights = softmax(np.einsum("bd,bsd->bs", wide[:, t] + state, wide))
+        weights = softmax(np.einsum("bd,bsd->bs", inputs[:, t] + state, inputs))
         np.testing.assert_allclose(maps["mixing"].weights()[:, 0, t], weights, atol=1e-5)
-        state = np.einsum("bs,bsd->bd", weights, wide)
+        state = np.einsum("bs,bsd->bd", weights, inputs)
     if keras.backend.backend() == "tensorflow":
-        with pytest.warns(ll.capture.CaptureWarning, match=r"'mixing' \(Mixing\): it runs inside a loop"):
+        with pytest.warns(ll.inspection.CaptureWarning, match=r"'mixing' \(Mixing\): it runs inside a loop"):
             assert not ll.AttentionExtractor(model).predict(steps)[1]
         return
-    assert list(both_ways(model, steps)) == ["mixing"]
+    assert list(capture_both_ways(model, steps)) == ["mixing"]
 
 
-def test_rematerialisation_hides_nothing(steps):
+def test_rematerialized_layers_are_captured(steps):
     with keras.RematScope(mode="full"):
         layer = layers.MultiHeadAttention(2, 3, name="mixing")
     x = keras.Input((T, D))
     model = keras.Model(x, layer(x, x))
     # Keras itself cannot compile this on TensorFlow: its custom_gradient takes no keywords in a graph.
-    found = ll.capture if keras.backend.backend() == "tensorflow" else both_ways
-    assert list(found(model, steps)) == ["mixing"]
+    capture = ll.capture if keras.backend.backend() == "tensorflow" else capture_both_ways
+    assert list(capture(model, steps)) == ["mixing"]

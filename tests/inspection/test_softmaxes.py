@@ -1,4 +1,4 @@
-"""Attention that somebody wrote: recognised by its softmax, and told from predictions."""
+"""Attention in custom code: recognised by its softmax, and told from predictions."""
 
 import keras
 import numpy as np
@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import limelight as ll
+from inspection.capturing import capture_both_ways, softmax
 
 B, T, D, C = 3, 5, 6, 4
 
@@ -15,25 +16,8 @@ def steps(random):
     return random.normal(size=(B, T, D)).astype("float32")
 
 
-def softmax(scores, axis=-1):
-    raised = np.exp(scores - scores.max(axis=axis, keepdims=True))
-    return raised / raised.sum(axis=axis, keepdims=True)
-
-
-def both_ways(model, data):
-    """Maps from `capture`, after checking that a compiled `predict` gives the same, with the model's own outputs."""
-    maps = ll.capture(model, data)
-    outputs, seen = ll.AttentionExtractor(model).predict(data)
-    plain = model.predict(data, verbose=0)
-    keras.tree.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), outputs, plain)
-    assert list(maps) == list(seen)
-    for key in maps:
-        np.testing.assert_allclose(maps[key].weights(), seen[key].weights(), atol=1e-6)
-    return maps
-
-
 class SelfAttention(keras.Layer):
-    """The tutorial's own: weights by `add_weight`, softmax inside."""
+    """As tutorials write it: weights by `add_weight`, softmax inside."""
 
     def build(self, shape):
         self.w_query, self.w_key, self.w_value = (
@@ -41,19 +25,19 @@ class SelfAttention(keras.Layer):
         )
 
     def call(self, x):
-        query, key, value = (ops.matmul(x, one) for one in (self.w_query, self.w_key, self.w_value))
+        query, key, value = (ops.matmul(x, weight) for weight in (self.w_query, self.w_key, self.w_value))
         scores = ops.matmul(query, ops.transpose(key, (0, 2, 1))) / ops.sqrt(float(x.shape[-1]))
         return ops.matmul(ops.softmax(scores, axis=-1), value)
 
 
-def test_the_tutorials_self_attention(steps):
+def test_self_attention_as_tutorials_write_it(steps):
     x = keras.Input((None, D))
     hidden = SelfAttention(name="mixing")(layers.LSTM(D, return_sequences=True)(x))
     model = keras.Model(x, layers.Dense(C, activation="softmax")(hidden))
-    maps = both_ways(model, steps)
+    maps = capture_both_ways(model, steps)
     assert list(maps) == ["mixing"]
-    hidden = keras.ops.convert_to_numpy(model.layers[1](steps)).astype(float)
-    query, key, _ = (hidden @ one.astype(float) for one in model.get_layer("mixing").get_weights())
+    hidden = ops.convert_to_numpy(model.layers[1](steps)).astype(float)
+    query, key, _ = (hidden @ weight.astype(float) for weight in model.get_layer("mixing").get_weights())
     np.testing.assert_allclose(maps["mixing"].weights()[:, 0], softmax(query @ key.swapaxes(1, 2) / D**0.5), atol=1e-5)
     assert maps["mixing"].layer == "SelfAttention"
 
@@ -71,20 +55,20 @@ def test_dense_softmax_multiply(how, steps):
         weights = layers.Permute((2, 1))(layers.RepeatVector(D)(weights))
     pooled = ops.sum(layers.Multiply()([x, weights]), axis=1)
     model = keras.Model(x, layers.Dense(C, activation="softmax")(pooled))
-    maps = both_ways(model, steps)
+    maps = capture_both_ways(model, steps)
     assert list(maps) == ["weights"]
     kernel, bias = model.get_layer("score").get_weights()
-    wanted = softmax(np.tanh(steps.astype(float) @ kernel + bias)[..., 0])
-    np.testing.assert_allclose(maps["weights"].weights()[:, 0, 0], wanted, atol=1e-5)
+    expected = softmax(np.tanh(steps.astype(float) @ kernel + bias)[..., 0])
+    np.testing.assert_allclose(maps["weights"].weights()[:, 0, 0], expected, atol=1e-5)
 
 
-def test_a_dense_layer_whose_softmax_runs_over_the_steps(steps):
+def test_a_dense_layer_with_a_softmax_over_the_steps(steps):
     x = keras.Input((T, D))
     weights = layers.Dense(T, activation="softmax", name="weights")(layers.Permute((2, 1))(x))
     model = keras.Model(x, layers.Multiply()([x, layers.Permute((2, 1))(weights)]))
     kernel, bias = model.get_layer("weights").get_weights()
-    wanted = softmax(steps.swapaxes(1, 2).astype(float) @ kernel + bias)
-    np.testing.assert_allclose(both_ways(model, steps)["weights"].weights()[:, 0], wanted, atol=1e-5)
+    expected = softmax(steps.swapaxes(1, 2).astype(float) @ kernel + bias)
+    np.testing.assert_allclose(capture_both_ways(model, steps)["weights"].weights()[:, 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("how", ["functional", "dot layers"])
@@ -95,15 +79,16 @@ def test_operations_between_layers(how, steps):
     else:
         mixed = layers.Dot((2, 1))([layers.Activation("softmax")(layers.Dot((2, 2))([x, x])), x])
     model = keras.Model(x, layers.Dense(C, activation="softmax")(mixed))
-    maps = both_ways(model, steps)
+    maps = capture_both_ways(model, steps)
     assert len(maps) == 1
-    (found,) = maps.values()
-    wide = steps.astype(float)
-    np.testing.assert_allclose(found.weights()[:, 0], softmax(wide @ wide.swapaxes(1, 2)), atol=1e-5)
+    (attention_map,) = maps.values()
+    inputs = steps.astype(float)
+    expected = softmax(inputs @ inputs.swapaxes(1, 2))
+    np.testing.assert_allclose(attention_map.weights()[:, 0], expected, atol=1e-5)
 
 
-def test_bahdanaus_attention_along_the_middle_axis(steps):
-    class Bahdanau(keras.Layer):
+def test_additive_attention_along_the_middle_axis(steps):
+    class BahdanauAttention(keras.Layer):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
             self.query, self.key, self.score = layers.Dense(7), layers.Dense(7), layers.Dense(1)
@@ -114,15 +99,17 @@ def test_bahdanaus_attention_along_the_middle_axis(steps):
             return ops.sum(weights * values, axis=1), weights
 
     x = keras.Input((T, D))
-    layer = Bahdanau(name="reader")
+    layer = BahdanauAttention(name="reader")
     context, weights = layer(x[:, -1], x)
     model = keras.Model(x, [layers.Dense(C)(context), weights])
-    maps = both_ways(model, steps)
-    np.testing.assert_allclose(maps["reader"].weights()[:, 0, 0], model.predict(steps, verbose=0)[1][..., 0], atol=1e-6)
+    maps = capture_both_ways(model, steps)
+    np.testing.assert_allclose(
+        maps["reader"].weights()[:, 0, 0], ops.convert_to_numpy(model(steps)[1])[..., 0], atol=1e-6
+    )
 
 
-def test_weights_that_are_an_output_beside_what_they_weigh(steps):
-    """A layer that gives its weights too, and a model that gives them on."""
+def test_weights_that_are_outputs_too(steps):
+    """A layer that returns its weights besides its output, and a model that returns them."""
 
     class Mixing(keras.Layer):
         def call(self, x):
@@ -131,7 +118,7 @@ def test_weights_that_are_an_output_beside_what_they_weigh(steps):
 
     x = keras.Input((None, D))
     mixed, weights = Mixing(name="mixing")(x)
-    maps = both_ways(keras.Model(x, [mixed, weights]), steps)
+    maps = capture_both_ways(keras.Model(x, [mixed, weights]), steps)
     assert list(maps) == ["mixing"]
 
     class Weights(keras.Layer):
@@ -139,11 +126,11 @@ def test_weights_that_are_an_output_beside_what_they_weigh(steps):
             return ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1))))
 
     weights = Weights(name="weights")(x)
-    maps = both_ways(keras.Model(x, [layers.Dot((2, 1))([weights, x]), weights]), steps)
+    maps = capture_both_ways(keras.Model(x, [layers.Dot((2, 1))([weights, x]), weights]), steps)
     assert list(maps) == ["weights"]
 
 
-def test_heads_of_a_multi_head_attention_of_ones_own(random):
+def test_heads_of_a_custom_multi_head_attention(random):
     class Heads(keras.Layer):
         def __init__(self, **kwargs):
             super().__init__(**kwargs)
@@ -151,17 +138,17 @@ def test_heads_of_a_multi_head_attention_of_ones_own(random):
             self.supports_masking = True
 
         def call(self, x, mask=None):
-            split = ops.transpose(ops.reshape(x, (-1, T, 2, 3)), (0, 2, 1, 3))
-            weights = self.softmax(ops.matmul(split, ops.transpose(split, (0, 1, 3, 2))), mask=mask[:, None, None])
-            return ops.reshape(ops.transpose(ops.matmul(weights, split), (0, 2, 1, 3)), (-1, T, D))
+            heads = ops.transpose(ops.reshape(x, (-1, T, 2, 3)), (0, 2, 1, 3))
+            weights = self.softmax(ops.matmul(heads, ops.transpose(heads, (0, 1, 3, 2))), mask=mask[:, None, None])
+            return ops.reshape(ops.transpose(ops.matmul(weights, heads), (0, 2, 1, 3)), (-1, T, D))
 
     ids = keras.Input((T,), dtype="int32")
     x = layers.Embedding(11, D, mask_zero=True)(ids)
     model = keras.Model(ids, Heads(name="heads")(x))
     data = np.array([[1, 2, 3, 0, 0], [4, 5, 6, 7, 8], [9, 0, 0, 0, 0]])
-    weights = both_ways(model, data)["heads"].weights()
-    split = model.layers[1].get_weights()[0][data].reshape(B, T, 2, 3).transpose(0, 2, 1, 3).astype(float)
-    scores = np.where((data != 0)[:, None, None], split @ split.swapaxes(2, 3), -np.inf)
+    weights = capture_both_ways(model, data)["heads"].weights()
+    heads = model.layers[1].get_weights()[0][data].reshape(B, T, 2, 3).transpose(0, 2, 1, 3).astype(float)
+    scores = np.where((data != 0)[:, None, None], heads @ heads.swapaxes(2, 3), -np.inf)
     np.testing.assert_allclose(weights, softmax(scores), atol=1e-5)
 
 
@@ -170,43 +157,43 @@ def test_subclasses_that_change_the_attention(steps):
         def _compute_attention(self, query, key, *args, **kwargs):
             return super()._compute_attention(query * 2, key, *args, **kwargs)
 
-    class Uncommon(layers.MultiHeadAttention):
+    class NegatedScores(layers.MultiHeadAttention):
         def _compute_attention(self, query, key, value, *args, **kwargs):
             weights = ops.softmax(-ops.einsum("btnh,bsnh->bnts", query, key))
             return ops.einsum("bnts,bsnh->btnh", weights, value), weights
 
-    class NegativeSquaredDistance(layers.Attention):
+    class Distances(layers.Attention):
         def _calculate_scores(self, query, key):
             return -ops.sum((query[:, :, None] - key[:, None]) ** 2, axis=-1)
 
     x = keras.Input((None, D))
-    plain = layers.MultiHeadAttention(2, 3, name="plain")
-    sharper, uncommon = Sharper(2, 3, name="sharper"), Uncommon(2, 3, name="uncommon")
-    mixed = plain(x, x) + sharper(x, x) + uncommon(x, x)
-    model = keras.Model(x, [mixed, NegativeSquaredDistance(name="distance")([x, x])])
-    for layer in (sharper, uncommon):
-        layer.set_weights(plain.get_weights())
-    maps = both_ways(model, steps)
-    assert sorted(maps) == ["distance", "plain", "sharper", "uncommon"]
-    source = maps["plain"].source
-    scores = np.einsum("bnth,bnsh->bnts", *(one.astype(float) for one in (source.query, source.key)))
+    unchanged = layers.MultiHeadAttention(2, 3, name="unchanged")
+    sharper, negated = Sharper(2, 3, name="sharper"), NegatedScores(2, 3, name="negated")
+    mixed = unchanged(x, x) + sharper(x, x) + negated(x, x)
+    model = keras.Model(x, [mixed, Distances(name="distance")([x, x])])
+    for layer in (sharper, negated):
+        layer.set_weights(unchanged.get_weights())
+    maps = capture_both_ways(model, steps)
+    assert sorted(maps) == ["distance", "negated", "sharper", "unchanged"]
+    source = maps["unchanged"].source
+    scores = np.einsum("bnth,bnsh->bnts", *(array.astype(float) for array in (source.query, source.key)))
     np.testing.assert_allclose(maps["sharper"].weights(), softmax(2 * scores / 3**0.5), atol=1e-5)
-    np.testing.assert_allclose(maps["uncommon"].weights(), softmax(-scores), atol=1e-5)
-    apart = -((steps[:, :, None].astype(float) - steps[:, None]) ** 2).sum(-1)
-    np.testing.assert_allclose(maps["distance"].weights()[:, 0], softmax(apart), atol=1e-5)
+    np.testing.assert_allclose(maps["negated"].weights(), softmax(-scores), atol=1e-5)
+    distances = -((steps[:, :, None].astype(float) - steps[:, None]) ** 2).sum(-1)
+    np.testing.assert_allclose(maps["distance"].weights()[:, 0], softmax(distances), atol=1e-5)
 
 
 def test_attention_over_two_axes(random):
     pictures = random.normal(size=(2, 3, 4, D)).astype("float32")
     x = keras.Input((3, 4, D))
     model = keras.Model(x, layers.MultiHeadAttention(2, 3, attention_axes=(1, 2), name="mixing")(x, x))
-    maps = both_ways(model, pictures)
+    maps = capture_both_ways(model, pictures)
     assert maps["mixing"].weights().shape[-1] == 12
     np.testing.assert_allclose(maps["mixing"].weights().sum(-1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["functional", "subclass", "steps", "activation", "time distributed"])
-def test_predictions_are_no_attention(kind, steps, random):
+def test_predictions_are_not_captured(kind, steps, random):
     x = keras.Input((T, D))
     # As many classes as steps: the length alone does not tell.
     if kind == "functional":
@@ -231,8 +218,8 @@ def test_predictions_are_no_attention(kind, steps, random):
     assert not ll.capture(model, steps)
 
 
-def test_class_probabilities_on_their_way_are_no_attention(steps):
-    """Probabilities that another layer takes: there is no sequence as long as there are classes."""
+def test_class_probabilities_inside_a_model_are_not_captured(steps):
+    """Another layer uses the probabilities, but no sequence is as long as there are classes."""
     x = keras.Input((T, D))
     member = keras.Model(x, layers.Dense(C, activation="softmax")(layers.Flatten()(x)))
     y = keras.Input((T, D))
@@ -241,24 +228,24 @@ def test_class_probabilities_on_their_way_are_no_attention(steps):
     assert not ll.capture(model, steps)
 
 
-def test_what_cannot_be_seen_is_named(steps):
+def test_a_layer_that_cannot_be_captured_is_named(steps):
     class SigmoidAttention(keras.Layer):
         def call(self, x):
             return ops.matmul(ops.sigmoid(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x)
 
     x = keras.Input((T, D))
     model = keras.Model(x, SigmoidAttention(name="mixing")(x))
-    with pytest.warns(ll.capture.CaptureWarning, match=r"'mixing' \(SigmoidAttention\): no softmax"):
+    with pytest.warns(ll.inspection.CaptureWarning, match=r"'mixing' \(SigmoidAttention\): it calls no softmax"):
         assert not ll.capture(model, steps)
 
 
-def test_softmaxes_of_the_backend_itself(steps):
+def test_softmaxes_of_the_backend(steps):
     class Mixing(keras.Layer):
         def call(self, x):
             scores = ops.matmul(x, ops.transpose(x, (0, 2, 1)))
-            return ops.matmul(own_softmax(scores), x)
+            return ops.matmul(backend_softmax(scores), x)
 
-    def own_softmax(scores):
+    def backend_softmax(scores):
         if keras.backend.backend() == "jax":
             import jax
 
@@ -272,6 +259,6 @@ def test_softmaxes_of_the_backend_itself(steps):
         return torch.nn.functional.softmax(scores, dim=-1)
 
     x = keras.Input((T, D))
-    wide = steps.astype(float)
-    maps = both_ways(keras.Model(x, Mixing(name="mixing")(x)), steps)
-    np.testing.assert_allclose(maps["mixing"].weights()[:, 0], softmax(wide @ wide.swapaxes(1, 2)), atol=1e-5)
+    inputs = steps.astype(float)
+    maps = capture_both_ways(keras.Model(x, Mixing(name="mixing")(x)), steps)
+    np.testing.assert_allclose(maps["mixing"].weights()[:, 0], softmax(inputs @ inputs.swapaxes(1, 2)), atol=1e-5)

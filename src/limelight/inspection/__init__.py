@@ -1,18 +1,17 @@
-"""Seeing the attention of a model that exists, without changing it."""
+"""See the attention of an existing model, without changing the model."""
 
+from limelight.inspection._observed_attention import ObservedAttention
 from limelight.inspection.adapters import register_adapter
-from limelight.inspection.attribution import gradient_times_attention
+from limelight.inspection.attribution import gradient_times_attention, head_importance
 from limelight.inspection.callback import AttentionCallback
 from limelight.inspection.extractor import AttentionExtractor, capture
-from limelight.inspection.importance import head_importance
-from limelight.inspection.observation import Observation
 from limelight.inspection.recorder import CaptureWarning
 
 __all__ = [
     "AttentionCallback",
     "AttentionExtractor",
     "CaptureWarning",
-    "Observation",
+    "ObservedAttention",
     "capture",
     "gradient_times_attention",
     "head_importance",

@@ -1,4 +1,4 @@
-"""Which attention moved the prediction: the weights times what a change of each would do."""
+"""What the attention heads contribute to a prediction: their importance, and gradient times attention."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,9 +7,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from limelight.inspection import batching, interventions
-from limelight.inspection.interventions import Heads
-from limelight.inspection.observation import array, read
+from limelight.engine import backend
+from limelight.inspection._observed_attention import export_call, to_numpy, to_source
+from limelight.inspection.extractor import add_tokens
+from limelight.inspection.interventions import HeadOutputs, compute_gradients, run_and_collect, run_with_intervention
+from limelight.inspection.recorder import check_model
 from limelight.maps import AttentionMap, AttentionMaps, WeightSource
 
 
@@ -20,32 +22,32 @@ def gradient_times_attention(
     tokens: Any = None,
     layers: str | Sequence[str] | None = None,
 ) -> AttentionMaps:
-    r"""Gradient times attention: what each weight did for the prediction, to first order.
+    r"""Compute gradient times attention: to first order, what each weight contributed to the prediction.
 
     $$a_{ij} = w_{ij} \frac{\partial y}{\partial w_{ij}}$$
 
-    with $y$ the target: positive where the attention from query $i$ to key $j$ speaks for it, negative where it speaks against
-    it. Where a layer averages values $v_j$, the derivative is $g_i \cdot v_j$ with $g_i$ the gradient at the head's output, so
-    that no kernel has to change.
+    with $y$ the target: positive if the attention from query $i$ to key $j$ speaks for it, negative if it speaks against it. If a
+    layer averages values $v_j$, the derivative is $g_i \cdot v_j$ with $g_i$ the gradient at the head's output, so that no
+    kernel has to change.
 
-    A weight says where a model looked; this says what came of it, at this layer, with all else held. Whether either explains the
-    prediction is a question to test (`limelight.evaluate`).
+    A weight says where a model looked; this says what came of it, at this layer, with all else held fixed. Whether either
+    explains the prediction is a question to test (`limelight.evaluate`).
 
     Args:
         model: a built model with differentiable attention.
-        batch: what the model takes.
-        target: what is explained: the number of an output (a class), or a function of the model's outputs whose sum over the
-            batch is differentiated. Where None: the largest output of each example, or the only one.
-        tokens: as `capture` takes them.
-        layers: patterns of the layers' paths, such as "decoder/*"; all where None.
+        batch: the inputs of the model.
+        target: what to explain: the index of an output (a class), or a function of the model's outputs whose sum over the batch
+            is differentiated. By default the largest output of each example, or the only one.
+        tokens: as in `capture`.
+        layers: patterns of the layers' paths, such as "decoder/*"; all by default.
 
     Returns:
-        Maps as `capture` gives them, with signed $a$ (B, N, T, S) in place of weights. They hold all of it: choose
-        `layers` where inputs are long.
+        Maps as from `capture`, with signed $a$ (B, N, T, S) in place of weights. They hold all of it: choose `layers` if inputs
+        are long.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        ValueError: several outputs and no function to choose among them, or a class that there is not.
+        ValueError: the model has several outputs and `target` is no function, or there is no such class.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -58,42 +60,33 @@ def gradient_times_attention(
     References:
         Barkan et al. 2021, "Grad-SAM", arXiv:2204.11073; Chefer et al. 2021, arXiv:2103.15679.
     """
-    if not isinstance(model, keras.Layer):
-        raise TypeError(
-            f"`model` must be a model or layer of Keras. Received: {model!r} of type {type(model).__name__}."
-        )
-    _, found = interventions.heads(model, batch, layers)
-    slopes = interventions.slopes(model, batch, layers, found, lambda outputs: ops.sum(_chosen(outputs, target)))
+    _, heads = run_and_collect(model, batch, layers)
+    gradients = compute_gradients(model, batch, layers, heads, lambda outputs: ops.sum(_select_target(outputs, target)))
     maps = AttentionMaps(
-        AttentionMap(one.record.path, _signed(one, slope), one.call, one.record.layer)
-        for one, slope in zip(found, slopes, strict=True)
+        AttentionMap(each.record.path, _multiply(each, gradient), each.call_index, each.record.layer)
+        for each, gradient in zip(heads, gradients, strict=True)
     )
-    return maps if tokens is None else maps.with_tokens(tokens, batching.padded_length(batch, tokens))
+    return add_tokens(maps, tokens, batch)
 
 
-def _signed(one: Heads, slope: Any) -> WeightSource:
-    source = read(*one.record.seen.split())
-    slope = array(one.laid_out(slope)).astype(np.float32)
-    weights = np.stack(
-        [
-            source.block(example, np.arange(source.shape[-3]), np.arange(source.shape[-2]))
-            for example in np.ndindex(*source.shape[:-3])
-        ]
-    ).reshape(source.shape)
-    if one.value is not None:
-        value = array(one.value).astype(np.float32)
-        value = value.repeat(slope.shape[-3] // value.shape[-3], axis=-3)
-        slope = slope @ np.swapaxes(value, -1, -2)
-    return WeightSource(weights * slope.reshape(weights.shape))
+def _multiply(heads: HeadOutputs, gradient: Any) -> WeightSource:
+    """Multiply the weights of an attention with the gradient by each of them."""
+    weights = AttentionMap("", to_source(*export_call(heads.record.call))).weights()
+    gradient = to_numpy(heads.to_heads(gradient)).astype(np.float32)  # (B, ..., N, T, V), or by the weights themselves
+    if heads.value is not None:
+        value = to_numpy(heads.value).astype(np.float32)
+        value = value.repeat(gradient.shape[-3] // value.shape[-3], axis=-3)
+        gradient = gradient @ np.swapaxes(value, -1, -2)
+    return WeightSource(weights * gradient.reshape(weights.shape))
 
 
-def _chosen(outputs: Any, target: int | Callable[[Any], Any] | None) -> Any:
-    """The numbers of a model's outputs that are explained."""
+def _select_target(outputs: Any, target: int | Callable[[Any], Any] | None) -> Any:
+    """Return the numbers of a model's outputs that are to be explained."""
     if callable(target):
         return target(outputs)
     if isinstance(outputs, (list, tuple, dict)):
         raise ValueError(
-            "`target` must be a function of the outputs where there are several. "
+            "`target` must be a function of the outputs if there are several. "
             f"Received: target={target!r} and {len(outputs)} outputs."
         )
     if target is None:
@@ -101,3 +94,134 @@ def _chosen(outputs: Any, target: int | Callable[[Any], Any] | None) -> Any:
     if not -outputs.shape[-1] <= target < outputs.shape[-1]:
         raise ValueError(f"`target` must be one of the {outputs.shape[-1]} outputs. Received: target={target}.")
     return outputs[..., target]
+
+
+def head_importance(
+    model: Any,
+    batch: Any,
+    targets: Any = None,
+    *,
+    loss: Any = None,
+    by: str = "gradient",
+    layers: str | Sequence[str] | None = None,
+) -> dict[str, np.ndarray]:
+    r"""Compute how much a model depends on each of its heads, on one batch.
+
+    With a gate $\xi_h$ on the output of each head, 1 in the model as it is, and $\mathcal{L}_b$ the loss of example $b$:
+
+    $$I_h = \frac{1}{B} \sum_b \left| \frac{\partial \mathcal{L}_b}{\partial \xi_h} \right| \quad (\text{gradient}), \qquad
+    I_h = \mathcal{L}(\xi_h = 0) - \mathcal{L} \quad (\text{masking}).$$
+
+    The gradient takes two runs of the model, forward and backward; masking takes one run for each head. A gradient says what a
+    small change does, masking what the loss of a head does; where they disagree, trust masking. Masking one head is not masking
+    all: others may do the same work.
+
+    Args:
+        model: a built model.
+        batch: the inputs of the model. All examples have the same weight.
+        targets: the targets that belong to the inputs.
+        loss: a loss of Keras or its name, a function of (targets, outputs), or without `targets` a function of the outputs alone.
+            It returns one number for each example, or several, which are averaged. By default the loss that the model was
+            compiled with.
+        by: "gradient" or "masking".
+        layers: patterns of the layers' paths, such as "decoder/*"; all by default.
+
+    Returns:
+        The importance (N,) of the heads, by the key of the layer's map. By masking it is negative if the loss is lower without
+        the head.
+
+    Raises:
+        TypeError: `model` is no model or layer of Keras.
+        ValueError: there is no loss, it does not return one number for each example, or `by` is unknown.
+
+    Example:
+        >>> import keras, numpy as np, limelight as ll
+        >>> steps = keras.Input((5, 8))
+        >>> mixed = keras.layers.MultiHeadAttention(2, 4, name="mixing")(steps, steps)
+        >>> model = keras.Model(steps, keras.layers.Dense(3, "softmax")(mixed[:, 0]))
+        >>> importance = ll.inspection.head_importance(
+        ...     model, np.ones((4, 5, 8)), np.array([0, 1, 2, 0]), loss="sparse_categorical_crossentropy")
+        >>> importance["mixing"].shape
+        (2,)
+
+    References:
+        Michel et al. 2019, arXiv:1905.10650.
+    """
+    check_model(model)
+    if by not in ("gradient", "masking"):
+        raise ValueError(f'`by` must be "gradient" or "masking". Received: by={by!r}.')
+    example_losses = _make_example_losses(model, targets, loss)
+    outputs, heads = run_and_collect(model, batch, layers)
+    if by == "gradient":
+        gradients = compute_gradients(model, batch, layers, heads, lambda outputs: ops.sum(example_losses(outputs)))
+        return {each.key: _sum_gates(each, gradient) for each, gradient in zip(heads, gradients, strict=True)}
+    unmasked = float(np.mean(to_numpy(example_losses(outputs))))
+    importance = {}
+    for each in heads:
+        num_heads = int(each.to_heads(each.output).shape[-3])
+        losses = [_compute_masked_loss(model, batch, layers, each, head, example_losses) for head in range(num_heads)]
+        importance[each.key] = np.array(losses) - unmasked
+    return importance
+
+
+def _sum_gates(heads: HeadOutputs, gradient: Any) -> np.ndarray:
+    """Return the mean absolute gradient by the gate of each head: that of a product by its factor."""
+    gates = to_numpy(heads.to_heads(heads.output * gradient)).astype(np.float64)  # (B, ..., N, T, V)
+    gates = np.moveaxis(gates, -3, 1)
+    return np.abs(gates.reshape(*gates.shape[:2], -1).sum(axis=-1)).mean(axis=0)
+
+
+def _compute_masked_loss(
+    model: Any, batch: Any, layers: Any, heads: HeadOutputs, head: int, example_losses: Callable[[Any], Any]
+) -> float:
+    """Return the mean loss without one head."""
+    shape = tuple(heads.output.shape)
+    # Transpose the indices as the output is transposed, to find which of its numbers belong to the head.
+    indices = to_numpy(heads.to_heads(ops.reshape(ops.arange(int(np.prod(shape)), dtype="int32"), shape)))
+    gate = np.ones(int(np.prod(shape)), "float32")
+    gate[indices[..., head, :, :].ravel()] = 0
+
+    def mask_head(record: Any, output: Any, *_: Any) -> Any:
+        if record.number != heads.record.number:
+            return output
+        return output * ops.cast(gate.reshape(shape), output.dtype)
+
+    with backend.active().no_gradient():
+        outputs, _ = run_with_intervention(model, batch, layers, mask_head)
+    return float(np.mean(to_numpy(example_losses(outputs))))
+
+
+def _make_example_losses(model: Any, targets: Any, loss: Any) -> Callable[[Any], Any]:
+    """Return a function from the model's outputs to one loss for each example."""
+    loss = getattr(model, "loss", None) if loss is None else loss
+    if loss is None:
+        raise ValueError("There must be a loss: pass `loss`, or compile the model with one. Received: loss=None.")
+    if targets is None:
+        if not callable(loss) or isinstance(loss, keras.losses.Loss):
+            raise ValueError(f"Without `targets`, `loss` must be a function of the outputs. Received: loss={loss!r}.")
+        compute_losses = loss
+    else:
+        loss = keras.losses.get(loss)
+        function = loss.call if isinstance(loss, keras.losses.Loss) else loss
+
+        def compute_losses(outputs: Any) -> Any:
+            return function(*_match_rank(ops.convert_to_tensor(targets), outputs))
+
+    def example_losses(outputs: Any) -> Any:
+        losses = ops.cast(compute_losses(outputs), "float32")
+        if len(losses.shape) == 0:
+            raise ValueError(
+                "`loss` must return one number for each example, so that examples do not cancel. Received: a scalar."
+            )
+        return ops.mean(ops.reshape(losses, (losses.shape[0], -1)), axis=-1)
+
+    return example_losses
+
+
+def _match_rank(targets: Any, outputs: Any) -> tuple[Any, Any]:
+    """Give the targets the rank of the outputs if only an axis of length 1 is missing or added, as `model.fit` does."""
+    if len(targets.shape) + 1 == len(outputs.shape) and outputs.shape[-1] == 1:
+        return ops.expand_dims(targets, -1), outputs
+    if len(targets.shape) == len(outputs.shape) + 1 and targets.shape[-1] == 1:
+        return ops.squeeze(targets, -1), outputs
+    return targets, outputs

@@ -1,4 +1,4 @@
-"""Maps of a few examples after each epoch: how attention comes about."""
+"""A callback that saves the maps of a few examples after each epoch."""
 
 import os
 from collections.abc import Sequence
@@ -8,26 +8,25 @@ from typing import Any
 import keras
 
 from limelight import _files
-from limelight.inspection import batching
-from limelight.inspection.extractor import AttentionExtractor
+from limelight.inspection.extractor import AttentionExtractor, add_tokens
 
 
 class AttentionCallback(keras.callbacks.Callback):
-    """Keeps the maps of a few fixed examples after each epoch, in a folder of .npz files.
+    """Save the maps of a few fixed examples after each epoch, in a folder of .npz files.
 
-    The files are `epoch-0000.npz` for the model before training, then one for each epoch, each written whole or not at all, so
-    that an interrupted training leaves no broken file. A training that goes on (`initial_epoch`) adds to them; one from the
-    start takes the place of what an earlier one left.
+    The files are `epoch-0000.npz` for the model before training, then one for each epoch, each written atomically, so that an
+    interrupted training leaves no broken file. A training that continues (`initial_epoch`) adds to them; one that starts anew
+    replaces those of an earlier one.
 
     Args:
-        folder: where the files go; made where it is missing.
-        batch: the examples: what the model takes. Few and short: all their queries and keys are kept for each epoch.
-        tokens: as `limelight.capture` takes them.
-        layers: patterns of the layers' paths; all where None.
-        every: after how many epochs maps are kept. The last epoch's always are, also where training stops early.
+        folder: the folder of the files; created if missing.
+        batch: the inputs of the examples. Few and short ones: all their queries and keys are saved for each epoch.
+        tokens: as in `limelight.capture`.
+        layers: patterns of the layers' paths; all by default.
+        every: save maps after every so many epochs. Those of the last epoch are always saved, also if training stops early.
 
     Raises:
-        ValueError: `every` is not positive.
+        ValueError: `every` is below 1.
 
     Example:
         >>> import tempfile, keras, numpy as np, limelight as ll
@@ -36,8 +35,8 @@ class AttentionCallback(keras.callbacks.Callback):
         >>> model.compile("sgd", "mse")
         >>> x = np.ones((6, 3, 4), "float32")
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     kept = ll.AttentionCallback(folder, x[:2])
-        ...     _ = model.fit(x, x[:, 0], epochs=2, verbose=0, callbacks=[kept])
+        ...     callback = ll.AttentionCallback(folder, x[:2])
+        ...     _ = model.fit(x, x[:, 0], epochs=2, verbose=0, callbacks=[callback])
         ...     [path.name for path in ll.AttentionCallback.files(folder)]
         ['epoch-0000.npz', 'epoch-0001.npz', 'epoch-0002.npz']
     """
@@ -55,51 +54,49 @@ class AttentionCallback(keras.callbacks.Callback):
             raise ValueError(f"`every` must be at least 1. Received: every={every}.")
         self.folder, self.batch, self.tokens = Path(folder), batch, tokens
         self.layers, self.every = layers, every
-        self._probe: AttentionExtractor | None = None
-        self._seen = self._kept = -1
+        self._extractor: AttentionExtractor | None = None
+        self._num_epochs = self._last_saved = -1
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        _files.sweep(self.folder)
-        self._probe = AttentionExtractor(self.model, self.layers)
-        self._seen = self._kept = -1
+        _files.remove_temporary_files(self.folder)
+        self._extractor = AttentionExtractor(self.model, self.layers)
+        self._num_epochs = self._last_saved = -1
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._seen >= 0:
+        if self._num_epochs >= 0:
             return
-        # The first: the model is as so many epochs have left it, and what comes after them is another training's.
-        self._seen = epoch
+        # The first epoch of this training. Files of later epochs are from an earlier training.
+        self._num_epochs = epoch
         for path in self.files(self.folder):
             if int(path.stem.removeprefix("epoch-")) > epoch:
                 path.unlink()
         if self.model.built and (epoch == 0 or not self._path(epoch).exists()):
-            self._keep(epoch)
+            self._save_maps(epoch)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._seen = epoch + 1
-        is_last = self._seen == self.params.get("epochs") or self.model.stop_training
-        if self._seen % self.every == 0 or is_last:
-            self._keep(self._seen)
+        self._num_epochs = epoch + 1
+        is_last = self._num_epochs == self.params.get("epochs") or self.model.stop_training
+        if self._num_epochs % self.every == 0 or is_last:
+            self._save_maps(self._num_epochs)
 
     def on_train_end(self, logs: Any = None) -> None:
-        # A callback that comes after this one has stopped the training.
-        if self._seen > max(self._kept, 0):
-            self._keep(self._seen)
+        # The last epoch was not known to be the last: a callback after this one stopped the training.
+        if self._num_epochs > max(self._last_saved, 0):
+            self._save_maps(self._num_epochs)
 
     @staticmethod
     def files(folder: str | os.PathLike[str]) -> list[Path]:
-        """The files of a folder in the order of their epochs. `AttentionMaps.load` reads them."""
+        """Return the files of a folder in the order of their epochs. `AttentionMaps.load` reads them."""
         return sorted(Path(folder).glob("epoch-*.npz"), key=lambda path: int(path.stem.removeprefix("epoch-")))
 
-    def _keep(self, epoch: int) -> None:
-        # On JAX the variables are up to date once the callback's model is asked for.
-        if self._probe is None or self.model is not self._probe.model:
-            raise ValueError("The callback keeps maps during `fit`. Pass it as fit(..., callbacks=[callback]).")
-        _, maps = self._probe.predict_on_batch(self.batch)
-        if self.tokens is not None:
-            maps = maps.with_tokens(self.tokens, batching.padded_length(self.batch, self.tokens))
-        maps.save(self._path(epoch))
-        self._kept = epoch
+    def _save_maps(self, epoch: int) -> None:
+        # On JAX, reading `self.model` brings the variables up to date.
+        if self._extractor is None or self.model is not self._extractor.model:
+            raise ValueError("The callback saves maps during `fit`. Pass it as fit(..., callbacks=[callback]).")
+        _, maps = self._extractor.predict_on_batch(self.batch)
+        add_tokens(maps, self.tokens, self.batch).save(self._path(epoch))
+        self._last_saved = epoch
 
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:04}.npz"

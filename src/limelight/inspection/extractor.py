@@ -1,55 +1,61 @@
-"""A model around a model, which gives what the attention layers inside asked beside the outputs."""
+"""A model around a model, which returns the attention of the layers inside besides the outputs."""
 
 import itertools
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from limelight import functional
-from limelight._attention_statistics import check
-from limelight.inspection import batching, limelight_layers, statistics, tracing
-from limelight.inspection.interception import intercepting
-from limelight.inspection.observation import read
-from limelight.inspection.recorder import CaptureWarning, Recorder
+from limelight._attention_statistics import AttentionStatistics, check_statistics_arguments
+from limelight.engine import backend
+from limelight.inspection._observed_attention import compute_statistics, export_call, to_source
+from limelight.inspection.interception import recording
+from limelight.inspection.recorder import CaptureWarning, Recorder, StatisticsSpec, check_model
 from limelight.maps import AttentionMap, AttentionMaps
+from limelight.maps.tokens import tokens_per_example
+
+# What identifies one map of a run, besides its tensors: path, class of the layer, number of the call, settings.
+_Entry = tuple[str, str, int, dict[str, Any]]
 
 
-class _Kept:
-    """What a probe remembers: no part of the model, so that Keras does not track it."""
+class _Cache:
+    """The runs that an extractor has seen, and its compiled functions. A plain object, which Keras does not track."""
 
     def __init__(self) -> None:
-        self.entries: list[list[tuple[str, str, int, dict[str, Any]]]] = []
+        self.runs: list[list[_Entry]] = []
         self.functions: dict[bool | None, Any] = {}
 
-    def number(self, entries: list[tuple[str, str, int, dict[str, Any]]]) -> str:
-        """The number under which a run's entries are kept; runs that are alike share one."""
-        if entries not in self.entries:
-            self.entries.append(entries)
-        return f"{self.entries.index(entries)}"
+    def get_run_id(self, entries: list[_Entry]) -> str:
+        """Return the id of a run with these entries; equal runs share one."""
+        if entries not in self.runs:
+            self.runs.append(entries)
+        return f"{self.runs.index(entries)}"
 
 
 class AttentionExtractor(keras.Model):
-    """A model around a model. It gives the model's own outputs, and what each attention layer asked.
+    """A model around a model. It returns the model's own outputs, and the attention of the layers inside.
 
-    The model stays as it is: the same object, the same weights, the same kernels. Which layers are seen: limelight's, Keras's
+    The model stays as it is: the same object, the same weights, the same kernels. These layers are seen: limelight's, Keras's
     `Attention`, `AdditiveAttention`, `MultiHeadAttention` and `GroupQueryAttention`, their subclasses, layers that call Keras's
-    `dot_product_attention`, and those that `register_adapter` knows.
+    `dot_product_attention` or a softmax, and those with an adapter (`register_adapter`).
 
     Args:
         model: a built model.
-        layers: patterns of the layers' paths, such as "decoder/*"; all where None.
-        as_: "qk" keeps what was asked; "statistics" keeps statistics alone, which the model computes as it runs, and which
-            grow with the length of its inputs as the inputs themselves do. Maps then have a `attention_statistics` and no weights.
-        top_k, num_blocks: what a survey holds, as `limelight.attention_statistics` takes it.
+        layers: patterns of the layers' paths, such as "decoder/*"; all by default.
+        store: "qk" keeps queries and keys, from which maps compute weights; "statistics" keeps statistics only, which are
+            computed inside the model, and grow with the length of its inputs as the inputs themselves do. Such maps have
+            `statistics` but no `weights`.
+        top_k, num_blocks: the size of the statistics, as in `limelight.attention_statistics`.
 
     Call arguments:
-        inputs: what the model takes. `probe(inputs)` returns the model's outputs, and tensors that `probe.read` makes into maps.
+        inputs: the inputs of the model. `extractor(inputs)` returns the model's outputs, and tensors that `extractor.to_maps`
+            makes into maps.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        ValueError: an unknown form, or numbers below 1.
+        ValueError: `store` is unknown, or a number is below 1.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -69,106 +75,97 @@ class AttentionExtractor(keras.Model):
         num_blocks: int = 64,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(model, keras.Layer):
-            raise TypeError(
-                f"`model` must be a model or layer of Keras. Received: {model!r} of type {type(model).__name__}."
-            )
+        check_model(model)
         if store not in ("qk", "statistics"):
-            raise ValueError(f'`store` must be "qk" or "statistics". Received: as_={store!r}.')
-        check(top_k, num_blocks)
+            raise ValueError(f'`store` must be "qk" or "statistics". Received: store={store!r}.')
+        check_statistics_arguments(top_k, num_blocks)
         super().__init__(autocast=False, **kwargs)
         self.model = model
-        self.wanted = statistics.Wanted(top_k, num_blocks) if store == "statistics" else None
-        self.patterns = (layers,) if isinstance(layers, str) else layers if layers is None else tuple(layers)
+        self.statistics = StatisticsSpec(top_k, num_blocks) if store == "statistics" else None
+        self.patterns = layers if layers is None or isinstance(layers, str) else tuple(layers)
         self.supports_masking = True
         self.built = model.built
-        self._kept = _Kept()
+        self._cache = _Cache()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        recorder = Recorder(self.model, self.patterns)
-        outermost = recorder.records
-
-        def hear(attention_call: Any) -> None:
-            def observe() -> Any:
-                # Inside a loop a step is one query: its weights are fewer numbers than its statistics.
-                if self.wanted is not None and recorder.records is outermost:
-                    return statistics.of_question(attention_call, self.wanted)
-                return limelight_layers.observation(attention_call)
-
-            recorder.record(attention_call.owner, observe)
-
-        with intercepting(), recorder.recording(), functional.listening(hear):
+        recorder = Recorder(self.model, self.patterns, self.statistics)
+        with recording(recorder):
             outputs = self.model(inputs, training=training)
-        return outputs, self._filed(recorder)
+        return outputs, self._export(recorder)
 
-    def _filed(self, recorder: Recorder) -> dict[str, Any]:
-        """The recorded tensors under the number of this run; what is no tensor stays here under the same number.
+    def _export(self, recorder: Recorder) -> dict[str, Any]:
+        """Return the recorded tensors by the id of this run; what is no tensor stays here, under the same id.
 
-        A compiled function runs this once for each shape, and its structure carries the number to each later call.
+        A compiled function runs this once for each shape, and the structure of its outputs carries the id to each later call.
         """
-        for note in recorder.notes:
-            warnings.warn(f"Not captured: {note}.", CaptureWarning, stacklevel=2)
+        for message in recorder.skipped:
+            warnings.warn(f"No attention was captured of {message}.", CaptureWarning, stacklevel=2)
         calls: dict[str, int] = {}
-        entries, tensors = [], {}
-        for place, record in enumerate(recorder.records):
-            call = calls[record.path] = calls.get(record.path, -1) + 1
-            seen = record.seen if self.wanted is None else statistics.of_observation(record.seen, self.wanted)
-            found, numbers = seen.split()
-            entries.append((record.path, record.layer, call, numbers))
-            tensors[f"{place}"] = found
-        return {self._kept.number(entries): tensors}
+        entries: list[_Entry] = []
+        exported = {}
+        for index, record in enumerate(recorder.records):
+            call_index = calls[record.path] = calls.get(record.path, -1) + 1
+            call = record.call
+            if self.statistics is not None and not isinstance(call, AttentionStatistics):
+                call = compute_statistics(call, self.statistics.top_k, self.statistics.num_blocks)
+            exported[f"{index}"], settings = export_call(call)
+            entries.append((record.path, record.layer, call_index, settings))
+        return {self._cache.get_run_id(entries): exported}
 
-    def read(self, seen: dict[str, Any]) -> AttentionMaps:
-        """Maps from what `probe(inputs)` returned beside the outputs."""
-        ((run, tensors),) = seen.items()
+    def to_maps(self, exported: dict[str, Any]) -> AttentionMaps:
+        """Make maps from the tensors that `extractor(inputs)` returned besides the outputs."""
+        ((run_id, tensors),) = exported.items()
         return AttentionMaps(
-            AttentionMap(path, read(tensors.get(f"{place}", {}), numbers), call, layer)
-            for place, (path, layer, call, numbers) in enumerate(self._kept.entries[int(run)])
+            AttentionMap(path, to_source(tensors.get(f"{index}", {}), settings), call_index, layer)
+            for index, (path, layer, call_index, settings) in enumerate(self._cache.runs[int(run_id)])
         )
 
     def predict_on_batch(self, x: Any) -> tuple[Any, AttentionMaps]:
-        """The model's outputs for one batch, and its maps."""
-        outputs, maps, _ = self._run(x, self._state())
+        """Return the model's outputs for one batch, and its maps."""
+        outputs, maps, _ = self._run(x, self._get_state())
         return outputs, maps
 
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
     ) -> tuple[Any, AttentionMaps]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The model's outputs for data, compiled and in batches, and the maps of all of it.
+        """Return the model's outputs for data, compiled and in batches, and the maps of all of it.
 
         Args:
             x: arrays, or a data set of any kind that `model.predict` takes.
-            batch_size: examples in a batch where `x` is arrays; 32 where None.
-            verbose: whether a progress bar is shown.
-            steps: how many batches are taken of a data set; all where None.
+            batch_size: the number of examples in a batch if `x` is arrays; 32 by default.
+            verbose: show a progress bar.
+            steps: the number of batches to take of a data set; all by default.
 
         Returns:
-            The outputs as numpy, as `model.predict` returns them, and `AttentionMaps`. Where batches have different lengths the
-            maps are padded, and the padding is masked.
+            The outputs as numpy, as `model.predict` returns them, and `AttentionMaps`. If batches have different lengths the maps
+            are padded, and the padding is masked.
         """
-        values, outputs, maps = self._state(), [], []
-        batches = itertools.islice(batching.batches(x, batch_size or 32), steps)
-        bar = keras.utils.Progbar(batching.count(x, batch_size or 32, steps)) if verbose and verbose != "auto" else None
+        state, outputs, maps = self._get_state(), [], []
+        batches = itertools.islice(_iter_batches(x, batch_size or 32), steps)
+        total = _count_batches(x, batch_size or 32, steps)
+        progress = keras.utils.Progbar(total) if verbose and verbose != "auto" else None
         for number, batch in enumerate(batches, start=1):
-            output, seen, values = self._run(batch, values)
-            outputs.append(output)
-            maps.append(seen)
-            if bar is not None:
-                bar.update(number)
-        return batching.concatenated(outputs), AttentionMaps.joined(maps)
+            batch_outputs, batch_maps, state = self._run(batch, state)
+            outputs.append(batch_outputs)
+            maps.append(batch_maps)
+            if progress is not None:
+                progress.update(number)
+        return _concatenate(outputs), AttentionMaps.concat(maps)
 
-    def _state(self) -> list[Any]:
+    def _get_state(self) -> list[Any]:
         return [variable.value for variable in self.model.non_trainable_variables]
 
-    def _run(self, x: Any, values: list[Any]) -> tuple[Any, AttentionMaps, list[Any]]:
+    def _run(self, x: Any, state: list[Any]) -> tuple[Any, AttentionMaps, list[Any]]:
         if not self.model.built:
             self.model(x)
-            self.built, values = True, self._state()
+            self.built, state = True, self._get_state()
         jit = None if getattr(self.model, "run_eagerly", False) else bool(getattr(self.model, "jit_compile", True))
-        if jit not in self._kept.functions:
-            self._kept.functions[jit] = tracing.eager(self) if jit is None else tracing.compiled(self, jit=jit)
-        (outputs, seen), values = self._kept.functions[jit](values, x)
-        return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs), self.read(seen), values
+        if jit not in self._cache.functions:
+            active = backend.active()
+            function = active.run_stateless(self) if jit is None else active.compile_stateless(self, jit=jit)
+            self._cache.functions[jit] = function
+        (outputs, exported), state = self._cache.functions[jit](state, x)
+        return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs), self.to_maps(exported), state
 
 
 def capture(
@@ -182,27 +179,27 @@ def capture(
     top_k: int = 16,
     num_blocks: int = 64,
 ) -> AttentionMaps:
-    """The attention of every layer of a model on one batch.
+    """Capture the attention of every layer of a model on one batch.
 
-    The model runs once, eagerly, as it is. It is the same object afterwards, with the same weights and states.
+    The model runs once, eagerly, as it is. It is the same object afterwards, with the same weights and state.
 
     Args:
         model: a built model.
-        batch: what the model takes.
-        tokens: a list of strings for each example of the batch (or for the only one), which may be shorter than the padded input;
-            anything with `tokens` and `offsets`, as `tokenizers` gives, will do.
-        layers: patterns of the layers' paths, such as "decoder/*"; all where None.
-        training: whether the model runs as in training, with dropout. Weights are those before dropout.
-        as_: "qk", or "statistics" for long inputs: statistics alone, computed inside the compiled model, which is compiled for
-            it (or runs eagerly, where `training`).
-        top_k, num_blocks: what a survey holds, as `limelight.attention_statistics` takes it.
+        batch: the inputs of the model.
+        tokens: a list of strings for each example of the batch (or for the only one), which may be shorter than the padded input.
+            Anything with `tokens` and `offsets`, such as an encoding from `tokenizers`, can take the place of a list.
+        layers: patterns of the layers' paths, such as "decoder/*"; all by default.
+        training: run the model as in training, with dropout. Weights are those before dropout.
+        store: "qk"; or "statistics" for long inputs: statistics only, computed inside the compiled model (with `training`, the
+            model runs eagerly).
+        top_k, num_blocks: the size of the statistics, as in `limelight.attention_statistics`.
 
     Returns:
-        Maps by layer path. A layer that is called again has "#1" and so on behind its path.
+        Maps by layer path. The second call of a layer has "#1" behind its path, and so on.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        ValueError: tokens that do not fit the batch, an unknown form, or numbers below 1.
+        ValueError: the tokens do not fit the batch, `store` is unknown, or a number is below 1.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -212,16 +209,84 @@ def capture(
         >>> maps["reader"].shape, list(maps["reader"].tokens[0])
         ((1, 1, 3, 3), ['a', 'b', 'c'])
     """
-    probe = AttentionExtractor(model, layers, store, top_k, num_blocks)
+    extractor = AttentionExtractor(model, layers, store, top_k, num_blocks)
     if not model.built:
         model(batch)
-        probe.built = True
-    values = [variable.value for variable in model.non_trainable_variables]
+        extractor.built = True
     if store == "statistics" and not training:
-        _, maps = probe.predict_on_batch(batch)
+        _, maps = extractor.predict_on_batch(batch)
     else:
-        (_, seen), _ = tracing.eager(probe)(values, batch, training=training)
-        maps = probe.read(seen)
+        state = [variable.value for variable in model.non_trainable_variables]
+        (_, exported), _ = backend.active().run_stateless(extractor)(state, batch, training=training)
+        maps = extractor.to_maps(exported)
+    return add_tokens(maps, tokens, batch)
+
+
+def add_tokens(maps: AttentionMaps, tokens: Any, batch: Any) -> AttentionMaps:
+    """Add tokens to the axes of the maps that belong to an input: the shortest one that holds the longest list of tokens.
+
+    Args:
+        maps: the maps.
+        tokens: as in `capture`; None for none.
+        batch: the inputs of the model.
+
+    Raises:
+        ValueError: no input is long enough.
+    """
     if tokens is None:
         return maps
-    return maps.with_tokens(tokens, batching.padded_length(batch, tokens))
+    longest = max((len(example) for example in tokens_per_example(tokens) or ()), default=0)
+    lengths = sorted({leaf.shape[1] for leaf in keras.tree.flatten(batch) if len(leaf.shape) > 1})
+    length = next((length for length in lengths if length >= longest), None)
+    if length is None:
+        raise ValueError(
+            f"Each list of tokens must fit an input of the batch. Received: {longest} tokens, inputs of length {lengths}."
+        )
+    return maps.with_tokens(tokens, length)
+
+
+def _iter_batches(data: Any, batch_size: int) -> Iterator[Any]:
+    """Iterate over the inputs of each batch of arrays, or of a data set that yields batches."""
+    if _is_arrays(data):
+        for start in range(0, _count_examples(data), batch_size):
+            yield keras.tree.map_structure(lambda leaf: leaf[start : start + batch_size], data)  # noqa: B023
+        return
+    is_indexed = isinstance(data, keras.utils.PyDataset)
+    for batch in (data[index] for index in range(len(data))) if is_indexed else data:
+        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
+
+
+def _is_arrays(data: Any) -> bool:
+    """Return True if data is an array, or a list or dict of arrays, and no data set."""
+    if isinstance(data, (list, tuple, dict)):
+        return all(_is_arrays(leaf) for leaf in keras.tree.flatten(data))
+    return hasattr(data, "shape") and hasattr(data, "__getitem__")
+
+
+def _count_examples(data: Any) -> int:
+    lengths = {leaf.shape[0] for leaf in keras.tree.flatten(data)}
+    if len(lengths) != 1:
+        raise ValueError(f"All inputs must have the same number of examples. Received: {sorted(lengths)}.")
+    return lengths.pop()
+
+
+def _count_batches(data: Any, batch_size: int, steps: int | None) -> int | None:
+    """Return the number of batches, or None if it is unknown."""
+    if _is_arrays(data):
+        return -(-_count_examples(data) // batch_size)
+    if steps is not None:
+        return steps
+    return len(data) if hasattr(data, "__len__") else None
+
+
+def _concatenate(outputs: list[Any]) -> Any:
+    """Concatenate the outputs of all batches."""
+    if not outputs:
+        raise ValueError("There must be at least one batch. Received: data without any.")
+    shapes = {tuple(leaf.shape[1:] for leaf in keras.tree.flatten(batch)) for batch in outputs}
+    if len(shapes) > 1:
+        raise ValueError(
+            "The outputs of all batches must have the same shape to be concatenated. Received: "
+            f"{sorted(shapes)[:4]}. Call predict_on_batch on each batch, or pad all to one length."
+        )
+    return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *outputs)

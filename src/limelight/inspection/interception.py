@@ -1,7 +1,7 @@
-"""Standing in for a few functions of Keras while a recorder is at work, and only then.
+"""Replace a few functions of Keras and of the backend while a recorder is active, and only then.
 
-Keras has no hooks. The functions below are replaced while anyone records, and put back when the last is done; a thread or task
-that records nothing passes through them as if they were not there.
+Keras has no hooks. The functions are replaced while any thread records and restored when the last one is done; in a thread or
+task that records nothing they behave as ever.
 """
 
 import contextlib
@@ -11,144 +11,137 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-from keras.src import backend
-from keras.src.backend.common.keras_tensor import any_symbolic_tensors
-from keras.src.ops.operation import Operation
 
-from limelight import functional
-from limelight.inspection import adapters, keras_layers, limelight_layers, loops, softmaxes
-from limelight.inspection.recorder import Recorder, current
+from limelight import _keras_private, functional
+from limelight.engine import backend
+from limelight.engine.call import AttentionCall
+from limelight.inspection import adapters, backend_loops, keras_layers, softmaxes
+from limelight.inspection.recorder import Recorder, current_recorder
 
 _lock = threading.Lock()
-_users = 0
+_num_users = 0
 _originals: list[tuple[Any, str, Any]] = []
 
 
 @contextlib.contextmanager
-def intercepting() -> Iterator[None]:
-    """Have the functions replaced inside; they are put back when no thread needs them any more."""
-    global _users
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Record the attention of the model that runs inside, in this thread or task only."""
+
+    def listener(call: AttentionCall) -> None:
+        recorder.record(call.layer, lambda: call)
+
+    def transform(call: AttentionCall, output: Any, value: Any) -> Any:
+        record = next((record for record in reversed(recorder.records) if record.call is call), None)
+        return recorder.intervene(record, output, lambda tensor: tensor, lambda: value)
+
+    hook = functional.on_call(listener, None if recorder.intervention is None else transform)
+    with _replaced_functions(), recorder.activate(), hook:
+        yield
+
+
+@contextlib.contextmanager
+def _replaced_functions() -> Iterator[None]:
+    global _num_users
     with _lock:
-        if _users == 0:
-            _install()
-        _users += 1
+        if _num_users == 0:
+            for owner, name, replacement in _get_replacements():
+                original = vars(owner)[name]
+                _originals.append((owner, name, original))
+                setattr(owner, name, _if_recording(replacement, original))
+        _num_users += 1
     try:
         yield
     finally:
         with _lock:
-            _users -= 1
-            if _users == 0:
-                _restore()
+            _num_users -= 1
+            while _num_users == 0 and _originals:
+                setattr(*_originals.pop())
 
 
-def _install() -> None:
-    for owner, name, wrap in _table():
-        original = vars(owner)[name]
-        _originals.append((owner, name, original))
-        setattr(owner, name, _passing(original, wrap))
-
-
-def _restore() -> None:
-    while _originals:
-        owner, name, original = _originals.pop()
-        setattr(owner, name, original)
-
-
-def _passing(original: Callable[..., Any], wrap: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that is the original for whoever does not record."""
+def _if_recording(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that calls the replacement if there is a recorder, and else the original."""
 
     @functools.wraps(original)
-    def stand_in(*args: Any, **kwargs: Any) -> Any:
-        recorder = current()
-        return original(*args, **kwargs) if recorder is None else wrap(recorder, original, *args, **kwargs)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        recorder = current_recorder()
+        return original(*args, **kwargs) if recorder is None else replacement(recorder, original, *args, **kwargs)
 
-    return stand_in
+    return function
 
 
-def _table() -> list[tuple[Any, str, Callable[..., Any]]]:
-    """What is replaced: the owner, the name, and what runs instead, given the recorder and the original."""
-    multi_head, grouped = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
+def _get_replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return the owner and the name of each function, and what is called with the recorder and the original in its place."""
+    nn = _keras_private.backend.nn
+    multi_head_layers = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
     return [
-        (Operation, "__call__", _operation),
-        (multi_head, "_compute_attention", keras_layers.compute_attention),
-        (multi_head, "_compute_attention_mask", keras_layers.compute_mask),
-        (grouped, "_compute_attention", keras_layers.compute_attention),
-        (grouped, "_compute_attention_mask", keras_layers.compute_mask),
-        (backend.nn, "dot_product_attention", keras_layers.dot_product_attention),
-        (backend.nn, "softmax", softmaxes.function),
-        (functional, "output", limelight_layers.output),
-        *_softmaxes_of_backends(),
-        *loops.table(),
+        (keras.Operation, "__call__", _call_operation),
+        *((each, _keras_private.COMPUTE_ATTENTION, keras_layers.compute_attention) for each in multi_head_layers),
+        *(
+            (each, _keras_private.COMPUTE_ATTENTION_MASK, keras_layers.compute_attention_mask)
+            for each in multi_head_layers
+        ),
+        (nn, "dot_product_attention", keras_layers.dot_product_attention),
+        (nn, "softmax", softmaxes.softmax),
+        # Layers that are written for one backend call its own softmax.
+        *((owner, name, softmaxes.softmax) for owner, name in backend.active().softmax_functions()),
+        *backend_loops.get_replacements(),
     ]
 
 
-def _softmaxes_of_backends() -> list[tuple[Any, str, Callable[..., Any]]]:
-    """Softmaxes that layers written for one backend call by its own name."""
-    name = keras.backend.backend()
-    if name == "jax":
-        import jax
-
-        return [(jax.nn, "softmax", softmaxes.function)]
-    if name == "tensorflow":
-        import tensorflow
-
-        return [(tensorflow.nn, "softmax", softmaxes.function)]
-    import torch
-
-    return [(torch, "softmax", softmaxes.function), (torch.nn.functional, "softmax", softmaxes.function)]
-
-
-def _operation(recorder: Recorder, original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:
-    """Run a layer or operation of the model, knowing that it runs."""
-    if any_symbolic_tensors(args, kwargs):
+def _call_operation(recorder: Recorder, original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for `Operation.__call__`: follow which layers and operations run."""
+    if _keras_private.any_symbolic_tensors(args, kwargs):
         return original(operation, *args, **kwargs)
-    noted, kept = len(recorder.notes), len(recorder.records)
+    counts = len(recorder.skipped), len(recorder.records)
     with recorder.inside(operation):
-        recorder.entered(operation, args, kwargs)
-        outputs = _observed(recorder, original, operation, args, kwargs)
-        recorder.left(operation, args, kwargs, outputs)
-        if recorder.listening:
-            softmaxes.follow(recorder, operation, args, kwargs, outputs)
-            if operation is recorder.root:
-                softmaxes.settle(recorder, outputs)
-            elif len(recorder.notes) == noted and len(recorder.records) == kept:
-                _miss(recorder, operation)
+        recorder.on_enter(operation, args, kwargs)
+        outputs = _run_and_record(recorder, original, operation, args, kwargs)
+        recorder.on_exit(operation, args, kwargs, outputs)
+        if not recorder.is_muted:
+            softmaxes.update_pending(recorder, operation, args, kwargs, outputs)
+            if operation is recorder.model:
+                softmaxes.drop_predictions(recorder, outputs)
+            elif counts == (len(recorder.skipped), len(recorder.records)):
+                _skip_if_named_attention(recorder, operation)
     return outputs
 
 
-def _observed(
+def _run_and_record(
     recorder: Recorder, original: Callable[..., Any], operation: Any, args: tuple, kwargs: dict[str, Any]
 ) -> Any:
-    """Run an operation and record what it asks, where it is of a kind that is known."""
-    adapter = adapters.of(operation) if recorder.listening else None
+    """Run an operation, and record its attention if it has an adapter or is a softmax."""
+    adapter = None if recorder.is_muted else adapters.get_adapter(operation)
     if adapter is not None:
         with recorder.muted():
             outputs = _run(original, operation, *args, **kwargs)
-        given = adapters.arguments(operation, args, kwargs)
-        record = recorder.record(operation, lambda: adapter(operation, given, outputs))
-        if adapter is not keras_layers.attention:
+        arguments = adapters.bind_arguments(operation, args, kwargs)
+        record = recorder.record(operation, lambda: adapter(operation, arguments, outputs))
+        if adapter is not keras_layers.observe_attention:
             return outputs
-        return keras_layers.touched_attention(recorder, record, given, outputs)
+        return keras_layers.intervene_on_attention(recorder, record, arguments, outputs)
     if isinstance(operation, keras.layers.Softmax):
-        # As a whole: with a mask, the layer has more to do than the softmax.
+        # As a whole: with a mask the layer does more than call a softmax.
         with recorder.muted():
             outputs = _run(original, operation, *args, **kwargs)
-        return softmaxes.noticed(recorder, outputs, operation.axis)
+        return softmaxes.record_softmax(recorder, outputs, operation.axis)
     return _run(original, operation, *args, **kwargs)
 
 
-def _miss(recorder: Recorder, operation: Any) -> None:
-    """Say so where a layer by its name attends, and nothing was seen of it."""
-    path = recorder.path(operation)
-    if isinstance(operation, keras.Layer) and "attention" in type(operation).__name__.lower() and recorder.wants(path):
-        reason = "no softmax and no fused attention was seen in it; limelight.inspection.register_adapter can tell what it asks"
-        recorder.note(path, type(operation).__name__, reason)
+def _skip_if_named_attention(recorder: Recorder, operation: Any) -> None:
+    """Warn of a layer whose name says that it attends, and in which nothing was seen."""
+    path, class_name = recorder.path(operation), type(operation).__name__
+    if isinstance(operation, keras.Layer) and "attention" in class_name.lower() and recorder.matches(path):
+        reason = (
+            "it calls no softmax and no fused attention that limelight knows. Describe it with "
+            "limelight.inspection.register_adapter"
+        )
+        recorder.skip(path, class_name, reason)
 
 
 def _run(original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:
-    # Rematerialisation runs a layer inside a transformation that its tensors cannot leave. It saves memory of gradients, and
-    # there are none here.
-    if getattr(operation, "_remat_mode", None) is not None:
-        quantized = getattr(operation, "quantization_mode", None) is not None
-        return (operation.quantized_call if quantized else operation.call)(*args, **kwargs)
+    # Rematerialization runs a layer inside a transformation that its tensors cannot leave. It saves memory for gradients, of
+    # which there are none here.
+    if _keras_private.is_rematerialized(operation):
+        is_quantized = getattr(operation, "quantization_mode", None) is not None
+        return (operation.quantized_call if is_quantized else operation.call)(*args, **kwargs)
     return original(operation, *args, **kwargs)

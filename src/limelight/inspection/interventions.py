@@ -1,115 +1,90 @@
-"""Running a model with something done to its heads: silenced, or moved a little to see what the result does."""
+"""Run a model while the outputs of its attention heads are changed: masked, or moved to find a gradient."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 from keras import ops
 
-from limelight import functional
-from limelight.inspection import limelight_layers, tracing
-from limelight.inspection.interception import intercepting
-from limelight.inspection.recorder import Record, Recorder
+from limelight.engine import backend
+from limelight.inspection.interception import recording
+from limelight.inspection.recorder import Intervention, Record, Recorder, check_model
 
-Touch = Callable[[Record, Any, Callable[[Any], Any], Any], Any]
+Layers = str | Sequence[str] | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Heads:
-    """What the heads of one attention gave.
+class HeadOutputs:
+    """The outputs of the heads of one attention.
 
     Args:
-        record: the attention.
-        result: the heads' outputs, or the weights where only those are seen, as the model goes on with them.
-        laid_out: brings a tensor of that shape to (B, ..., N, T, V), or (B, ..., N, T, S).
-        value: what the outputs are averages of, (B, ..., K, S, V); None where `result` is weights.
-        call: which call of the layer this is, from 0.
+        record: the record of the attention.
+        output: as the model uses it; the weights, if nothing else was seen.
+        to_heads: transposes a tensor of that shape to (B, ..., N, T, V), or (B, ..., N, T, S).
+        value: the values that were averaged, (B, ..., K, S, V); None if `output` is the weights.
+        call_index: which call of the layer this is, from 0.
     """
 
     record: Record
-    result: Any
-    laid_out: Callable[[Any], Any]
+    output: Any
+    to_heads: Callable[[Any], Any]
     value: Any
-    call: int = 0
+    call_index: int = 0
 
     @property
     def key(self) -> str:
-        """The name of its map among others."""
-        return f"{self.record.path}#{self.call}" if self.call else self.record.path
+        """The key of its map in `AttentionMaps`."""
+        return f"{self.record.path}#{self.call_index}" if self.call_index else self.record.path
 
 
-def run(model: Any, inputs: Any, layers: Sequence[str] | None, touch: Touch) -> tuple[Any, Recorder]:
-    """A model's outputs with `touch` at work, and the recorder. The model's own state is left alone."""
-    recorder = Recorder(model, layers, touch)
-
-    def hear(attention_call: Any) -> None:
-        recorder.record(attention_call.owner, lambda: limelight_layers.observation(attention_call))
-
-    state = [(variable, variable.value) for variable in model.non_trainable_variables]
-    with keras.StatelessScope(state), intercepting(), recorder.recording(), functional.listening(hear):
-        return model(inputs, training=False), recorder
+def run_with_intervention(model: Any, inputs: Any, layers: Layers, intervention: Intervention) -> tuple[Any, Recorder]:
+    """Return a model's outputs under an intervention, and the recorder. The model's own state does not change."""
+    recorder = Recorder(model, layers, intervention=intervention)
+    values = [variable.value for variable in model.non_trainable_variables]
+    with recording(recorder):
+        outputs, _ = backend.call_stateless(model, values, inputs, training=False)
+    return outputs, recorder
 
 
-def heads(model: Any, inputs: Any, layers: str | Sequence[str] | None) -> tuple[Any, list[Heads]]:
-    """A model's outputs, and what the heads of each attention gave, in the order in which they ran."""
+def run_and_collect(model: Any, inputs: Any, layers: Layers) -> tuple[Any, list[HeadOutputs]]:
+    """Return a model's outputs and those of the heads of each attention, in the order in which they ran.
+
+    Raises:
+        TypeError: `model` is no model or layer of Keras.
+    """
+    check_model(model)
     if not model.built:
         model(inputs)
-    found: dict[int, Heads] = {}
+    by_number: dict[int, HeadOutputs] = {}
 
-    def keep(record: Record, result: Any, laid_out: Callable[[Any], Any], value: Any) -> Any:
-        found[record.number] = Heads(record, result, laid_out, value)
-        return result
+    def collect(record: Record, output: Any, to_heads: Callable[[Any], Any], value: Any) -> Any:
+        by_number[record.number] = HeadOutputs(record, output, to_heads, value)
+        return output
 
-    with tracing.no_gradient():
-        outputs, recorder = run(model, inputs, patterns(layers), keep)
-    kept, calls = [], {}
+    with backend.active().no_gradient():
+        outputs, recorder = run_with_intervention(model, inputs, layers, collect)
+    collected, calls = [], {}
     # Softmaxes that turned out to be predictions are no longer among the records.
     for record in recorder.records:
-        call = calls[record.path] = calls.get(record.path, -1) + 1
-        if record.number in found:
-            kept.append(dataclasses.replace(found[record.number], call=call))
-    return outputs, kept
+        call_index = calls[record.path] = calls.get(record.path, -1) + 1
+        if record.number in by_number:
+            collected.append(dataclasses.replace(by_number[record.number], call_index=call_index))
+    return outputs, collected
 
 
-def slopes(model: Any, inputs: Any, layers: str | Sequence[str] | None, of: list[Heads], total: Any) -> list[Any]:
-    """The gradient of `total(outputs)`, a scalar, by the result of each of some heads."""
-    places = {one.record.number: place for place, one in enumerate(of)}
+def compute_gradients(
+    model: Any, inputs: Any, layers: Layers, heads: list[HeadOutputs], target: Callable[[Any], Any]
+) -> list[Any]:
+    """Return the gradient of the scalar `target(outputs)` by the output of each of `heads`."""
+    indices = {head_outputs.record.number: index for index, head_outputs in enumerate(heads)}
 
-    def scalar(moves: list[Any]) -> Any:
-        def move(record: Record, result: Any, laid_out: Callable[[Any], Any], value: Any) -> Any:
-            place = places.get(record.number)
-            return result if place is None else result + moves[place]
+    def evaluate(offsets: list[Any]) -> Any:
+        def add_offset(record: Record, output: Any, to_heads: Callable[[Any], Any], value: Any) -> Any:
+            index = indices.get(record.number)
+            return output if index is None else output + offsets[index]
 
-        outputs, _ = run(model, inputs, patterns(layers), move)
-        return total(outputs)
+        outputs, _ = run_with_intervention(model, inputs, layers, add_offset)
+        return target(outputs)
 
-    return _gradients(scalar, [ops.zeros_like(one.result) for one in of])
-
-
-def patterns(layers: str | Sequence[str] | None) -> Sequence[str] | None:
-    """Patterns of layers' paths, from one or several."""
-    return (layers,) if isinstance(layers, str) else layers
-
-
-def _gradients(function: Callable[[list[Any]], Any], tensors: list[Any]) -> list[Any]:
-    backend = keras.backend.backend()
-    if not tensors:
-        return []
-    if backend == "jax":
-        import jax
-
-        return jax.grad(function)(tensors)
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(tensors)
-            result = function(tensors)
-        return tape.gradient(result, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    import torch
-
-    with torch.enable_grad():
-        tensors = [tensor.detach().requires_grad_() for tensor in tensors]
-        found = torch.autograd.grad(function(tensors), tensors, allow_unused=True)
-    return [torch.zeros_like(tensor) if slope is None else slope for tensor, slope in zip(tensors, found, strict=True)]
+    offsets = [ops.zeros_like(head_outputs.output) for head_outputs in heads]
+    return backend.active().gradients(evaluate, offsets) if offsets else []

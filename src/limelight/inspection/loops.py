@@ -1,7 +1,7 @@
 """Layers that run once for each step of a sequence: in RNN cells, in `TimeDistributed`, in Keras's loops.
 
-The body of a loop may be traced apart, and its tensors cannot leave it but as results of the loop. So each body gives what was
-recorded in it as well, and the loop stacks it: one record with all steps.
+The body of a loop may be traced on its own, and its tensors can leave it only as results of the loop. So each body also returns
+what was recorded in it, the loop stacks it, and one record with all steps remains.
 """
 
 import dataclasses
@@ -10,271 +10,194 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src import backend
 
-from limelight.inspection import softmaxes, tracing
-from limelight.inspection.observation import Observation
+from limelight.engine import backend
+from limelight.inspection import softmaxes
+from limelight.inspection._observed_attention import ObservedAttention, export_call
 from limelight.inspection.recorder import Record, Recorder
 
-# Parts of an observation that are the same for every step.
-_CONSTANT = ("scale", "vector")
 
-
-@dataclasses.dataclass(eq=False)
-class Loop:
-    """An RNN that runs.
+@dataclasses.dataclass(frozen=True, eq=False)
+class StepRecord:
+    """A record of the body of a loop, in the form in which a loop can return it.
 
     Args:
-        body: its step function.
-        count: how many steps there are; an int or a scalar tensor.
-        mask: bool (B, steps), True where a step is real.
-        records: all steps, where the backend's own loop was gone into.
+        record: the record.
+        tensors, settings: as from `export_call`; once stacked, tensors have the steps as their first axis.
     """
 
-    body: "Body"
-    count: Any
-    mask: Any = None
-    records: list[Record] | None = None
+    record: Record
+    tensors: dict[str, Any]
+    settings: dict[str, Any]
+
+    @classmethod
+    def from_record(cls, record: Record) -> "StepRecord":
+        """Export a record; of a single query the weights, which are fewer numbers than its keys."""
+        call: Any = record.call
+        return cls(record, *export_call(call, as_weights=call.query.shape[2] == 1))
+
+    def map_tensors(self, function: Callable[[Any], Any]) -> "StepRecord":
+        """Apply a function to all tensors that have an axis of steps."""
+        tensors = {name: x if name == "vector" else function(x) for name, x in self.tensors.items()}
+        return dataclasses.replace(self, tensors=tensors)
+
+    def with_tensors(self, tensors: dict[str, Any]) -> "StepRecord":
+        """Replace the tensors."""
+        return dataclasses.replace(self, tensors=tensors)
 
 
-def table() -> list[tuple[Any, str, Callable[..., Any]]]:
-    """The loops of Keras, and those of the backend under them, whose bodies are seen into."""
-    found = [
-        (backend, "rnn", rnn),
-        (backend, "vectorized_map", mapped),
-        (backend.core, "vectorized_map", mapped),
-        (backend.core, "map", mapped),
-        (keras.layers.TimeDistributed, "call", time_distributed),
-    ]
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return [*found, (jax.lax, "scan", jax_scan)]
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        return [*found, (backend.core, "scan", python_scan), (tensorflow, "while_loop", tensorflow_while)]
-    return [*found, (backend.core, "scan", python_scan)]
-
-
-class Body:
-    """A function that runs once for each step, and what each run recorded."""
+class LoopBody:
+    """The body of a loop, and what each of its runs recorded."""
 
     def __init__(self, recorder: Recorder, function: Callable[..., Any]) -> None:
         self.recorder, self.function = recorder, function
-        self.runs: list[tuple[Any, list[Record]]] = []
+        self.runs: list[tuple[Any, list[StepRecord]]] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder = self.recorder
-        loop, recorder.loop = recorder.loop, None
-        with recorder.collecting():
+        rnn_loop, recorder.rnn_loop = recorder.rnn_loop, None
+        with recorder.loop_body() as records:
             outputs = self.function(*args, **kwargs)
-            # What a step gives is a prediction where it is a softmax; what it hands on to the next step is not.
-            softmaxes.settle(recorder, outputs[0] if isinstance(outputs, tuple) else outputs)
+            # A softmax may be a prediction if the step returns it, not if it only passes it to the next step.
+            softmaxes.drop_predictions(recorder, outputs[0] if isinstance(outputs, tuple) else outputs)
             with recorder.muted():
-                self.runs.append((tracing.state(), [lean(record) for record in recorder.records]))
-        recorder.loop = loop
+                self.runs.append((backend.active().trace_state(), [StepRecord.from_record(one) for one in records]))
+        recorder.rnn_loop = rnn_loop
         return outputs
 
     @property
-    def last(self) -> list[Record]:
-        """What the last run recorded."""
+    def last_run(self) -> list[StepRecord]:
+        """The records of the last run."""
         return self.runs[-1][1] if self.runs else []
 
-    def stacked(self, count: Any = None) -> list[Record]:
-        """The records of the last `count` runs with the steps as their first axis, where the runs followed one another."""
+    def stack_runs(self, count: Any = None) -> list[StepRecord]:
+        """Stack the records of the last `count` runs, if these ran one after the other and not in a loop of the backend."""
         runs = self.runs[-count:] if isinstance(count, int) else self.runs
-        kept = [records for state, records in runs if state == tracing.state()]
-        if len(kept) < len(runs) or len({tuple(one.path for one in records) for records in kept}) > 1:
-            for record in {record.path: record for _, records in runs for record in records}.values():
-                self.recorder.note(
-                    record.path, record.layer, "it runs inside a loop of the backend that hides its tensors"
+        steps = [records for trace_state, records in runs if trace_state == backend.active().trace_state()]
+        if len(steps) < len(runs) or len({tuple(each.record.path for each in records) for records in steps}) > 1:
+            for record in {each.record.path: each.record for _, records in runs for each in records}.values():
+                self.recorder.skip(
+                    record.path, record.layer, "it runs inside a loop of the backend, which hides its tensors"
                 )
             return []
-        return [stacked(steps) for steps in zip(*kept, strict=True)]
+        return [stack_steps(records) for records in zip(*steps, strict=True)]
 
 
-def lean(record: Record) -> Record:
-    """A record of one step as it is best stacked: of a single query the weights, which are fewer numbers than its keys."""
-    query = record.seen.query
-    if query is None or query.shape[-2] != 1:
-        return record
-    return dataclasses.replace(record, seen=record.seen.answered())
+@dataclasses.dataclass(eq=False)
+class RNNLoop:
+    """An RNN that is running.
 
-
-def stacked(steps: Sequence[Record]) -> Record:
-    """Records of single steps as one, with the steps as the first axis."""
-    tensors, _ = steps[0].seen.split()
-    return with_tensors(
-        steps[0],
-        {
-            name: value if name in _CONSTANT else ops.stack([getattr(step.seen, name) for step in steps])
-            for name, value in tensors.items()
-        },
-    )
-
-
-def with_tensors(record: Record, tensors: dict[str, Any]) -> Record:
-    """A record with other tensors."""
-    return dataclasses.replace(record, seen=dataclasses.replace(record.seen, **tensors))
-
-
-def tensors_of(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """The tensors of records, as a loop can give them."""
-    return [record.seen.split()[0] for record in records]
-
-
-def deliver(recorder: Recorder, records: Sequence[Record], mask: Any = None) -> None:
-    """Record observations of all steps, whose tensors have the steps as their first axis.
-
-    Where a step has one query, the steps become the queries: (B, N, steps, S). Else they are an axis after the batch.
+    Args:
+        body: its step function.
+        num_steps: an int or a scalar tensor.
+        records: the records of all steps, if the backend's own loop returned them.
+        in_input_order: True if these follow the input although the loop began at its end.
     """
-    for record in records:
-        tensors, _ = record.seen.split()
-        moved = {name: value if name in _CONSTANT else ops.moveaxis(value, 0, 1) for name, value in tensors.items()}
-        weights = moved.get("weights")
+
+    body: LoopBody
+    num_steps: Any
+    records: list[StepRecord] | None = None
+    in_input_order: bool = False
+
+
+def stack_steps(steps: Sequence[StepRecord]) -> StepRecord:
+    """Stack records of single steps."""
+    first = steps[0].tensors
+    tensors = {
+        name: first[name] if name == "vector" else ops.stack([step.tensors[name] for step in steps]) for name in first
+    }
+    return steps[0].with_tensors(tensors)
+
+
+def emit(recorder: Recorder, steps: Sequence[StepRecord], mask: Any = None) -> None:
+    """Add stacked records to the recorder.
+
+    If a step has one query, the steps become the queries: (B, N, steps, S). Else they become an axis after the batch.
+
+    Args:
+        recorder: the recorder.
+        steps: the stacked records.
+        mask: bool (B, steps), True where a step is real.
+    """
+    for step in steps:
+        step = step.map_tensors(lambda tensor: ops.moveaxis(tensor, 0, 1))
+        fields = {**step.tensors, **step.settings}
+        weights = fields.get("weights")
         if weights is not None and weights.shape[-2] == 1:
-            seen = Observation(weights=ops.moveaxis(ops.squeeze(weights, -2), 1, -2), queries=mask)
-            recorder.add(dataclasses.replace(record, seen=seen))
-        else:
-            recorder.add(with_tensors(record, moved))
+            fields = {"weights": ops.moveaxis(ops.squeeze(weights, -2), 1, -2), "queries": mask}
+        recorder.records.append(dataclasses.replace(step.record, call=ObservedAttention(**fields).to_call()))
 
 
 def rnn(recorder: Recorder, original: Callable[..., Any], step: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-    """An RNN: its cell attends once for each step."""
-    major = bool(kwargs.get("time_major"))
+    """Stand in for the backend's `rnn`: the cell runs once for each step."""
+    time_major = bool(kwargs.get("time_major"))
     mask = kwargs.get("mask")
     if mask is not None:
         mask = ops.squeeze(mask, -1) if len(mask.shape) == 3 else mask
-        mask = ops.transpose(mask) if major else mask
-    count = ops.shape(keras.tree.flatten(inputs)[0])[0 if major else 1]
-    body = Body(recorder, step)
-    loop = Loop(body, count, mask)
-    outer, recorder.loop = recorder.loop, loop
-    # JAX's scan is gone into by itself; elsewhere the steps, or the tracing of one, are seen from here.
-    scanned = keras.backend.backend() == "jax" and not kwargs.get("unroll")
+        mask = ops.transpose(mask) if time_major else mask
+    num_steps = ops.shape(keras.tree.flatten(inputs)[0])[0 if time_major else 1]
+    body = LoopBody(recorder, step)
+    loop = RNNLoop(body, num_steps)
+    outer, recorder.rnn_loop = recorder.rnn_loop, loop
     try:
-        outputs = original(step if scanned else body, inputs, *args, **kwargs)
+        outputs = original(body, inputs, *args, **kwargs)
     finally:
-        recorder.loop = outer
+        recorder.rnn_loop = outer
     with recorder.muted():
-        records = body.stacked(count) if loop.records is None and not scanned else loop.records or []
-        if kwargs.get("go_backwards") and not scanned:
-            records = [_reversed(record) for record in records]
-        deliver(recorder, records, mask)
+        records = body.stack_runs(num_steps) if loop.records is None else loop.records
+        if kwargs.get("go_backwards") and not loop.in_input_order:
+            records = [_reverse(record) for record in records]
+        emit(recorder, records, mask)
     return outputs
 
 
-def _reversed(record: Record) -> Record:
-    """All steps in the order of the input, where the loop went through it from the end."""
-    tensors, _ = record.seen.split()
-    return with_tensors(
-        record, {name: value if name in _CONSTANT else ops.flip(value, 0) for name, value in tensors.items()}
-    )
-
-
-def jax_scan(recorder: Recorder, original: Callable[..., Any], f: Any, init: Any, *args: Any, **kwargs: Any) -> Any:
-    """JAX's scan, under RNNs and `keras.ops.scan`."""
-    loop, recorder.loop = recorder.loop, None
-    body = Body(recorder, f if loop is None else lambda carry, x: tuple(reversed(f(carry, x))))
-
-    def with_records(carry: Any, x: Any) -> Any:
-        outputs = body(carry, x)
-        carry, result = outputs if loop is None else reversed(outputs)
-        return carry, (result, tensors_of(body.last))
-
-    try:
-        carry, (results, tensors) = original(with_records, init, *args, **kwargs)
-    finally:
-        recorder.loop = loop
-    records = [with_tensors(record, found) for record, found in zip(body.last, tensors, strict=True)]
-    if loop is not None:
-        loop.records = records
-    else:
-        with recorder.muted():
-            deliver(recorder, records)
-    return carry, results
-
-
-def tensorflow_while(
-    recorder: Recorder, original: Callable[..., Any], cond: Any, body: Any, loop_vars: Any, **kwargs: Any
-) -> Any:
-    """TensorFlow's loop under an RNN in a graph. Its first variable is the step."""
-    loop, recorder.loop = recorder.loop, None
-    first = [] if loop is None else loop.body.last
-    if loop is None or not first or tracing.state() == "eager":
-        try:
-            return original(cond, body, loop_vars, **kwargs)
-        finally:
-            recorder.loop = loop
-    import tensorflow
-
-    template = tensors_of(first)
-    arrays = [
-        tensorflow.TensorArray(one.dtype, size=loop.count, element_shape=one.shape)
-        for one in keras.tree.flatten(template)
-    ]
-
-    def with_records(*variables: Any) -> Any:
-        *own, held = variables
-        results = body(*own)
-        found = keras.tree.flatten(tensors_of(loop.body.last))
-        written = [array.write(own[0], value) for array, value in zip(held, found, strict=True)]
-        return (*results, written)
-
-    try:
-        *results, arrays = original(
-            lambda *variables: cond(*variables[:-1]), with_records, (*loop_vars, arrays), **kwargs
-        )
-    finally:
-        recorder.loop = loop
-    tensors = keras.tree.pack_sequence_as(template, [array.stack() for array in arrays])
-    loop.records = [with_tensors(record, found) for record, found in zip(first, tensors, strict=True)]
-    return tuple(results)
-
-
-def python_scan(recorder: Recorder, original: Callable[..., Any], f: Any, *args: Any, **kwargs: Any) -> Any:
-    """`keras.ops.scan` where it is a loop in Python."""
-    body = Body(recorder, f)
+def scan(recorder: Recorder, original: Callable[..., Any], f: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for the backend's `scan` where it is a loop in Python."""
+    body = LoopBody(recorder, f)
     results = original(body, *args, **kwargs)
     with recorder.muted():
-        records = body.stacked()
-        deliver(recorder, [_reversed(one) for one in records] if kwargs.get("reverse") else records)
+        records = body.stack_runs()
+        emit(recorder, [_reverse(record) for record in records] if kwargs.get("reverse") else records)
     return results
 
 
-def mapped(recorder: Recorder, original: Callable[..., Any], function: Any, elements: Any) -> Any:
-    """`keras.ops.vectorized_map` and `keras.ops.map`: the body runs once, for all elements."""
-    body = Body(recorder, function)
+def _reverse(record: StepRecord) -> StepRecord:
+    """Put the steps in the order of the input, after a loop that began at its end."""
+    return record.map_tensors(lambda tensor: ops.flip(tensor, 0))
+
+
+def vectorized_map(recorder: Recorder, original: Callable[..., Any], function: Any, elements: Any) -> Any:
+    """Stand in for the backend's `vectorized_map` and `map`: the body runs once, for all elements."""
+    body = LoopBody(recorder, function)
 
     def with_records(element: Any) -> Any:
         outputs = body(element)
-        return {"outputs": outputs, "records": tensors_of(body.last)}
+        return {"outputs": outputs, "records": [step.tensors for step in body.last_run]}
 
     results = original(with_records, elements)
     with recorder.muted():
-        found = zip(body.last, results["records"], strict=True)
-        deliver(recorder, [with_tensors(record, tensors) for record, tensors in found])
+        steps = zip(body.last_run, results["records"], strict=True)
+        emit(recorder, [step.with_tensors(tensors) for step, tensors in steps])
     return results["outputs"]
 
 
 def time_distributed(
     recorder: Recorder, original: Callable[..., Any], layer: Any, inputs: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    """`TimeDistributed`: its layer runs once for each step, one after the other where their number is known."""
-    # It calls its layer's `call`, so that the layer itself is not seen to run.
+    """Stand in for `TimeDistributed.call`: its layer runs once for each step, in a Python loop if their number is known."""
+    # It calls its layer's `call`, which does not pass through `Operation.__call__`.
     inner = recorder.inside(layer.layer)
-    count = inputs.shape[1]
-    if count is None:
+    num_steps = inputs.shape[1]
+    if num_steps is None:
         with inner:
             return original(layer, inputs, *args, **kwargs)
-    with recorder.collecting() as records, inner:
+    with recorder.loop_body() as records, inner:
         outputs = original(layer, inputs, *args, **kwargs)
-        softmaxes.follow(recorder, layer, (inputs,), {}, outputs)
-        softmaxes.settle(recorder, outputs)
+        softmaxes.update_pending(recorder, layer, (inputs,), {}, outputs)
+        softmaxes.drop_predictions(recorder, outputs)
         with recorder.muted():
-            steps = [lean(record) for record in records]
-    each = len(steps) // count
+            steps = [StepRecord.from_record(record) for record in records]
+    per_step = len(steps) // num_steps
     with recorder.muted():
-        deliver(recorder, [stacked(steps[first::each]) for first in range(each)])
+        emit(recorder, [stack_steps(steps[first::per_step]) for first in range(per_step)])
     return outputs

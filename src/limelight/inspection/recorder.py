@@ -1,4 +1,4 @@
-"""Who keeps what is seen while a model runs, and knows where in the model it is."""
+"""The recorder: what was seen while a model ran, and where in the model."""
 
 import contextlib
 import contextvars
@@ -7,84 +7,126 @@ import fnmatch
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from limelight.inspection import tracing
-from limelight.inspection.observation import Observation
+import keras
 
-_active: contextvars.ContextVar["Recorder | None"] = contextvars.ContextVar("recorder", default=None)
+from limelight._attention_statistics import AttentionStatistics
+from limelight.engine import backend
+from limelight.engine.call import AttentionCall
+from limelight.inspection._observed_attention import ObservedAttention, compute_statistics
+
+_current: contextvars.ContextVar["Recorder | None"] = contextvars.ContextVar("recorder", default=None)
 
 
 class CaptureWarning(UserWarning):
-    """An attention that was seen to run, and could not be captured."""
+    """An attention layer ran, and its attention could not be captured."""
 
 
-def current() -> "Recorder | None":
-    """The recorder of this thread or task, where there is one."""
-    return _active.get()
+def check_model(model: Any) -> None:
+    """Check that something is a model or layer of Keras.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not isinstance(model, keras.Layer):
+        raise TypeError(
+            f"`model` must be a model or layer of Keras. Received: {model!r} of type {type(model).__name__}."
+        )
+
+
+def current_recorder() -> "Recorder | None":
+    """Return the recorder of this thread or task, or None."""
+    return _current.get()
+
+
+@dataclasses.dataclass(frozen=True)
+class StatisticsSpec:
+    """The arguments of `limelight.attention_statistics`."""
+
+    top_k: int
+    num_blocks: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
-    """One observation, and the layer that it belongs to.
+    """The attention of one call of a layer.
 
     Args:
-        path: the names of the layers that lead to it, joined by "/", without the model's own.
-        layer: the layer's class.
-        seen: the observation.
-        doubt: what there is to be known before it counts, of a softmax that may be a prediction.
+        path: the names of the layers that lead to the layer, joined by "/", without the model's own.
+        layer: the class name of the layer.
+        call: the call, or its statistics if the recorder keeps nothing else.
+        pending: a softmax that may still turn out to be a prediction, or None.
         number: how many records the run had before.
     """
 
     path: str
     layer: str
-    seen: Observation
-    doubt: Any = None
+    call: AttentionCall | AttentionStatistics
+    pending: Any = None
     number: int = -1
 
 
+# Receives a record, an output, a function that transposes tensors like it to (B, ..., N, T, V), and the values or None.
+Intervention = Callable[[Record, Any, Callable[[Any], Any], Any], Any]
+
+
 class Recorder:
-    """Keeps the observations of one run of a model.
+    """Records the attention of one run of a model.
 
     Args:
-        root: the model; paths begin below it.
-        layers: patterns of the paths that are wanted, such as "decoder/*"; all where None.
-        touch: what a record's result is exchanged for before the model goes on with it; see `touched`.
+        model: the model; paths begin below it.
+        layers: patterns of the paths to record, such as "decoder/*"; None for all.
+        statistics: record statistics with these arguments in place of calls.
+        intervention: replaces the outputs of attention before the model uses them; see `intervene`.
     """
 
-    def __init__(self, root: Any, layers: Sequence[str] | None = None, touch: Callable[..., Any] | None = None) -> None:
-        self.root = root
-        self.layers = layers
-        self.touch = touch
-        self.count = 0
+    def __init__(
+        self,
+        model: Any,
+        layers: str | Sequence[str] | None = None,
+        statistics: StatisticsSpec | None = None,
+        intervention: Intervention | None = None,
+    ) -> None:
+        self.model = model
+        self.layers = (layers,) if isinstance(layers, str) else layers
+        self.statistics = statistics
+        self.intervention = intervention
         self.stack: list[Any] = []
         self.records: list[Record] = []
-        self.notes: list[str] = []
-        self.masks: dict[int, Any] = {}
-        self.lengths: set[int | None] = set()
-        self.loop: Any = None
-        self._muted = 0
-        self._trace = tracing.state()
+        self.skipped: list[str] = []
+        self.dense_masks: dict[int, Any] = {}
+        self.sequence_lengths: set[int | None] = set()
+        self.rnn_loop: Any = None
+        self._num_records = 0
+        self._num_muted = 0
+        self._loop_depth = 0
+        self._trace_state = backend.active().trace_state()
 
     @contextlib.contextmanager
-    def recording(self) -> Iterator["Recorder"]:
-        """Record what runs inside, in this thread or task alone."""
-        token = _active.set(self)
-        try:
-            yield self
-        finally:
-            _active.reset(token)
-
-    @contextlib.contextmanager
-    def muted(self) -> Iterator[None]:
-        """Record nothing inside: it belongs to what is recorded as a whole."""
-        self._muted += 1
+    def activate(self) -> Iterator[None]:
+        """Make this the current recorder inside, in this thread or task only."""
+        token = _current.set(self)
         try:
             yield
         finally:
-            self._muted -= 1
+            _current.reset(token)
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """Record nothing inside: it is part of something that is recorded as a whole."""
+        self._num_muted += 1
+        try:
+            yield
+        finally:
+            self._num_muted -= 1
+
+    @property
+    def is_muted(self) -> bool:
+        """True if nothing is recorded now."""
+        return self._num_muted > 0
 
     @contextlib.contextmanager
     def inside(self, operation: Any) -> Iterator[None]:
-        """Be inside a layer or operation of the model."""
+        """Enter a layer or operation of the model."""
         self.stack.append(operation)
         try:
             yield
@@ -92,87 +134,88 @@ class Recorder:
             self.stack.pop()
 
     @contextlib.contextmanager
-    def collecting(self) -> Iterator[list[Record]]:
-        """Keep what is recorded inside apart: the body of a loop, whose tensors mean nothing outside it."""
-        outer, self.records = self.records, []
-        trace, self._trace = self._trace, tracing.state()
+    def loop_body(self) -> Iterator[list[Record]]:
+        """Collect the records inside separately: those of the body of a loop, whose tensors have no meaning outside it."""
+        records, self.records = self.records, []
+        trace_state, self._trace_state = self._trace_state, backend.active().trace_state()
+        self._loop_depth += 1
         try:
             yield self.records
         finally:
-            self.records, self._trace = outer, trace
+            self.records, self._trace_state = records, trace_state
+            self._loop_depth -= 1
 
-    def entered(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        """An operation of the model begins. For those who follow more than attention."""
+    def on_enter(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Called before each operation of the model, for subclasses that follow more than attention."""
 
-    def left(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
-        """An operation of the model has ended."""
+    def on_exit(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+        """Called after each operation of the model."""
 
-    @property
-    def listening(self) -> bool:
-        """Whether what is seen now would be kept."""
-        return not self._muted
+    def path(self, layer: Any = None) -> str:
+        """Return the path of a layer that is running, by default of the innermost one."""
+        layers = [operation for operation in self.stack if operation is not self.model]
+        if layer is not None and layer in layers:
+            # The operations inside, such as a softmax, are no layers of their own.
+            layers = layers[: layers.index(layer) + 1]
+        elif layer is not None and layer is not self.model:
+            layers.append(layer)
+        return "/".join(operation.name for operation in layers) or self.model.name
 
-    def path(self, owner: Any = None) -> str:
-        """The path of a layer that runs now, or of the innermost one."""
-        names = [one for one in self.stack if one is not self.root]
-        if owner is not None and owner in names:
-            # A softmax that the owner had computed for it is no layer of its own.
-            names = names[: names.index(owner) + 1]
-        elif owner is not None and owner is not self.root:
-            names.append(owner)
-        return "/".join(one.name for one in names) or self.root.name
-
-    def wants(self, path: str) -> bool:
-        """Whether the user asked for a path."""
+    def matches(self, path: str) -> bool:
+        """Return True if one of the user's patterns matches a path."""
         return self.layers is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.layers)
 
-    def record(self, owner: Any, observe: Callable[[], Observation], doubt: Any = None) -> Record | None:
-        """Keep an observation of a layer, if it is wanted, and return its record.
+    def record(
+        self, layer: Any, observe: Callable[[], ObservedAttention | AttentionCall], pending: Any = None
+    ) -> Record | None:
+        """Record the attention of a layer, unless muted or not wanted, and return the record.
 
         Args:
-            owner: the layer.
-            observe: makes the observation; called only where it will be kept.
-            doubt: what is not known of it yet.
+            layer: the layer.
+            observe: returns the attention; called only if it will be recorded.
+            pending: as in `Record`.
         """
-        path, layer = self.path(owner), type(owner).__name__
-        if not self.listening or not self.wants(path):
+        path, class_name = self.path(layer), type(layer).__name__
+        if self.is_muted or not self.matches(path):
             return None
-        if tracing.state() != self._trace:
-            self.note(path, layer, "it runs inside a loop or transformation of the backend that hides its tensors")
+        if backend.active().trace_state() != self._trace_state:
+            self.skip(
+                path, class_name, "it runs inside a loop or transformation of the backend, which hides its tensors"
+            )
             return None
         with self.muted():
-            seen = observe().laid_out()
-        record = Record(path, layer, seen, doubt, self.count)
-        self.count += 1
-        self.add(record)
+            call: Any = observe()
+            call = call.to_call(layer) if isinstance(call, ObservedAttention) else call
+            # At once, so that queries and keys can be freed; in a loop, where its steps are put together, at the end.
+            if self.statistics is not None and pending is None and self._loop_depth == 0:
+                call = compute_statistics(call, self.statistics.top_k, self.statistics.num_blocks)
+        record = Record(path, class_name, call, pending, self._num_records)
+        self._num_records += 1
+        self.records.append(record)
         return record
 
-    def touched(
+    def intervene(
         self,
         record: Record | None,
-        result: Any,
-        laid_out: Callable[[Any], Any],
-        value: Callable[[], Any] = lambda: None,
+        output: Any,
+        to_heads: Callable[[Any], Any],
+        get_value: Callable[[], Any] = lambda: None,
     ) -> Any:
-        """What the model goes on with in place of a result: the result itself where nobody touches it.
+        """Return what the model is to use in place of the output of an attention: the output, if there is no intervention.
 
         Args:
-            record: the result's own.
-            result: the heads' outputs, or the weights where only those are seen.
-            laid_out: brings the result to (B, N, T, V), or (B, N, T, S).
-            value: makes the values that the outputs are averages of, (B, K, S, V); None where the result is weights.
+            record: the record of the attention. Without one, and in a loop, nothing is changed.
+            output: the outputs of the heads, or their weights if nothing else was seen.
+            to_heads: transposes a tensor of that shape to (B, ..., N, T, V), or (B, ..., N, T, S).
+            get_value: returns the values (B, ..., K, S, V), or None if `output` is the weights.
         """
-        if self.touch is None or record is None or self.loop is not None:
-            return result
+        if self.intervention is None or record is None or self._loop_depth:
+            return output
         with self.muted():
-            return self.touch(record, result, laid_out, value())
+            return self.intervention(record, output, to_heads, get_value())
 
-    def add(self, record: Record) -> None:
-        """Keep a record."""
-        self.records.append(record)
-
-    def note(self, path: str, layer: str, reason: str) -> None:
-        """Remember what could not be captured, and why."""
-        note = f"{path!r} ({layer}): {reason}"
-        if note not in self.notes:
-            self.notes.append(note)
+    def skip(self, path: str, layer: str, reason: str) -> None:
+        """Remember that the attention of a layer could not be recorded, and why."""
+        message = f"{path!r} ({layer}): {reason}"
+        if message not in self.skipped:
+            self.skipped.append(message)

@@ -1,9 +1,9 @@
-"""Telling attention from prediction wherever a softmax is called.
+"""Tell attention from predictions wherever a softmax is called.
 
-A softmax makes weights, or it makes class probabilities. Weights are used up inside the model; probabilities leave it. So a
-softmax whose result leaves the model, and is used by no layer, is a prediction. A softmax inside a layer that somebody wrote,
-which the layer uses up, and a softmax along another axis than the last, is attention. What else a softmax between layers may be
-is told by its length: attention runs along a sequence, and there is a sequence of that length in the model.
+A softmax computes attention weights or class probabilities. Weights are consumed inside the model; probabilities leave it. So a
+softmax whose result leaves the model, and is used by no layer, is a prediction. A softmax inside a custom layer that consumes the
+result, and a softmax along another axis than the last, is attention. Any other softmax between layers is attention if its axis is
+as long as a sequence in the model.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ import keras
 from keras import ops
 
 from limelight import normalizers
-from limelight.inspection.observation import Observation
+from limelight.inspection._observed_attention import ObservedAttention
 from limelight.inspection.recorder import Recorder
 
-# Layers that pass on what they get, in another form.
-_PASSING = (
+# Layers that return their input in another form.
+_PASS_THROUGH = (
     keras.layers.Dropout,
     keras.layers.Flatten,
     keras.layers.Identity,
@@ -28,137 +28,140 @@ _PASSING = (
 
 
 @dataclasses.dataclass(eq=False)
-class Doubt:
-    """What is not known yet of a softmax.
+class PendingSoftmax:
+    """A softmax that may still turn out to be a prediction.
 
     Args:
-        owner: the layer that it belongs to.
-        length: how long its axis is, as far as that is known (None where it differs from call to call).
-        results: its result, and what that was passed on as. By id; the tensors are held so that the ids stay theirs.
-        written: whether somebody wrote the owner, which may use the result up where nobody sees it.
-        along: whether the axis must be that of a sequence.
-        used: whether another layer took the result.
+        layer: the layer that it belongs to.
+        length: the length of its axis; None if it differs from call to call.
+        results: its result and the tensors that this was passed through as, by id; holding them keeps the ids valid.
+        is_custom: True if the layer is not Keras's own, and so may consume the result unseen.
+        needs_sequence: True if it is attention only if its axis is that of a sequence.
+        is_used: True once another layer has used the result.
     """
 
-    owner: Any
+    layer: Any
     length: int | None
     results: dict[int, Any]
-    written: bool
-    along: bool
-    used: bool = False
+    is_custom: bool
+    needs_sequence: bool
+    is_used: bool = False
 
-    def prediction(self, given: set[int], lengths: set[int | None]) -> bool:
-        """Whether it is one, seen from the tensors (by id) that leave a model and the lengths of the sequences in it."""
-        leaves = bool(given & set(self.results)) and not self.used
-        return leaves or (self.along and self.length not in lengths)
+    def is_prediction(self, output_ids: set[int], sequence_lengths: set[int | None]) -> bool:
+        """Decide, from the ids of the tensors that leave the model and the lengths of the sequences in it."""
+        leaves = bool(output_ids & set(self.results)) and not self.is_used
+        return leaves or (self.needs_sequence and self.length not in sequence_lengths)
 
 
-def function(recorder: Recorder, original: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
-    """A softmax of Keras, or of the backend, that somebody calls."""
+def softmax(recorder: Recorder, original: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for a softmax of Keras or of the backend."""
     if normalizers.is_inner():
         return original(x, *args, **kwargs)
     with recorder.muted():
         result = original(x, *args, **kwargs)
-    return noticed(recorder, result, args[0] if args else kwargs.get("axis", kwargs.get("dim", -1)))
+    return record_softmax(recorder, result, args[0] if args else kwargs.get("axis", kwargs.get("dim", -1)))
 
 
-def noticed(recorder: Recorder, result: Any, axis: Any) -> Any:
-    """Record the result of a softmax, until it turns out to be a prediction, and return what the model goes on with."""
-    if not recorder.listening or not recorder.stack:
+def record_softmax(recorder: Recorder, result: Any, axis: Any) -> Any:
+    """Record the result of a softmax as pending, and return what the model is to use in its place."""
+    if recorder.is_muted or not recorder.stack:
         return result
     rank = len(result.shape)
-    axes = sorted(one % rank for one in (axis if isinstance(axis, (list, tuple)) else [-1 if axis is None else axis]))
+    axes = axis if isinstance(axis, (list, tuple)) else [-1 if axis is None else axis]
+    axes = sorted(index % rank for index in axes)
     if rank < 2 or axes[0] == 0:
         return result
-    owner, written = _owner(recorder)
-    doubt = Doubt(
-        owner, result.shape[axes[-1]], {id(result): result}, written, along=not written and axes[-1] == rank - 1
-    )
-    multi_head = isinstance(owner, keras.layers.MultiHeadAttention)
+    layer, is_custom = _find_layer(recorder)
+    needs_sequence = not is_custom and axes[-1] == rank - 1
+    pending = PendingSoftmax(layer, result.shape[axes[-1]], {id(result): result}, is_custom, needs_sequence)
+    merge_groups = not isinstance(layer, keras.layers.MultiHeadAttention)
 
-    def laid_out(tensor: Any) -> Any:
-        weights = layout(tensor, axes, grouped=not multi_head)
+    def to_heads(tensor: Any) -> Any:
+        weights = _to_weights(tensor, axes, merge_groups)
         return ops.expand_dims(weights, -3) if len(weights.shape) == 3 else weights
 
-    record = recorder.record(owner, lambda: Observation(weights=laid_out(result)), doubt)
-    passed = recorder.touched(record, result, laid_out)
-    doubt.results[id(passed)] = passed
-    return passed
+    record = recorder.record(layer, lambda: ObservedAttention(weights=to_heads(result)), pending)
+    output = recorder.intervene(record, result, to_heads)
+    pending.results[id(output)] = output
+    return output
 
 
-def layout(weights: Any, axes: list[int], grouped: bool = True) -> Any:
-    """Weights as (B, N, T, S): the softmax's axes last and as one, heads before queries.
+def _to_weights(tensor: Any, axes: list[int], merge_groups: bool) -> Any:
+    """Transpose the result of a softmax to weights (B, N, T, S): its axes last, as one, and heads before queries.
 
-    Of more axes, `grouped` takes those between examples and queries as groups of heads (B, K, G, T, S); else they stay.
+    With `merge_groups`, any axes between B and T are groups of heads, (B, K, G, T, S), and merged; without, they stay.
     """
-    rank = len(weights.shape)
+    rank = len(tensor.shape)
     others = [axis for axis in range(rank) if axis not in axes]
     if rank == 4 and axes == [2]:
         others = [0, 3, 1]  # from (B, T, S, N)
-    weights = ops.transpose(weights, (*others, *axes))
+    weights = ops.transpose(tensor, (*others, *axes))
     if len(axes) > 1:
         weights = ops.reshape(weights, (*tuple(ops.shape(weights))[: len(others)], -1))
-    if len(weights.shape) > 4 and grouped:
+    if len(weights.shape) > 4 and merge_groups:
         shape = tuple(ops.shape(weights))
         return ops.reshape(weights, (shape[0], -1, *shape[-2:]))
     return weights[:, None, None] if len(weights.shape) == 2 else weights
 
 
-def _owner(recorder: Recorder) -> tuple[Any, bool]:
-    """The layer that a softmax belongs to, and whether somebody wrote it."""
-    stack = list(recorder.stack)
-    owner = stack.pop()
-    while stack and _only_softmax(owner) and not isinstance(stack[-1], keras.Model):
-        owner = stack.pop()
-    kinds = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention, keras.layers.Attention)
-    if isinstance(owner, kinds):
-        return owner, True
-    return owner, not (isinstance(owner, keras.Model) or type(owner).__module__.split(".")[0] == "keras")
+def _find_layer(recorder: Recorder) -> tuple[Any, bool]:
+    """Return the layer that a softmax belongs to, and True if it is custom or one of Keras's that attend."""
+    *outer, layer = recorder.stack
+    while outer and _only_computes_softmax(layer) and not isinstance(outer[-1], keras.Model):
+        layer = outer.pop()
+    attention_layers = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention, keras.layers.Attention)
+    if isinstance(layer, attention_layers):
+        return layer, True
+    return layer, not (isinstance(layer, keras.Model) or type(layer).__module__.split(".")[0] == "keras")
 
 
-def _only_softmax(operation: Any) -> bool:
-    kinds = (keras.layers.Softmax, keras.layers.Activation)
-    return isinstance(operation, kinds) or not isinstance(operation, keras.Layer)
+def _only_computes_softmax(operation: Any) -> bool:
+    softmax_layers = (keras.layers.Softmax, keras.layers.Activation)
+    return isinstance(operation, softmax_layers) or not isinstance(operation, keras.Layer)
 
 
-def follow(recorder: Recorder, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
-    """Take note of what an operation took and gave: sequences, and the results of softmaxes."""
-    taken = [leaf for leaf in keras.tree.flatten((args, kwargs)) if ops.is_tensor(leaf)]
-    given = [leaf for leaf in keras.tree.flatten(outputs) if ops.is_tensor(leaf)]
-    for tensor in (*taken, *given):
-        recorder.lengths.update(sequence_lengths(tensor))
+def update_pending(recorder: Recorder, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+    """Update what is known of sequences and of pending softmaxes after an operation of the model has run."""
+    input_tensors, output_tensors = (
+        [leaf for leaf in keras.tree.flatten(structure) if ops.is_tensor(leaf)]
+        for structure in ((args, kwargs), outputs)
+    )
+    for tensor in (*input_tensors, *output_tensors):
+        recorder.sequence_lengths.update(_get_sequence_lengths(tensor))
+    results = {id(tensor): tensor for tensor in output_tensors}
+    is_time_distributed = isinstance(operation, keras.layers.TimeDistributed)
     for record in recorder.records:
-        doubt = record.doubt
-        if doubt is None:
+        pending = record.pending
+        if pending is None:
             continue
-        if doubt.owner is operation and doubt.written:
-            # A layer that gives its softmax alone leaves the use of it to others; one that gives anything else has used it.
-            doubt.along = all(id(tensor) in doubt.results for tensor in given)
-            doubt.results = doubt.results if doubt.along else {}
-        elif any(id(tensor) in doubt.results for tensor in taken):
-            doubt.used = doubt.used or not isinstance(operation, _PASSING)
-            if isinstance(operation, _PASSING):
-                doubt.results.update({id(tensor): tensor for tensor in given})
-        elif (
-            isinstance(operation, keras.layers.TimeDistributed) and doubt.owner is operation.layer and not doubt.written
-        ):
-            # It stacks what its layer gives for each step.
-            doubt.results.update({id(tensor): tensor for tensor in given})
+        if pending.layer is operation and pending.is_custom:
+            # A layer that returns its softmax alone leaves the use to others; one that returns anything else has used it.
+            returns_softmax = all(number in pending.results for number in results)
+            pending.needs_sequence = returns_softmax
+            pending.results = pending.results if returns_softmax else {}
+        elif any(id(tensor) in pending.results for tensor in input_tensors):
+            if isinstance(operation, _PASS_THROUGH):
+                pending.results.update(results)
+            else:
+                pending.is_used = True
+        elif not pending.is_custom and is_time_distributed and operation.layer is pending.layer:
+            # It stacks what its layer returns for each step.
+            pending.results.update(results)
 
 
-def sequence_lengths(tensor: Any) -> tuple[int | None, ...]:
-    """Lengths of the axes of a tensor that may be sequences: all between batch and features, and the only one of ids."""
+def _get_sequence_lengths(tensor: Any) -> tuple[int | None, ...]:
+    """Return the lengths of axes that may be sequences: those between batch and features, or the only one of ids."""
     shape = tuple(tensor.shape)
     if len(shape) == 2 and "float" not in keras.backend.standardize_dtype(tensor.dtype):
         return shape[1:]
     return shape[1:-1]
 
 
-def settle(recorder: Recorder, outputs: Any) -> None:
-    """Drop the softmaxes that turned out to be predictions, once it is known what a model, or a step of a loop, gives."""
-    given = {id(leaf) for leaf in keras.tree.flatten(outputs)}
+def drop_predictions(recorder: Recorder, outputs: Any) -> None:
+    """Drop the softmaxes that turn out to be predictions, given the outputs of a model or of a step of a loop."""
+    output_ids = {id(leaf) for leaf in keras.tree.flatten(outputs)}
     recorder.records[:] = [
-        dataclasses.replace(record, doubt=None)
+        dataclasses.replace(record, pending=None)
         for record in recorder.records
-        if record.doubt is None or not record.doubt.prediction(given, recorder.lengths)
+        if record.pending is None or not record.pending.is_prediction(output_ids, recorder.sequence_lengths)
     ]

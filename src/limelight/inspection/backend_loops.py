@@ -1,0 +1,107 @@
+"""The loops that Keras and each backend run, and what stands in for them while a recorder is active."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from limelight import _keras_private
+from limelight.engine import backend
+from limelight.inspection import loops
+from limelight.inspection.loops import LoopBody
+from limelight.inspection.recorder import Recorder
+
+
+def get_replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return the owner and the name of each loop, and the function that stands in for it."""
+    functions = _keras_private.backend
+    replacements = [
+        (functions, "rnn", loops.rnn),
+        (functions, "vectorized_map", loops.vectorized_map),
+        (functions.core, "vectorized_map", loops.vectorized_map),
+        (functions.core, "map", loops.vectorized_map),
+        (keras.layers.TimeDistributed, "call", loops.time_distributed),
+    ]
+    return [*replacements, *_BACKEND_LOOPS[keras.backend.backend()]()]
+
+
+def _jax_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
+    import jax
+
+    return [(jax.lax, "scan", jax_scan)]
+
+
+def _tensorflow_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
+    import tensorflow as tf
+
+    return [(_keras_private.backend.core, "scan", loops.scan), (tf, "while_loop", tensorflow_while_loop)]
+
+
+def _torch_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
+    return [(_keras_private.backend.core, "scan", loops.scan)]
+
+
+_BACKEND_LOOPS = {"jax": _jax_loops, "tensorflow": _tensorflow_loops, "torch": _torch_loops}
+
+
+def jax_scan(recorder: Recorder, original: Callable[..., Any], f: Any, init: Any, *args: Any, **kwargs: Any) -> Any:
+    """Stand in for JAX's scan, which RNNs and `keras.ops.scan` use."""
+    rnn_loop, recorder.rnn_loop = recorder.rnn_loop, None
+    body = LoopBody(recorder, f) if rnn_loop is None else rnn_loop.body
+    # In an RNN, `f` calls the body.
+    function = body if rnn_loop is None else f
+
+    def with_records(carry: Any, x: Any) -> Any:
+        carry, outputs = function(carry, x)
+        return carry, (outputs, [step.tensors for step in body.last_run])
+
+    try:
+        carry, (outputs, tensors) = original(with_records, init, *args, **kwargs)
+    finally:
+        recorder.rnn_loop = rnn_loop
+    records = [step.with_tensors(stacked) for step, stacked in zip(body.last_run, tensors, strict=True)]
+    if rnn_loop is not None:
+        # JAX goes through the input from its end, and stacks the outputs in the order of the input.
+        rnn_loop.records, rnn_loop.in_input_order = records, True
+    else:
+        with recorder.muted():
+            loops.emit(recorder, records)
+    return carry, outputs
+
+
+def tensorflow_while_loop(
+    recorder: Recorder, original: Callable[..., Any], cond: Any, body: Any, loop_vars: Any, **kwargs: Any
+) -> Any:
+    """Stand in for TensorFlow's loop, which an RNN in a graph uses. Its first variable is the number of the step."""
+    rnn_loop, recorder.rnn_loop = recorder.rnn_loop, None
+    # Keras's `rnn` has traced the step once, for the structure of its outputs, before it begins the loop.
+    first_run = [] if rnn_loop is None else rnn_loop.body.last_run
+    if rnn_loop is None or not first_run or backend.active().trace_state() == "eager":
+        try:
+            return original(cond, body, loop_vars, **kwargs)
+        finally:
+            recorder.rnn_loop = rnn_loop
+    import tensorflow as tf
+
+    structure = [step.tensors for step in first_run]
+    arrays = [
+        tf.TensorArray(tensor.dtype, size=rnn_loop.num_steps, element_shape=tensor.shape)
+        for tensor in keras.tree.flatten(structure)
+    ]
+
+    def with_records(*variables: Any) -> Any:
+        *variables, arrays = variables
+        results = body(*variables)
+        tensors = keras.tree.flatten([step.tensors for step in rnn_loop.body.last_run])
+        written = [array.write(variables[0], tensor) for array, tensor in zip(arrays, tensors, strict=True)]
+        return (*results, written)
+
+    try:
+        *results, arrays = original(
+            lambda *variables: cond(*variables[:-1]), with_records, (*loop_vars, arrays), **kwargs
+        )
+    finally:
+        recorder.rnn_loop = rnn_loop
+    tensors = keras.tree.pack_sequence_as(structure, [array.stack() for array in arrays])
+    rnn_loop.records = [step.with_tensors(stacked) for step, stacked in zip(first_run, tensors, strict=True)]
+    return tuple(results)
