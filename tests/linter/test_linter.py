@@ -1,4 +1,4 @@
-"""Each kind of finding has a model that shows it; models without faults give none."""
+"""Each kind of finding has a model that causes it; models without faults cause none."""
 
 import re
 
@@ -19,31 +19,31 @@ def embedded(mask_zero=True):
     return words, layers.Embedding(10, D, mask_zero=mask_zero, name="embedding")(words)
 
 
-def spread(model):
-    """The model with weights large enough for heads to have an opinion."""
+def randomize(model):
+    """The model with random weights, so large that heads prefer some keys."""
     generator = np.random.default_rng(3)
     model.set_weights([generator.normal(size=weight.shape) for weight in model.weights])
     return model
 
 
-def ours(steps, *args, name="reader", **kwargs):
+def limelight_attention(steps, *args, name="reader", **kwargs):
     return ll.layers.MultiHeadAttention(HEADS, 3, name=name)(steps, *(args or (steps,)), **kwargs)
 
 
-def theirs(steps, *args, name="reader", **kwargs):
+def keras_attention(steps, *args, name="reader", **kwargs):
     return layers.MultiHeadAttention(HEADS, 3, name=name)(steps, *(args or (steps,)), **kwargs)
 
 
 def lost_by_an_operation():
     words, steps = embedded()
-    return keras.Model(words, ours(steps + 1.0)), IDS
+    return keras.Model(words, limelight_attention(steps + 1.0)), IDS
 
 
 def lost_by_an_attention():
-    """Keras's first layer takes the mask off the memory that the second reads."""
+    """The first layer removes the mask from the memory that the second attends to."""
     words, steps = embedded()
-    first = theirs(steps[:, :3] * 1.0, steps, name="first")
-    return keras.Model(words, theirs(first, steps, name="second")), IDS
+    first = keras_attention(steps[:, :3] * 1.0, steps, name="first")
+    return keras.Model(words, keras_attention(first, steps, name="second")), IDS
 
 
 def no_mask():
@@ -54,11 +54,11 @@ def no_mask():
 def no_mask_of_features():
     steps = keras.Input((T, D))
     x = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32") * REAL[..., None]
-    return keras.Model(steps, ours(steps)), x
+    return keras.Model(steps, limelight_attention(steps)), x
 
 
-class Careless(layers.Layer):
-    """Attends, says that it supports masks, and does not look at them."""
+class MaskIgnoringAttention(layers.Layer):
+    """A layer that supports masks and does not use them."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -71,24 +71,24 @@ class Careless(layers.Layer):
 
 def ignored():
     words, steps = embedded()
-    return keras.Model(words, Careless(name="reader")(steps)), IDS
+    return keras.Model(words, MaskIgnoringAttention(name="reader")(steps)), IDS
 
 
 def inverted():
     words, steps = embedded()
-    return keras.Model(words, theirs(steps, steps, value_mask=ops.equal(words, 0))), IDS[1:]
+    return keras.Model(words, keras_attention(steps, steps, value_mask=ops.equal(words, 0))), IDS[1:]
 
 
 def inverted_causal():
     steps = keras.Input((T, D))
     x = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
-    return keras.Model(steps, ours(steps, steps, attention_mask=~np.tri(T, dtype=bool)[None])), x
+    return keras.Model(steps, limelight_attention(steps, steps, attention_mask=~np.tri(T, dtype=bool)[None])), x
 
 
 def with_mask(values):
     steps, mask = keras.Input((T, D)), keras.Input((T, T))
     x = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
-    return keras.Model([steps, mask], theirs(steps, steps, attention_mask=mask)), [x, np.stack([values] * 3)]
+    return keras.Model([steps, mask], keras_attention(steps, steps, attention_mask=mask)), [x, np.stack([values] * 3)]
 
 
 def additive_mask():
@@ -99,22 +99,22 @@ def float_mask():
     return with_mask(np.tri(T, dtype="float32"))
 
 
-def half(factor):
+def float16(factor):
     steps = keras.Input((T, D))
     x = factor * np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
     return keras.Model(steps, layers.Attention(name="reader", dtype="float16")([steps, steps])), x
 
 
-def of_heads(change, x=None):
-    """Our multi-head attention with weights that somebody changed."""
+def with_changed_weights(changes, x=None):
+    """A multi-head attention in which some weights are set to a value."""
     steps = keras.Input((T, D))
-    model = spread(keras.Model(steps, ours(steps)))
+    model = randomize(keras.Model(steps, limelight_attention(steps)))
     layer = model.get_layer("reader")
-    named = {weight.path.split("reader/")[1]: weight for weight in layer.weights}
-    for name, new in change.items():
-        values = np.array(ops.convert_to_numpy(named[name]))
-        values[new[0]] = new[1]
-        named[name].assign(values)
+    weights = {weight.path.split("reader/")[1]: weight for weight in layer.weights}
+    for name, (indices, value) in changes.items():
+        values = np.array(ops.convert_to_numpy(weights[name]))
+        values[indices] = value
+        weights[name].assign(values)
     random = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
     return model, random if x is None else x
 
@@ -123,41 +123,41 @@ FIRST, LAST = (slice(None), 0), (1,)
 
 
 def uniform_head():
-    return of_heads({"query/kernel": (FIRST, 0.0), "query/bias": (0, 0.0)})
+    return with_changed_weights({"query/kernel": (FIRST, 0.0), "query/bias": (0, 0.0)})
 
 
 def uniform_heads():
-    return of_heads({"query/kernel": (..., 0.0), "query/bias": (..., 0.0)})
+    return with_changed_weights({"query/kernel": (..., 0.0), "query/bias": (..., 0.0)})
 
 
-def unread_head():
-    return of_heads({"attention_output/kernel": (LAST, 0.0)})
+def head_without_effect():
+    return with_changed_weights({"attention_output/kernel": (LAST, 0.0)})
 
 
 def constant_head():
-    return of_heads({"query/kernel": (FIRST, 0.0), "query/bias": (0, 1.0)})
+    return with_changed_weights({"query/kernel": (FIRST, 0.0), "query/bias": (0, 1.0)})
 
 
 def stuck_head():
     x = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
     x[:, 2] = 9.0
-    return of_heads({"query/kernel": (FIRST, 0.0), "query/bias": (0, 9.0), "key/kernel": (FIRST, 1.0)}, x)
+    return with_changed_weights({"query/kernel": (FIRST, 0.0), "query/bias": (0, 9.0), "key/kernel": (FIRST, 1.0)}, x)
 
 
-# A model, and what must be found: severity, kind, path, and what the message says. The order is that of the findings.
-FOUND = {
+# A model, and its findings in order: severity, kind, path, and a pattern of the message.
+EXPECTED = {
     "lost by an operation": (
         lost_by_an_operation,
         [
             ("error", "weight on padding", "reader", r"\d\d\.\d% of the weight of 12 real queries"),
-            ("error", "lost mask", "add", "Add gets a mask and passes none on, so that 'reader'"),
+            ("error", "lost mask", "add", "Add receives a mask and does not pass it on, so that 'reader'"),
         ],
     ),
     "lost by an attention": (
         lost_by_an_attention,
         [
             ("error", "weight on padding", "second", "of the weight of"),
-            ("error", "lost mask", "first", "MultiHeadAttention gets a mask.*'second'"),
+            ("error", "lost mask", "first", "MultiHeadAttention receives a mask.*'second'"),
         ],
     ),
     "no mask": (
@@ -178,26 +178,26 @@ FOUND = {
         ignored,
         [
             ("error", "weight on padding", "reader", "of 12 real queries"),
-            ("error", "ignored mask", "reader", "has a mask and lets padding in"),
+            ("error", "ignored mask", "reader", "receives a mask and attends to padding"),
         ],
     ),
     "inverted": (inverted, [("error", "inverted mask", "reader", "100.0% of the weight lies there")]),
-    "inverted causal": (inverted_causal, [("error", "inverted mask", "reader", "later steps alone")]),
+    "inverted causal": (inverted_causal, [("error", "inverted mask", "reader", "later positions only")]),
     "additive mask": (
         additive_mask,
         [
-            ("error", "inverted mask", "reader", "later steps alone"),
-            ("error", "additive mask", "reader", r"from -1e\+09 to 0.*every number but 0 for True"),
+            ("error", "inverted mask", "reader", "later positions only"),
+            ("error", "additive mask", "reader", r"from -1e\+09 to 0.*every number except 0 for True"),
         ],
     ),
     "float mask": (float_mask, [("note", "float mask", "reader", "float32, with 0 and 1")]),
     "float16": (
-        lambda: half(1.0),
-        [("warning", "float16 scores", "reader", r"ends at 65504.*largest score here is \d\.")],
+        lambda: float16(1.0),
+        [("warning", "float16 scores", "reader", r"largest number is 65504.*largest score here is \d\.")],
     ),
-    "large float16": (lambda: half(90.0), [("error", "float16 scores", "reader", r"largest score here is \d{5}")]),
+    "large float16": (lambda: float16(90.0), [("error", "float16 scores", "reader", r"largest score here is \d{5}")]),
     "uniform head": (uniform_head, [("note", "dead head", "reader", "Head 0 is uniform: in each of 15 queries")]),
-    "unread head": (unread_head, [("warning", "dead head", "reader", "Head 1 is without effect")]),
+    "head without effect": (head_without_effect, [("warning", "dead head", "reader", "Head 1 is without effect")]),
     "uniform heads": (uniform_heads, [("note", "dead head", "reader", "Heads 0, 1 are uniform")]),
     "constant head": (constant_head, [("note", "dead head", "reader", "Head 0 is constant")]),
     "stuck head": (
@@ -207,27 +207,29 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("name", FOUND)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_each_fault_is_found(name):
-    make, wanted = FOUND[name]
+    make, expected = EXPECTED[name]
     model, batch = make()
     if "head" not in name:
-        spread(model)
+        randomize(model)
     findings = ll.lint(model, batch)
-    # An operation has a number behind its name where others of its kind came before.
-    found = [(one.severity, one.kind, re.sub(r"_\d+$", "", one.path)) for one in findings]
-    assert found == [one[:3] for one in wanted]
-    for finding, (*_, message) in zip(findings, wanted, strict=True):
+    # Keras appends a number to the name of an operation if there were others of its kind.
+    found = [(finding.severity, finding.kind, re.sub(r"_\d+$", "", finding.path)) for finding in findings]
+    assert found == [entry[:3] for entry in expected]
+    for finding, (*_, message) in zip(findings, expected, strict=True):
         assert re.search(message, finding.message), finding.message
         assert finding.advice.endswith(".")
 
 
 def clean():
-    """A classifier with masks from the words to the vector, and a part within it."""
+    """A classifier with masks from the words to the vector, and a model inside."""
     words, steps = embedded()
     inner = keras.Input((None, D))
     block = keras.Model(
-        inner, layers.LayerNormalization()(layers.Add()([inner, ours(inner, name="inner")])), name="block"
+        inner,
+        layers.LayerNormalization()(layers.Add()([inner, limelight_attention(inner, name="inner")])),
+        name="block",
     )
     steps = layers.Bidirectional(layers.GRU(D // 2, return_sequences=True))(block(steps))
     causal = ll.layers.SelfAttention(D, mask="causal", dtype="mixed_float16", name="causal")(steps)
@@ -237,51 +239,51 @@ def clean():
 
 def clean_of_keras():
     words, steps = embedded()
-    return keras.Model(words, theirs(steps)), IDS
+    return keras.Model(words, keras_attention(steps)), IDS
 
 
 def clean_with_an_explicit_mask():
-    """The mask is lost on the way, and given to the attention all the same."""
+    """The mask is lost on the way, and passed to the attention as an argument."""
     words, steps = embedded()
-    return keras.Model(words, ours(steps + 1.0, steps + 1.0, value_mask=ops.not_equal(words, 0))), IDS
+    return keras.Model(words, limelight_attention(steps + 1.0, steps + 1.0, value_mask=ops.not_equal(words, 0))), IDS
 
 
 def clean_zeros_that_are_words():
-    """Zeros among the words are words."""
+    """Zeros that are not at the end are words."""
     words, steps = embedded(mask_zero=False)
-    return keras.Model(words, ours(steps)), np.array([[3, 0, 4, 1, 5], [2, 6, 5, 0, 0]])
+    return keras.Model(words, limelight_attention(steps)), np.array([[3, 0, 4, 1, 5], [2, 6, 5, 0, 0]])
 
 
-# Keras says so of every model within a model, though the layers inside keep the mask.
+# Keras warns of every model inside a model, although the layers inside keep the mask.
 @pytest.mark.filterwarnings("ignore:Layer 'block'")
 @pytest.mark.parametrize("make", [clean, clean_of_keras, clean_with_an_explicit_mask, clean_zeros_that_are_words])
 def test_a_model_without_faults_gives_no_finding(make):
     model, batch = make()
-    findings = ll.lint(spread(model), batch)
+    findings = ll.lint(randomize(model), batch)
     assert findings == ()
-    assert repr(findings) == "Nothing found."
+    assert repr(findings) == "No findings."
 
 
-def test_findings_read_as_a_page_and_the_model_is_left_alone():
+def test_findings_print_as_a_report_and_the_model_does_not_change():
     model, batch = lost_by_an_operation()
-    before = [ops.convert_to_numpy(weight) for weight in spread(model).weights]
+    before = [ops.convert_to_numpy(weight) for weight in randomize(model).weights]
     findings = ll.lint(model, batch)
-    page = str(findings)
-    assert page.startswith("2 findings: 2 errors\n\nerror: weight on padding at 'reader'\n  ")
-    assert max(len(line) for line in page.splitlines()) <= 100
-    assert all(one.advice.split()[0] in page for one in findings)
+    report = str(findings)
+    assert report.startswith("2 findings: 2 errors\n\nerror: weight on padding at 'reader'\n  ")
+    assert max(len(line) for line in report.splitlines()) <= 100
+    assert all(finding.advice.split()[0] in report for finding in findings)
     for weight, value in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(weight), value)
 
 
-def test_upgrading_mends_what_a_layer_of_keras_lost():
+def test_upgrade_repairs_a_mask_that_a_layer_of_keras_lost():
     model, batch = lost_by_an_attention()
-    assert ll.lint(spread(model), batch) != ()
+    assert ll.lint(randomize(model), batch) != ()
     assert ll.lint(ll.upgrade(model), batch) == ()
 
 
 class Block(layers.Layer):
-    """Somebody's layer, which adds positions and attends in code of its own."""
+    """A custom layer that adds positions and attends inside."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -296,13 +298,13 @@ class Block(layers.Layer):
         return self.inner(moved, moved)
 
 
-def test_a_layer_within_somebodys_layer():
+def test_a_layer_inside_a_custom_layer():
     words, steps = embedded()
-    model = spread(keras.Model(words, Block(name="block")(steps)))
-    kinds = [(one.kind, one.path) for one in ll.lint(model, IDS)]
+    model = randomize(keras.Model(words, Block(name="block")(steps)))
+    kinds = [(finding.kind, finding.path) for finding in ll.lint(model, IDS)]
     assert kinds == [("weight on padding", "block/inner"), ("missing mask", "block/inner")]
 
 
-def test_what_is_no_model_is_refused():
+def test_only_models_are_accepted():
     with pytest.raises(TypeError, match="must be a model or layer of Keras"):
         ll.lint("model.keras", IDS)

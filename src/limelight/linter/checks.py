@@ -1,134 +1,216 @@
-"""Running a model once, and saying what is wrong with what its layers asked."""
+"""The checks of `lint`, on the attention of one call of a layer: masks, scores and heads."""
 
-import contextlib
-import warnings
-from typing import Any
+import dataclasses
 
-import keras
 import numpy as np
 from keras import ops
 
-from limelight import functional
-from limelight.inspection import limelight_layers, tracing
-from limelight.inspection.interception import intercepting
-from limelight.inspection.observation import read
-from limelight.layers.attending import Attending
-from limelight.linter import idle_heads, padding
-from limelight.linter.findings import SEVERITIES, Finding, Findings
-from limelight.linter.mask_tracking import Call, Watcher
-from limelight.maps import AttentionMap
-from limelight.maps.sources import QKSource
+from limelight import _keras_private
+from limelight._distributions import entropy
+from limelight.linter.findings import Finding
+from limelight.linter.mask_tracking import LIMELIGHT_LAYERS, Argument, LayerCall, MaskTracker
+from limelight.maps import AttentionMap, QKSource
 
-# The largest number of float16, and from where on a batch that is a little larger may reach it.
-_LARGEST, _NEAR = 65504.0, 16384.0
+# The share of weight on padding that is no rounding error, and the share that only an inverted mask explains.
+_SOME_WEIGHT, _NEARLY_ALL_WEIGHT = 1e-4, 0.99
+# The largest number of float16, and a score from which a slightly larger batch may reach it.
+_FLOAT16_MAX, _NEAR_FLOAT16_MAX = 65504.0, 16384.0
+# A head is uniform from this entropy relative to its maximum, stuck from this mean weight of one position, and without effect up
+# to this norm relative to the largest head's.
+_UNIFORM, _STUCK, _NO_EFFECT = 0.9999, 0.99, 1e-6
+# The number of queries with more than one permitted key that it takes to judge a head.
+_MIN_QUERIES = 4
+_HEAD_ADVICE = {
+    "uniform": (
+        "This is what an untrained head, zero queries or a large temperature look like. If training does not change it, use "
+        "fewer heads."
+    ),
+    "stuck": (
+        "A head with nothing to contribute often attends to the first position; normalizer=limelight.normalizers.Sink() lets it "
+        "attend to nothing."
+    ),
+    "constant": "Check that the queries differ at all: they may be normalized or dropped out before.",
+    "without effect": "Use fewer heads, or initialize this one anew.",
+}
+_INVERTED_ADVICE = "In a mask, True means *may attend*. Pass `~mask`."
 
 
-def lint(model: Any, batch: Any) -> Findings:
-    """What is wrong, or may be, with the attention of a model on one batch, in words.
-
-    The model runs once, eagerly and in inference, and stays as it is. Looked for are: masks that a layer dropped before attention
-    could obey them; padded input without a mask; masks that a layer has and does not obey; weight on padding; masks the wrong
-    way round; masks of floats, which Keras does not take for additive ones; scores that may overflow float16; and heads that
-    are dead: uniform, constant, stuck to one position, or read by nobody.
-
-    A batch of a few examples of several lengths shows the most; all weights of one layer are held at a time. Where no mask says
-    what is padding, zeros at the end of examples (and nowhere else) count as it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """What a check looks at.
 
     Args:
-        model: a built model, or any layer that attends.
-        batch: what the model takes.
-
-    Returns:
-        `Findings`, the worst first. Printed they are a page of text; each has `path`, `kind`, `severity`, `message`, `advice`.
-
-    Raises:
-        TypeError: `model` is no model or layer of Keras.
-
-    Example:
-        >>> import keras, numpy as np, limelight as ll
-        >>> words = keras.Input((5,), dtype="int32")
-        >>> steps = keras.layers.Embedding(9, 8)(words)
-        >>> model = keras.Model(words, keras.layers.Attention(name="reader")([steps, steps]))
-        >>> findings = ll.lint(model, np.array([[1, 2, 3, 4, 5], [6, 7, 8, 0, 0]]))
-        >>> [(finding.kind, finding.path) for finding in findings][:2]
-        [('weight on padding', 'reader'), ('missing mask', 'reader')]
+        tracker: what is known of padding in the model.
+        map: the attention.
+        weights: all weights of the map, (B, ..., N, T, S).
+        call: the call of the layer.
     """
-    if not isinstance(model, keras.Layer):
-        raise TypeError(
-            f"`model` must be a model or layer of Keras. Received: {model!r} of type {type(model).__name__}."
+
+    tracker: MaskTracker
+    map: AttentionMap
+    weights: np.ndarray
+    call: LayerCall
+
+    def finding(self, kind: str, severity: str, message: str, advice: str) -> Finding:
+        """Make a finding about the layer."""
+        return Finding(self.map.path, kind, severity, message, advice)
+
+
+def check_mask(subject: Subject) -> list[Finding]:
+    """Find weight on padding, its cause, and inverted masks."""
+    findings = _check_inverted_causal(subject)
+    weights = subject.weights
+    keys = subject.tracker.find_argument(subject.call, weights.shape[-1], ("key", "value", "inputs"))
+    if keys is None or weights.ndim != 4 or len(keys.padding.is_real) != len(weights):
+        return findings
+    rows = subject.tracker.find_real_queries(subject.call, weights)
+    weights = weights * rows[:, None, :, None]
+    total = float(weights.sum())
+    share = float((weights * ~keys.padding.is_real[:, None, None]).sum()) / total if total else 0.0
+    if share < _SOME_WEIGHT:
+        return findings
+    if share > _NEARLY_ALL_WEIGHT and keys.padding.is_declared:
+        message = f"The mask permits padding only: {share:.1%} of the weight lies there, and none on real positions."
+        return [*findings, subject.finding("inverted mask", "error", message, _INVERTED_ADVICE)]
+    message = f"{share:.1%} of the weight of {rows.sum()} real queries lies on padding."
+    advice = "The result of an example depends on how far it is padded. The cause is reported separately."
+    severity = "error" if keys.padding.is_declared else "warning"
+    return [*findings, subject.finding("weight on padding", severity, message, advice), _find_cause(subject, keys)]
+
+
+def _find_cause(subject: Subject, keys: Argument) -> Finding:
+    """Explain why a layer attends to padding."""
+    if keys.is_masked:
+        message = "The layer receives a mask and attends to padding all the same."
+        advice = "Use the mask in its `call`, or use a layer of limelight.layers, which obeys it."
+        return subject.finding("ignored mask", "error", message, advice)
+    if keys.padding.dropped_by is not None:
+        path, class_name = keys.padding.dropped_by
+        message = (
+            f"{class_name} receives a mask and does not pass it on, so that {subject.map.path!r} knows of no padding."
         )
-    batch = keras.tree.map_structure(ops.convert_to_tensor, batch)
-    if not model.built:
-        model(batch)
-    watcher = _watched(model, batch)
-    found: list[Finding] = []
-    counts: dict[str, int] = {}
-    for record in watcher.records:
-        number = counts[record.path] = counts.get(record.path, -1) + 1
-        calls = watcher.calls.get(record.path, [])
-        seen = AttentionMap(record.path, read(*record.seen.split()), number, record.layer)
-        call = calls[number] if number < len(calls) else Call(None)
-        weights = seen.weights()
-        faults = padding.findings(watcher, seen, weights, call)
-        found += [*faults, *_masks(seen, call), *_scores(seen, call), *idle_heads.unread(seen, call)]
-        # What heads make of padding says nothing of them.
-        found += [] if faults else idle_heads.idle(watcher, seen, weights, call)
-    once = {(one.path, one.kind, one.message): one for one in found}
-    return Findings(sorted(once.values(), key=lambda one: SEVERITIES.index(one.severity)))
+        advice = (
+            "Use limelight.upgrade(model): Keras's layer removes the mask from its inputs."
+            if class_name in ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
+            else "Use a layer that keeps masks (keras.layers.Add for +), set `supports_masking = True` in your own layer, or "
+            "pass the mask to the attention yourself."
+        )
+        return Finding(path, "lost mask", "error", message, advice)
+    message = "The input looks padded, with zeros at the end of examples, and has no mask."
+    if keys.padding.is_declared:
+        message = "The model has a mask of these positions, but the input of the layer carries none."
+    advice = "Use keras.layers.Embedding(..., mask_zero=True) or keras.layers.Masking, or pass the mask as an argument."
+    return subject.finding("missing mask", "error" if keys.padding.is_declared else "warning", message, advice)
 
 
-def _watched(model: Any, batch: Any) -> Watcher:
-    """A watcher that has seen a model run."""
-    watcher = Watcher(model, batch)
-
-    def hear(attention_call: Any) -> None:
-        watcher.record(attention_call.owner, lambda: limelight_layers.observation(attention_call))
-
-    values = [(variable, variable.value) for variable in model.non_trainable_variables]
-    with contextlib.ExitStack() as stack:
-        # Keras warns of layers that destroy masks; where that does harm, a finding says so.
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        stack.enter_context(tracing.no_gradient())
-        stack.enter_context(keras.StatelessScope(values))
-        stack.enter_context(intercepting())
-        stack.enter_context(watcher.recording())
-        stack.enter_context(functional.listening(hear))
-        model(batch, training=False)
-    return watcher
+def _check_inverted_causal(subject: Subject) -> list[Finding]:
+    """Find a causal mask that permits what it should forbid: each query attends to later positions only."""
+    num_queries, num_keys = subject.weights.shape[-2:]
+    if num_queries != num_keys or num_queries < 3:
+        return []
+    is_later = np.triu(np.ones((num_queries, num_keys), bool), 1)
+    row_sums = subject.weights[..., :-1, :].sum(axis=-1)
+    if subject.weights[..., ~is_later].any() or not (row_sums > 0).all():
+        return []
+    message = "Each query attends to later positions only, and the last one to nothing: the causal mask is inverted."
+    return [subject.finding("inverted mask", "error", message, _INVERTED_ADVICE)]
 
 
-def _masks(seen: AttentionMap, call: Call) -> list[Finding]:
-    """Masks of floats."""
-    found = []
-    for name, values in call.floats:
-        plain = bool(((values == 0) | (values == 1)).all())
-        if plain:
-            message = f"`{name}` is of dtype {values.dtype}, with 0 and 1 for False and True."
+def check_mask_dtype(subject: Subject) -> list[Finding]:
+    """Find masks of floats."""
+    findings = []
+    for name, values in subject.call.float_masks:
+        if ((values == 0) | (values == 1)).all():
+            message = f"`{name}` has dtype {values.dtype}, with 0 and 1 for False and True."
             advice = "Pass a bool array, so that nobody takes it for an additive mask."
-            found.append(Finding(seen.path, "float mask", "note", message, advice))
-        elif not isinstance(call.owner, Attending):
+            findings.append(subject.finding("float mask", "note", message, advice))
+        elif not isinstance(subject.call.layer, LIMELIGHT_LAYERS):
             message = (
                 f"`{name}` holds numbers from {values.min():g} to {values.max():g}, as if it were added to the scores. "
-                f"{seen.layer} takes every number but 0 for True: what is to be forbidden is permitted, and the rest forbidden."
+                f"{subject.map.layer} takes every number except 0 for True, so that forbidden pairs are permitted and permitted "
+                "ones forbidden."
             )
-            found.append(Finding(seen.path, "additive mask", "error", message, f"Pass `{name} == 0`, which is bool."))
-    return found
+            findings.append(subject.finding("additive mask", "error", message, f"Pass `{name} == 0`, which is bool."))
+    return findings
 
 
-def _scores(seen: AttentionMap, call: Call) -> list[Finding]:
-    """Scores that float16 cannot hold."""
-    if getattr(call.owner, "compute_dtype", None) != "float16" or isinstance(call.owner, Attending):
+def check_score_dtype(subject: Subject) -> list[Finding]:
+    """Find scores that float16 cannot hold."""
+    layer, source = subject.call.layer, subject.map.source
+    if getattr(layer, "compute_dtype", None) != "float16" or isinstance(layer, LIMELIGHT_LAYERS):
         return []
     largest = 0.0
-    if isinstance(seen.source, QKSource):
-        everything = np.arange(seen.heads), np.arange(seen.shape[-2])
-        for example in np.ndindex(*seen.shape[:-3]):
-            scores = np.abs(seen.source.scores(example, *everything)[0])
+    if isinstance(source, QKSource):
+        heads, rows = np.arange(source.shape[-3]), np.arange(source.shape[-2])
+        for example in np.ndindex(*source.shape[:-3]):
+            scores = np.abs(source.scores(example, heads, rows))
             largest = max(largest, float(np.where(np.isfinite(scores), scores, np.inf).max(initial=0.0)))
     message = (
-        f"{seen.layer} computes scores in float16, which ends at {_LARGEST:g}, and masks by adding a number that scores can "
-        f"exceed. The largest score here is {largest:g}."
+        f"{subject.map.layer} computes scores in float16, whose largest number is {_FLOAT16_MAX:g}, and masks by adding a number "
+        f"that scores can exceed. The largest score here is {largest:g}."
     )
     advice = "Use limelight.upgrade(model), whose scores are float32 in every dtype, or bfloat16."
-    return [Finding(seen.path, "float16 scores", "error" if largest > _NEAR else "warning", message, advice)]
+    severity = "error" if largest > _NEAR_FLOAT16_MAX else "warning"
+    return [subject.finding("float16 scores", severity, message, advice)]
+
+
+def check_head_weights(subject: Subject) -> list[Finding]:
+    """Find heads whose weights do not depend on the query."""
+    rows = subject.tracker.find_real_queries(subject.call, subject.weights)
+    heads: dict[tuple[str, str], list[int]] = {}
+    for head in range(subject.weights.shape[-3]):
+        fault = _find_head_fault(subject.weights[..., head, :, :], rows)
+        if fault is not None:
+            heads.setdefault(fault, []).append(head)
+    return [_dead_heads(subject, "note", numbers, *fault) for fault, numbers in heads.items()]
+
+
+def check_head_projections(subject: Subject) -> list[Finding]:
+    """Find heads of a multi-head layer whose values or outputs are multiplied by zero."""
+    value_dense = _keras_private.get_value_dense(subject.call.layer)
+    output_dense = _keras_private.get_output_dense(subject.call.layer)
+    if not hasattr(value_dense, "kernel") or not hasattr(output_dense, "kernel"):
+        return []
+    values, outputs = (ops.convert_to_numpy(ops.cast(dense.kernel, "float32")) for dense in (value_dense, output_dense))
+    group_size = len(outputs) // values.shape[1]
+    norms = np.array(
+        [np.linalg.norm(values[:, head // group_size]) * np.linalg.norm(kernel) for head, kernel in enumerate(outputs)]
+    )
+    heads = np.flatnonzero(norms <= _NO_EFFECT * max(norms.max(), 1e-30)).tolist()
+    reason = "its value or output projection is zero."
+    return [_dead_heads(subject, "warning", heads, "without effect", reason)] if heads else []
+
+
+def _dead_heads(subject: Subject, severity: str, heads: list[int], fault: str, reason: str) -> Finding:
+    subjects = f"Head {heads[0]} is" if len(heads) == 1 else f"Heads {', '.join(map(str, heads))} are"
+    return subject.finding("dead head", severity, f"{subjects} {fault}: {reason}", _HEAD_ADVICE[fault])
+
+
+def _find_head_fault(weights: np.ndarray, rows: np.ndarray) -> tuple[str, str] | None:
+    """Return what is wrong with a head, and a sentence about it, from its weights (B, ..., T, S) and the real rows of these."""
+    num_permitted = (weights > 0).sum(axis=-1)
+    chosen = weights[rows & (num_permitted > 1)]  # (queries, S)
+    if len(chosen) < _MIN_QUERIES:
+        # All weight of a stuck head may lie on one key, in as many rows as there are.
+        chosen = weights[rows & (num_permitted > 0)]
+        if len(chosen) < _MIN_QUERIES or weights.shape[-1] < 3:
+            return None
+    else:
+        normalized = entropy(chosen) / np.log(num_permitted[rows & (num_permitted > 1)])
+        if normalized.min() > _UNIFORM:
+            return "uniform", f"in each of {len(chosen)} queries all keys have the same weight."
+    mean = chosen.mean(axis=0)
+    if mean.max() > _STUCK:
+        return "stuck", f"{mean.max():.1%} of the weight lies on position {mean.argmax()}, whatever the query."
+    if weights.shape[-2] > 2 and _has_equal_rows(weights, rows):
+        return "constant", "all queries of an example have the same weights."
+    return None
+
+
+def _has_equal_rows(weights: np.ndarray, rows: np.ndarray) -> bool:
+    """Return True if the real rows of each example are equal."""
+    for example in np.ndindex(*weights.shape[:-2]):
+        real = weights[example][rows[example]]
+        if len(real) > 1 and np.ptp(real, axis=0).max() > 1e-6:
+            return False
+    return True

@@ -1,4 +1,4 @@
-"""What was found, as a value that reads as a page."""
+"""The findings of `lint`, as values that print as a report."""
 
 import dataclasses
 import textwrap
@@ -8,14 +8,14 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that is, or may be, wrong.
+    """Something that is wrong, or may be.
 
     Args:
         path: the path of the layer in the model, such as "decoder/cross_attention".
         kind: "lost mask", "missing mask", "ignored mask", "weight on padding", "inverted mask", "additive mask", "float mask",
             "float16 scores", or "dead head".
-        severity: "error" where results are wrong, "warning" where they may be, "note" for what is good to know.
-        message: what was seen.
+        severity: "error" if results are wrong, "warning" if they may be, "note" for what is good to know.
+        message: what was seen, and why it matters.
         advice: what to do.
     """
 
@@ -33,28 +33,28 @@ class Finding:
 
 
 class Findings(tuple[Finding, ...]):
-    """Findings, the worst first. Printed, they are a page of text; empty, they say so.
+    """Findings, the most severe first. They print as a report.
 
     Example:
         >>> from limelight.linter import Finding, Findings
-        >>> print(Findings([Finding("reader", "dead head", "note", "Head 1 is uniform.", "Train on.")]))
+        >>> print(Findings([Finding("reader", "dead head", "note", "Head 1 is uniform.", "Train for longer.")]))
         1 finding: 1 note
         <BLANKLINE>
         note: dead head at 'reader'
           Head 1 is uniform.
-          Train on.
+          Train for longer.
         >>> Findings()
-        Nothing found.
+        No findings.
     """
 
     def __str__(self) -> str:
         if not self:
-            return "Nothing found."
-        counts = {severity: sum(one.severity == severity for one in self) for severity in SEVERITIES}
-        named = ", ".join(
+            return "No findings."
+        counts = {severity: sum(finding.severity == severity for finding in self) for severity in SEVERITIES}
+        by_severity = ", ".join(
             f"{count} {severity}{'s' if count > 1 else ''}" for severity, count in counts.items() if count
         )
-        head = f"{len(self)} finding{'s' if len(self) > 1 else ''}: {named}"
-        return "\n\n".join([head, *map(str, self)])
+        title = f"{len(self)} finding{'s' if len(self) > 1 else ''}: {by_severity}"
+        return "\n\n".join([title, *map(str, self)])
 
     __repr__ = __str__

@@ -1,4 +1,4 @@
-"""Following padding through a model: where it is, which tensors say so, and which layer made them forget it."""
+"""Follow padding through a model: where it is, which tensors carry a mask of it, and which layer dropped the mask."""
 
 import dataclasses
 import inspect
@@ -9,13 +9,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from limelight import masks
-from limelight.inspection.observation import Observation
+from limelight import _keras_private, masks
 from limelight.inspection.recorder import Recorder
-from limelight.layers.attending import Attending
+from limelight.layers import Attention, AttentionPooling, MultiHeadAttention, SelfAttention
 
-ATTENTION = (
-    Attending,
+LIMELIGHT_LAYERS = (Attention, AttentionPooling, MultiHeadAttention, SelfAttention)
+ATTENTION_LAYERS = (
+    *LIMELIGHT_LAYERS,
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
     keras.layers.Attention,
@@ -24,174 +24,195 @@ ATTENTION = (
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Steps:
-    """What is known of the steps of a tensor.
+class Padding:
+    """The padding of a tensor (B, T, ...).
 
     Args:
-        real: bool (B, T) as numpy, True where a step is real.
-        declared: whether a mask said so; else it only looks so.
-        lost: the path and class of what dropped the mask, where something did.
+        is_real: bool (B, T) as numpy, False where a position is padding.
+        is_declared: True if a mask said so; else the values look like it.
+        dropped_by: the path and the class of the layer that dropped the mask, or None.
     """
 
-    real: np.ndarray
-    declared: bool
-    lost: tuple[str, str] | None = None
+    is_real: np.ndarray
+    is_declared: bool
+    dropped_by: tuple[str, str] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Given:
-    """One tensor that an attention layer was given: the name of the argument, what is known of its steps, and whether it carried
-    a mask or came with one."""
+class Argument:
+    """A tensor that an attention layer received: its name, its padding, and True if the layer has a mask of it."""
 
     name: str
-    steps: Steps
-    masked: bool
+    padding: Padding
+    is_masked: bool
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Call:
+class LayerCall:
     """One call of a layer that attends.
 
     Args:
-        owner: the layer.
-        given: the tensors whose steps are known.
-        floats: masks that are not bool: the argument's name and its values.
+        layer: the layer.
+        arguments: the tensors whose padding is known.
+        float_masks: masks that are not bool, as the name of the argument and the values.
     """
 
-    owner: Any
-    given: tuple[Given, ...] = ()
-    floats: tuple[tuple[str, np.ndarray], ...] = ()
+    layer: Any
+    arguments: tuple[Argument, ...] = ()
+    float_masks: tuple[tuple[str, np.ndarray], ...] = ()
 
 
-class Watcher(Recorder):
+class MaskTracker(Recorder):
     """A recorder that also follows padding through the model.
 
     Args:
-        root: the model.
-        batch: what it is called on, as tensors.
+        model: the model.
+        batch: the tensors that it will be called with.
     """
 
-    def __init__(self, root: Any, batch: Any) -> None:
-        super().__init__(root)
-        self.calls: dict[str, list[Call]] = {}
-        self._held: dict[int, Any] = {}  # so that an id stays that of its tensor
-        self._steps: dict[int, Steps] = {}
-        self._entered: list[tuple[Any, dict[int, Any]]] = []
-        self._current: dict[int, Call] = {}
+    def __init__(self, model: Any, batch: Any) -> None:
+        super().__init__(model)
+        self.calls: dict[str, list[LayerCall]] = {}
+        self._tensors: dict[int, Any] = {}  # keeps the ids valid
+        self._paddings: dict[int, Padding] = {}
+        self._running: list[tuple[Any, dict[int, Any]]] = []
+        self._current_calls: dict[int, LayerCall] = {}
         for tensor in keras.tree.flatten(batch):
-            real = looks_padded(tensor)
-            if real is not None:
-                self._know(tensor, Steps(real, declared=False))
+            is_real = _guess_padding(tensor)
+            if is_real is not None:
+                self._set_padding(tensor, Padding(is_real, is_declared=False))
 
-    def record(self, owner: Any, observe: Callable[[], Observation], doubt: Any = None) -> Any:
-        """Keep an observation, and the call that it was made in."""
-        if self.listening:
-            self.calls.setdefault(self.path(owner), []).append(self._current.get(id(owner), Call(owner)))
-        return super().record(owner, observe, doubt)
+    def record(self, layer: Any, observe: Callable[[], Any], pending: Any = None) -> Any:
+        """Record an attention, and the call of the layer that it belongs to."""
+        if not self.is_muted:
+            self.calls.setdefault(self.path(layer), []).append(self._current_calls.get(id(layer), LayerCall(layer)))
+        return super().record(layer, observe, pending)
 
-    def entered(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Take note of the masks that an operation's tensors carry, before it may remove them."""
+    def on_enter(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Remember the masks that the arguments of an operation carry, before it may remove them."""
         carried = {}
-        for tensor in tensors(args, kwargs):
-            mask = getattr(tensor, "_keras_mask", None)
+        for tensor in _flatten_tensors((args, kwargs)):
+            mask = _keras_private.get_keras_mask(tensor)
             if mask is not None:
                 carried[id(tensor)] = mask
-                self._declare(tensor, mask)
-        self._entered.append((operation, carried))
+                self._declare_padding(tensor, mask)
+        self._running.append((operation, carried))
         if isinstance(operation, keras.Layer):
-            self._current[id(operation)] = self._call(operation, args, kwargs, carried)
+            self._current_calls[id(operation)] = self._bind_call(operation, args, kwargs, carried)
 
-    def left(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
-        """Take note of the masks that the tensors of an operation have lost, and of what its outputs are made from."""
-        _, carried = self._entered.pop()
-        if any(isinstance(outer, ATTENTION) for outer, _ in self._entered):
-            return  # what projections do to masks is the matter of the layer around them
-        place = (self.path(), type(operation).__name__)
-        known = [(tensor, self._steps[id(tensor)]) for tensor in tensors(args, kwargs) if id(tensor) in self._steps]
-        known.sort(key=lambda one: not one[1].declared)
-        for tensor, steps in known:
-            if id(tensor) in carried and getattr(tensor, "_keras_mask", None) is None:
-                self._know(tensor, dataclasses.replace(steps, lost=place))
-        for output in tensors((outputs,), {}):
-            mask = getattr(output, "_keras_mask", None)
+    def on_exit(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
+        """Find the masks that the arguments of an operation have lost, and pass their padding on to its outputs."""
+        _, carried = self._running.pop()
+        if any(isinstance(outer, ATTENTION_LAYERS) for outer, _ in self._running):
+            return  # an attention layer, not the projections inside it, is responsible for masks
+        operation_id = (self.path(), type(operation).__name__)
+        inputs = [
+            (tensor, self._paddings[id(tensor)])
+            for tensor in _flatten_tensors((args, kwargs))
+            if id(tensor) in self._paddings
+        ]
+        inputs.sort(key=lambda pair: not pair[1].is_declared)
+        for tensor, padding in inputs:
+            if id(tensor) in carried and _keras_private.get_keras_mask(tensor) is None:
+                self._set_padding(tensor, dataclasses.replace(padding, dropped_by=operation_id))
+        for output in _flatten_tensors(outputs):
+            mask = _keras_private.get_keras_mask(output)
             if mask is not None:
-                self._declare(output, mask)
-            elif id(output) not in self._steps:
-                self._inherit(output, known, carried, place)
+                self._declare_padding(output, mask)
+            elif id(output) not in self._paddings:
+                self._inherit_padding(output, inputs, carried, operation_id)
 
-    def steps(self, call: Call, length: int, names: tuple[str, ...]) -> Given | None:
-        """What is known of the queries or keys of a call, by the names that the argument may have.
+    def find_argument(self, call: LayerCall, length: int, names: tuple[str, ...]) -> Argument | None:
+        """Return the queries or keys of a call, if their padding is known.
 
-        A layer that attends inside somebody's own code gets tensors that nobody saw being made. There, what is known of any other
-        tensor of that length is taken, if it is the same of all.
+        A layer that attends inside custom code receives tensors that nobody saw being made. Then the padding of the other
+        tensors of that length counts, if all agree.
+
+        Args:
+            call: the call.
+            length: T or S.
+            names: the names that the argument may have.
         """
-        fitting = [one for one in call.given if one.steps.real.shape[1:] == (length,)]
-        named = [one for name in names for one in fitting if one.name == name]
-        if named or fitting:
-            return (named or fitting)[0]
-        others = [one for one in self._steps.values() if one.real.shape[1:] == (length,)]
-        others.sort(key=lambda one: not one.declared)
-        if call.given or not others or any((one.real != others[0].real).any() for one in others):
+        candidates = [argument for argument in call.arguments if argument.padding.is_real.shape[1:] == (length,)]
+        named = [argument for name in names for argument in candidates if argument.name == name]
+        if named or candidates:
+            return (named or candidates)[0]
+        paddings = [padding for padding in self._paddings.values() if padding.is_real.shape[1:] == (length,)]
+        paddings.sort(key=lambda padding: not padding.is_declared)
+        if call.arguments or not paddings or any((each.is_real != paddings[0].is_real).any() for each in paddings):
             return None
-        return Given("", others[0], masked=False)
+        return Argument("", paddings[0], is_masked=False)
 
-    def _call(self, layer: Any, args: tuple, kwargs: dict[str, Any], carried: dict[int, Any]) -> Call:
-        """What a layer is given, by the names of its arguments."""
+    def find_real_queries(self, call: LayerCall, weights: np.ndarray) -> np.ndarray:
+        """Return which queries of weights (B, ..., N, T, S) are no padding: bool (B, ..., T)."""
+        shape = weights.shape[:-3] + weights.shape[-2:-1]
+        queries = self.find_argument(call, weights.shape[-2], ("query", "inputs"))
+        return (
+            np.ones(shape, bool)
+            if queries is None or queries.padding.is_real.shape != shape
+            else queries.padding.is_real
+        )
+
+    def _bind_call(self, layer: Any, args: tuple, kwargs: dict[str, Any], carried: dict[int, Any]) -> LayerCall:
+        """Bind the tensors that a layer receives to the names of its arguments."""
         try:
-            named = dict(inspect.signature(layer.call).bind(*args, **kwargs).arguments)
+            bound = dict(inspect.signature(layer.call).bind(*args, **kwargs).arguments)
         except TypeError:
-            return Call(layer)
-        given, floats = [], []
-        for name, value in named.items():
-            for place, tensor in enumerate(tensors((value,), {})):
+            return LayerCall(layer)
+        arguments, float_masks = [], []
+        for name, value in bound.items():
+            for index, tensor in enumerate(_flatten_tensors(value)):
                 if "mask" in name:
-                    self._steps.pop(id(tensor), None)  # its zeros are no padding
+                    self._paddings.pop(id(tensor), None)  # zeros of a mask are no padding
                     values = masks.concrete(tensor) if "float" in str(tensor.dtype) else None
-                    floats += [] if values is None else [(name, values)]
-                own = ("query", "value", "key")[place] if isinstance(value, list) and place < 3 else name
-                if "mask" not in name and id(tensor) in self._steps:
-                    given.append(Given(own, self._steps[id(tensor)], id(tensor) in carried or explicit(named, own)))
-        return Call(layer, tuple(given), tuple(floats))
+                    float_masks += [] if values is None else [(name, values)]
+                    continue
+                own_name = ("query", "value", "key")[index] if isinstance(value, list) and index < 3 else name
+                if id(tensor) in self._paddings:
+                    is_masked = id(tensor) in carried or _has_mask_argument(bound, own_name)
+                    arguments.append(Argument(own_name, self._paddings[id(tensor)], is_masked))
+        return LayerCall(layer, tuple(arguments), tuple(float_masks))
 
-    def _inherit(self, output: Any, known: list[tuple[Any, Steps]], carried: dict[int, Any], place: tuple) -> None:
-        """Know of an output without a mask what is known of the tensors that it was made from."""
-        for tensor, steps in known:
-            if len(output.shape) > 1 and tuple(output.shape[:2]) == steps.real.shape:
-                lost = place if id(tensor) in carried else steps.lost
-                self._know(output, dataclasses.replace(steps, lost=lost))
+    def _inherit_padding(
+        self, output: Any, inputs: list[tuple[Any, Padding]], carried: dict[int, Any], operation_id: tuple[str, str]
+    ) -> None:
+        """Give an output without a mask the padding of the first input of the same (B, T)."""
+        for tensor, padding in inputs:
+            if len(output.shape) > 1 and tuple(output.shape[:2]) == padding.is_real.shape:
+                dropped_by = operation_id if id(tensor) in carried else padding.dropped_by
+                self._set_padding(output, dataclasses.replace(padding, dropped_by=dropped_by))
                 return
 
-    def _declare(self, tensor: Any, mask: Any) -> None:
+    def _declare_padding(self, tensor: Any, mask: Any) -> None:
         values = masks.concrete(mask)
         if values is not None and values.ndim == 2:
-            self._know(tensor, Steps(values.astype(bool), declared=True))
+            self._set_padding(tensor, Padding(values.astype(bool), is_declared=True))
 
-    def _know(self, tensor: Any, steps: Steps) -> None:
-        self._held[id(tensor)] = tensor
-        self._steps[id(tensor)] = steps
-
-
-def explicit(named: dict[str, Any], own: str) -> bool:
-    """Whether a call's arguments have a mask for one of them."""
-    names = {"query": ["query_mask"]}.get(own, ["value_mask", "key_mask"])
-    masks_given = [named.get(name) for name in (*names, "attention_mask")]
-    whole = named.get("mask")
-    masks_given += (whole[:1] if own == "query" else whole[1:]) if isinstance(whole, list) else [whole]
-    return any(mask is not None for mask in masks_given)
+    def _set_padding(self, tensor: Any, padding: Padding) -> None:
+        self._tensors[id(tensor)] = tensor
+        self._paddings[id(tensor)] = padding
 
 
-def tensors(args: tuple, kwargs: dict[str, Any]) -> list[Any]:
-    """All tensors among the arguments of a call."""
-    return [leaf for leaf in keras.tree.flatten((args, kwargs)) if ops.is_tensor(leaf)]
+def _has_mask_argument(bound: dict[str, Any], name: str) -> bool:
+    """Return True if the arguments of a call include a mask for the one with this name."""
+    mask_names = ("query_mask",) if name == "query" else ("value_mask", "key_mask")
+    given = [bound.get(mask_name) for mask_name in (*mask_names, "attention_mask")]
+    mask = bound.get("mask")
+    given += (mask[:1] if name == "query" else mask[1:]) if isinstance(mask, list) else [mask]
+    return any(each is not None for each in given)
 
 
-def looks_padded(tensor: Any) -> np.ndarray | None:
-    """Which steps (B, T) of an input are real, where it looks padded: zeros at the end of some examples, and nowhere else."""
+def _flatten_tensors(structure: Any) -> list[Any]:
+    return [leaf for leaf in keras.tree.flatten(structure) if ops.is_tensor(leaf)]
+
+
+def _guess_padding(tensor: Any) -> np.ndarray | None:
+    """Return which positions (B, T) of an input are real if it looks padded: zeros at the end of some examples only."""
     values = masks.concrete(tensor)
     if values is None or values.ndim not in (2, 3) or values.dtype.kind not in "iuf":
         return None
     if (values.ndim == 2) == (values.dtype.kind == "f"):
-        return None  # (B, T) of ids or (B, T, D) of features; anything else has no steps
+        return None  # only ids (B, T) and features (B, T, D) are sequences
     zero = values == 0 if values.ndim == 2 else (values == 0).all(axis=-1)
-    ending = np.flip(np.logical_and.accumulate(np.flip(zero, 1), axis=1), 1)
-    return ~ending if ending.any() and not ending.all() and (zero == ending).all() else None
+    at_end = np.flip(np.logical_and.accumulate(np.flip(zero, 1), axis=1), 1)
+    return ~at_end if at_end.any() and not at_end.all() and (zero == at_end).all() else None
