@@ -1,4 +1,4 @@
-"""Multi-head attention step by step with a cache, and from a latent: the same as all at once."""
+"""Multi-head attention with a key/value cache and with a latent, against calls on the whole sequence."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ def numpy(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 
-def randomised(layer: MultiHeadAttention) -> MultiHeadAttention:
+def randomize(layer: MultiHeadAttention) -> MultiHeadAttention:
     layer(np.zeros((B, T, D), "float32"), np.zeros((B, T, D), "float32"))
     random = np.random.default_rng(47)
     for variable in layer.trainable_variables:
@@ -59,10 +59,10 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_decoding_is_the_whole_in_steps(random: np.random.Generator, name: str) -> None:
+def test_decoding_equals_a_call_on_the_whole_sequence(random: np.random.Generator, name: str) -> None:
     make, size = LAYERS[name]
-    layer, x = randomised(make()), random.normal(size=(B, T, D)).astype("float32")
-    expected, shown = layer(x, x, return_attention_scores=True)
+    layer, x = randomize(make()), random.normal(size=(B, T, D)).astype("float32")
+    expected, expected_weights = layer(x, x, return_attention_scores=True)
     step = compiled(lambda x, cache: layer(x, x, cache=cache, return_attention_scores=True))
     cache, start = layer.empty_cache(B, size), 0
     for end in [2, *range(3, T + 1)]:
@@ -71,14 +71,14 @@ def test_decoding_is_the_whole_in_steps(random: np.random.Generator, name: str) 
         slots = numpy(cache.positions).astype(int)
         for b in range(B):
             for slot, position in enumerate(slots[b]):
-                wanted = numpy(shown)[b, :, start:end, position] if position >= 0 else 0.0
+                wanted = numpy(expected_weights)[b, :, start:end, position] if position >= 0 else 0.0
                 np.testing.assert_allclose(numpy(weights)[b, :, :, slot], wanted, atol=3e-5)
         start = end
     assert isinstance(cache, KVCache)
 
 
-def test_prompts_of_different_lengths_share_a_batch(random: np.random.Generator) -> None:
-    layer = randomised(MultiHeadAttention(3, 4, score=ll.positions.Rotary(ll.scores.Dot()), mask="causal"))
+def test_batch_of_prompts_of_different_lengths(random: np.random.Generator) -> None:
+    layer = randomize(MultiHeadAttention(3, 4, score=ll.positions.Rotary(ll.scores.Dot()), mask="causal"))
     x = random.normal(size=(B, T, D)).astype("float32")
     # The second example has two steps of padding before its prompt of two, and goes on from there.
     real = np.array([[True] * 4, [False] * 2 + [True] * 2])
@@ -94,8 +94,8 @@ def test_prompts_of_different_lengths_share_a_batch(random: np.random.Generator)
     assert numpy(cache.length).tolist() == [5, 3]
 
 
-def test_a_latent_is_what_keys_and_values_come_from(random: np.random.Generator) -> None:
-    layer, x = randomised(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D)).astype("float32")
+def test_keys_and_values_are_projected_from_the_latent(random: np.random.Generator) -> None:
+    layer, x = randomize(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D)).astype("float32")
     latent = x @ numpy(layer._latent_dense.kernel)
     latent = latent / np.sqrt((latent**2).mean(-1, keepdims=True) + layer._latent_norm.epsilon)
     latent = latent * numpy(layer._latent_norm.scale)
@@ -111,7 +111,7 @@ def test_a_latent_is_what_keys_and_values_come_from(random: np.random.Generator)
     assert tuple(cache.value.shape) == (B, 1, T, 0)
 
 
-def test_a_latent_is_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
+def test_latent_layer_can_be_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
     steps, x = keras.Input((None, D)), random.normal(size=(B, T, D)).astype("float32")
     model = keras.Model(
         steps, MultiHeadAttention(3, 4, latent_dim=5, normalizer=ll.normalizers.Sink(learned=True))(steps, steps)
@@ -122,7 +122,7 @@ def test_a_latent_is_saved_and_loaded(random: np.random.Generator, tmp_path: Pat
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
-def test_a_cache_has_the_dtype_of_the_layer(random: np.random.Generator, dtype: str) -> None:
+def test_cache_has_the_dtype_of_the_layer(random: np.random.Generator, dtype: str) -> None:
     layer, x = MultiHeadAttention(3, 4, mask="causal", dtype=dtype), random.normal(size=(B, T, D)).astype("float32")
     output, cache = layer(x, x, cache=layer.empty_cache(B, T))
     assert keras.backend.standardize_dtype(cache.key.dtype) == dtype.removeprefix("mixed_")
@@ -144,11 +144,11 @@ def test_symbolic_shapes_with_a_cache() -> None:
             "no `attention_mask`.*value_mask",
         ),
         (lambda layer, x: layer(x, x, cache=layer.empty_cache(B + 1, T)), r"cache's, \(3, 3, 9, 4\)"),
-        (lambda layer, x: MultiHeadAttention(3, 4, latent_dim=2)(x, x, x + 1), "one latent.*Leave `key` out"),
+        (lambda layer, x: MultiHeadAttention(3, 4, latent_dim=2)(x, x, x + 1), "same tensor.*Leave `key` out"),
         (lambda layer, x: MultiHeadAttention(3, 4, latent_dim=0), "`latent_dim` must be a positive integer or None"),
     ],
 )
-def test_a_wrong_call_says_what_to_do(random: np.random.Generator, wrong: Any, message: str) -> None:
+def test_invalid_calls_raise(random: np.random.Generator, wrong: Any, message: str) -> None:
     layer, x = MultiHeadAttention(3, 4), random.normal(size=(B, T, D)).astype("float32")
     with pytest.raises(ValueError, match=f"(?s){message}"):
         wrong(layer, x)
@@ -156,10 +156,10 @@ def test_a_wrong_call_says_what_to_do(random: np.random.Generator, wrong: Any, m
 
 @pytest.mark.parametrize("counts", [(3, 3, 3), (1, 8)])
 @pytest.mark.parametrize("latent", [None, 5])
-def test_a_window_rolls_within_a_call_of_several_steps(
+def test_window_rolls_within_a_call_of_several_steps(
     random: np.random.Generator, counts: tuple[int, ...], latent: int | None
 ) -> None:
-    layer = randomised(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(2), latent_dim=latent))
+    layer = randomize(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(2), latent_dim=latent))
     x = random.normal(size=(B, T, D)).astype("float32")
     real = np.array([[True] * T, [True, False] * 4 + [True]])
     alone = [array[real[b]][None] for b, array in enumerate(x)]
@@ -178,8 +178,8 @@ def test_a_window_rolls_within_a_call_of_several_steps(
         np.testing.assert_allclose(np.concatenate(found, axis=1)[b][real[b]], expected[b], atol=3e-5)
 
 
-def test_a_cache_is_an_input_of_a_model(random: np.random.Generator) -> None:
-    layer = randomised(MultiHeadAttention(3, 4, mask="causal"))
+def test_cache_can_be_an_input_of_a_model(random: np.random.Generator) -> None:
+    layer = randomize(MultiHeadAttention(3, 4, mask="causal"))
     step = keras.Input((1, D))
     empty = layer.empty_cache(B, T)
     cache = KVCache(
@@ -196,16 +196,16 @@ def test_a_cache_is_an_input_of_a_model(random: np.random.Generator) -> None:
     assert numpy(now[3]).tolist() == [2, 2]
 
 
-def test_a_latent_layer_takes_its_value_as_key_too(random: np.random.Generator) -> None:
-    layer, x = randomised(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D))
+def test_latent_layer_accepts_its_value_as_key(random: np.random.Generator) -> None:
+    layer, x = randomize(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D))
     np.testing.assert_array_equal(numpy(layer(x, x, x)), numpy(layer(x, x)))
     np.testing.assert_array_equal(numpy(layer(x, key=x, value=x)), numpy(layer(x, x)))
     with pytest.raises(ValueError, match="Received: a `key` that is not the `value`"):
         layer(x, x, x + 1)
 
 
-def test_a_cache_for_whole_sequences_does_not_roll(random: np.random.Generator) -> None:
-    layer = randomised(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(20)))
+def test_cache_of_whole_sequences_does_not_roll(random: np.random.Generator) -> None:
+    layer = randomize(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(20)))
     x = random.normal(size=(B, T, D)).astype("float32")
     output, weights, _ = layer(x, x, cache=layer.empty_cache(B, T), return_attention_scores=True)
     assert tuple(weights.shape) == (B, 3, T, T)

@@ -1,4 +1,4 @@
-"""What must hold for every attention layer alike."""
+"""Tests that every attention layer passes."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from limelight.functional import listening
+from limelight.functional import on_call
 
 array = ops.convert_to_numpy
 VOCABULARY, WIDTH = 13, 8
@@ -21,12 +21,12 @@ LAYERS = {
     ),
     "multi-head": lambda **kwargs: ll.layers.MultiHeadAttention(4, 2, num_kv_heads=2, use_gate=True, **kwargs),
     "pooling": ll.layers.AttentionPooling,
-    "pooling several": lambda **kwargs: ll.layers.AttentionPooling(score="dot", queries=3, **kwargs),
+    "pooling several": lambda **kwargs: ll.layers.AttentionPooling(score="dot", num_queries=3, **kwargs),
 }
 
 
-def called(layer, steps, **kwargs):
-    """The layer on one sequence, which is query and value at once where it takes both."""
+def call_layer(layer, steps, **kwargs):
+    """Call a layer on one sequence, as query and value if it takes both."""
     takes_both = isinstance(layer, (ll.layers.Attention, ll.layers.MultiHeadAttention))
     return layer(steps, steps, **kwargs) if takes_both else layer(steps, **kwargs)
 
@@ -44,36 +44,36 @@ def words(random):
     return ids
 
 
-def scoped(name, what):
-    """The name of one of the outputs of `model_of_all`."""
+def output_name(name, what):
+    """Return the name of an output of `make_model`."""
     return f"{name.replace(' ', '_')}.{what}"
 
 
-def model_of_all(**kwargs):
-    """Words to a number and to weights through each layer, in one model: compiling one is dear, seven would be dearer."""
+def make_model(**kwargs):
+    """Return one model with all layers, from words to a number and weights each: it is compiled once."""
     words = keras.Input((None,), dtype="int32")
     steps = keras.layers.Embedding(VOCABULARY, WIDTH, mask_zero=True)(words)
     outputs = {}
     for name, make in LAYERS.items():
         layer = make(name=name.replace(" ", "_"), **kwargs)
-        output, weights = called(layer, steps, return_attention_scores=True)
+        output, weights = call_layer(layer, steps, return_attention_scores=True)
         if len(output.shape) == 3:
             output = keras.layers.GlobalAveragePooling1D()(output)
         # TensorFlow makes scopes of these names, which may hold no blanks.
-        outputs[scoped(name, "number")] = keras.layers.Dense(1)(output)
-        outputs[scoped(name, "weights")] = weights
+        outputs[output_name(name, "number")] = keras.layers.Dense(1)(output)
+        outputs[output_name(name, "weights")] = weights
     return keras.Model(words, outputs)
 
 
-def settings(config):
+def without_build_config(config):
     """A config without the shapes that parts were built for, which a loaded layer knows in part only."""
     if not isinstance(config, dict):
         return config
-    return {name: settings(value) for name, value in config.items() if name != "build_config"}
+    return {name: without_build_config(value) for name, value in config.items() if name != "build_config"}
 
 
 def test_saves_and_loads_and_clones(words, tmp_path):
-    model = model_of_all(dropout=0.1, seed=3)
+    model = make_model(dropout=0.1, seed=3)
     before = model(words)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -84,42 +84,47 @@ def test_saves_and_loads_and_clones(words, tmp_path):
         for name in before:
             np.testing.assert_allclose(array(after[name]), array(before[name]), atol=1e-6, err_msg=name)
     for layer in model.layers:
-        assert settings(loaded.get_layer(layer.name).get_config()) == settings(layer.get_config())
+        assert without_build_config(loaded.get_layer(layer.name).get_config()) == without_build_config(
+            layer.get_config()
+        )
 
 
-def test_symbolic_shapes_are_the_real_ones(words):
-    model = model_of_all()
+def test_symbolic_shapes_equal_eager_shapes(words):
+    model = make_model()
     result = model(words)
     for name, tensor in model.output.items():
         for symbolic, real in zip(tensor.shape, result[name].shape, strict=True):
             assert symbolic in (None, real), name
 
 
-def test_padding_changes_nothing(words):
-    model = model_of_all()
+def test_padding_has_no_effect(words):
+    model = make_model()
     padded, short = model(words[1:2]), model(words[1:2, :4])
     for name in LAYERS:
-        weights = array(padded[scoped(name, "weights")])[0]
+        weights = array(padded[output_name(name, "weights")])[0]
         assert not weights[..., 4:].any(), name
         rows = weights.sum(-1) if "pooling" in name else weights[..., :4, :].sum(-1)
         np.testing.assert_allclose(rows, 1, atol=1e-5, err_msg=name)
         np.testing.assert_allclose(
-            array(padded[scoped(name, "number")]), array(short[scoped(name, "number")]), atol=1e-5, err_msg=name
+            array(padded[output_name(name, "number")]),
+            array(short[output_name(name, "number")]),
+            atol=1e-5,
+            err_msg=name,
         )
 
 
-def test_a_sentence_without_words_gives_zeros(make, words):
+def test_empty_sequence_gives_zeros(make, words):
     steps = keras.layers.Embedding(VOCABULARY, WIDTH, mask_zero=True)(words[2:])
     layer = make()
-    output, weights = called(layer, steps, return_attention_scores=True)
+    output, weights = call_layer(layer, steps, return_attention_scores=True)
     assert not array(weights).any()
     assert np.isfinite(array(output)).all()
     # Multi-head attention projects once more: of nothing read, its biases are left, which start at zero.
     assert not array(output).any()
 
 
-def test_learns_in_fit_and_predicts_alike_with_lengths_that_vary(random):
-    model = model_of_all(dropout=0.1)
+def test_trains_and_predicts_with_varying_lengths(random):
+    model = make_model(dropout=0.1)
     model.compile("adam", {name: None if "weights" in name else "mse" for name in model.output})
     before = [array(weight).copy() for weight in model.weights]
     for length in (3, 5):
@@ -134,44 +139,44 @@ def test_learns_in_fit_and_predicts_alike_with_lengths_that_vary(random):
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_is_near(make, dtype):
+def test_half_precision_is_close(make, dtype):
     # Values that half precision holds exactly, so that only the layer's own arithmetic differs.
     steps = np.random.default_rng(3).integers(-2, 3, (2, 7, WIDTH)).astype("float32")
     whole, half = make(), make(dtype=dtype)
-    expected = array(called(whole, steps))
-    called(half, steps)
+    expected = array(call_layer(whole, steps))
+    call_layer(half, steps)
     half.set_weights(whole.get_weights())
-    output, weights = called(half, steps, return_attention_scores=True)
+    output, weights = call_layer(half, steps, return_attention_scores=True)
     assert keras.backend.standardize_dtype(output.dtype) == dtype.removeprefix("mixed_")
     np.testing.assert_allclose(array(ops.cast(output, "float32")), expected, atol=0.08, rtol=0.05)
     np.testing.assert_allclose(array(ops.cast(weights, "float32")).sum(-1), 1, atol=0.02)
 
 
-def test_asking_for_the_weights_changes_no_output_and_dropout_no_weights(make):
+def test_returning_weights_leaves_the_output_and_dropout_leaves_the_weights(make):
     steps = np.random.default_rng(3).normal(size=(2, 7, WIDTH)).astype("float32")
     layer = make(dropout=0.5, seed=1)
-    output, weights = called(layer, steps, return_attention_scores=True)
-    np.testing.assert_array_equal(array(called(layer, steps)), array(output))
-    dropped, trained = called(layer, steps, return_attention_scores=True, training=True)
+    output, weights = call_layer(layer, steps, return_attention_scores=True)
+    np.testing.assert_array_equal(array(call_layer(layer, steps)), array(output))
+    dropped, trained = call_layer(layer, steps, return_attention_scores=True, training=True)
     np.testing.assert_allclose(array(trained), array(weights), atol=1e-6)
     assert not np.allclose(array(dropped), array(output))
 
 
-def test_tells_a_listener_what_it_asks(make):
+def test_announces_its_call(make):
     steps = np.random.default_rng(3).normal(size=(2, 7, WIDTH)).astype("float32")
-    heard, layer = [], make()
-    with listening(heard.append):
-        called(layer, steps)
-    called(layer, steps)
-    assert len(heard) == 1
-    assert heard[0].query.shape[-1] == heard[0].key.shape[-1]
-    assert heard[0].key.shape[2] == 7
+    calls, layer = [], make()
+    with on_call(calls.append):
+        call_layer(layer, steps)
+    call_layer(layer, steps)
+    assert len(calls) == 1
+    assert calls[0].query.shape[-1] == calls[0].key.shape[-1]
+    assert calls[0].key.shape[2] == 7
 
 
-def test_a_regularizer_sees_the_weights_in_training_alone(make):
+def test_regularizer_is_applied_in_training_only(make):
     steps = np.random.default_rng(3).normal(size=(2, 7, WIDTH)).astype("float32")
     layer = make(attention_regularizer=keras.regularizers.L2(1.0))
-    called(layer, steps)
+    call_layer(layer, steps)
     assert not layer.losses
-    _, weights = called(layer, steps, return_attention_scores=True, training=True)
+    _, weights = call_layer(layer, steps, return_attention_scores=True, training=True)
     np.testing.assert_allclose(float(array(layer.losses[0])), np.square(array(weights)).sum(), rtol=1e-5)

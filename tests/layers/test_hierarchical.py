@@ -1,4 +1,4 @@
-"""Words to sentences to a document."""
+"""Hierarchical pooling of words and sentences, against loops in numpy."""
 
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def mask() -> np.ndarray:
     return np.arange(W) < WORDS[..., None]
 
 
-def pooled(pooling: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def pool(pooling: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The vector and weights of one sequence (T, D), by loops."""
     kernel, bias, context = numpy(pooling.hidden.kernel), numpy(pooling.hidden.bias), numpy(pooling.query)[0]
     scores = np.array([np.tanh(row @ kernel + bias) @ context for row in rows])
@@ -43,16 +43,16 @@ def test_each_level_is_pooled_by_attention(random: np.random.Generator) -> None:
             count = WORDS[b, s]
             assert not numpy(words)[b, s, count:].any()
             if count:
-                found, weights = pooled(layer.word_pooling, x[b, s, :count])
+                found, weights = pool(layer.word_pooling, x[b, s, :count])
                 np.testing.assert_allclose(numpy(words)[b, s, :count], weights, atol=1e-5)
                 vectors.append(found)
-        expected, weights = pooled(layer.sentence_pooling, np.array(vectors))
+        expected, weights = pool(layer.sentence_pooling, np.array(vectors))
         np.testing.assert_allclose(numpy(sentences)[b, : len(vectors)], weights, atol=1e-5)
         assert not numpy(sentences)[b, len(vectors) :].any()
         np.testing.assert_allclose(numpy(vector)[b], expected, atol=1e-5)
 
 
-def test_an_empty_document_is_zero(random: np.random.Generator) -> None:
+def test_empty_document_gives_zeros(random: np.random.Generator) -> None:
     x = random.normal(size=(B, S, W, D)).astype("float32")
     empty = mask()
     empty[0] = False
@@ -61,12 +61,12 @@ def test_an_empty_document_is_zero(random: np.random.Generator) -> None:
     assert numpy(vector)[1].any()
 
 
-def test_encoders_read_in_between_and_all_is_saved(random: np.random.Generator, tmp_path: Path) -> None:
+def test_encoders_train_save_and_load(random: np.random.Generator, tmp_path: Path) -> None:
     ids = keras.Input((None, None), dtype="int32")
     words = keras.layers.Embedding(11, D, mask_zero=True)(ids)
     pooling = HierarchicalPooling(
-        words=keras.layers.Bidirectional(keras.layers.GRU(3, return_sequences=True)),
-        sentences=keras.layers.GRU(4, return_sequences=True),
+        word_encoder=keras.layers.Bidirectional(keras.layers.GRU(3, return_sequences=True)),
+        sentence_encoder=keras.layers.GRU(4, return_sequences=True),
         normalizer="sparsemax",
         score="additive",
     )
@@ -85,36 +85,36 @@ def test_encoders_read_in_between_and_all_is_saved(random: np.random.Generator, 
     ):
         np.testing.assert_allclose(found, wanted, atol=1e-6)
     # More words and sentences of padding change nothing.
-    accumulation_dtype = np.zeros((B, S + 1, W + 2), "int32")
-    accumulation_dtype[:, :S, :W] = tokens
-    np.testing.assert_allclose(model.predict(accumulation_dtype, verbose=0)[0], expected[0], atol=1e-5)
+    padded = np.zeros((B, S + 1, W + 2), "int32")
+    padded[:, :S, :W] = tokens
+    np.testing.assert_allclose(model.predict(padded, verbose=0)[0], expected[0], atol=1e-5)
 
 
-def test_a_score_that_learns_is_not_shared_between_levels() -> None:
+def test_learned_score_is_not_shared_between_levels() -> None:
     layer = HierarchicalPooling(score=ll.scores.Bilinear())
     layer(np.ones((B, S, W, D), "float32"))
-    assert layer.word_pooling.score is not layer.sentence_pooling.score
+    assert layer.word_pooling.core.score is not layer.sentence_pooling.core.score
     assert sum(variable.name == "kernel" for variable in layer.trainable_variables) == 2
 
 
-def test_an_input_of_another_rank_is_refused() -> None:
+def test_input_of_wrong_rank_raises() -> None:
     with pytest.raises(ValueError, match=r"(?s)\(B, sentences, words, D\).*\(2, 3, 4\).*AttentionPooling"):
         HierarchicalPooling()(np.ones((2, 3, 4)))
 
 
-def test_an_encoder_without_a_mask(random: np.random.Generator) -> None:
+def test_encoder_that_takes_no_mask(random: np.random.Generator) -> None:
     x = random.normal(size=(B, S, W, D)).astype("float32")
-    layer = HierarchicalPooling(4, words=keras.layers.Dense(6), sentences=keras.layers.Dense(5))
+    layer = HierarchicalPooling(4, word_encoder=keras.layers.Dense(6), sentence_encoder=keras.layers.Dense(5))
     assert tuple(layer(x).shape) == (B, 5)
     other = np.where(mask()[..., None], x, 9.0)
     np.testing.assert_allclose(numpy(layer(x, mask=mask())), numpy(layer(other, mask=mask())), atol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
-def test_int8_is_the_same_after_loading(random: np.random.Generator, tmp_path: Path) -> None:
+def test_int8_model_can_be_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
     x = random.normal(size=(B, S, W, D)).astype("float32")
     document = keras.Input((S, W, D))
-    model = keras.Model(document, HierarchicalPooling(4, words=keras.layers.Dense(6))(document))
+    model = keras.Model(document, HierarchicalPooling(4, word_encoder=keras.layers.Dense(6))(document))
     model.quantize("int8")
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

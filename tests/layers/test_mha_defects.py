@@ -1,4 +1,4 @@
-"""Fourteen things that Keras 3.15.1's MultiHeadAttention gets wrong, and that ours must not."""
+"""Fourteen defects of Keras 3.15.1's MultiHeadAttention that limelight's must not have."""
 
 import keras
 import numpy as np
@@ -25,13 +25,13 @@ def memory(random):
     return random.normal(size=(B, S, D)).astype("float32")
 
 
-def encoded(words):
-    """Embedded words, which carry the mask of their padding."""
+def embed(words):
+    """Return embedded words, which carry an implicit mask."""
     return keras.layers.Embedding(VOCABULARY, D, mask_zero=True)(words)
 
 
-def read_three_times(query, memory):
-    """The weights of three layers that read one memory, each with what the one before it has read."""
+def attend_three_times(query, memory):
+    """Return the weights of three layers in a row that attend to one memory."""
     seen = []
     for _ in range(3):
         read, weights = MultiHeadAttention(N, H)(query, memory, return_attention_scores=True)
@@ -40,29 +40,29 @@ def read_three_times(query, memory):
     return seen
 
 
-def test_every_reader_of_one_memory_leaves_out_its_padding(query):
-    for weights in read_three_times(query, encoded(WORDS)):
+def test_every_layer_on_one_memory_masks_its_padding(query):
+    for weights in attend_three_times(query, embed(WORDS)):
         weights = array(weights)
         np.testing.assert_array_equal(weights == 0, np.broadcast_to(PADDING[:, None, None], weights.shape))
         np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
 
 
-def test_every_reader_of_one_memory_in_a_compiled_model_leaves_out_its_padding(query):
+def test_every_layer_on_one_memory_masks_its_padding_in_a_compiled_model(query):
     words, state = keras.Input((S,), dtype="int32"), keras.Input((T, D))
-    model = keras.Model([words, state], read_three_times(state, encoded(words)))
+    model = keras.Model([words, state], attend_three_times(state, embed(words)))
     for weights in model.predict([WORDS, query], verbose=0):
         np.testing.assert_array_equal(weights == 0, np.broadcast_to(PADDING[:, None, None], weights.shape))
 
 
-def test_the_inputs_keep_the_masks_that_they_carry():
-    steps = encoded(WORDS)
+def test_inputs_keep_their_implicit_masks():
+    steps = embed(WORDS)
     layer = MultiHeadAttention(N, H)
     for _ in range(2):
         layer(steps, steps)
         np.testing.assert_array_equal(array(steps._keras_mask), ~PADDING)
 
 
-def test_a_row_that_may_attend_to_nothing_reads_nothing(query, memory):
+def test_fully_masked_row_gives_zeros(query, memory):
     allowed = np.ones((B, T, S), bool)
     allowed[0, 1] = allowed[1, 2] = False
     layer = MultiHeadAttention(N, H, use_bias=False)
@@ -74,15 +74,15 @@ def test_a_row_that_may_attend_to_nothing_reads_nothing(query, memory):
     np.testing.assert_array_equal(array(same), array(output))
 
 
-def test_a_sentence_without_words_is_read_as_nothing(query):
+def test_fully_padded_sentence_gives_zeros(query):
     words = WORDS.copy()
     words[0] = 0
-    output = array(MultiHeadAttention(N, H, use_bias=False)(query, encoded(words)))
+    output = array(MultiHeadAttention(N, H, use_bias=False)(query, embed(words)))
     assert not output[0].any()
     assert output[1].all()
 
 
-def test_the_symbolic_shape_of_cross_attention_is_the_real_one(query, memory):
+def test_symbolic_shape_of_cross_attention(query, memory):
     inputs = keras.Input((T, D)), keras.Input((S, D))
     output, weights = MultiHeadAttention(N, H)(*inputs, return_attention_scores=True)
     assert tuple(weights.shape) == (None, N, T, S)
@@ -90,7 +90,7 @@ def test_the_symbolic_shape_of_cross_attention_is_the_real_one(query, memory):
     assert tuple(output.shape) == (None, T, D)
 
 
-def test_the_symbolic_shape_over_chosen_axes_is_the_real_one(random):
+def test_symbolic_shape_with_attention_axes(random):
     rows = random.normal(size=(B, T, S, D)).astype("float32")
     table = keras.Input((T, S, D))
     _, weights = MultiHeadAttention(N, H, attention_axes=(2,))(table, table, return_attention_scores=True)
@@ -111,7 +111,7 @@ def test_values_may_be_wider_than_keys(query, memory):
     np.testing.assert_allclose(array(plain), expected, atol=1e-5)
 
 
-def test_a_query_mask_that_is_given_is_obeyed(query, memory):
+def test_explicit_query_mask_is_applied(query, memory):
     real = np.array([[True, True, False], [True, False, False]])
     layer = MultiHeadAttention(N, H, use_bias=False)
     output, whole = array(layer(query, memory, query_mask=real)), array(layer(query, memory))
@@ -119,7 +119,7 @@ def test_a_query_mask_that_is_given_is_obeyed(query, memory):
     assert whole.all()
 
 
-def test_asking_for_weights_changes_no_bit_of_a_bfloat16_output(random):
+def test_returning_weights_changes_no_bit_of_a_bfloat16_output(random):
     steps = ops.cast(2 * random.normal(size=(B, 61, 53)), "bfloat16")
     layer = MultiHeadAttention(4, 16, dtype="bfloat16")
     plain = layer(steps, steps)
@@ -127,23 +127,23 @@ def test_asking_for_weights_changes_no_bit_of_a_bfloat16_output(random):
     np.testing.assert_array_equal(array(ops.cast(asked, "float32")), array(ops.cast(plain, "float32")))
 
 
-def test_an_additive_mask_is_refused(query, memory):
+def test_additive_mask_raises(query, memory):
     additive = np.where(np.tril(np.ones((1, T, S))) > 0, 0.0, -1e9).astype("float32")
     with pytest.raises(ValueError, match="only True and False"):
         MultiHeadAttention(N, H)(query, memory, attention_mask=additive)
 
 
-def test_a_mask_that_could_be_of_padding_or_of_pairs_is_refused(random):
+def test_mask_that_may_be_of_padding_or_of_pairs_raises(random):
     square = random.normal(size=(T, T, D)).astype("float32")
     layer, mask = MultiHeadAttention(N, H), np.tril(np.ones((T, T), bool))
-    with pytest.raises(ValueError, match=r"must not be mistakable for a padding mask \(B, S\)"):
+    with pytest.raises(ValueError, match=r"must differ in shape from a padding mask \(B, S\)"):
         layer(square, square, attention_mask=mask)
     for meant in (mask[None], mask[:, None]):
         _, weights = layer(square, square, attention_mask=meant, return_attention_scores=True)
         np.testing.assert_array_equal(array(weights) > 0, np.broadcast_to(meant[:, None], (T, N, T, T)))
 
 
-def test_a_causal_mask_ends_where_the_keys_end(query, memory):
+def test_causal_mask_is_aligned_at_the_end(query, memory):
     layer = MultiHeadAttention(N, H)
     _, weights = layer(query, memory, use_causal_mask=True, return_attention_scores=True)
     expected = [[j <= i + S - T for j in range(S)] for i in range(T)]
@@ -158,7 +158,7 @@ def test_every_option_is_in_the_config(query):
     assert MultiHeadAttention.from_config(config).get_config() == config
 
 
-def test_a_model_that_gives_weights_is_the_same_after_loading(memory, tmp_path):
+def test_model_that_returns_weights_can_be_saved_and_loaded(memory, tmp_path):
     steps = keras.Input((None, D))
     layer = MultiHeadAttention(N, H)
     model = keras.Model(steps, layer(steps, steps, return_attention_scores=True, use_causal_mask=True))

@@ -43,7 +43,7 @@ def test_equals_the_formula(random, query, memory, num_kv_heads):
         np.testing.assert_allclose(array(weights)[example], seen, atol=1e-6)
 
 
-def test_has_the_weights_of_keras_under_the_same_names_and_gives_the_same_output(random, query, memory, tmp_path):
+def test_loads_weights_of_keras_and_gives_the_same_output(random, query, memory, tmp_path):
     def model(layer_class):
         inputs = keras.Input((T, D)), keras.Input((S, D))
         return keras.Model(inputs, layer_class(2, H, use_gate=True, name="attention")(*inputs))
@@ -76,7 +76,7 @@ def test_all_masks_are_combined(random, query, memory):
     np.testing.assert_array_equal(array(weights) > 0, np.repeat(expected[:, None], 2, axis=1))
 
 
-def test_a_bias_is_added_to_the_scores(random, query, memory):
+def test_bias_is_added_to_the_scores(random, query, memory):
     layer = randomized(MultiHeadAttention(2, H), random, query.shape, memory.shape)
     bias = random.normal(size=(B, 2, T, S)).astype("float32")
     _, plain = layer(query, memory, return_attention_scores=True)
@@ -104,7 +104,7 @@ def test_attention_axes_equal_attention_over_the_flattened_sequence(random, axes
     np.testing.assert_allclose(array(output), expected, atol=1e-5)
 
 
-def test_a_mask_over_several_axes(random):
+def test_mask_over_several_axes(random):
     x = random.normal(size=(B, 2, 3, D)).astype("float32")
     layer = randomized(MultiHeadAttention(2, H, attention_axes=(1, 2)), random, x.shape, x.shape)
     allowed = random.random((B, 2, 3, 2, 3)) < 0.7
@@ -112,7 +112,7 @@ def test_a_mask_over_several_axes(random):
     np.testing.assert_array_equal(array(weights) > 0, np.repeat(allowed[:, None], 2, axis=1))
 
 
-def test_a_subclass_may_compute_the_attention_itself(random, query, memory):
+def test_subclass_may_override_compute_attention(random, query, memory):
     class Doubled(MultiHeadAttention):
         def _compute_attention(
             self, query, key, value, attention_mask=None, training=None, return_attention_scores=False
@@ -138,16 +138,16 @@ def test_a_subclass_may_compute_the_attention_itself(random, query, memory):
         ({"num_heads": 6, "key_dim": 4, "num_kv_heads": 4}, r"num_kv_heads=4. Use one of \[1, 2, 3, 6\]"),
         ({"num_heads": 2, "key_dim": 4, "dropout": 1.0}, r"`dropout` must be in \[0, 1\)"),
         ({"num_heads": 2, "key_dim": 4, "score": "cosine?"}, "`score` must be one of"),
-        ({"num_heads": 2, "key_dim": 4, "attention_axes": "1"}, "`attention_axes` must be"),
+        ({"num_heads": 2, "key_dim": 4, "attention_axes": "1"}, "`attention_axes`: it must be an int"),
         ({"num_heads": 2, "key_dim": 4, "sliding_window": 0}, "`sliding_window` must be a positive integer"),
     ],
 )
-def test_a_wrong_argument_says_what_must_hold(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         MultiHeadAttention(**arguments)
 
 
-def test_a_mask_that_could_be_two_things_is_refused(random):
+def test_ambiguous_mask_raises(random):
     square = random.normal(size=(3, 3, D)).astype("float32")
     with pytest.raises(ValueError, match=r"Write attention_mask\[None\] for a \(T, S\) mask"):
         MultiHeadAttention(2, H)(square, square, attention_mask=np.ones((3, 3), bool))

@@ -21,16 +21,16 @@ def randomized(layer, random, steps):
     return {weight.path.split("/", 1)[1]: array(weight) for weight in layer.weights}
 
 
-@pytest.mark.parametrize("queries", [None, 2])
-def test_additive_pooling_equals_the_formula(random, steps, queries):
-    layer = ll.layers.AttentionPooling(7, queries=queries)
+@pytest.mark.parametrize("num_queries", [None, 2])
+def test_additive_pooling_equals_the_formula(random, steps, num_queries):
+    layer = ll.layers.AttentionPooling(7, num_queries=num_queries)
     named = randomized(layer, random, steps)
     vectors, weights = layer(steps, return_attention_scores=True)
     for example in range(B):
         for index, context in enumerate(named["query"]):
             hidden = np.tanh(steps[example] @ named["hidden/kernel"] + named["hidden/bias"])
             expected = softmax(np.array([hidden[j] @ context for j in range(T)]))
-            place = example if queries is None else (example, index)
+            place = example if num_queries is None else (example, index)
             np.testing.assert_allclose(array(weights)[place], expected, atol=1e-6)
             np.testing.assert_allclose(array(vectors)[place], expected @ steps[example], atol=1e-5)
 
@@ -44,15 +44,15 @@ def test_dot_pooling_equals_the_formula(random, steps):
         np.testing.assert_allclose(array(weights)[example], expected, atol=1e-6)
 
 
-def test_any_score_may_read(random, steps):
+def test_pooling_with_any_score(random, steps):
     layer = ll.layers.AttentionPooling(score=ll.scores.Bilinear(name="bilinear"))
     named = randomized(layer, random, steps)
     _, weights = layer(steps, return_attention_scores=True)
-    scores = named["query"][0] @ named["bilinear/kernel"] @ steps[1].T
+    scores = named["query"][0] @ named["core/bilinear/kernel"] @ steps[1].T
     np.testing.assert_allclose(array(weights)[1], softmax(scores), atol=1e-5)
 
 
-def test_padding_is_invisible_and_an_empty_sequence_gives_zeros(random, steps):
+def test_padding_has_no_effect_and_empty_sequences_give_zeros(random, steps):
     layer = ll.layers.AttentionPooling()
     randomized(layer, random, steps)
     real = np.array([[True, True, True, False, False], [False] * 5])
@@ -62,7 +62,7 @@ def test_padding_is_invisible_and_an_empty_sequence_gives_zeros(random, steps):
     assert not array(vectors)[1].any()
 
 
-def test_words_pool_to_sentences_and_these_to_a_document():
+def test_pooling_twice_passes_on_the_mask_of_empty_sentences():
     ids = np.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]], [[4, 5, 6], [0, 0, 0], [0, 0, 0]]])
     words = keras.layers.Embedding(10, 4, mask_zero=True)(ids)
     pool, again = ll.layers.AttentionPooling(), ll.layers.AttentionPooling()
@@ -75,7 +75,7 @@ def test_words_pool_to_sentences_and_these_to_a_document():
 
 
 @pytest.mark.parametrize("layer", [ll.layers.AttentionPooling(), ll.layers.SelfAttention(4)], ids=["pooling", "self"])
-def test_goes_inside_time_distributed(layer):
+def test_inside_time_distributed(layer):
     inner = keras.Input((2, 5, 4))
     outer = keras.layers.TimeDistributed(layer)(inner)
     steps = np.random.default_rng(3).normal(size=(3, 2, 5, 4)).astype("float32")
@@ -83,7 +83,7 @@ def test_goes_inside_time_distributed(layer):
     np.testing.assert_allclose(together[:, 1], array(layer(steps[:, 1])), atol=1e-6)
 
 
-def test_the_mask_ends_with_the_time_axis():
+def test_mask_is_dropped_with_the_time_axis():
     words = keras.layers.Embedding(10, 4, mask_zero=True)(np.array([[1, 2, 0]]))
     pooled = ll.layers.AttentionPooling()(words)
     assert getattr(pooled, "_keras_mask", None) is None
@@ -94,15 +94,15 @@ def test_the_mask_ends_with_the_time_axis():
     ("arguments", "message"),
     [
         ({"units": 0}, "`units` must be a positive integer or None"),
-        ({"queries": 0}, "`queries` must be a positive integer or None"),
-        ({"units": 3, "score": "dot"}, "`units` belongs to score="),
+        ({"num_queries": 0}, "`num_queries` must be a positive integer or None"),
+        ({"units": 3, "score": "dot"}, "`units` requires score="),
     ],
 )
-def test_a_wrong_argument_says_what_must_hold(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         ll.layers.AttentionPooling(**arguments)
 
 
-def test_a_width_that_is_not_known_is_refused():
+def test_unknown_width_raises():
     with pytest.raises(ValueError, match="last axis of the input of AttentionPooling must be known"):
         ll.layers.AttentionPooling().build((None, None, None))

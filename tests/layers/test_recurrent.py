@@ -1,4 +1,4 @@
-"""Cells that read a memory at each step, against loops in numpy."""
+"""Recurrent cells that attend to a memory at each step, against loops in numpy."""
 
 import math
 from pathlib import Path
@@ -25,9 +25,9 @@ def inputs(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return random.normal(size=(B, T, D)).astype("float32"), random.normal(size=(B, S, M)).astype("float32")
 
 
-def made(reads: str = "before", **parts: Any) -> AttentionRNN:
-    """A layer of a plain recurrent cell, all its weights random."""
-    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, reads=reads, **parts)
+def make_layer(attend: str = "before", **parts: Any) -> AttentionRNN:
+    """Return an RNN with a simple recurrent cell and random weights."""
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, attend=attend, **parts)
     layer = AttentionRNN(cell, return_sequences=True)
     layer(np.zeros((B, T, D), "float32"), np.zeros((B, S, M), "float32"))
     random = np.random.default_rng(41)
@@ -36,15 +36,15 @@ def made(reads: str = "before", **parts: Any) -> AttentionRNN:
     return layer
 
 
-def walked(
+def run_loops(
     layer: AttentionRNN, steps: np.ndarray, memory: np.ndarray, score: Any, real: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Outputs (B, T, U) and weights (B, T, S) by loops; `score(query, key, place, previous, coverage)` gives a row."""
+    """Compute outputs (B, T, U) and weights (B, T, S) by loops; `score(query, key, place, previous, coverage)` returns a row."""
     scored = layer.cell.cell.score
     learned = {variable.name: numpy(variable) for variable in scored.variables}
     inner = layer.cell.cell.cell
     kernel, recurrent, bias = (numpy(weight) for weight in (inner.kernel, inner.recurrent_kernel, inner.bias))
-    after = layer.cell.cell.reads == "after"
+    after = layer.cell.cell.attend == "after"
     combine = numpy(layer.cell.cell.combine.kernel) if after else None
     outputs, shown = np.zeros((B, T, U)), np.zeros((B, T, S))
 
@@ -76,7 +76,7 @@ def plain(score: Any) -> Any:
 
 
 def location(over: str) -> Any:
-    """Chorowski's score by loops: a convolution over where attention was."""
+    """Chorowski's score by loops: it convolves earlier weights."""
 
     def scores(
         query: np.ndarray, key: np.ndarray, place: Any, previous: np.ndarray, coverage: np.ndarray
@@ -97,7 +97,7 @@ def location(over: str) -> Any:
     return scores
 
 
-@pytest.mark.parametrize("reads", ["before", "after"])
+@pytest.mark.parametrize("attend", ["before", "after"])
 @pytest.mark.parametrize(
     ("make", "oracle"),
     [
@@ -108,17 +108,17 @@ def location(over: str) -> Any:
     ],
     ids=["additive", "bilinear", "location", "coverage"],
 )
-def test_reading_equals_the_loop(random: np.random.Generator, reads: str, make: Any, oracle: Any) -> None:
-    layer, (steps, memory) = made(reads, score=make()), inputs(random)
+def test_equals_the_loop(random: np.random.Generator, attend: str, make: Any, oracle: Any) -> None:
+    layer, (steps, memory) = make_layer(attend, score=make()), inputs(random)
     output, weights = layer(steps, memory, memory_mask=REAL, return_attention_scores=True)
-    expected, shown = walked(layer, steps, memory, oracle, REAL)
+    expected, shown = run_loops(layer, steps, memory, oracle, REAL)
     np.testing.assert_allclose(numpy(weights), shown, atol=2e-5)
     np.testing.assert_allclose(numpy(output), expected, atol=2e-5)
     assert not numpy(weights)[1, :, 4:].any()
 
 
-def test_keras_rnn_takes_the_cell(random: np.random.Generator) -> None:
-    layer, (steps, memory) = made(score=ll.scores.Additive(4)), inputs(random)
+def test_keras_rnn_runs_the_cell(random: np.random.Generator) -> None:
+    layer, (steps, memory) = make_layer(score=ll.scores.Additive(4)), inputs(random)
     cell = layer.cell.cell
     rnn = keras.layers.RNN(cell, return_sequences=True, return_state=True)
     output, *states = rnn(steps, initial_state=cell.initial_state(ops.convert_to_tensor(memory), REAL))
@@ -129,25 +129,25 @@ def test_keras_rnn_takes_the_cell(random: np.random.Generator) -> None:
     assert numpy(states[2]).tolist() == [[T, 0]] * B
 
 
-def test_a_window_moves_with_the_steps(random: np.random.Generator) -> None:
-    layer, (steps, memory) = made(mask=ll.masks.SlidingWindow(1, 1)), inputs(random)
+def test_window_moves_with_the_steps(random: np.random.Generator) -> None:
+    layer, (steps, memory) = make_layer(mask=ll.masks.SlidingWindow(1, 1)), inputs(random)
     _, weights = layer(steps, memory, return_attention_scores=True)
     near = np.abs(np.arange(T)[:, None] - np.arange(S)) <= 1
     np.testing.assert_array_equal(numpy(weights) > 0, np.broadcast_to(near, (B, T, S)))
 
 
-def test_the_step_number_goes_past_a_digit() -> None:
-    from limelight.layers.recurrent import counted
+def test_position_carries_to_the_second_digit() -> None:
+    from limelight.layers.recurrent import _increment
 
     step = ops.zeros((1, 2), dtype="bfloat16")
     for _ in range(300):
-        step = counted(step)
+        step = _increment(step)
     assert numpy(ops.cast(step, "float32")).tolist() == [[300 % 128, 300 // 128]]
 
 
-def test_monotonic_reading_equals_the_loop(random: np.random.Generator) -> None:
+def test_monotonic_attention_equals_the_loop(random: np.random.Generator) -> None:
     layer, (steps, memory) = (
-        made("after", score=ll.scores.Bilinear(), normalizer=ll.normalizers.Monotonic(-1.0)),
+        make_layer("after", score=ll.scores.Bilinear(), normalizer=ll.normalizers.Monotonic(-1.0)),
         inputs(random),
     )
     output, weights = layer(steps, memory, return_attention_scores=True)
@@ -173,7 +173,7 @@ def test_monotonic_reading_equals_the_loop(random: np.random.Generator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inner", "reads"),
+    ("inner", "attend"),
     [
         (lambda: keras.layers.LSTMCell(U), "before"),
         (lambda: keras.layers.GRUCell(U, dropout=0.2, recurrent_dropout=0.1), "after"),
@@ -181,8 +181,8 @@ def test_monotonic_reading_equals_the_loop(random: np.random.Generator) -> None:
     ],
     ids=["lstm", "gru with dropout", "stacked"],
 )
-def test_a_model_trains_saves_and_loads(random: np.random.Generator, tmp_path: Path, inner: Any, reads: str) -> None:
-    cell = AttentionCell(inner(), M, score=ll.scores.LocationSensitive(4, 3, 5), reads=reads)
+def test_model_trains_saves_and_loads(random: np.random.Generator, tmp_path: Path, inner: Any, attend: str) -> None:
+    cell = AttentionCell(inner(), M, score=ll.scores.LocationSensitive(4, 3, 5), attend=attend)
     steps, ids = keras.Input((None, D)), keras.Input((None,), dtype="int32")
     memory = keras.layers.Embedding(9, M, mask_zero=True)(ids)
     output, weights = AttentionRNN(cell, return_sequences=True)(steps, memory, return_attention_scores=True)
@@ -202,8 +202,8 @@ def test_a_model_trains_saves_and_loads(random: np.random.Generator, tmp_path: P
     np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-5)
 
 
-def test_padded_steps_of_the_sequence_change_nothing(random: np.random.Generator) -> None:
-    layer, (steps, memory) = made(), inputs(random)
+def test_padded_steps_of_the_sequence_have_no_effect(random: np.random.Generator) -> None:
+    layer, (steps, memory) = make_layer(), inputs(random)
     mask = np.array([[True] * T, [True] * 3 + [False] * 2])
     output, weights = layer(steps, memory, sequences_mask=mask, return_attention_scores=True)
     alone, own = layer(steps[1:, :3], memory[1:], return_attention_scores=True)
@@ -213,7 +213,7 @@ def test_padded_steps_of_the_sequence_change_nothing(random: np.random.Generator
     np.testing.assert_allclose(numpy(last)[1], numpy(alone)[0, -1], atol=1e-6)
 
 
-def test_symbolic_shapes_are_the_eager_ones() -> None:
+def test_symbolic_shapes_equal_eager_shapes() -> None:
     layer = AttentionRNN(AttentionCell(keras.layers.GRUCell(U), M), return_sequences=False)
     output, weights = layer(keras.Input((None, D)), keras.Input((S, M)), return_attention_scores=True)
     assert (output.shape, weights.shape) == ((None, U), (None, S))
@@ -225,12 +225,12 @@ def test_symbolic_shapes_are_the_eager_ones() -> None:
     ("wrong", "error", "message"),
     [
         (lambda: AttentionCell(keras.layers.GRUCell(3), 0), ValueError, "positive integer.*memory_size=0"),
-        (lambda: AttentionCell(keras.layers.GRUCell(3), 2, reads="during"), ValueError, '"before" or "after".*during'),
+        (lambda: AttentionCell(keras.layers.GRUCell(3), 2, attend="during"), ValueError, '"before" or "after".*during'),
         (lambda: AttentionRNN(keras.layers.GRUCell(3)), TypeError, "AttentionCell.*Wrap it"),
         (
             lambda: AttentionRNN(AttentionCell(keras.layers.GRUCell(3), 2), stateful=True),
             ValueError,
-            "cannot be `stateful`",
+            "does not support `stateful`",
         ),
         (
             lambda: keras.layers.RNN(AttentionCell(keras.layers.GRUCell(3), 2))(np.zeros((1, 2, 3))),
@@ -251,7 +251,7 @@ def test_symbolic_shapes_are_the_eager_ones() -> None:
         (lambda: ll.scores.LocationSensitive(2, filters=0), ValueError, "positive integer.*filters=0"),
     ],
 )
-def test_a_wrong_argument_says_what_to_do(wrong: Any, error: type[Exception], message: str) -> None:
+def test_invalid_arguments_raise(wrong: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
         wrong()
 
@@ -260,10 +260,8 @@ def test_a_wrong_argument_says_what_to_do(wrong: Any, error: type[Exception], me
     "normalizer",
     [lambda: ll.normalizers.GumbelSoftmax(0.5), lambda: ll.normalizers.TopK(4, ll.normalizers.GumbelSoftmax(0.5))],
 )
-def test_noise_differs_from_step_to_step_and_from_call_to_call_while_training(
-    random: np.random.Generator, normalizer: Any
-) -> None:
-    layer, (steps, memory) = made(normalizer=normalizer()), inputs(random)
+def test_noise_differs_between_steps_and_calls_in_training(random: np.random.Generator, normalizer: Any) -> None:
+    layer, (steps, memory) = make_layer(normalizer=normalizer()), inputs(random)
     # The same query at each step: what differs is the noise.
     for variable in layer.trainable_variables:
         variable.assign(0 * variable)
@@ -276,7 +274,7 @@ def test_noise_differs_from_step_to_step_and_from_call_to_call_while_training(
     assert np.abs(shown[0] - shown[1]).max() > 1e-2
 
 
-def test_noise_is_drawn_in_a_compiled_training(random: np.random.Generator) -> None:
+def test_noise_is_drawn_in_compiled_training(random: np.random.Generator) -> None:
     steps, memory = keras.Input((T, D)), keras.Input((S, M))
     cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, normalizer=ll.normalizers.GumbelSoftmax(seed=3))
     model = keras.Model([steps, memory], AttentionRNN(cell)(steps, memory))
@@ -289,9 +287,9 @@ def test_noise_is_drawn_in_a_compiled_training(random: np.random.Generator) -> N
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
-def test_int8_is_the_same_after_loading(random: np.random.Generator, tmp_path: Path) -> None:
+def test_int8_model_can_be_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
     steps, memory = keras.Input((T, D)), keras.Input((S, M))
-    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, reads="after")
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M, attend="after")
     model = keras.Model([steps, memory], AttentionRNN(cell, return_sequences=True)(steps, memory))
     model.quantize("int8")
     model.save(tmp_path / "model.keras")
@@ -300,7 +298,7 @@ def test_int8_is_the_same_after_loading(random: np.random.Generator, tmp_path: P
     np.testing.assert_allclose(numpy(loaded([*data])), numpy(model([*data])), atol=1e-6)
 
 
-def test_a_padded_memory_in_a_model_is_not_seen(random: np.random.Generator) -> None:
+def test_padded_memory_in_a_model_has_no_effect(random: np.random.Generator) -> None:
     steps, words = keras.Input((T, D)), keras.Input((S,), dtype="int32")
     cell = AttentionCell(keras.layers.SimpleRNNCell(U), M)
     embedding = keras.layers.Embedding(5, M, mask_zero=True)

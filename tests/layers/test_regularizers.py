@@ -1,4 +1,4 @@
-"""Penalties on weights, against loops in numpy; padding costs nothing."""
+"""Regularizers of weights, against loops in numpy; padding has no effect."""
 
 import math
 from typing import Any
@@ -22,27 +22,27 @@ def weights(random: np.random.Generator) -> np.ndarray:
     return (found / np.maximum(found.sum(-1, keepdims=True), 1e-9)).astype("float32")
 
 
-def rows(given: np.ndarray) -> list[tuple[int, int, int]]:
-    """The places of rows that have weight."""
+def nonempty_rows(given: np.ndarray) -> list[tuple[int, int, int]]:
+    """The places of nonempty_rows that have weight."""
     return [(b, n, t) for b in range(B) for n in range(N) for t in range(T) if given[b, n, t].any()]
 
 
 def entropy(given: np.ndarray) -> float:
-    values = [-sum(w * math.log(w) for w in given[place] if w > 0) for place in rows(given)]
+    values = [-sum(w * math.log(w) for w in given[place] if w > 0) for place in nonempty_rows(given)]
     return sum(values) / len(values)
 
 
 def coverage(given: np.ndarray) -> float:
     values = [
         sum(min(given[b, n, t, s], sum(given[b, n, u, s] for u in range(t))) for s in range(S))
-        for b, n, t in rows(given)
+        for b, n, t in nonempty_rows(given)
     ]
     return sum(values) / len(values)
 
 
 def diagonal(given: np.ndarray) -> float:
     values = []
-    for b, n, t in rows(given):
+    for b, n, t in nonempty_rows(given):
         height, width = ((5, 7), (3, 4))[b]
         values.append(
             sum(
@@ -73,24 +73,24 @@ def orthogonality(given: np.ndarray) -> float:
     ],
     ids=["entropy", "coverage", "diagonal", "orthogonality"],
 )
-def test_a_penalty_equals_the_loop(random: np.random.Generator, regularizer: Any, oracle: Any) -> None:
+def test_penalty_equals_the_loop(random: np.random.Generator, regularizer: Any, oracle: Any) -> None:
     given = weights(random)
     assert float(regularizer(given)) == pytest.approx(0.5 * oracle(given.astype("float64")), abs=1e-5)
-    accumulation_dtype = np.zeros((B + 1, N, T + 2, S + 3), "float32")
-    accumulation_dtype[:B, :, :T, :S] = given
-    assert float(regularizer(accumulation_dtype)) == pytest.approx(float(regularizer(given)), abs=1e-5)
+    padded = np.zeros((B + 1, N, T + 2, S + 3), "float32")
+    padded[:B, :, :T, :S] = given
+    assert float(regularizer(padded)) == pytest.approx(float(regularizer(given)), abs=1e-5)
     copy = type(regularizer).from_config(regularizer.get_config())
     assert copy.get_config() == regularizer.get_config()
 
 
-def test_queries_of_a_pooling_may_be_orthogonal_too(random: np.random.Generator) -> None:
+def test_orthogonality_of_queries(random: np.random.Generator) -> None:
     given = weights(random)[:, 0, :3]
     values = [((example @ example.T - np.eye(3)) ** 2).sum() for example in given.astype("float64")]
     assert float(Orthogonality(1.0, axis=-2)(given)) == pytest.approx(sum(values) / B, abs=1e-5)
 
 
 @pytest.mark.parametrize("heads", [False, True])
-def test_an_alignment_guides(random: np.random.Generator, heads: bool) -> None:
+def test_guided_alignment_equals_the_loop(random: np.random.Generator, heads: bool) -> None:
     given, alignment = weights(random), random.random((B, T, S)).astype("float32")
     alignment[0, 2] = 0
     alignment[1, 3:] = 0
@@ -110,7 +110,7 @@ def test_an_alignment_guides(random: np.random.Generator, heads: bool) -> None:
     assert float(found) == pytest.approx(sum(costs) / B, rel=1e-4)
 
 
-def test_a_layer_adds_the_penalty_to_its_loss_in_training(random: np.random.Generator) -> None:
+def test_layer_adds_the_penalty_in_training(random: np.random.Generator) -> None:
     x = random.normal(size=(B, T, 4)).astype("float32")
     layer = ll.layers.MultiHeadAttention(N, 4, attention_regularizer=Entropy(2.0))
     _, shown = layer(x, x, return_attention_scores=True, training=True)
@@ -120,12 +120,12 @@ def test_a_layer_adds_the_penalty_to_its_loss_in_training(random: np.random.Gene
     layer(x, x)
     assert not layer.losses
     copy = ll.layers.MultiHeadAttention.from_config(layer.get_config())
-    assert copy.attention_regularizer.factor == 2.0
+    assert copy.core.attention_regularizer.factor == 2.0
 
 
-def test_a_penalty_sharpens_what_it_is_given_to(random: np.random.Generator) -> None:
+def test_training_reduces_the_penalty(random: np.random.Generator) -> None:
     steps = keras.Input((T, 4))
-    vector, shown = ll.layers.AttentionPooling(queries=2, attention_regularizer=Orthogonality(1.0, axis=-2))(
+    vector, shown = ll.layers.AttentionPooling(num_queries=2, attention_regularizer=Orthogonality(1.0, axis=-2))(
         steps, return_attention_scores=True
     )
     model = keras.Model(steps, [vector, shown])
@@ -143,6 +143,6 @@ def test_a_penalty_sharpens_what_it_is_given_to(random: np.random.Generator) -> 
         (lambda: Diagonal(width=0), "positive.*width=0"),
     ],
 )
-def test_a_wrong_argument_says_what_to_do(wrong: Any, message: str) -> None:
+def test_invalid_arguments_raise(wrong: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         wrong()

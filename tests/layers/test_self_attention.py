@@ -52,13 +52,13 @@ def test_takes_any_number_of_batch_axes(random):
         np.testing.assert_allclose(array(together)[document], array(alone), atol=1e-6)
 
 
-def test_an_attention_mask_is_obeyed(random, steps):
+def test_attention_mask_is_applied(random, steps):
     allowed = random.random((B, T, T)) < 0.6
     _, weights = ll.layers.SelfAttention(7)(steps, attention_mask=allowed, return_attention_scores=True)
     np.testing.assert_array_equal(array(weights) > 0, allowed)
 
 
-def test_each_projection_starts_from_values_of_its_own(steps):
+def test_projections_are_initialized_independently(steps):
     layer = ll.layers.SelfAttention(7, kernel_initializer="he_normal")
     layer.build(steps.shape)
     kernels = [array(weight) for weight in layer.weights]
@@ -71,7 +71,7 @@ def test_units_must_be_positive():
         ll.layers.SelfAttention(0)
 
 
-def test_implicit_padding_is_obeyed_beside_an_attention_mask():
+def test_implicit_mask_is_combined_with_an_attention_mask():
     words = np.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
     real = words > 0
     embedded = keras.layers.Embedding(11, D, mask_zero=True)(words)

@@ -1,13 +1,10 @@
-"""Attention layers for Keras models, and what belongs to them."""
+"""Attention layers for Keras models, their key/value cache, feature maps and regularizers."""
 
-from limelight.layers.additive import AdditiveAttention
-from limelight.layers.attention import Attention
-from limelight.layers.cache import KVCache
-from limelight.layers.features import EluFeatures, FavorFeatures, Features, ReluFeatures
-from limelight.layers.hierarchical import HierarchicalPooling
-from limelight.layers.linear import LinearAttention
+from limelight.layers.attention import AdditiveAttention, Attention
+from limelight.layers.kv_cache import KVCache
+from limelight.layers.linear import EluFeatures, FavorFeatures, Features, LinearAttention, ReluFeatures
 from limelight.layers.multi_head import MultiHeadAttention
-from limelight.layers.pooling import AttentionPooling
+from limelight.layers.pooling import AttentionPooling, HierarchicalPooling
 from limelight.layers.recurrent import AttentionCell, AttentionRNN
 from limelight.layers.regularizers import Coverage, Diagonal, Entropy, GuidedAlignment, Orthogonality
 from limelight.layers.self_attention import SelfAttention

@@ -1,59 +1,75 @@
-"""Multi-head attention: a drop-in for Keras's, with parts."""
+"""Multi-head attention: a drop-in replacement for Keras's, with components and a key/value cache."""
 
 from typing import Any
 
 import keras
+from keras import ops
 
 from limelight import masks, scores
 from limelight.core.component import register
-from limelight.layers import projections
-from limelight.layers.caching import Caching
-from limelight.layers.masking import forbidden
-from limelight.layers.policies import policy_of
+from limelight.engine.call import make_call
+from limelight.layers.attention_core import AttentionCore
+from limelight.layers.axes import AxisLayout
+from limelight.layers.kv_cache import KVCache
+from limelight.layers.projections import ProjectionConfig, get_sublayer_policy, serialize_dtype_policies
 
 
 @register
-class MultiHeadAttention(Caching):
+class MultiHeadAttention(keras.Layer):
     r"""Multi-head attention, in place of `keras.layers.MultiHeadAttention`: same arguments, same weights, same names.
 
     $$y = \sum_n \mathrm{Att}(x_q W^Q_n,\, x_k W^K_n,\, x_v W^V_n)\, W^O_n$$
 
+    A subclass may override `_compute_attention`, as a subclass of Keras's layer may.
+
     Args:
         num_heads: N.
         key_dim: H, the size of each head's queries and keys.
-        value_dim: the size of each head's values; `key_dim` when not given.
+        value_dim: Size of each head's values; `key_dim` when not given.
+        dropout: Fraction of the weights that is dropped during training, in [0, 1).
+        use_bias: Whether the projections add a bias.
+        output_shape: Shape of one output step; the width of the query when not given.
+        attention_axes: Axes of the query that attention runs over; all between the batch and the features when not given.
+        sliding_window: Restricts a query to positions at most `sliding_window - 1` away on either side.
+        flash_attention: Accepted for compatibility with Keras; the kernel is chosen from the components and sizes, and does not
+            change results.
+        kernel_initializer, bias_initializer: Of the projections.
+        kernel_regularizer, bias_regularizer, activity_regularizer: Of the projections.
+        kernel_constraint, bias_constraint: Of the projections.
+        use_gate: Whether a sigmoid gate, projected from the query, multiplies each head's output (arXiv:2505.06708).
+        seed: Seed of the dropout.
         num_kv_heads: K, the number of key and value heads, each of which serves N / K query heads; N when not given. 1 is
             multi-query attention.
-        output_shape: the shape of an output step; the width of the query when not given.
-        attention_axes: the axes of the query that attention runs over; all between the batch and the features when not given.
-        sliding_window: a query attends at most `sliding_window - 1` positions to either side.
-        latent_dim: C, the width of a latent step that keys and values are both projected from, normalised ("multi-head latent
-            attention"); a cache holds it in their place. Value and key must then be one.
-        use_gate: whether a sigmoid gate, projected from the query, multiplies each head's output (arXiv:2505.06708).
-        flash_attention: kept for Keras's sake; which kernel runs is chosen from the parts and sizes, and is no matter of results.
-        use_bias, kernel_..., bias_..., activity_regularizer: of the projections.
-        score, mask, normalizer, dropout, seed, attention_regularizer: as every attention layer has them; `mask="causal"`.
+        latent_dim: C, the width of the normalised latent that keys and values are both projected from (multi-head latent
+            attention); a cache stores the latent in their place. Key and value must then be the same tensor.
+        score: A `limelight.scores.Score` or its name; the scaled dot product when not given.
+        mask: A `limelight.masks.Mask` or "causal", AND-ed with the masks of each call.
+        normalizer: A `limelight.normalizers.Normalizer` or its name; softmax when not given.
+        attention_regularizer: Callable from the weights (B, N, T, S) to a scalar loss, added during training.
 
     Call arguments:
         query: (B, T, D). With more axes, attention runs over `attention_axes`.
-        value: (B, S, D). key: (B, S, D), the value when not given.
-        query_mask, value_mask, key_mask: bool (B, T) and (B, S), True where a step is real; Keras's implicit masks when not
-            given. A masked query reads nothing: its output is that of an empty sequence.
-        attention_mask: bool (B, T, S) or (B, N, T, S), True where attending is allowed; (T, S) where that cannot be mistaken.
-        return_attention_scores: whether the weights come too. It changes neither the output nor the kernel that computes it.
-        use_causal_mask: whether a query attends to its own position and those before it alone; the last query stands at the
+        value: (B, S, D).
+        key: (B, S, D); the value when not given.
+        query_mask: Bool (B, T), True where a step is real; Keras's implicit mask when not given. The output of a masked query is
+            that of an empty sequence.
+        value_mask, key_mask: Bool (B, S), likewise. Masked steps are not attended to.
+        attention_mask: Bool (B, T, S) or (B, N, T, S), True where attending is allowed; (T, S) where that is unambiguous.
+        return_attention_scores: Whether to return the weights too. It changes neither the output nor the kernel that computes it.
+        training: Whether dropout is active.
+        use_causal_mask: Whether a query attends only to its own position and those before it; the last query is aligned with the
             last key.
-        bias: an additive bias on the scores, broadcastable to (B, N, T, S).
-        cache: a `KVCache` of the steps so far, for decoding. Query and value are then the new steps; keys and values are those
-            of the cache and the new ones. `layer.empty_cache(batch, size)` makes one.
+        bias: Additive bias on the scores, broadcastable to (B, N, T, S).
+        cache: A `KVCache` of the steps so far, for decoding. Query and value are then the new steps; keys and values are those
+            of the cache and the new ones. `layer.empty_cache(batch_size, size)` creates one.
 
     Returns:
-        (B, T, D), with the query's mask. Asked for, the weights too: (B, N, T, S), before dropout. With a cache, the new cache
-        comes last, and S counts its slots; where new steps take slots that some of them look back to, S counts the old slots
-        and then the steps.
+        The output (B, T, D), with the query's mask. With `return_attention_scores`, also the weights (B, N, T, S), before
+        dropout. With a cache, the updated cache comes last, and S counts its slots; where new steps overwrite slots that some of
+        them look back to, S counts the old slots and then the steps.
 
     Raises:
-        ValueError: sizes that do not fit, a mask that is additive or ambiguous.
+        ValueError: Sizes do not fit, or a mask is additive or ambiguous.
 
     Example:
         >>> import keras, limelight as ll
@@ -90,19 +106,25 @@ class MultiHeadAttention(Caching):
         *,
         num_kv_heads: int | None = None,
         latent_dim: int | None = None,
+        score: Any = None,
+        mask: Any = None,
+        normalizer: Any = None,
+        attention_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(dropout=dropout, seed=seed, **kwargs)
-        projections.check_sizes(num_heads, key_dim, value_dim, num_kv_heads, sliding_window, latent_dim)
+        super().__init__(**kwargs)
+        self.core = AttentionCore(score, mask, normalizer, dropout, seed, attention_regularizer)
+        _check_sizes(num_heads, key_dim, value_dim, num_kv_heads, sliding_window, latent_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.value_dim = value_dim or key_dim
         self.num_kv_heads, self.latent_dim = num_kv_heads or num_heads, latent_dim
-        self.use_bias, self.use_gate = use_bias, use_gate
-        self.flash_attention = flash_attention
+        self.use_gate = use_gate
+        self.flash_attention, self.seed = flash_attention, seed
+        self.attention_axes = _to_tuple(attention_axes, "attention_axes")
+        self._output_shape = _to_tuple(output_shape or None, "output_shape")
         self._sliding_window = sliding_window
-        self.attention_axes = projections.axes(attention_axes)
-        self._output_shape = projections.step_shape(output_shape)
-        self.projected = projections.Settings(
+        self.projection_config = ProjectionConfig(
+            use_bias=use_bias,
             kernel_initializer=keras.initializers.get(kernel_initializer),
             bias_initializer=keras.initializers.get(bias_initializer),
             kernel_regularizer=keras.regularizers.get(kernel_regularizer),
@@ -111,37 +133,78 @@ class MultiHeadAttention(Caching):
             kernel_constraint=keras.constraints.get(kernel_constraint),
             bias_constraint=keras.constraints.get(bias_constraint),
         )
+        self.supports_masking = True
+
+    @property
+    def query_dense(self) -> Any:
+        """Projection of the query, (D, N, H)."""
+        return self._query_dense
+
+    @property
+    def key_dense(self) -> Any:
+        """Projection of the key, (D, K, H)."""
+        return self._key_dense
+
+    @property
+    def value_dense(self) -> Any:
+        """Projection of the value, (D, K, V)."""
+        return self._value_dense
+
+    @property
+    def output_dense(self) -> Any:
+        """Projection of the heads' outputs, (N, V, D)."""
+        return self._output_dense
 
     def build(self, query_shape: tuple, value_shape: tuple, key_shape: tuple | None = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
-        projections.check_lengths(value_shape, key_shape)
-        rank = len(query_shape)
-        chosen = self.attention_axes or range(1, rank - 1)
-        self._axes = tuple(axis % rank for axis in chosen)
+        _check_lengths(value_shape, key_shape)
+        self._axes = self._resolve_axes(len(query_shape))
+        if self.latent_dim is not None:
+            key_shape = value_shape = self._build_latent(value_shape)
 
-        def into_heads(name: str, heads: int, size: int, shape: tuple, activation: str | None = None) -> Any:
-            dense = self.projected.into_heads(
-                name, len(shape), heads, size, self.use_bias, policy_of(self, name), activation
+        def split_heads(name: str, shape: tuple, num_heads: int, head_dim: int, activation: str | None = None) -> Any:
+            policy = get_sublayer_policy(self, name)
+            return self.projection_config.split_heads(
+                shape, num_heads, head_dim, name=name, dtype=policy, activation=activation
             )
-            dense.build(shape)
-            return dense
 
-        key_shape, value_shape = self._build_latent(key_shape, value_shape)
-        self._query_dense = into_heads("query", self.num_heads, self.key_dim, query_shape)
-        self._key_dense = into_heads("key", self.num_kv_heads, self.key_dim, key_shape)
+        # Names of attributes and sublayers are Keras's, so that its weights files can be loaded.
+        self._query_dense = split_heads("query", query_shape, self.num_heads, self.key_dim)
+        self._key_dense = split_heads("key", key_shape, self.num_kv_heads, self.key_dim)
         if self.use_gate:
-            self._gate_dense = into_heads("gate", self.num_heads, self.value_dim, query_shape, "sigmoid")
-        self._value_dense = into_heads("value", self.num_kv_heads, self.value_dim, value_shape)
-        width = self._output_shape or (query_shape[-1],)
-        self._output_dense = self.projected.out_of_heads(
-            "attention_output", rank, width, self.use_bias, policy_of(self, "attention_output")
+            self._gate_dense = split_heads("gate", query_shape, self.num_heads, self.value_dim, "sigmoid")
+        self._value_dense = split_heads("value", value_shape, self.num_kv_heads, self.value_dim)
+        self._output_dense = self.projection_config.merge_heads(
+            (*query_shape[:-1], self.num_heads, self.value_dim),
+            self._output_shape or (query_shape[-1],),
+            name="attention_output",
+            dtype=get_sublayer_policy(self, "attention_output"),
         )
-        self._output_dense.build((*query_shape[:-1], self.num_heads, self.value_dim))
-        self.build_parts(
+        self.core.build(
             (query_shape[0], self.num_heads, None, self.key_dim),
             (query_shape[0], self.num_kv_heads, None, self.key_dim),
-            heads=True,
+            has_heads=True,
         )
+
+    def _build_latent(self, value_shape: tuple) -> tuple:
+        """Build the projection to the latent, and return the latent's shape."""
+        latent_shape = (*value_shape[:-1], self.latent_dim)
+        policies = (get_sublayer_policy(self, name) for name in ("latent", "latent_norm"))
+        self._latent_dense = keras.layers.Dense(self.latent_dim, use_bias=False, dtype=next(policies), name="latent")
+        self._latent_norm = keras.layers.RMSNormalization(dtype=next(policies), name="latent_norm")
+        self._latent_dense.build(value_shape)
+        self._latent_norm.build(latent_shape)
+        return latent_shape
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        # Keras converts each argument on its own, so that `call` cannot see that key and value are the same object.
+        value = args[1] if len(args) > 1 else kwargs.get("value")
+        if self.latent_dim is not None and value is not None:
+            if len(args) > 2 and args[2] is value:
+                args = (*args[:2], None, *args[3:])
+            elif kwargs.get("key") is value:
+                kwargs = {**kwargs, "key": None}
+        return super().__call__(*args, **kwargs)
 
     def call(
         self,
@@ -158,43 +221,178 @@ class MultiHeadAttention(Caching):
         bias: Any = None,
         cache: Any = None,
     ) -> Any:
-        value, key = self._latent_steps(value, key)
-        layout = projections.Layout.of(query, value, self._axes)
+        if self.latent_dim is not None:
+            value = key = self._compute_latent(value, key)
+        elif key is None:
+            key = value
+        layout = AxisLayout.from_inputs(query, value, self._axes)
         positions: dict[str, Any] = {}
+        projected_query = self._query_dense(query)
         if cache is None:
-            mask = forbidden(layout, query_mask, value_mask, key_mask, attention_mask)
-            heads = self._query_dense(query), self._key_dense(key), self._value_dense(value)
-            folded = tuple(layout.heads_first(head) for head in heads)
+            mask = layout.combine_masks(query_mask, value_mask, key_mask, attention_mask)
+            projected = projected_query, self._key_dense(key), self._value_dense(value)
+            heads = tuple(layout.move_heads_first(tensor) for tensor in projected)
         else:
-            found = self._remembered(cache, layout, value, key, value_mask, key_mask, attention_mask)
-            keys, values, cache, slots, positions = found
-            heads = folded = (layout.heads_first(self._query_dense(query)), keys, values)
-            mask = masks.both(forbidden(layout, query_mask, None, None), slots)
-        mask = masks.both(mask, self._window())
+            self._check_cached_call(layout, attention_mask)
+            keys, values, cache, cache_mask, positions = self._update_cache(
+                cache, layout, key, value, value_mask, key_mask
+            )
+            projected = heads = layout.move_heads_first(projected_query), keys, values
+            mask = masks.both(layout.combine_masks(query_mask), cache_mask)
+        mask = masks.both(mask, self._window_mask())
         mask = masks.both(mask, masks.Causal()) if use_causal_mask else mask
-        if self.overridden:
-            array = self.dense(mask, *folded[:2])
-            output, weights = self._compute_attention(*heads, array, training, return_attention_scores)
+        if self._is_overridden:
+            array = self._materialize_mask(mask, *heads[:2])
+            output, weights = self._compute_attention(*projected, array, training, return_attention_scores)
         else:
-            output, weights = self.answer(
-                *folded,
+            output, weights = self.core.attend(
+                *heads,
+                layer=self,
                 mask=mask,
-                score=None if bias is None else self.score + scores.Bias(bias),
-                weights=return_attention_scores,
+                score=None if bias is None else self.core.score + scores.Bias(bias),
+                return_weights=return_attention_scores,
                 training=training,
-                heads=True,
+                has_heads=True,
                 **positions,
             )
-            output, weights = layout.heads_last(output), None if weights is None else layout.weights(weights)
+            output = layout.move_heads_last(output)
+            weights = None if weights is None else layout.split_weights(weights)
         if self.use_gate:
             output = output * self._gate_dense(query)
         output = self._output_dense(output)
         results = [output, *([weights] if return_attention_scores else []), *([] if cache is None else [cache])]
         return output if len(results) == 1 else tuple(results)
 
+    def _compute_attention(
+        self,
+        query: Any,
+        key: Any,
+        value: Any,
+        attention_mask: Any = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+        use_causal_mask: bool = False,
+    ) -> tuple[Any, Any]:
+        """Compute the attention of projected heads; a subclass may override it, as with Keras's layer.
+
+        Args:
+            query: (B, ..., N, H).
+            key: (B, ..., K, H).
+            value: (B, ..., K, V).
+            attention_mask: Bool (B, 1, T, S) of everything that the layer and its call mask, or None.
+            training: Whether dropout is active.
+            return_attention_scores: Whether to return the weights too.
+            use_causal_mask: Whether to apply a causal mask too; the layer passes one in `attention_mask`.
+
+        Returns:
+            The output (B, ..., N, V), and the weights or None.
+        """
+        layout = AxisLayout.from_inputs(query[..., 0, :], value[..., 0, :], self._axes)
+        mask = layout.combine_masks(attention_mask=attention_mask)
+        output, weights = self.core.attend(
+            layout.move_heads_first(query),
+            layout.move_heads_first(key),
+            layout.move_heads_first(value),
+            layer=self,
+            mask=masks.both(mask, masks.Causal() if use_causal_mask else None),
+            return_weights=return_attention_scores,
+            training=training,
+            has_heads=True,
+        )
+        return layout.move_heads_last(output), None if weights is None else layout.split_weights(weights)
+
+    @property
+    def _is_overridden(self) -> bool:
+        """Whether a subclass overrides `_compute_attention`."""
+        return type(self)._compute_attention is not MultiHeadAttention._compute_attention
+
+    def _materialize_mask(self, mask: masks.Mask | None, query: Any, key: Any) -> Any:
+        """Return the masks of the layer and of a call as one array (B, 1, T, S), or None; query and key have heads first."""
+        combined = masks.both(self.core.mask, mask)
+        if combined is None:
+            return None
+        block = make_call(query, key).block
+        return ops.broadcast_to(combined(block), (block.batch.length, 1, block.rows.length, block.columns.length))
+
+    def _compute_latent(self, value: Any, key: Any) -> Any:
+        """Return the latent (B, ..., C) that keys and values are projected from."""
+        if key is not None and key is not value:
+            raise ValueError(
+                "With `latent_dim`, key and value must be the same tensor: both are projected from one latent. Received: a `key` "
+                "that is not the `value`. Leave `key` out."
+            )
+        return self._latent_norm(self._latent_dense(value))
+
+    def empty_cache(self, batch_size: int, size: int) -> KVCache:
+        """Return an empty cache for calls of this layer.
+
+        Args:
+            batch_size: B.
+            size: Number of steps that it holds: those of the longest sequence, or one more than the layer's mask looks back, as
+                many as `SlidingWindow(size - 1, 0)` permits.
+
+        Example:
+            >>> import limelight as ll
+            >>> cache = ll.layers.MultiHeadAttention(8, 16, num_kv_heads=2).empty_cache(1, 100)
+            >>> tuple(cache.key.shape)
+            (1, 2, 100, 16)
+        """
+        if self.latent_dim is not None:
+            return KVCache.empty(batch_size, 1, size, self.latent_dim, 0, self.compute_dtype)
+        return KVCache.empty(batch_size, self.num_kv_heads, size, self.key_dim, self.value_dim, self.compute_dtype)
+
+    def _check_cached_call(self, layout: AxisLayout, attention_mask: Any) -> None:
+        if (
+            len(layout.batch_axes) > 1
+            or len(layout.attention_axes) > 1
+            or self._is_overridden
+            or attention_mask is not None
+        ):
+            raise ValueError(
+                "A call with `cache` takes (B, T, D) and no `attention_mask`, which cannot be matched to the slots of the cache; "
+                "nor may a subclass override `_compute_attention`. Give the layer a mask of positions, such as "
+                "mask=limelight.masks.Causal(), and padding as `value_mask`."
+            )
+
+    def _update_cache(
+        self, cache: KVCache, layout: AxisLayout, key: Any, value: Any, value_mask: Any, key_mask: Any
+    ) -> tuple[Any, Any, KVCache, masks.Mask, dict[str, Any]]:
+        """Append new steps to a cache.
+
+        Returns:
+            Keys (B, K, S, H) and values (B, K, S, V) of earlier and new steps, the updated cache, the mask of empty slots, and
+            the positions of queries and keys.
+        """
+        if self.latent_dim is None:
+            new = (layout.move_heads_first(self._key_dense(key)), layout.move_heads_first(self._value_dense(value)))
+        else:
+            latent = ops.expand_dims(value, 1)  # (B, 1, T, C)
+            new = (latent, latent[..., :0])
+        cache, attended, query_positions = cache.update(*new, value_mask, key_mask, self._max_lookback())
+        positions = {"query_positions": query_positions, "key_positions": attended.positions}
+        keys, values = attended.key, attended.value
+        if self.latent_dim is not None:
+            latent = ops.squeeze(keys, 1)
+            keys = layout.move_heads_first(self._key_dense(latent))
+            values = layout.move_heads_first(self._value_dense(latent))
+        return keys, values, cache, attended.mask(), positions
+
+    def _window_mask(self) -> masks.Mask | None:
+        """Return the mask of `sliding_window`, or None."""
+        width = self._sliding_window
+        return None if width is None else masks.SlidingWindow(width - 1, width - 1)
+
+    def _max_lookback(self) -> int | None:
+        """Return how many positions back a query may attend; None if neither mask nor window limits it."""
+        mask = masks.both(self.core.mask, self._window_mask())
+        return None if mask is None else mask.max_lookback()
+
+    def _resolve_axes(self, rank: int) -> tuple[int, ...]:
+        return tuple(axis % rank for axis in self.attention_axes or range(1, rank - 1))
+
     def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> tuple:
-        """The shape of the output, without the weights."""
-        projections.check_lengths(tuple(value_shape), tuple(value_shape if key_shape is None else key_shape))
+        """Return the shape of the output, without the weights."""
+        _check_lengths(tuple(value_shape), tuple(value_shape if key_shape is None else key_shape))
         return (*query_shape[:-1], *(self._output_shape or (query_shape[-1],)))
 
     def compute_output_spec(self, query: Any, value: Any, key: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -202,30 +400,84 @@ class MultiHeadAttention(Caching):
         results: list[Any] = [keras.KerasTensor(shape, dtype=self.compute_dtype)]
         cache = kwargs.get("cache")
         if kwargs.get("return_attention_scores") or (len(args) > 4 and args[4]):
-            rank = len(query.shape)
-            axes = tuple(axis % rank for axis in self.attention_axes or range(1, rank - 1))
-            lead = [query.shape[axis] for axis in range(rank - 1) if axis not in axes]
+            axes = self._resolve_axes(len(query.shape))
+            batch_shape = [query.shape[axis] for axis in range(len(query.shape) - 1) if axis not in axes]
             lengths = [shape[axis] for shape in (query.shape, value.shape) for axis in axes]
-            lengths = lengths if cache is None else [query.shape[1], self._slots(cache, query.shape[1])]
-            results.append(keras.KerasTensor((*lead, self.num_heads, *lengths), dtype=self.compute_dtype))
+            if cache is not None:
+                lengths = [query.shape[1], self._num_cached_keys(cache, query.shape[1])]
+            results.append(keras.KerasTensor((*batch_shape, self.num_heads, *lengths), dtype=self.compute_dtype))
         if cache is not None:
-            # New ones: those of the call may be inputs of a model.
+            # New symbolic tensors: those of the call may be inputs of a model.
             results.append(type(cache)(*(keras.KerasTensor(part.shape, dtype=part.dtype) for part in cache)))
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _num_cached_keys(self, cache: KVCache, num_steps: int | None) -> int | None:
+        """Return the number of keys that new steps attend to with a cache; None if it is unknown."""
+        size = cache.key.shape[2]
+        if not cache.is_rolling(num_steps, self._max_lookback()):
+            return size
+        return None if num_steps is None or size is None else size + num_steps
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
+            **self.core.get_config(),
+            "dtype": serialize_dtype_policies(self),
             "num_heads": self.num_heads,
             "key_dim": self.key_dim,
             "value_dim": self.value_dim,
             "num_kv_heads": self.num_kv_heads,
             "latent_dim": self.latent_dim,
-            "use_bias": self.use_bias,
             "use_gate": self.use_gate,
             "flash_attention": self.flash_attention,
             "output_shape": self._output_shape,
             "attention_axes": self.attention_axes,
             "sliding_window": self._sliding_window,
-            **self.projected.get_config(),
+            **self.projection_config.get_config(),
         }
+
+
+def _check_sizes(
+    num_heads: Any, key_dim: Any, value_dim: Any, num_kv_heads: Any, sliding_window: Any, latent_dim: Any
+) -> None:
+    """Raise if an argument is not a positive integer, or `num_kv_heads` does not divide `num_heads`."""
+    optional = {
+        "value_dim": value_dim,
+        "num_kv_heads": num_kv_heads,
+        "sliding_window": sliding_window,
+        "latent_dim": latent_dim,
+    }
+    for name, size in {"num_heads": num_heads, "key_dim": key_dim, **optional}.items():
+        if name in optional and size is None:
+            continue
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(
+                f"The argument `{name}` must be a positive integer{' or None' if name in optional else ''}. "
+                f"Received: {name}={size!r}."
+            )
+    if num_kv_heads is not None and num_heads % num_kv_heads:
+        divisors = [size for size in range(1, num_heads + 1) if num_heads % size == 0]
+        raise ValueError(
+            f"`num_kv_heads` must divide `num_heads`. Received: num_heads={num_heads}, num_kv_heads={num_kv_heads}. "
+            f"Use one of {divisors}."
+        )
+
+
+def _check_lengths(value_shape: tuple, key_shape: tuple) -> None:
+    """Raise if keys and values do not correspond one to one."""
+    if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
+        raise ValueError(
+            "All dimensions of `value` and `key`, except the last one, must be equal. Received: value_shape="
+            f"{tuple(value_shape)}, key_shape={tuple(key_shape)}. Each key belongs to one value."
+        )
+
+
+def _to_tuple(value: Any, name: str) -> tuple[int, ...] | None:
+    """Return an argument that is an int, list or tuple as a tuple; None stays None."""
+    if value is None:
+        return None
+    if isinstance(value, int):
+        return (value,)
+    if isinstance(value, (list, tuple)):
+        return tuple(value)
+    raise ValueError(f"Invalid `{name}`: it must be an int, list, or tuple. Received: {name}={value!r}.")

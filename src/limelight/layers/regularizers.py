@@ -1,4 +1,4 @@
-"""What a loss may ask of weights: that they be sharp, that heads differ, that all is read once, that they follow an alignment."""
+"""Regularizers of attention weights, and a loss that guides them by an alignment."""
 
 from typing import Any
 
@@ -10,30 +10,32 @@ from limelight.core.precision import upcast
 
 
 class WeightRegularizer(keras.regularizers.Regularizer):
-    """A penalty on the weights (..., T, S) of a layer, given to it as `attention_regularizer`. Abstract.
+    """A penalty on the weights (..., T, S) of a layer, passed to it as `attention_regularizer`. Abstract.
+
+    The penalty is the mean over the rows with any weight, so that padding has no effect.
 
     Args:
-        factor: what the penalty is multiplied by.
+        factor: Factor of the penalty.
     """
 
     def __init__(self, factor: float = 0.01) -> None:
         self.factor = factor
 
     def __call__(self, weights: Any) -> Any:
-        """The penalty, a scalar: the mean over what has any weight, so that padding changes nothing."""
+        """Return the penalty, a scalar."""
         weights = upcast(ops.convert_to_tensor(weights))
         penalties = self.penalty(weights)
-        missing = len(weights.shape) - 1 - len(penalties.shape)
-        present = ops.any(self.arranged(weights) > 0, axis=tuple(range(-1 - missing, 0)))
-        count = ops.sum(ops.cast(present, penalties.dtype))
-        return self.factor * ops.sum(ops.where(present, penalties, 0.0)) / ops.maximum(count, 1.0)
+        num_axes = len(weights.shape) - len(penalties.shape)  # that one penalty is computed from
+        nonempty = ops.any(self.arrange_axes(weights) > 0, axis=tuple(range(-num_axes, 0)))
+        count = ops.sum(ops.cast(nonempty, penalties.dtype))
+        return self.factor * ops.sum(ops.where(nonempty, penalties, 0.0)) / ops.maximum(count, 1.0)
 
-    def arranged(self, weights: Any) -> Any:
-        """The weights with those axes last that one penalty is computed from."""
+    def arrange_axes(self, weights: Any) -> Any:
+        """Move the axes last that one penalty is computed from."""
         return weights
 
     def penalty(self, weights: Any) -> Any:
-        """The penalty of each row, or of whatever it concerns, before it is averaged."""
+        """Compute the penalties that are averaged, one for each row or each group of rows."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
@@ -42,12 +44,12 @@ class WeightRegularizer(keras.regularizers.Regularizer):
 
 @register
 class Entropy(WeightRegularizer):
-    r"""The entropy of each row, in nats: a positive factor sharpens weights, a negative one spreads them.
+    r"""Regularizer by the entropy of each row, in nats: a positive factor sharpens the weights, a negative one flattens them.
 
     $$-\sum_j w_{ij} \ln w_{ij}$$
 
     Args:
-        factor: what the mean over rows is multiplied by.
+        factor: Factor of the mean over rows.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -65,16 +67,16 @@ class Entropy(WeightRegularizer):
 
 @register
 class Orthogonality(WeightRegularizer):
-    r"""How far several distributions over the same keys are from being orthogonal, so that each attends to something else.
+    r"""Regularizer that makes several distributions over the same keys orthogonal, so that each attends to something else.
 
     $$\lVert A A^\top - I \rVert_F^2$$
 
     Args:
-        factor: what the mean is multiplied by.
-        axis: which axis counts the distributions: -3 for heads of (B, N, T, S), -2 for the queries of `AttentionPooling`.
+        factor: Factor of the mean.
+        axis: Axis of the distributions: -3 for heads of (B, N, T, S), -2 for the queries of `AttentionPooling`.
 
     Raises:
-        ValueError: another axis.
+        ValueError: `axis` is neither -3 nor -2.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -91,11 +93,11 @@ class Orthogonality(WeightRegularizer):
             raise ValueError(f"`axis` must be -3 (heads) or -2 (queries). Received: axis={axis}.")
         self.axis = axis
 
-    def arranged(self, weights: Any) -> Any:
+    def arrange_axes(self, weights: Any) -> Any:
         return ops.swapaxes(weights, -3, -2) if self.axis == -3 else weights  # (B, T, N, S)
 
     def penalty(self, weights: Any) -> Any:
-        weights = self.arranged(weights)
+        weights = self.arrange_axes(weights)
         overlaps = ops.matmul(weights, ops.swapaxes(weights, -1, -2))
         return ops.sum(ops.square(overlaps - ops.eye(weights.shape[-2], dtype=overlaps.dtype)), axis=(-2, -1))
 
@@ -105,12 +107,12 @@ class Orthogonality(WeightRegularizer):
 
 @register
 class Coverage(WeightRegularizer):
-    r"""How much each query attends to what earlier ones have attended to already.
+    r"""Regularizer by the weight that each query puts on keys that earlier queries have attended to already.
 
     $$\sum_j \min\Bigl(w_{ij}, \sum_{k < i} w_{kj}\Bigr)$$
 
     Args:
-        factor: what the mean over queries is multiplied by.
+        factor: Factor of the mean over queries.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -122,22 +124,22 @@ class Coverage(WeightRegularizer):
     """
 
     def penalty(self, weights: Any) -> Any:
-        before = ops.cumsum(weights, axis=-2) - weights
-        return ops.sum(ops.minimum(weights, before), axis=-1)
+        earlier = ops.cumsum(weights, axis=-2) - weights
+        return ops.sum(ops.minimum(weights, earlier), axis=-1)
 
 
 @register
 class Diagonal(WeightRegularizer):
-    r"""How much weight lies far from the diagonal, for sequences that are read in order at an even pace.
+    r"""Regularizer by the weight far from the diagonal, for sequences that are aligned in order at an even pace.
 
     $$\sum_j w_{ij} \left(1 - \exp\frac{-(j / S - i / T)^2}{2 g^2}\right)$$
 
     Args:
-        factor: what the mean over queries is multiplied by.
-        width: g, the share of the sequence that a query may be off.
+        factor: Factor of the mean over queries.
+        width: g, the distance from the diagonal as a fraction of the sequence.
 
     Raises:
-        ValueError: the width is not positive.
+        ValueError: `width` is not positive.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -155,14 +157,13 @@ class Diagonal(WeightRegularizer):
         self.width = width
 
     def penalty(self, weights: Any) -> Any:
-        rows, columns = ops.shape(weights)[-2:]
+        num_queries, num_keys = ops.shape(weights)[-2:]
         # Lengths without padding, which has no weight.
-        height = ops.sum(ops.cast(ops.any(weights > 0, axis=-1), weights.dtype), axis=-1)[..., None, None]
-        width = ops.sum(ops.cast(ops.any(weights > 0, axis=-2), weights.dtype), axis=-1)[..., None, None]
-        row = ops.expand_dims(ops.arange(rows, dtype=weights.dtype), 1) / ops.maximum(height, 1.0)
-        column = ops.arange(columns, dtype=weights.dtype) / ops.maximum(width, 1.0)
-        apart = column - row
-        return ops.sum(weights * (1.0 - ops.exp(-ops.square(apart / self.width) / 2)), axis=-1)
+        query_length = ops.sum(ops.cast(ops.any(weights > 0, axis=-1), weights.dtype), axis=-1)[..., None, None]
+        key_length = ops.sum(ops.cast(ops.any(weights > 0, axis=-2), weights.dtype), axis=-1)[..., None, None]
+        row = ops.expand_dims(ops.arange(num_queries, dtype=weights.dtype), 1) / ops.maximum(query_length, 1.0)
+        column = ops.arange(num_keys, dtype=weights.dtype) / ops.maximum(key_length, 1.0)
+        return ops.sum(weights * (1.0 - ops.exp(-ops.square((column - row) / self.width) / 2)), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "width": self.width}
@@ -170,16 +171,16 @@ class Diagonal(WeightRegularizer):
 
 @register
 class GuidedAlignment(keras.losses.Loss):
-    r"""A loss on weights that a model returns: the cross-entropy to a given alignment.
+    r"""Loss on weights that a model returns: the cross-entropy to a given alignment.
 
     $$-\sum_j a_{ij} \ln w_{ij}$$
 
-    averaged over the queries that have an alignment. A query without one, a row of zeros, costs nothing. Rows of alignments are
-    divided by their sum; weights of several heads, (B, N, T, S), are averaged first.
+    averaged over the queries that have an alignment; a row of zeros has none. Rows of alignments are normalised; weights of
+    several heads, (B, N, T, S), are averaged first.
 
     Call arguments:
-        y_true: alignments (B, T, S), not negative.
-        y_pred: weights (B, T, S) or (B, N, T, S).
+        y_true: Nonnegative alignments (B, T, S).
+        y_pred: Weights (B, T, S) or (B, N, T, S).
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -203,7 +204,7 @@ class GuidedAlignment(keras.losses.Loss):
             weights = ops.mean(weights, axis=1)
         total = ops.sum(alignment, axis=-1, keepdims=True)
         alignment = alignment / ops.where(total == 0, 1.0, total)
-        # A weight of zero where the alignment wants one is as bad as it gets, not infinitely bad.
+        # Bounded, so that a weight of zero gives a finite loss.
         cost = -ops.sum(alignment * ops.log(ops.maximum(weights, 1e-9)), axis=-1)  # (B, T)
         aligned = ops.cast(total[..., 0] > 0, cost.dtype)
         return ops.sum(cost * aligned, axis=-1) / ops.maximum(ops.sum(aligned, axis=-1), 1.0)

@@ -1,4 +1,4 @@
-"""Self-attention with one head, as the first chapter of every course has it."""
+"""Self-attention with one head."""
 
 from typing import Any
 
@@ -7,35 +7,41 @@ from keras import ops
 
 from limelight import masks
 from limelight.core.component import register
-from limelight.layers.attending import Attending
-from limelight.layers.masking import explicit
-from limelight.layers.policies import policy_of
+from limelight.layers.attention_core import AttentionCore
+from limelight.layers.axes import to_mask
+from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
 
 
 @register
-class SelfAttention(Attending):
-    r"""Self-attention of one head: learned queries, keys and values of one sequence.
+class SelfAttention(keras.Layer):
+    r"""Self-attention with one head: queries, keys and values are learned projections of one sequence.
 
     $$Q = XW_q,\; K = XW_k,\; V = XW_v, \qquad Y = \mathrm{softmax}\!\left(\frac{QK^\top}{\sqrt{H}}\right) V$$
 
     Args:
-        units: width H of the queries and keys, and of the output unless `value_units` is given.
-        value_units: width of the values, and so of the output.
-        use_bias: whether the projections add a bias.
-        kernel_initializer, kernel_regularizer: of the three projections.
-        score, mask, normalizer, dropout, seed, attention_regularizer: as every attention layer has them; `mask="causal"` for
-            a sequence that must not see its future.
+        units: H, the width of queries and keys, and of the output unless `value_units` is given.
+        value_units: Width of the values, and so of the output.
+        use_bias: Whether the projections add a bias.
+        kernel_initializer: Initializer of the three projections.
+        kernel_regularizer: Regularizer of the three projections.
+        score: A `limelight.scores.Score` or its name; the scaled dot product when not given.
+        mask: A `limelight.masks.Mask` or "causal", AND-ed with the masks of each call.
+        normalizer: A `limelight.normalizers.Normalizer` or its name; softmax when not given.
+        dropout: Fraction of the weights that is dropped during training, in [0, 1).
+        seed: Seed of the dropout.
+        attention_regularizer: Callable from the weights (..., T, T) to a scalar loss, added during training.
 
     Call arguments:
         inputs: (..., T, D).
-        mask: bool (..., T), True where a step is real; Keras's implicit mask when not given. Padded steps are neither attended
-            to nor attend: their output is zero.
-        attention_mask: bool, broadcastable to (..., T, T), True where attending is allowed.
-        return_attention_scores: whether the weights come too.
-        inputs_mask: where Keras puts the implicit mask in a call with `attention_mask`; `mask` comes first.
+        mask: Bool (..., T), True where a step is real; Keras's implicit mask when not given. Padded steps are not attended to,
+            and their output is zero.
+        attention_mask: Bool, broadcastable to (..., T, T), True where attending is allowed.
+        return_attention_scores: Whether to return the weights too.
+        training: Whether dropout is active.
+        inputs_mask: The implicit mask as Keras passes it in a call with `attention_mask`; `mask` takes precedence.
 
     Returns:
-        (..., T, units), with the mask of the input. Asked for, the weights too: (..., T, T).
+        The output (..., T, units), with the mask of the input. With `return_attention_scores`, also the weights (..., T, T).
 
     Raises:
         ValueError: `units` is not a positive integer.
@@ -59,37 +65,45 @@ class SelfAttention(Attending):
         use_bias: bool = False,
         kernel_initializer: Any = "glorot_uniform",
         kernel_regularizer: Any = None,
+        score: Any = None,
+        mask: Any = None,
+        normalizer: Any = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+        attention_regularizer: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, given in (("units", units), ("value_units", units if value_units is None else value_units)):
-            if not isinstance(given, int) or given < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={given!r}.")
+        self.core = AttentionCore(score, mask, normalizer, dropout, seed, attention_regularizer)
+        for name, size in (("units", units), ("value_units", units if value_units is None else value_units)):
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={size!r}.")
         self.units = units
         self.value_units = units if value_units is None else value_units
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.supports_masking = True
 
     def build(self, input_shape: tuple) -> None:
-        self.query_dense = self._projection("query", self.units, input_shape)
-        self.key_dense = self._projection("key", self.units, input_shape)
-        self.value_dense = self._projection("value", self.value_units, input_shape)
-        projected = (*input_shape[:-1], self.units)
-        self.build_parts(projected, projected)
+        self.query_dense = self._build_projection("query", self.units, input_shape)
+        self.key_dense = self._build_projection("key", self.units, input_shape)
+        self.value_dense = self._build_projection("value", self.value_units, input_shape)
+        projected_shape = (*input_shape[:-1], self.units)
+        self.core.build(projected_shape, projected_shape)
 
-    def _projection(self, name: str, units: int, input_shape: tuple) -> keras.layers.Dense:
-        dense = keras.layers.Dense(
+    def _build_projection(self, name: str, units: int, input_shape: tuple) -> keras.layers.Dense:
+        projection = keras.layers.Dense(
             units,
             use_bias=self.use_bias,
-            # A clone: one initializer object would give every weight of the same shape the same values.
+            # A clone: one initializer object gives every weight of the same shape the same values.
             kernel_initializer=self.kernel_initializer.clone(),
             kernel_regularizer=self.kernel_regularizer,
-            dtype=policy_of(self, name),
+            dtype=get_sublayer_policy(self, name),
             name=name,
         )
-        dense.build(input_shape)
-        return dense
+        projection.build(input_shape)
+        return projection
 
     def call(
         self,
@@ -102,20 +116,22 @@ class SelfAttention(Attending):
     ) -> Any:
         shape = tuple(ops.shape(inputs))[:-1]
         mask = inputs_mask if mask is None else mask
-        own = None if mask is None else masks.Padding(keys=mask, queries=mask)
-        given = None if attention_mask is None else explicit(attention_mask, shape, shape)
-        output, weights = self.answer(
+        combined = None if mask is None else masks.Padding(keys=mask, queries=mask)
+        if attention_mask is not None:
+            combined = masks.both(combined, to_mask(attention_mask, shape, shape))
+        output, weights = self.core.attend(
             self.query_dense(inputs),
             self.key_dense(inputs),
             self.value_dense(inputs),
-            mask=masks.both(own, given),
-            weights=return_attention_scores,
+            layer=self,
+            mask=combined,
+            return_weights=return_attention_scores,
             training=training,
         )
         return (output, weights) if return_attention_scores else output
 
     def compute_output_shape(self, input_shape: Any) -> tuple:
-        """The shape of the output, without the weights."""
+        """Return the shape of the output, without the weights."""
         return (*input_shape[:-1], self.value_units)
 
     def compute_output_spec(
@@ -134,6 +150,8 @@ class SelfAttention(Attending):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
+            **self.core.get_config(),
+            "dtype": serialize_dtype_policies(self),
             "units": self.units,
             "value_units": self.value_units,
             "use_bias": self.use_bias,

@@ -1,4 +1,4 @@
-"""The cache of keys and values: what is in which slot, and that decoding with it is the whole computation in steps."""
+"""The key/value cache: its slots, and decoding with it step by step."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from keras import ops
 
 import limelight as ll
 from gradients import compiled
-from limelight.layers.cache import KVCache
+from limelight.layers import KVCache
 
 B, K, H, V = 2, 3, 4, 5
 
@@ -18,13 +18,13 @@ def numpy(tensor: Any) -> np.ndarray:
     return np.asarray(ops.convert_to_numpy(tensor))
 
 
-def steps(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and values of so many steps."""
+def random_steps(random: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random keys and values of some steps."""
     return tuple(random.normal(size=(B, K, count, size)).astype("float32") for size in (H, V))
 
 
-class Slots:
-    """The cache of one example as a list of slots, written one step at a time."""
+class SlotsOracle:
+    """The cache of one example in numpy, written one step at a time."""
 
     def __init__(self, size: int) -> None:
         self.key, self.value = np.zeros((K, size, H), "float32"), np.zeros((K, size, V), "float32")
@@ -38,10 +38,12 @@ class Slots:
 
 @pytest.mark.parametrize("counts", [(1, 1, 1, 1, 1, 1, 1), (3, 4, 1), (2, 5, 5), (11, 1), (6, 1)])
 @pytest.mark.parametrize("masked", [False, True])
-def test_each_step_is_in_its_slot(random: np.random.Generator, counts: tuple[int, ...], masked: bool) -> None:
-    cache, slots = KVCache.empty(B, K, 6, H, V), [Slots(6) for _ in range(B)]
+def test_append_writes_each_step_to_its_slot(
+    random: np.random.Generator, counts: tuple[int, ...], masked: bool
+) -> None:
+    cache, slots = KVCache.empty(B, K, 6, H, V), [SlotsOracle(6) for _ in range(B)]
     for count in counts:
-        key, value = steps(random, count)
+        key, value = random_steps(random, count)
         mask = random.random((B, count)) < 0.6 if masked else None
         cache = cache.append(key, value, mask)
         for example in range(B):
@@ -54,11 +56,11 @@ def test_each_step_is_in_its_slot(random: np.random.Generator, counts: tuple[int
         np.testing.assert_array_equal(numpy(cache.length), [slot.length for slot in slots])
 
 
-def test_the_positions_of_the_latest_steps(random: np.random.Generator) -> None:
+def test_last_positions(random: np.random.Generator) -> None:
     mask = np.array([[False, True, True], [True, False, True]])
-    cache = KVCache.empty(B, K, 4, H, V).append(*steps(random, 2)).append(*steps(random, 3), mask)
-    assert numpy(cache.latest(2)).tolist() == [[2, 3], [2, 3]]
-    assert numpy(cache.latest(3, mask)).tolist() == [[1, 2, 3], [2, 2, 3]]
+    cache = KVCache.empty(B, K, 4, H, V).append(*random_steps(random, 2)).append(*random_steps(random, 3), mask)
+    assert numpy(cache.last_positions(2)).tolist() == [[2, 3], [2, 3]]
+    assert numpy(cache.last_positions(3, mask)).tolist() == [[1, 2, 3], [2, 2, 3]]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,9 @@ def test_the_positions_of_the_latest_steps(random: np.random.Generator) -> None:
     ],
     ids=["causal", "rolling window", "rotary in a rolling window", "relative bias", "dilated"],
 )
-def test_decoding_is_the_whole_in_steps(random: np.random.Generator, parts: dict[str, Any], size: int) -> None:
+def test_decoding_equals_attention_over_the_whole_sequence(
+    random: np.random.Generator, parts: dict[str, Any], size: int
+) -> None:
     scores = {
         "rotary": ll.positions.Rotary(ll.scores.Dot()),
         "relative": ll.scores.Dot() + ll.positions.RelativePositionBias(4, 5, initializer="normal"),
@@ -81,7 +85,7 @@ def test_decoding_is_the_whole_in_steps(random: np.random.Generator, parts: dict
     parts = {**parts, "score": scores.get(parts.get("score", ""))}
     length, heads = 9, 2 * K
     query = random.normal(size=(B, heads, length, H)).astype("float32")
-    key, value = steps(random, length)
+    key, value = random_steps(random, length)
     expected = numpy(ll.attend(query, key, value, **parts))
 
     @compiled
@@ -92,7 +96,7 @@ def test_decoding_is_the_whole_in_steps(random: np.random.Generator, parts: dict
             cache.key,
             cache.value,
             **{**parts, "mask": parts["mask"] & cache.mask()},
-            query_positions=cache.latest(query.shape[2]),
+            query_positions=cache.last_positions(query.shape[2]),
             key_positions=cache.positions,
         )
         return output, cache
@@ -108,8 +112,8 @@ def test_decoding_is_the_whole_in_steps(random: np.random.Generator, parts: dict
     assert tuple(cache.key.shape) == (B, K, size, H)
 
 
-def test_a_cache_in_half_precision_keeps_its_dtype(random: np.random.Generator) -> None:
-    cache = KVCache.empty(B, K, 4, H, dtype="bfloat16").append(*[steps(random, 2)[0]] * 2)
+def test_append_keeps_the_dtype(random: np.random.Generator) -> None:
+    cache = KVCache.empty(B, K, 4, H, dtype="bfloat16").append(*[random_steps(random, 2)[0]] * 2)
     assert keras.backend.standardize_dtype(cache.key.dtype) == "bfloat16"
     assert keras.backend.standardize_dtype(cache.positions.dtype) == "int32"
 
@@ -117,14 +121,14 @@ def test_a_cache_in_half_precision_keeps_its_dtype(random: np.random.Generator) 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: KVCache.empty(2, 0, 4, 3), "positive integer.*heads=0"),
+        (lambda: KVCache.empty(2, 0, 4, 3), "positive integer.*num_kv_heads=0"),
         (
             lambda: KVCache.empty(2, 1, 4, 3).append(np.ones((2, 1, 1, 5)), np.ones((2, 1, 1, 3))),
-            r"\(2, 1, 4, 3\) but for T",
+            r"\(2, 1, 4, 3\) except for T",
         ),
         (lambda: KVCache.empty(2, 1, 4, 3).append(np.ones((2, 1, 3)), np.ones((2, 1, 3))), r"\(B, K, T, size\)"),
     ],
 )
-def test_a_wrong_cache_says_what_is_wrong(wrong: Any, message: str) -> None:
+def test_invalid_arguments_raise(wrong: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"(?s){message}"):
         wrong()

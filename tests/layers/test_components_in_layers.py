@@ -1,4 +1,4 @@
-"""Every part in a MultiHeadAttention: trained by fit, saved, loaded, cloned."""
+"""Every component in a MultiHeadAttention: trained by fit, saved, loaded, cloned."""
 
 import inspect
 
@@ -25,7 +25,7 @@ def even_distance(query, key):
 
 
 # Each row is a layer; what stands side by side has nothing to do with each other.
-PARTS = {
+COMPONENTS = {
     "bilinear": (ll.scores.Bilinear(), ll.masks.Causal(), ll.normalizers.Softmax(temperature=0.5)),
     "additive": (ll.scores.Additive(3), ll.masks.SlidingWindow(3, 1), ll.normalizers.Sink(0.5, learned=True)),
     "cosine": (ll.scores.Cosine(), ll.masks.Causal() | ll.masks.Prefix(2), ll.normalizers.Sparsemax()),
@@ -60,18 +60,18 @@ PARTS = {
         "softmax",
     ),
 }
-# These hold the tensors of one call, or live in a cell that walks along the queries.
-ELSEWHERE = {"ArrayMask", "Bias", "Padding", "Segments", "LocationSensitive"}
+# These hold the tensors of one call, need the history of an RNN, or belong to linear attention.
+ELSEWHERE = {"ArrayMask", "Bias", "L1", "LocationSensitive", "Padding", "Segments", "Slots"}
 # Half of the layers share keys and values among heads, half have a gate.
 VARIANTS = ({"num_kv_heads": 1}, {"use_gate": True, "use_bias": False})
 
 
-def model_of_parts():
+def make_model():
     """Words to one number from each of the layers, so that one compilation serves all."""
     words = keras.Input((LENGTH,), dtype="int32")
     steps = keras.layers.Embedding(VOCABULARY, WIDTH, mask_zero=True)(words)
     outputs = []
-    for place, (name, (score, mask, normalizer)) in enumerate(PARTS.items()):
+    for place, (name, (score, mask, normalizer)) in enumerate(COMPONENTS.items()):
         layer = MultiHeadAttention(
             N, H, score=score, mask=mask, normalizer=normalizer, name=name, **VARIANTS[place % len(VARIANTS)]
         )
@@ -93,11 +93,11 @@ def words():
 def trained(words):
     """The model after two steps of training, its losses, and its weights before them."""
     keras.utils.set_random_seed(7)
-    model = model_of_parts()
+    model = make_model()
     before = {weight.path: array(weight).copy() for weight in model.trainable_weights}
     # TensorFlow's other compiler would take longer than all else; on JAX nothing else compiles.
     model.compile(keras.optimizers.SGD(0.1), "mse", jit_compile=keras.backend.backend() == "jax")
-    target = np.repeat(words[:, :1].astype("float32"), len(PARTS), axis=1)
+    target = np.repeat(words[:, :1].astype("float32"), len(COMPONENTS), axis=1)
     history = model.fit(words, target, batch_size=len(words), epochs=2, verbose=0)
     return model, history.history["loss"], before
 
@@ -110,20 +110,26 @@ def class_names(config):
     return set().union(*map(class_names, config)) if isinstance(config, (list, tuple)) else set()
 
 
-def test_no_part_is_left_out():
-    parts = {
-        name
-        for name in ll.__all__
-        if inspect.isclass(getattr(ll, name)) and issubclass(getattr(ll, name), (Score, Mask, Normalizer, Scaling))
+def test_every_component_is_covered():
+    exported = {
+        name: getattr(namespace, name)
+        for namespace in (ll.scores, ll.positions, ll.masks, ll.normalizers)
+        for name in namespace.__all__
     }
-    named = set()
-    for score, mask, normalizer in PARTS.values():
-        named |= class_names([keras.saving.serialize_keras_object(part) for part in (score, mask, normalizer)])
-    assert parts - ELSEWHERE - named == set()
-    assert parts >= ELSEWHERE
+    abstract = (Score, Mask, Normalizer, Scaling)
+    components = {
+        name
+        for name, value in exported.items()
+        if inspect.isclass(value) and issubclass(value, abstract) and value not in abstract
+    }
+    used = set()
+    for components_of_layer in COMPONENTS.values():
+        used |= class_names([keras.saving.serialize_keras_object(component) for component in components_of_layer])
+    assert components - ELSEWHERE - used == set()
+    assert components >= ELSEWHERE
 
 
-def test_every_weight_learns(trained):
+def test_every_weight_is_trained(trained):
     model, losses, before = trained
     assert np.isfinite(losses).all()
     assert losses[1] < losses[0]
@@ -140,31 +146,31 @@ def test_saved_loaded_and_cloned(trained, words, tmp_path):
     cloned = keras.models.clone_model(loaded)
     cloned.set_weights(loaded.get_weights())
     before, after = model.predict(words, verbose=0), cloned.predict(words, verbose=0)
-    for name, expected, found in zip(PARTS, before.T, after.T, strict=True):
+    for name, expected, found in zip(COMPONENTS, before.T, after.T, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
 
 
-def unbuilt(config):
+def without_build_config(config):
     """A config without the shapes that its layers were built for."""
     if isinstance(config, dict):
-        return {name: unbuilt(value) for name, value in config.items() if name != "build_config"}
-    return [unbuilt(value) for value in config] if isinstance(config, (list, tuple)) else config
+        return {name: without_build_config(value) for name, value in config.items() if name != "build_config"}
+    return [without_build_config(value) for value in config] if isinstance(config, (list, tuple)) else config
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", COMPONENTS)
 def test_from_config(trained, name):
     config = trained[0].get_layer(name).get_config()
-    assert unbuilt(MultiHeadAttention.from_config(config).get_config()) == unbuilt(config)
+    assert without_build_config(MultiHeadAttention.from_config(config).get_config()) == without_build_config(config)
 
 
-def test_a_normalizer_within_another_is_trained_and_saved(random, tmp_path):
+def test_inner_normalizer_is_trained_and_saved(random, tmp_path):
     steps = keras.Input((5, 4))
     layer = ll.layers.SelfAttention(4, normalizer=ll.normalizers.TopK(3, ll.normalizers.Sink(learned=True)))
     model = keras.Model(steps, layer(steps))
     sink = next(weight for weight in model.trainable_weights if weight.name == "sink")
     sink.assign([0.7])
     x = random.normal(size=(2, 5, 4)).astype("float32")
-    weights = ops.convert_to_numpy(ll.attention_weights(x, x, score=ll.scores.Dot(), normalizer=layer.normalizer))
+    weights = ops.convert_to_numpy(ll.attention_weights(x, x, score=ll.scores.Dot(), normalizer=layer.core.normalizer))
     assert ((weights > 0).sum(-1) == 3).all()
     scores = np.sort(x @ x.swapaxes(1, 2) / 2, axis=-1)[..., -3:]
     raised = np.exp(scores)
@@ -179,7 +185,7 @@ def test_a_normalizer_within_another_is_trained_and_saved(random, tmp_path):
     ]
 
 
-def test_what_a_top_k_is_made_of():
+def test_top_k_takes_a_normalizer():
     with pytest.raises(TypeError, match=r"`normalizer` must be a Normalizer\. Received: 'sparsemax'"):
         ll.normalizers.TopK(2, "sparsemax")
     assert ll.normalizers.TopK(2, ll.normalizers.Monotonic()).linked_rows

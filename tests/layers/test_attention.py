@@ -46,7 +46,7 @@ def test_equals_the_layer_of_keras_with_the_same_weights(tensors, options):
     ]
 
 
-def test_a_score_that_learns_may_take_different_sizes(random):
+def test_learned_score_of_different_query_and_key_sizes(random):
     query, value = random.normal(size=(B, T, H)).astype("float32"), random.normal(size=(B, S, V)).astype("float32")
     layer = ll.layers.Attention(score=ll.scores.Additive(4))
     _, weights = layer(query, value, return_attention_scores=True)
@@ -58,7 +58,7 @@ def test_a_score_that_learns_may_take_different_sizes(random):
         np.testing.assert_allclose(array(weights)[example, row], softmax(hidden @ named["readout"][:, 0]), atol=1e-5)
 
 
-def test_masks_of_query_value_and_key(tensors):
+def test_masks_of_query_value_and_key_are_combined(tensors):
     real_query = np.array([[True, False, True], [True] * 3])
     real_value = np.array([[True] * 5, [True, True, False, False, False]])
     real_key = np.array([[True, True, True, True, False], [True] * 5])
@@ -69,7 +69,7 @@ def test_masks_of_query_value_and_key(tensors):
     assert not array(output)[0, 1].any()
 
 
-def test_the_implicit_mask_of_the_query_goes_on():
+def test_output_carries_the_implicit_mask_of_the_query():
     words = keras.layers.Embedding(10, 4, mask_zero=True)(np.array([[1, 2, 0]]))
     output = ll.layers.Attention()(words, words)
     np.testing.assert_array_equal(array(output._keras_mask), [[True, True, False]])
@@ -80,20 +80,20 @@ def test_the_implicit_mask_of_the_query_goes_on():
     ("arguments", "message"),
     [
         ({"score_mode": "sum"}, "Expected one of {'dot', 'concat'}"),
-        ({"score": "dot", "use_scale": True}, "`score` takes the place of `use_scale`"),
+        ({"score": "dot", "use_scale": True}, "`score` replaces `use_scale`"),
     ],
 )
-def test_a_wrong_argument_says_what_must_hold(arguments, message):
+def test_invalid_arguments_raise(arguments, message):
     with pytest.raises(ValueError, match=message):
         ll.layers.Attention(**arguments)
 
 
-def test_one_tensor_alone_is_refused(tensors):
-    with pytest.raises(ValueError, match="give it twice or use SelfAttention"):
+def test_single_tensor_raises(tensors):
+    with pytest.raises(ValueError, match="pass it twice or use SelfAttention"):
         ll.layers.Attention()(tensors["query"])
 
 
-def test_is_called_as_that_of_keras_is(random):
+def test_call_forms_of_keras_are_accepted(random):
     query, value = (random.normal(size=(2, length, 4)).astype("float32") for length in (3, 5))
     masks = [np.array([[True] * 3, [True, False, True]]), np.array([[True] * 5, [True, True, False, False, True]])]
     for kind in ("Attention", "AdditiveAttention"):
@@ -107,7 +107,7 @@ def test_is_called_as_that_of_keras_is(random):
             np.testing.assert_allclose(ops.convert_to_numpy(found), expected, atol=1e-5)
 
 
-def test_padded_queries_count_for_nothing():
+def test_padded_queries_have_no_weight_in_capture_and_regularizer():
     words = np.array([[3, 1, 0, 0], [1, 5, 9, 2]])
     layer = ll.layers.Attention(attention_regularizer=ll.layers.Entropy(1.0), name="reading")
     steps = keras.Input((None,))
@@ -121,8 +121,8 @@ def test_padded_queries_count_for_nothing():
     assert array(model.losses[0]) == pytest.approx(longer, rel=1e-5)
 
 
-def test_a_score_of_a_hidden_layer_says_what_it_holds():
+def test_cost_of_additive_scores_is_the_hidden_width():
     x = keras.Input((6, 7))
     for layer in (ll.layers.AdditiveAttention(), ll.layers.Attention(score_mode="concat", use_scale=True)):
         layer(x, x)
-        assert layer._score(7).cost == 7
+        assert layer._get_score(7).cost == 7

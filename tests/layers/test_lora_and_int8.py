@@ -14,8 +14,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quanti
 PROJECTIONS = ("query_dense", "key_dense", "value_dense", "output_dense")
 
 
-def model_of(**kwargs):
-    """A sequence to a sequence of the same shape."""
+def make_model(**kwargs):
+    """Return a model with one layer, from a sequence to one of the same shape."""
     steps = keras.Input((T, D))
     return keras.Model(steps, MultiHeadAttention(N, H, name="attention", **kwargs)(steps, steps))
 
@@ -25,8 +25,8 @@ def steps(random):
     return random.normal(size=(B, T, D)).astype("float32")
 
 
-def test_lora_trains_the_adapters_alone_and_is_saved_merged(steps, random, tmp_path):
-    model = model_of(num_kv_heads=2, mask="causal", use_bias=False)
+def test_lora_trains_only_the_adapters_and_is_saved_merged(steps, random, tmp_path):
+    model = make_model(num_kv_heads=2, mask="causal", use_bias=False)
     layer = model.get_layer("attention")
     plain = model.predict(steps, verbose=0)
     for name in PROJECTIONS:
@@ -53,8 +53,8 @@ def test_lora_trains_the_adapters_alone_and_is_saved_merged(steps, random, tmp_p
     "kwargs",
     [{}, {"num_kv_heads": 2, "use_gate": True, "mask": "causal"}, {"latent_dim": 3, "normalizer": "sparsemax"}],
 )
-def test_int8_is_near_and_is_the_same_after_loading(kwargs, steps, tmp_path):
-    model = model_of(**kwargs)
+def test_int8_is_close_and_can_be_saved_and_loaded(kwargs, steps, tmp_path):
+    model = make_model(**kwargs)
     before = array(model(steps))
     model.quantize("int8")
     layer = model.get_layer("attention")
@@ -73,7 +73,7 @@ def test_int8_is_near_and_is_the_same_after_loading(kwargs, steps, tmp_path):
     np.testing.assert_array_equal(array(cloned(steps)), quantized)
 
 
-def test_int8_in_a_model_within_a_model_in_half_precision(steps, tmp_path):
+def test_int8_in_a_nested_model_in_half_precision(steps, tmp_path):
     inputs = keras.Input((T, D))
     parts = [
         SelfAttention(H, name="reading", dtype="mixed_bfloat16"),
@@ -95,9 +95,9 @@ def test_int8_in_a_model_within_a_model_in_half_precision(steps, tmp_path):
     np.testing.assert_array_equal(array(ops.cast(loaded(steps), "float32")), quantized)
 
 
-def test_a_map_of_policies_that_is_given_is_kept(steps):
+def test_dtype_policy_map_is_kept(steps):
     given = keras.dtype_policies.DTypePolicyMap("float32", {"attention/query": keras.DTypePolicy("bfloat16")})
-    model = model_of(dtype=given)
+    model = make_model(dtype=given)
     layer = model.get_layer("attention")
     assert layer.query_dense.compute_dtype == "bfloat16"
     assert layer.get_config()["dtype"] == keras.dtype_policies.serialize(given)
