@@ -56,16 +56,16 @@ def t5_decoder(q, k, i, j, head, learned):
 def transformer_xl(q, k, i, j, head, learned):
     angles = [(i - j) * 10000 ** (-f / (H / 2)) for f in range(H // 2)]
     sinusoid = np.array([math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles])
-    met = sinusoid @ learned["position_kernel"][head]
+    distance_key = sinusoid @ learned["position_kernel"][head]
     content = (q + learned["content_bias"][head]) @ k
-    return (content + (q + learned["position_bias"][head]) @ met) / math.sqrt(H)
+    return (content + (q + learned["position_bias"][head]) @ distance_key) / math.sqrt(H)
 
 
 def alibi(q, k, i, j, head, learned):
     return q @ k / math.sqrt(H) - 2 ** (-8 * (head + 1) / N) * abs(i - j)
 
 
-def turned(x, position, base, interleaved):
+def rotate(x, position, base, interleaved):
     x, y = np.array(x), np.zeros(H)
     for f in range(H // 2):
         first, second = (2 * f, 2 * f + 1) if interleaved == "neighbours" else (f, f + H // 2)
@@ -77,7 +77,7 @@ def turned(x, position, base, interleaved):
 
 def rotary(base, interleaved="halves", divisor=2.0):
     def score(q, k, i, j, head, learned):
-        return turned(q, i, base, interleaved) @ turned(k, j, base, interleaved) / divisor
+        return rotate(q, i, base, interleaved) @ rotate(k, j, base, interleaved) / divisor
 
     return score
 
@@ -125,7 +125,7 @@ HEADS = {
     ),
     "gpt_oss": (lambda **k: ll.recipes.gpt_oss(N, H, K, window=None, **k), rotary(150000), causal),
     "bigbird": (
-        lambda **k: ll.recipes.bigbird(N, H, block=1, everywhere=1, window=0, partners=1, seed=4, **k),
+        lambda **k: ll.recipes.bigbird(N, H, block_size=1, num_global=1, window=0, num_random=1, seed=4, **k),
         dot,
         blocks,
     ),
@@ -145,7 +145,7 @@ def general(q, k, learned):
     return q @ learned["kernel"] @ k
 
 
-READERS = {
+UNPROJECTED = {
     "bahdanau": (lambda **k: ll.recipes.bahdanau(UNITS, **k), bahdanau),
     "luong_dot": (lambda **k: ll.recipes.luong(**k), lambda q, k, learned: q @ k),
     "luong_general": (lambda **k: ll.recipes.luong("general", **k), general),
@@ -172,10 +172,10 @@ def heads_by_loops(name, query, memory, learned):
         return x @ learned[f"{what}/kernel"][:, head] + learned.get(f"{what}/bias", np.zeros((N, H)))[head]
 
     for head in range(N):
-        served = head * num_kv_heads // N
+        kv_head = head * num_kv_heads // N
         sink = learned["sink"][head] if "sink" in learned else None
-        keys = [projected(step, "key", served) for step in memory]
-        values = [projected(step, "value", served) for step in memory]
+        keys = [projected(step, "key", kv_head) for step in memory]
+        values = [projected(step, "value", kv_head) for step in memory]
         for t in range(T):
             i, q = t + S - T, projected(query[t], "query", head)
             scores = [score(q, keys[j], i, j, head, learned) if permitted(i, j) else None for j in range(S)]
@@ -185,11 +185,11 @@ def heads_by_loops(name, query, memory, learned):
     return output, weights
 
 
-def reader_by_loops(name, query, memory, learned):
+def unprojected_by_loops(name, query, memory, learned):
     """What (T, D) a reader reads for one example, and its weights (T, S)."""
     weights = np.zeros((T, S))
     for t in range(T):
-        weights[t] = softmax([READERS[name][1](query[t], memory[j], learned) for j in range(S)])
+        weights[t] = softmax([UNPROJECTED[name][1](query[t], memory[j], learned) for j in range(S)])
         if name == "luong_local":
             hidden = np.tanh(query[t] @ learned["gaussian/query_kernel"]) @ learned["gaussian/readout"][:, 0]
             middle = S / (1 + math.exp(-hidden))
@@ -224,12 +224,14 @@ def level(steps, learned, encoder, pooling):
 
 
 def han_by_loops(document, learned):
-    sentences = [level(words, learned, "words", "word_pooling") for words in document]
-    vector, weights = level(np.array([vector for vector, _ in sentences]), learned, "sentences", "sentence_pooling")
+    sentences = [level(words, learned, "word_encoder", "word_pooling") for words in document]
+    vector, weights = level(
+        np.array([vector for vector, _ in sentences]), learned, "sentence_encoder", "sentence_pooling"
+    )
     return vector, np.array([weights for _, weights in sentences]), weights
 
 
-def learned_by(layer):
+def named_weights(layer):
     """What a layer has learned, by short names that the loops above use."""
     found = {}
     for weight in layer.weights:
@@ -238,7 +240,11 @@ def learned_by(layer):
         if words[-2] in ("query", "key", "value", "attention_output"):
             name = f"{words[-2]}/{name}"
         elif isinstance(layer, ll.layers.HierarchicalPooling):
-            places = [word for word in words if word in ("words", "sentences", "word_pooling", "sentence_pooling")]
+            places = [
+                word
+                for word in words
+                if word in ("word_encoder", "sentence_encoder", "word_pooling", "sentence_pooling")
+            ]
             way = next((f"{way}/" for way in ("forward", "backward") if any(way in word for word in words)), "")
             name = f"{places[0]}/{way}{name}"
         elif "gaussian" in weight.path:
@@ -254,7 +260,7 @@ def model():
     query, memory = keras.Input((T, D), name="query"), keras.Input((S, D), name="memory")
     document = keras.Input((SENTENCES, WORDS, D), name="document")
     outputs = {}
-    for name, (make, *_) in {**HEADS, **READERS}.items():
+    for name, (make, *_) in {**HEADS, **UNPROJECTED}.items():
         outputs[name] = make(name=name)(query, memory, return_attention_scores=True)
     outputs["han"] = ll.recipes.han(UNITS, name="han")(document, return_attention_scores=True)
     model = keras.Model({"query": query, "memory": memory, "document": document}, outputs)
@@ -274,12 +280,12 @@ def by_loops(model, inputs):
     """What every recipe must give for a batch: its output and weights, (B, ...)."""
     given = {name: np.asarray(value, "float64") for name, value in inputs.items()}
     found = {}
-    for name in [*HEADS, *READERS, "han"]:
-        learned = learned_by(model.get_layer(name))
+    for name in [*HEADS, *UNPROJECTED, "han"]:
+        learned = named_weights(model.get_layer(name))
         if name == "han":
             each = [han_by_loops(document, learned) for document in given["document"]]
         else:
-            loops = heads_by_loops if name in HEADS else reader_by_loops
+            loops = heads_by_loops if name in HEADS else unprojected_by_loops
             each = [loops(name, *pair, learned) for pair in zip(given["query"], given["memory"], strict=True)]
         found[name] = [np.array(one) for one in zip(*each, strict=True)]
     return found
@@ -302,19 +308,19 @@ def outputs(model, inputs, tmp_path_factory):
     return found
 
 
-@pytest.mark.parametrize("name", [*HEADS, *READERS, "han"])
+@pytest.mark.parametrize("name", [*HEADS, *UNPROJECTED, "han"])
 def test_equals_the_formula_of_the_paper(name, expected, outputs):
     for output in outputs:
-        for found, wanted in zip(output[name], expected[name], strict=True):
-            np.testing.assert_allclose(array(found), wanted, atol=2e-5, rtol=1e-5)
+        for found, expected_derivative in zip(output[name], expected[name], strict=True):
+            np.testing.assert_allclose(array(found), expected_derivative, atol=2e-5, rtol=1e-5)
 
 
 def test_gradients_equal_differences_of_the_formulas(model, inputs):
     names = ["query", "memory"]
     generator = np.random.default_rng(11)
-    ways = {name: generator.normal(size=inputs[name].shape) for name in names}
+    directions = {name: generator.normal(size=inputs[name].shape) for name in names}
     # A weight of its own for each recipe, so that no two errors cancel.
-    share = {name: 1.0 + place / 7 for place, name in enumerate([*HEADS, *READERS])}
+    share = {name: 1.0 + place / 7 for place, name in enumerate([*HEADS, *UNPROJECTED])}
 
     def total(*tensors):
         outputs = model(
@@ -323,16 +329,16 @@ def test_gradients_equal_differences_of_the_formulas(model, inputs):
         return sum(factor * ops.sum(ops.square(outputs[name][0])) for name, factor in share.items())
 
     def total_by_loops(step):
-        moved = {name: inputs[name].astype("float64") + step * ways[name] for name in names}
+        moved = {name: inputs[name].astype("float64") + step * directions[name] for name in names}
         outputs = by_loops(model, {**inputs, **moved})
         return sum(factor * np.sum(outputs[name][0] ** 2) for name, factor in share.items())
 
     found = gradients(total, [inputs[name] for name in names])
-    slope = sum(float(np.sum(gradient * ways[name])) for name, gradient in zip(names, found, strict=True))
-    wanted = (total_by_loops(1e-6) - total_by_loops(-1e-6)) / 2e-6
-    assert slope == pytest.approx(wanted, rel=2e-4)
+    derivative = sum(float(np.sum(gradient * directions[name])) for name, gradient in zip(names, found, strict=True))
+    expected_derivative = (total_by_loops(1e-6) - total_by_loops(-1e-6)) / 2e-6
+    assert derivative == pytest.approx(expected_derivative, rel=2e-4)
 
 
-def test_an_unknown_kind_is_refused():
+def test_unknown_kind_raises():
     with pytest.raises(ValueError, match=r"general.*kind='dots'"):
         ll.recipes.luong("dots")

@@ -1,12 +1,21 @@
-"""Attention as the papers have it: each recipe is named after its paper and made of the parts.
+"""Attention as published: each recipe is named after a paper or its model, and composed of limelight's components.
 
-What a recipe returns is an ordinary layer. Whatever the recipe does not settle is passed on: `dropout`, `num_kv_heads`, `name`, and
-all else that the layer takes.
+A recipe returns an ordinary layer, and passes other arguments on to it: `dropout`, `num_kv_heads`, `name` ...
 """
 
-from limelight.recipes.language import gemma, gpt_oss, mistral
-from limelight.recipes.reading import bahdanau, han, luong
-from limelight.recipes.transformers import alibi, bigbird, roformer, shaw, t5, transformer_xl, vaswani
+from limelight.recipes.recurrent import bahdanau, han, luong
+from limelight.recipes.transformers import (
+    alibi,
+    bigbird,
+    gemma,
+    gpt_oss,
+    mistral,
+    roformer,
+    shaw,
+    t5,
+    transformer_xl,
+    vaswani,
+)
 
 __all__ = [
     "alibi",
