@@ -10,6 +10,7 @@ from keras import layers, ops
 
 import limelight as ll
 from limelight.conversion import UpgradeWarning
+from limelight.conversion.replacement import CONVERTIBLE
 
 array = ops.convert_to_numpy
 
@@ -59,7 +60,7 @@ def each_row(given):
 
 
 def words(given):
-    """Padded words by their implicit mask; what padding itself reads is left out."""
+    """Attention over padded words with their implicit mask; the outputs of padding itself are zeroed."""
     steps = layers.Embedding(11, D, mask_zero=True)(given["words"])
     read = layers.MultiHeadAttention(2, 4)(steps, steps)
     again = layers.Attention(use_scale=True)([read, read])
@@ -120,7 +121,7 @@ TOLERANCES = {"float16": 1e-2, "bfloat16": 6e-2, "luong float16": 1e-2}
 
 @pytest.fixture(scope="module")
 def model():
-    """All cases in one model: compiling one is dear, many would be dearer."""
+    """All cases in one model, which is compiled once."""
     keras.utils.set_random_seed(7)
     given = {
         "query": keras.Input((T, D), name="query"),
@@ -145,7 +146,7 @@ def inputs():
         for name, shape in {"query": (B, T, D), "value": (B, S, D), "grid": (B, ROWS, T, D)}.items()
     }
     padding, allowed = generator.random((B, S)) < 0.6, generator.random((B, T, S)) < 0.6
-    # A row that permits nothing is where Keras is wrong.
+    # Keras is wrong about rows that permit nothing.
     padding[:, 0] = allowed[:, :, 0] = True
     words = generator.integers(1, 11, (B, T)) * (np.arange(T) < generator.integers(1, T + 1, (B, 1)))
     return {**normal, "padding": padding, "allowed": allowed.astype("int32"), "words": words.astype("int32")}
@@ -170,16 +171,16 @@ def test_outputs_are_equal(name, both):
         np.testing.assert_allclose(after.astype("float32"), before.astype("float32"), atol=tolerance, rtol=tolerance)
 
 
-def attentions(model):
+def attention_layers(model):
     return {
         layer.name: layer
         for layer in model._flatten_layers()
-        if "Attention" in type(layer).__name__ and isinstance(layer, keras.Layer)
+        if isinstance(layer, (*CONVERTIBLE, ll.layers.Attention, ll.layers.MultiHeadAttention))
     }
 
 
-def test_every_layer_is_ours_and_weights_keep_their_names(model, upgraded):
-    before, after = attentions(model), attentions(upgraded)
+def test_all_layers_are_replaced_and_weights_keep_their_names(model, upgraded):
+    before, after = attention_layers(model), attention_layers(upgraded)
     assert len(before) > 30
     assert before.keys() == after.keys()
     assert all(type(layer).__module__.startswith("keras.") for layer in before.values())
@@ -191,14 +192,14 @@ def test_every_layer_is_ours_and_weights_keep_their_names(model, upgraded):
     assert upgraded.input.keys() == model.input.keys()
 
 
-def test_the_model_is_left_alone(model, upgraded, inputs, both):
+def test_the_original_model_does_not_change(model, upgraded, inputs, both):
     kept = model.get_weights()
     upgraded_kept = upgraded.get_weights()
     upgraded.set_weights([weight + 1 for weight in upgraded_kept])
     for weight, before in zip(model.get_weights(), kept, strict=True):
         np.testing.assert_array_equal(weight, before)
     upgraded.set_weights(upgraded_kept)
-    assert all(len(layer._inbound_nodes) <= 3 for layer in attentions(model).values())
+    assert all(len(layer._inbound_nodes) <= 3 for layer in attention_layers(model).values())
 
 
 def small(**options):
@@ -207,50 +208,50 @@ def small(**options):
     return keras.Model(steps, layers.Dense(1)(read), name="small")
 
 
-def test_training_goes_on_as_it_would_have(random):
+def test_training_continues_with_the_same_optimizer_state(random):
     x, y = random.normal(size=(8, 4, D)).astype("float32"), random.normal(size=(8, 4, 1)).astype("float32")
     model = small()
     model.compile(keras.optimizers.Adam(0.1), "mse", metrics=["mae"])
     model.train_on_batch(x, y)
-    better = ll.upgrade(model)
-    assert int(better.optimizer.iterations) == 1
-    losses = [[float(one.train_on_batch(x, y)[0]) for _ in range(3)] for one in (model, better)]
+    upgraded = ll.upgrade(model)
+    assert int(upgraded.optimizer.iterations) == 1
+    losses = [[float(one.train_on_batch(x, y)[0]) for _ in range(3)] for one in (model, upgraded)]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
     assert losses[0][2] < losses[0][0]
 
 
-def test_an_upgraded_model_is_saved_and_loaded(random, tmp_path):
+def test_upgraded_model_can_be_saved_and_loaded(random, tmp_path):
     x = random.normal(size=(2, 4, D)).astype("float32")
-    better = ll.upgrade(small(sliding_window=2))
-    better.save(tmp_path / "model.keras")
+    upgraded = ll.upgrade(small(sliding_window=2))
+    upgraded.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(array(loaded(x)), array(better(x)), atol=1e-6)
+    np.testing.assert_allclose(array(loaded(x)), array(upgraded(x)), atol=1e-6)
     assert type(loaded.get_layer("mixing")) is ll.layers.MultiHeadAttention
 
 
-def warned(model):
+def upgrade_with_warning(model):
     """The upgraded model, and the one warning of it."""
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
-        better = ll.upgrade(model)
+        upgraded = ll.upgrade(model)
     (message,) = (str(one.message) for one in seen if issubclass(one.category, UpgradeWarning))
-    return better, message
+    return upgraded, message
 
 
-def test_a_layer_that_two_models_share(random):
+def test_layer_shared_by_two_models(random):
     """Keras cannot load such a model at all."""
     layer = layers.MultiHeadAttention(2, 4, name="mixing")
     steps, inner = keras.Input((4, D)), keras.Input((4, D))
     within = keras.Model(inner, layer(inner, inner), name="within")
     model = keras.Model(steps, [layer(steps, steps), within(steps)])
-    better, message = warned(model)
+    upgraded, message = upgrade_with_warning(model)
     assert re.match("Not shared any more: 'mixing'.*the same weights", message)
     x = random.normal(size=(2, 4, D)).astype("float32")
-    for before, after in zip(model(x), better(x), strict=True):
+    for before, after in zip(model(x), upgraded(x), strict=True):
         np.testing.assert_allclose(array(after), array(before), atol=1e-5)
 
 
-def test_a_padded_query_reads_zeros(random):
+def test_output_of_padded_query_is_zero(random):
     steps, real = keras.Input((3, D)), keras.Input((3,), dtype="bool")
     model = keras.Model([steps, real], layers.MultiHeadAttention(2, 4, use_bias=False)(steps, steps, query_mask=real))
     x, mask = random.normal(size=(1, 3, D)).astype("float32"), np.array([[True, True, False]])
@@ -266,7 +267,7 @@ class Changed(layers.MultiHeadAttention):
 
 
 class Hidden(layers.Layer):
-    """Somebody's layer, which calls attention itself and is registered nowhere."""
+    """A custom layer that calls attention itself and is not registered."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -307,10 +308,13 @@ def causal_axis(steps):
     return keras.Model([steps, grid], [steps, layer(grid, grid, use_causal_mask=True)])
 
 
-KEPT = {
+KEPT_LAYERS = {
     "a subclass": (lambda x: keras.Model(x, Changed(2, 4, name="mixing")(x, x)), "'mixing' .Changed.: .*subclass"),
-    "within a layer": (lambda x: keras.Model(x, Hidden(name="hidden")(x)), "'hidden/inner' .*called by Hidden"),
-    "a mask of floats": (of_mask((4, 4), "float32"), "'mixing'.*`attention_mask` is of dtype float32"),
+    "within a layer": (
+        lambda x: keras.Model(x, Hidden(name="hidden")(x)),
+        "'hidden/inner' .*the code of Hidden calls it",
+    ),
+    "a mask of floats": (of_mask((4, 4), "float32"), "'mixing'.*`attention_mask` has dtype float32"),
     "a mask of two axes": (of_mask((4,), "bool"), r"'mixing'.*two axes, \(None, 4\)"),
     "half causal": (half_causal, "'mixing'.*only some of its calls are causal"),
     "lora": (with_lora, "'mixing'.*LoRA"),
@@ -325,11 +329,11 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_what_is_not_replaced_is_named_with_the_reason(name, random):
-    make, message = KEPT[name]
+@pytest.mark.parametrize("name", KEPT_LAYERS)
+def test_kept_layers_are_reported_with_the_reason(name, random):
+    make, message = KEPT_LAYERS[name]
     model = make(keras.Input((4, D)))
-    copy, warning = warned(model)
+    copy, warning = upgrade_with_warning(model)
     assert re.match(f"Not replaced: {message}", warning)
     batch = [
         random.normal(size=[3 if size is None else size for size in tensor.shape]).astype(tensor.dtype)
@@ -350,7 +354,7 @@ class Written(keras.Model):
         return x
 
 
-def test_errors():
+def test_invalid_models_raise():
     with pytest.raises(TypeError, match=r"Functional or Sequential.*type Written"):
         ll.upgrade(Written())
     with pytest.raises(ValueError, match=r"'line', which is not. Call it"):

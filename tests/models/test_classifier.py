@@ -12,8 +12,8 @@ def probabilities(model, inputs):
     return np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)))
 
 
-def shaken(model):
-    """The model with trained weights that are no longer those of its initializers, among them biases of 0."""
+def randomize(model):
+    """Give all weights of a model random values, biases too, and return it."""
     random = np.random.default_rng(11)
     for variable in model.trainable_variables:
         variable.assign(random.normal(size=variable.shape, scale=0.5))
@@ -35,7 +35,7 @@ def lstm(steps, kernel, recurrent, bias, units):
     return np.array(states)
 
 
-def both_ways(steps, weights, units):
+def bidirectional(steps, weights, units):
     forward, backward = lstm(steps, *weights[:3], units), lstm(steps[::-1], *weights[3:], units)[::-1]
     return np.concatenate([forward, backward], axis=-1)
 
@@ -45,11 +45,11 @@ def softmax(x):
 
 
 def test_text_classifier_against_loops():
-    model = shaken(text_classifier(13, 3, units=5, width=7))
+    model = randomize(text_classifier(13, 3, units=5, width=7))
     ids = [4, 11, 2, 2]
     weights = {layer.name: layer.get_weights() for layer in model.layers}
 
-    states = both_ways(weights["embedding"][0][ids], weights["lstm"], 5)
+    states = bidirectional(weights["embedding"][0][ids], weights["lstm"], 5)
     named = {
         variable.path.split("attention/")[-1]: np.asarray(keras.ops.convert_to_numpy(variable))
         for variable in model.get_layer("attention").variables
@@ -65,9 +65,9 @@ def test_text_classifier_against_loops():
 def test_series_classifier_against_loops(random):
     mean, variance = np.array([3.0, -1.0]), np.array([4.0, 0.25])
     pooling = keras.layers.GlobalAveragePooling1D()
-    model = shaken(series_classifier(2, 3, units=5, pooling=pooling, mean=mean, variance=variance))
+    model = randomize(series_classifier(2, 3, units=5, pooling=pooling, mean=mean, variance=variance))
     steps = random.normal(size=(4, 2))
-    states = both_ways((steps - mean) / np.sqrt(variance), model.get_layer("lstm").get_weights(), 5)
+    states = bidirectional((steps - mean) / np.sqrt(variance), model.get_layer("lstm").get_weights(), 5)
     kernel, bias = model.get_layer("classes").get_weights()
     expected = softmax(states.mean(0) @ kernel + bias)
 
@@ -76,22 +76,22 @@ def test_series_classifier_against_loops(random):
 
 
 @pytest.mark.parametrize("pooling", [layers.AttentionPooling, keras.layers.GlobalAveragePooling1D])
-def test_padding_changes_nothing(pooling, random):
+def test_padding_has_no_effect(pooling, random):
     ids = [np.array([3, 8, 2]), np.array([5, 1, 7, 9, 9])]
-    text = shaken(text_classifier(11, 3, pooling=pooling(), units=5, width=7))
+    text = randomize(text_classifier(11, 3, pooling=pooling(), units=5, width=7))
     short, long = (data.pad(ids, length)[0] for length in (5, 13))
     np.testing.assert_allclose(probabilities(text, short), probabilities(text, long), rtol=2e-5)
     np.testing.assert_allclose(probabilities(text, ids[0][None]), probabilities(text, long)[:1], rtol=2e-5)
 
     # A step of zeros is a step like any other; padding is what the mask says, whatever stands there.
-    series = shaken(series_classifier(2, 3, pooling=pooling(), units=5))
+    series = randomize(series_classifier(2, 3, pooling=pooling(), units=5))
     steps, mask = data.pad([np.zeros((3, 2), "float32"), random.normal(size=(5, 2)).astype("float32")], 13)
     steps[~mask] = 77.0
     alone = probabilities(series, {"steps": np.zeros((1, 3, 2), "float32"), "mask": np.ones((1, 3), bool)})
     np.testing.assert_allclose(probabilities(series, {"steps": steps, "mask": mask})[:1], alone, rtol=2e-5)
 
 
-def test_dropout_acts_in_training_alone():
+def test_dropout_is_active_in_training_only():
     model = text_classifier(11, 2, units=5, width=7, dropout=0.5, word_dropout=0.5)
     ids = np.array([[3, 8, 2, 9]])
     assert np.ptp([probabilities(model, ids)[0, 0] for _ in range(3)]) == 0
@@ -109,7 +109,7 @@ def test_word_dropout_drops_whole_words():
 
 
 @pytest.mark.parametrize("kind", ["text", "series"])
-def test_a_saved_model_comes_back(kind, tmp_path, random):
+def test_model_can_be_saved_and_loaded(kind, tmp_path, random):
     if kind == "text":
         model, inputs = text_classifier(11, 3, units=5, width=7), np.array([[3, 8, 2, 0]])
     else:
@@ -118,7 +118,7 @@ def test_a_saved_model_comes_back(kind, tmp_path, random):
             "steps": random.normal(size=(1, 4, 2)).astype("float32"),
             "mask": np.array([[True, True, True, False]]),
         }
-    shaken(model).save(tmp_path / "model.keras")
+    randomize(model).save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(probabilities(loaded, inputs), probabilities(model, inputs))
 
@@ -131,6 +131,6 @@ def test_a_saved_model_comes_back(kind, tmp_path, random):
         (lambda: series_classifier(-1, 2), r"`channels` must be at least 1\. Received: -1\."),
     ],
 )
-def test_a_wrong_size_is_named(build, message):
+def test_invalid_sizes_raise(build, message):
     with pytest.raises(ValueError, match=message):
         build()

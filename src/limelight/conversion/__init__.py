@@ -1,4 +1,4 @@
-"""Keras's attention layers in a model that exists, replaced by limelight's with the same weights."""
+"""Replace Keras's attention layers in an existing model by limelight's, with the same weights."""
 
 from limelight.conversion.convert import UpgradeWarning, upgrade
 

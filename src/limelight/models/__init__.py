@@ -1,4 +1,4 @@
-"""Whole models, ready to compile."""
+"""Builders of whole models, ready to compile."""
 
 from limelight.models.classifier import series_classifier, text_classifier
 
