@@ -1,0 +1,102 @@
+"""Private interfaces of Keras that limelight depends on, each with the reason why no public one suffices.
+
+Nothing else in limelight imports `keras.src` or reads an underscored attribute of an object of Keras's. All of them exist in
+Keras 3.15.1, the oldest version that limelight supports; a newer Keras that moves one is followed here alone.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras.src import backend as _backend
+from keras.src.backend.common import keras_tensor
+from keras.src.layers.rnn import dropout_rnn_cell
+from keras.src.models import functional
+
+__all__ = [
+    "ATTENTION_METHODS",
+    "COMPUTE_ATTENTION",
+    "COMPUTE_ATTENTION_MASK",
+    "MASKED_SOFTMAX",
+    "DropoutRNNCell",
+    "Functional",
+    "any_symbolic_tensors",
+    "backend",
+    "get_attention_scale",
+    "get_compile_arguments",
+    "get_flash_attention",
+    "get_keras_mask",
+    "get_lambda_output_shape",
+    "get_output_dense",
+    "get_sliding_window",
+    "get_value_dense",
+    "is_rematerialized",
+    "iterate_layers",
+]
+
+# The functions of the backend, of which `inspection` replaces some while it records; the public `keras.backend` has none.
+backend: Any = _backend
+# Returns True if any argument is symbolic: `inspection` lets symbolic calls pass. `keras.ops` has no such function.
+any_symbolic_tensors: Any = keras_tensor.any_symbolic_tensors
+# The base by which `keras.layers.RNN` recognizes cells whose dropout masks it must draw before its loop.
+DropoutRNNCell: Any = dropout_rnn_cell.DropoutRNNCell
+# The class of `keras.Model(inputs, outputs)`, by which `conversion` knows that a model's config describes what it computes.
+Functional: Any = functional.Functional
+# Methods of `keras.layers.MultiHeadAttention` and `GroupQueryAttention` that see the projected heads and the dense mask.
+COMPUTE_ATTENTION = "_compute_attention"
+COMPUTE_ATTENTION_MASK = "_compute_attention_mask"
+MASKED_SOFTMAX = "_masked_softmax"
+# Methods of `keras.layers.Attention` and `AdditiveAttention`: a subclass that overrides one may compute something else.
+ATTENTION_METHODS = ("call", "_calculate_scores", "_apply_scores", "_calculate_score_mask")
+
+
+def get_keras_mask(tensor: Any) -> Any:
+    """Return the implicit mask that a tensor carries, or None: `compute_mask` receives the first argument's alone."""
+    return _backend.get_keras_mask(tensor)
+
+
+def iterate_layers(layer: Any, include_self: bool = True) -> Iterator[Any]:
+    """Iterate over the layers within a layer, recursively: `Model.layers` is public, but lists one level and models only."""
+    return layer._flatten_layers(include_self=include_self)
+
+
+def is_rematerialized(operation: Any) -> bool:
+    """Return True if the layer was created in a `keras.RematScope`, which leaves no public trace on the layer."""
+    return getattr(operation, "_remat_mode", None) is not None
+
+
+def get_flash_attention(layer: Any) -> bool | None:
+    """Return the argument `flash_attention` of a multi-head layer of Keras's: its `get_config` leaves it out."""
+    return layer._flash_attention or None
+
+
+def get_attention_scale(layer: Any) -> Any:
+    """Return the factor on the scores of `MultiHeadAttention` or `GroupQueryAttention`, which may be set after construction."""
+    if hasattr(layer, "_inverse_sqrt_key_dim"):
+        return layer._inverse_sqrt_key_dim
+    return layer._inverse_sqrt_head_dim
+
+
+def get_sliding_window(layer: Any) -> int | None:
+    """Return `sliding_window` of a multi-head layer: private in `MultiHeadAttention`, public in `GroupQueryAttention`."""
+    return getattr(layer, "_sliding_window", None) or getattr(layer, "sliding_window", None)
+
+
+def get_value_dense(layer: Any) -> Any:
+    """Return the value projection of a multi-head layer of Keras's or limelight's, or None: not all have the public property."""
+    return getattr(layer, "_value_dense", None)
+
+
+def get_output_dense(layer: Any) -> Any:
+    """Return the output projection of a multi-head layer of Keras's or limelight's, or None."""
+    return getattr(layer, "_output_dense", None)
+
+
+def get_lambda_output_shape(layer: keras.layers.Lambda) -> Any:
+    """Return the argument `output_shape` of a Lambda as it was given: `get_config` holds the marshalled code of a function."""
+    return layer._output_shape
+
+
+def get_compile_arguments(model: Any) -> dict[str, Any]:
+    """Return the arguments of `compile` as objects: `get_compile_config` gives them serialized."""
+    return dict(model._compile_config.config)
