@@ -10,9 +10,10 @@ from keras import ops
 from limelight._attention_statistics import AttentionStatistics
 from limelight.core.component import shape_of
 from limelight.core.precision import accumulation_dtype
-from limelight.engine import backend, dense, dispatch, implementations, indexing, statistics_dispatch
+from limelight.engine import backend, dense, implementations
 from limelight.engine.call import AttentionCall, flatten_leading, make_call
 from limelight.engine.implementations import Implementation
+from limelight.engine.statistics import compute_statistics
 
 
 def attend(
@@ -81,7 +82,7 @@ def attend(
         query_positions=query_positions,
         key_positions=key_positions,
     )
-    return call.restore_shape(output(call, flatten_leading(value), dropout=dropout, seed=seed))
+    return call.restore_shape(compute_output(call, flatten_leading(value), dropout=dropout, seed=seed))
 
 
 def attention_weights(
@@ -135,8 +136,8 @@ def attention_weights(
         key_positions=key_positions,
     )
     if heads is None and rows is None and columns is None:
-        return call.restore_shape(weights(call))
-    return indexing.select_weights(call, heads, rows, columns)
+        return call.restore_shape(compute_weights(call))
+    return dense.select_weights(call, heads, rows, columns)
 
 
 def attention_statistics(
@@ -197,7 +198,7 @@ def attention_statistics(
             f"{tuple(query.shape)}, key {tuple(key.shape)}."
         )
     value = None if value is None else call.prepare_value(flatten_leading(value))
-    statistics = statistics_dispatch.taken(call, value, top_k=top_k, num_blocks=num_blocks)
+    statistics = compute_statistics(call, value, top_k=top_k, num_blocks=num_blocks)
     edges = {name: getattr(statistics, name) for name in ("row_edges", "column_edges")}
     fields = statistics._replace(row_edges=None, column_edges=None)
     restored = (None if field is None else call.restore_shape(field) for field in fields)
@@ -222,7 +223,7 @@ def explain_implementation(
     Args:
         query, key: Tensors, symbolic tensors of Keras, or shapes (..., T, H) and (..., S, H), in which None is an unknown length.
             A shape stands for float32. Values are assumed to be like the keys.
-        score, mask, normalizer: As for `attend`; for a layer, `layer.score`, `layer.mask` and `layer.normalizer`.
+        score, mask, normalizer: As for `attend`; for a layer, `layer.core.score`, `layer.core.mask` and `layer.core.normalizer`.
         dropout: The fraction of weights to drop, if dropout is active.
 
     Returns:
@@ -281,7 +282,7 @@ def announce_call(call: AttentionCall | Callable[[], AttentionCall]) -> None:
         hook.listener(call if isinstance(call, AttentionCall) else call())
 
 
-def output(call: AttentionCall, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
+def compute_output(call: AttentionCall, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
     """Compute the output (B, N, T, V) of a call for values (B, K, S, V)."""
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
@@ -289,13 +290,13 @@ def output(call: AttentionCall, value: Any, *, dropout: float = 0.0, seed: Any =
     if call.is_empty:
         result = ops.zeros((*shape_of(call.query)[:3], shape_of(values)[3]), dtype=values.dtype)
     else:
-        result = dispatch.output(call, values, dropout=dropout, seed=seed)
+        result = implementations.compute_output(call, values, dropout=dropout, seed=seed)
     hook = None if call.layer is None else _hook.get()
     return result if hook is None or hook.transform is None else hook.transform(call, result, value)
 
 
-def weights(call: AttentionCall) -> Any:
+def compute_weights(call: AttentionCall) -> Any:
     """Compute the weights (B, N, T, S) of a call."""
     if call.is_empty:
         return ops.zeros((*shape_of(call.query)[:3], shape_of(call.key)[2]), dtype=accumulation_dtype(call.query.dtype))
-    return dense.weights(call)
+    return dense.compute_weights(call)

@@ -1,4 +1,4 @@
-"""Every path gives what the plain formula and the loops give, output and gradient, whatever the parts and the sizes."""
+"""Every implementation has the outputs and gradients of the dense formula and of the oracle, for all parts and sizes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,37 +13,38 @@ import oracles
 from contracts.cases import CASES, B, Case, N, T, V
 from contracts.test_contract import inputs, learned, numpy
 from gradients import gradients
-from limelight.engine import implementations, thresholds
+from limelight.engine import backend, implementations, thresholds
 from limelight.engine.call import make_call
 
 BACKEND = keras.backend.backend()
-BLOCKS = {"jax": ("online_softmax", "blockwise"), "tensorflow": ("blockwise",), "torch": ("fused", "blockwise")}[
-    BACKEND
-]
+IMPLEMENTATIONS = {
+    "jax": ("online_softmax", "blockwise"),
+    "tensorflow": ("blockwise",),
+    "torch": ("fused", "blockwise"),
+}[BACKEND]
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
 @pytest.fixture(autouse=True)
-def _small() -> Iterator[None]:
-    """BigBird of two or so rows, and a last one that is not full."""
+def _small_blocks() -> Iterator[None]:
+    """Blocks of about two rows, the last of which is not full."""
     with thresholds.using(rows=2, columns=3, scores_per_block=17):
         yield
 
 
-def possible(arrays: Any, parts: dict[str, Any]) -> list[str]:
-    """The paths by blocks that can do what is asked."""
-    call = make_call(*arrays[:2], **parts)
-    call = call.prepare() if BACKEND == "torch" else call
-    found = []
-    for implementation in BLOCKS:
-        with thresholds.using(implementation=implementation):
-            found += [implementation] if implementations.choose(call).name == implementation else []
-    return found
+def supported(arrays: Any, parts: dict[str, Any]) -> list[str]:
+    """Return the implementations, other than "dense", that can compute a call."""
+    names = []
+    for name in IMPLEMENTATIONS:
+        with thresholds.using(implementation=name):
+            call = backend.active().prepare(make_call(*arrays[:2], **parts))
+            names += [name] if implementations.choose(call).name == name else []
+    return names
 
 
 @each_case
-def test_gradients_equal_those_of_the_formula(case: Case) -> None:
+def test_gradients_equal_those_of_dense(case: Case) -> None:
     arrays = inputs(case.size)
     parts = case.parts()
     variables, _ = learned(parts, *arrays[:2])
@@ -54,53 +55,53 @@ def test_gradients_equal_those_of_the_formula(case: Case) -> None:
 
     with thresholds.using(implementation="dense"):
         expected = gradients(loss, arrays, variables)
-    for implementation in possible(arrays, parts):
+    for implementation in supported(arrays, parts):
         with thresholds.using(implementation=implementation):
-            found = gradients(loss, arrays, variables)
-        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
-            bound = 3e-5 * max(1.0, np.abs(other).max())
-            np.testing.assert_allclose(one, other, rtol=3e-4, atol=bound, err_msg=f"{implementation}, {index}")
+            actual = gradients(loss, arrays, variables)
+        for index, (x, y) in enumerate(zip(actual, expected, strict=True)):
+            atol = 3e-5 * max(1.0, np.abs(y).max())
+            np.testing.assert_allclose(x, y, rtol=3e-4, atol=atol, err_msg=f"{implementation}, {index}")
 
 
-@pytest.mark.parametrize("kept", [N, 1])
+@pytest.mark.parametrize("kv_heads", [N, 1])
 @pytest.mark.parametrize(
     "name", ["defaults", "normed rotary plus alibi", "padding of both", "learned sink", "sparsemax"]
 )
-def test_output_equals_the_loops(name: str, kept: int) -> None:
+def test_output_equals_the_oracle(name: str, kv_heads: int) -> None:
     case = next(case for case in CASES if case.name == name)
-    arrays = inputs(case.size, kept)
+    arrays = inputs(case.size, kv_heads)
     parts = case.parts()
     _, parameters = learned(parts, *arrays[:2])
     expected = oracles.attend(*arrays, **case.oracle, parameters=parameters)
-    for implementation in possible(arrays, parts):
+    for implementation in supported(arrays, parts):
         with thresholds.using(implementation=implementation):
             np.testing.assert_allclose(numpy(ll.attend(*arrays, **parts)), expected, atol=3e-5, err_msg=implementation)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow runs one graph on several lengths")
 @pytest.mark.parametrize("jit", [False, True])
-def test_a_length_that_is_not_known_before_is_looked_at_when_it_is(jit: bool) -> None:
+def test_a_mask_of_unknown_length_is_applied_at_run_time(jit: bool) -> None:
     import tensorflow as tf
 
     parts = {"mask": ll.masks.Causal() & ll.masks.SlidingWindow(4)}
     signature = [tf.TensorSpec((None, N, None, 4))] * 2
 
-    def both(query: Any, key: Any) -> Any:
+    def output_and_gradient(query: Any, key: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(key)
             output = ll.attend(query, key, key, **parts)
         return output, tape.gradient(output, key)
 
     with thresholds.using(max_dense_scores=4 * N * 6 * 6):
-        run = tf.function(both, input_signature=signature, jit_compile=jit)
+        run = tf.function(output_and_gradient, input_signature=signature, jit_compile=jit)
         random = np.random.default_rng(43)
         for rows, columns in ((3, 5), (7, 11)):
             query, key = (random.normal(size=(4, N, length, 4)).astype("float32") for length in (rows, columns))
-            found = run(query, key)
+            actual = run(query, key)
             with thresholds.using(implementation="dense"):
-                expected = both(*map(tf.constant, (query, key)))
-            for one, other in zip(found, expected, strict=True):
-                np.testing.assert_allclose(one, other, atol=1e-5)
+                expected = output_and_gradient(*map(tf.constant, (query, key)))
+            for x, y in zip(actual, expected, strict=True):
+                np.testing.assert_allclose(x, y, atol=1e-5)
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="the other backends compile in the tests above or never")
@@ -113,7 +114,7 @@ def test_blocks_under_xla(name: str) -> None:
     parts = case.parts()
     learned(parts, *arrays[:2])
 
-    def both(query: Any, key: Any, value: Any) -> Any:
+    def output_and_gradients(query: Any, key: Any, value: Any) -> Any:
         with tf.GradientTape() as tape:
             tape.watch((query, key, value))
             output = ll.attend(query, key, value, **parts)
@@ -121,15 +122,15 @@ def test_blocks_under_xla(name: str) -> None:
 
     tensors = [tf.constant(array) for array in arrays]
     with thresholds.using(implementation="dense"):
-        expected = both(*tensors)
+        expected = output_and_gradients(*tensors)
     with thresholds.using(implementation="blockwise"):
-        found = tf.function(both, jit_compile=True)(*tensors)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+        actual = tf.function(output_and_gradients, jit_compile=True)(*tensors)
+    for x, y in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
 
 
 class Holder(keras.Layer):
-    """A layer that attends and leaves it to Keras to find out what it returns."""
+    """A layer whose output shape Keras infers by tracing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,5 +144,5 @@ class Holder(keras.Layer):
 
 
 @pytest.mark.parametrize("length", [None, 300])
-def test_shapes_that_keras_finds_out_itself(length: int | None) -> None:
+def test_shapes_that_keras_infers(length: int | None) -> None:
     assert Holder()(keras.Input((length, 3))).shape == (None, length, 4)

@@ -1,4 +1,4 @@
-"""No path by blocks ever holds an array of T x S, forward or backward; a formula that does is found out."""
+"""No implementation but "dense" ever holds an array of size T x S, forward or backward."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +13,11 @@ from limelight.engine import thresholds
 
 BACKEND = keras.backend.backend()
 T, S, H = 61, 67, 3
-PATHS = {"jax": ("online_softmax", "blockwise"), "tensorflow": ("blockwise",), "torch": ("fused", "blockwise")}[BACKEND]
+IMPLEMENTATIONS = {
+    "jax": ("online_softmax", "blockwise"),
+    "tensorflow": ("blockwise",),
+    "torch": ("fused", "blockwise"),
+}[BACKEND]
 PARTS = {
     "defaults": {},
     "additive": {"score": "additive"},
@@ -22,15 +26,16 @@ PARTS = {
 }
 
 
-def held(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
-    """The most elements of any array that comes up while a function of arrays and its gradients are computed."""
-    return {"jax": _held_by_jax, "tensorflow": _held_by_tensorflow, "torch": _held_by_torch}[BACKEND](run, arrays)
+def max_array_size(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
+    """Return the size of the largest array that a function of arrays and its gradient make."""
+    measure = {"jax": _max_size_on_jax, "tensorflow": _max_size_on_tensorflow, "torch": _max_size_on_torch}[BACKEND]
+    return measure(run, arrays)
 
 
-def _held_by_jax(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
+def _max_size_on_jax(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
     import jax
 
-    traced = jax.make_jaxpr(jax.grad(lambda *given: ops.sum(run(*given) ** 2), argnums=(0, 1, 2)))(*arrays)
+    traced = jax.make_jaxpr(jax.grad(lambda *inputs: ops.sum(run(*inputs) ** 2), argnums=(0, 1, 2)))(*arrays)
 
     def sizes(jaxpr: Any) -> Iterator[int]:
         for equation in jaxpr.eqns:
@@ -44,48 +49,48 @@ def _held_by_jax(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
     return max(sizes(traced.jaxpr))
 
 
-def _held_by_tensorflow(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
+def _max_size_on_tensorflow(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
     import tensorflow as tf
     from tensorflow.python.framework import op_callbacks
 
-    found = []
+    sizes = []
 
     def callback(kind: Any, inputs: Any, attributes: Any, outputs: Any, *context: Any) -> None:
-        found.extend(int(np.prod(tensor.shape)) for tensor in outputs if hasattr(tensor, "shape"))
+        sizes.extend(int(np.prod(tensor.shape)) for tensor in outputs if hasattr(tensor, "shape"))
 
-    given = [tf.constant(array) for array in arrays]
+    tensors = [tf.constant(array) for array in arrays]
     op_callbacks.add_op_callback(callback)
     try:
         with tf.GradientTape() as tape:
-            tape.watch(given)
-            total = tf.reduce_sum(run(*given) ** 2)
-        tape.gradient(total, given)
+            tape.watch(tensors)
+            total = tf.reduce_sum(run(*tensors) ** 2)
+        tape.gradient(total, tensors)
     finally:
         op_callbacks.remove_op_callback(callback)
-    return max(found)
+    return max(sizes)
 
 
-def _held_by_torch(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
+def _max_size_on_torch(run: Callable[..., Any], arrays: list[np.ndarray]) -> int:
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    found = []
+    sizes = []
 
-    class Watching(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, given: Any = (), named: Any = None) -> Any:
-            output = function(*given, **(named or {}))
-            several = output if isinstance(output, (list, tuple)) else [output]
-            found.extend(tensor.numel() for tensor in several if isinstance(tensor, torch.Tensor))
+    class SizeRecorder(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            output = function(*args, **(kwargs or {}))
+            outputs = output if isinstance(output, (list, tuple)) else [output]
+            sizes.extend(tensor.numel() for tensor in outputs if isinstance(tensor, torch.Tensor))
             return output
 
-    given = [torch.from_numpy(array).requires_grad_() for array in arrays]
-    with Watching():
-        torch.autograd.grad((run(*given) ** 2).sum(), given)
-    return max(found)
+    tensors = [torch.from_numpy(array).requires_grad_() for array in arrays]
+    with SizeRecorder():
+        torch.autograd.grad((run(*tensors) ** 2).sum(), tensors)
+    return max(sizes)
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_nothing_of_size_t_by_s_comes_up(name: str) -> None:
+def test_no_array_of_size_t_by_s_is_made(name: str) -> None:
     random = np.random.default_rng(47)
     arrays = [random.normal(size=(1, 1, length, H)).astype("float32") for length in (T, S, S)]
     parts = dict(PARTS[name])
@@ -93,14 +98,14 @@ def test_nothing_of_size_t_by_s_comes_up(name: str) -> None:
         parts["score"] = ll.scores.Additive(2)
         ll.attend(*arrays, **parts)
 
-    def run(*given: Any) -> Any:
-        return ll.attend(*given, **parts)
+    def run(*inputs: Any) -> Any:
+        return ll.attend(*inputs, **parts)
 
-    for implementation in PATHS:
-        # Blocks of six rows at most. Where a path cannot do what is asked, another by blocks does.
+    for implementation in IMPLEMENTATIONS:
+        # Blocks of at most six rows. If an implementation cannot compute the call, another one in blocks does.
         with thresholds.using(
             implementation=implementation, max_dense_scores=0, rows=5, columns=7, scores_per_block=3 * S
         ):
-            assert held(run, arrays) < T * S // 3, implementation
+            assert max_array_size(run, arrays) < T * S // 3, implementation
     with thresholds.using(implementation="dense"):
-        assert held(run, arrays) >= T * S
+        assert max_array_size(run, arrays) >= T * S

@@ -7,11 +7,11 @@ A call of `limelight.attend` travels like this:
    all scores, with padded keys zeroed.
 3. `Backend.prepare` applies what the score does to queries and keys alone, such as a rotation.
 4. `implementations.choose` returns "dense", "fused", "online_softmax" or "blockwise", by parts, sizes (`thresholds`) and device.
-5. `dispatch.output` runs it: "dense" is in `dense`, written with `keras.ops`; the others are methods of `Backend`, in the folders
-   `jax`, `torch` and `tensorflow`. In blocks, scores, masks and normalizers see a `Block` at a time (`block_sizes`); a custom
+5. `implementations.compute_output` runs it: "dense" is in `dense`, written with `keras.ops`; the others are methods of `Backend`,
+   in the folders `jax`, `torch` and `tensorflow`. In blocks, scores, masks and normalizers see one `Block` at a time. A custom
    gradient or a compiled function takes their tensors as arguments (`partition`).
 6. `AttentionCall.restore_shape` restores the leading axes of the caller's queries.
 
-Weights are always dense (`dense.weights`), or those of selected rows (`indexing`). Statistics go block by block
-(`Backend.attention_statistics`, `statistics`). For a new backend, write one folder whose `BACKEND` implements `Backend`.
+Weights are dense: all of them, or those of selected rows (`dense`). Statistics go block by block (`statistics` and
+`Backend.attention_statistics`). For a new backend, write one folder whose `BACKEND` implements `Backend`.
 """

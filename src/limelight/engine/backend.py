@@ -4,7 +4,7 @@ import abc
 import contextlib
 import functools
 import importlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
@@ -73,7 +73,7 @@ class Backend(abc.ABC):
         raise NotImplementedError
 
     @abc.abstractmethod
-    def attention_statistics(self, call: "AttentionCall", value: Any, **settings: Hashable) -> Any:
+    def attention_statistics(self, call: "AttentionCall", value: Any, **settings: Any) -> Any:
         """Return the statistics of a call, and its output if there are values (B, K, S, V), computed in blocks of whole rows."""
 
     # Models: tracing, compilation, gradients

@@ -1,4 +1,4 @@
-"""The choice of an implementation: it follows from the parts, the sizes, the backend and its device, and from nothing else."""
+"""The choice of an implementation by the parts, the sizes, the backend and its device, and the output that it computes."""
 
 import dataclasses
 import functools
@@ -10,7 +10,8 @@ import numpy as np
 from limelight import masks, normalizers, scores
 from limelight.core.block import Block
 from limelight.core.component import is_tensor
-from limelight.engine import backend, thresholds
+from limelight.core.random import sample_seed
+from limelight.engine import backend, dense, thresholds
 from limelight.engine.call import AttentionCall, check_shapes, make_call, mask_from_array
 
 
@@ -29,6 +30,20 @@ class Implementation:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.reason}"
+
+
+def compute_output(call: AttentionCall, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:
+    """Compute the output (B, N, T, V) of a call for values (B, K, S, V), in the dtype of the values."""
+    active = backend.active()
+    call = active.prepare(call)
+    implementation = choose(call, value, dropout).name
+    if implementation == "fused":
+        return active.fused(call, value)
+    call_seed = sample_seed(seed) if dropout else None
+    if implementation == "dense":
+        return dense.compute_output(call, value, dropout=dropout, seed=call_seed)
+    compute = active.online_softmax if implementation == "online_softmax" else active.blockwise
+    return compute(call, value, dropout=dropout, seed=call_seed)
 
 
 def choose(call: AttentionCall, value: Any = None, dropout: float = 0.0) -> Implementation:

@@ -1,6 +1,6 @@
 """Attention on JAX."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -42,19 +42,19 @@ class JaxBackend(Backend):
         # Without a GPU, JAX computes the same function by a formula, which is how tests reach it.
         kernel = "cudnn" if self.on_accelerator(call.query) else "xla"
         size = thresholds.current(call.query).scores_per_block
-        return tracing.run_compiled(fused.output, call, value, scores_per_block=size, implementation=kernel)
+        return tracing.run_compiled(fused.compute_output, call, value, scores_per_block=size, implementation=kernel)
 
     def blockwise(self, call: AttentionCall, value: Any, *, dropout: float, seed: Any) -> Any:
         size = thresholds.current(call.query).scores_per_block
-        return tracing.run_compiled(blockwise.output, call, value, seed, scores_per_block=size, dropout=dropout)
+        return tracing.run_compiled(blockwise.compute_output, call, value, seed, scores_per_block=size, dropout=dropout)
 
     def online_softmax(self, call: AttentionCall, value: Any, *, dropout: float, seed: Any) -> Any:
         size = thresholds.current(call.query)
         return tracing.run_compiled(
-            online_softmax.output, call, value, seed, rows=size.rows, columns=size.columns, dropout=dropout
+            online_softmax.compute_output, call, value, seed, rows=size.rows, columns=size.columns, dropout=dropout
         )
 
-    def attention_statistics(self, call: AttentionCall, value: Any, **settings: Hashable) -> Any:
+    def attention_statistics(self, call: AttentionCall, value: Any, **settings: Any) -> Any:
         return tracing.run_compiled(statistics.attention_statistics, call, value, **settings)
 
     def trace_state(self) -> Any:

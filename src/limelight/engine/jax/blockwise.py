@@ -14,9 +14,9 @@ import numpy as np
 from jax import lax
 
 from limelight.core.block import Block, Slice
-from limelight.engine.block_sizes import BlockSizes, choose_block_sizes
 from limelight.engine.call import AttentionCall
 from limelight.engine.dense import BlockWeights, apply_weights, compute_block_weights, prepare_for_blocks
+from limelight.engine.thresholds import BlockSizes, choose_block_sizes
 
 # A function of a block, the values of its columns, its new rows and a carry. It returns an output for each row, (b, n, t, ...),
 # and the next carry. New rows are None for all, or bool (t,): a last block that was moved back repeats rows of the block before.
@@ -45,7 +45,9 @@ class Loop:
     new_starts: np.ndarray | None
 
 
-def output(call: AttentionCall, value: Any, seed: Any = None, *, scores_per_block: int, dropout: float = 0.0) -> Any:
+def compute_output(
+    call: AttentionCall, value: Any, seed: Any = None, *, scores_per_block: int, dropout: float = 0.0
+) -> Any:
     """Compute the output (B, N, T, V) of a call for values (B, K, S, V), in blocks of about so many scores."""
 
     def visit(weights: BlockWeights, value: Any, is_new: Any, carry: Any) -> tuple[Any, Any]:

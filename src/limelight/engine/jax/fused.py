@@ -55,7 +55,7 @@ def supports_shapes(query_shape: tuple, key_shape: tuple, value_size: int, dtype
     return True
 
 
-def output(call: AttentionCall, value: Any, *, scores_per_block: int, implementation: str) -> Any:
+def compute_output(call: AttentionCall, value: Any, *, scores_per_block: int, implementation: str) -> Any:
     """Compute the output (B, N, T, V) of a prepared call for values (B, K, S, V).
 
     Args:
@@ -80,7 +80,7 @@ def output(call: AttentionCall, value: Any, *, scores_per_block: int, implementa
             output = lax.cond(
                 is_prefix,
                 lambda: run(query, key, value, lengths),
-                lambda: blockwise.output(call, value, scores_per_block=scores_per_block),
+                lambda: blockwise.compute_output(call, value, scores_per_block=scores_per_block),
             )
         else:
             # The order of keys does not matter, so that the permitted ones can come first, as the kernel needs them.

@@ -21,14 +21,16 @@ from jax.core import eval_jaxpr
 from limelight.core.block import Block, Slice
 from limelight.core.precision import accumulation_dtype
 from limelight.core.random import dropout_mask
-from limelight.engine.block_sizes import max_columns, rows_of_narrow_blocks
 from limelight.engine.call import AttentionCall
 from limelight.engine.dense import prepare_for_blocks
+from limelight.engine.thresholds import max_columns, rows_of_narrow_blocks
 from limelight.normalizers import LOWEST, Softmax
 from limelight.scores import Dot
 
 
-def output(call: AttentionCall, value: Any, seed: Any = None, *, rows: int, columns: int, dropout: float = 0.0) -> Any:
+def compute_output(
+    call: AttentionCall, value: Any, seed: Any = None, *, rows: int, columns: int, dropout: float = 0.0
+) -> Any:
     """Compute the output (B, N, T, V) of a call for values (B, K, S, V), in blocks of at most so many rows and columns."""
     call = prepare_for_blocks(call)
     narrow_rows = rows_of_narrow_blocks(call)

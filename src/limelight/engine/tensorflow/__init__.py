@@ -1,7 +1,7 @@
 """Attention on TensorFlow."""
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -48,9 +48,9 @@ class TensorFlowBackend(Backend):
 
     def blockwise(self, call: AttentionCall, value: Any, *, dropout: float, seed: Any) -> Any:
         size = thresholds.current(call.query).scores_per_block
-        return blockwise.output(call.prepare(), value, scores_per_block=size, dropout=dropout, seed=seed)
+        return blockwise.compute_output(call.prepare(), value, scores_per_block=size, dropout=dropout, seed=seed)
 
-    def attention_statistics(self, call: AttentionCall, value: Any, **settings: Hashable) -> Any:
+    def attention_statistics(self, call: AttentionCall, value: Any, **settings: Any) -> Any:
         return statistics.attention_statistics(call, value, **settings)
 
     def trace_state(self) -> Any:

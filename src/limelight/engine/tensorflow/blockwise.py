@@ -19,7 +19,9 @@ from limelight.scores import Dot
 
 # AutoGraph would rewrite every line of this and of the parts, which takes seconds. No `if` here depends on a tensor.
 @tf.autograph.experimental.do_not_convert
-def output(call: AttentionCall, value: Any, *, scores_per_block: int, dropout: float = 0.0, seed: Any = None) -> Any:
+def compute_output(
+    call: AttentionCall, value: Any, *, scores_per_block: int, dropout: float = 0.0, seed: Any = None
+) -> Any:
     """Compute the output (B, N, T, V) of a prepared call for values (B, K, S, V), in blocks of about so many scores."""
     call, factor = move_scale_to_query(call)
     static, tensors = partition(call)

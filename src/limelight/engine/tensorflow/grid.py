@@ -16,9 +16,9 @@ import tensorflow as tf
 from limelight.core.block import Block, Slice
 from limelight.core.component import shape_of
 from limelight.core.precision import accumulation_dtype
-from limelight.engine.block_sizes import choose_block_sizes
 from limelight.engine.call import AttentionCall
 from limelight.engine.tensorflow.tracing import static_length, under_xla
+from limelight.engine.thresholds import choose_block_sizes
 from limelight.masks import Mask
 from limelight.masks.static_shapes import larger, smaller
 from limelight.normalizers import LOWEST, Softmax

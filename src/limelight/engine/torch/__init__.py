@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,9 +18,12 @@ from limelight.engine.torch import blockwise, fused, statistics
 class TorchBackend(Backend):
     """PyTorch: its own fused kernel, and blocks of whole rows."""
 
-    cpu_thresholds = thresholds.Thresholds()
+    # Products with few rows of queries are slow.
+    cpu_thresholds = thresholds.Thresholds(statistics_scores_per_block=1 << 21)
     # Nothing compiles the loop over blocks, so that the accelerator waits for each operation to be launched.
-    accelerator_thresholds = dataclasses.replace(thresholds.ACCELERATOR, min_rows=2048)
+    accelerator_thresholds = dataclasses.replace(
+        thresholds.ACCELERATOR, statistics_scores_per_block=1 << 26, min_rows=2048
+    )
     fused_kernel = "PyTorch"
 
     def as_tensors(self, *arrays: Any) -> tuple[Any, ...]:
@@ -44,13 +47,13 @@ class TorchBackend(Backend):
         return fused.matches(call)
 
     def fused(self, call: AttentionCall, value: Any) -> Any:
-        return fused.output(call, value)
+        return fused.compute_output(call, value)
 
     def blockwise(self, call: AttentionCall, value: Any, *, dropout: float, seed: Any) -> Any:
         size = thresholds.current(call.query).scores_per_block
-        return blockwise.output(call, value, scores_per_block=size, dropout=dropout, seed=seed)
+        return blockwise.compute_output(call, value, scores_per_block=size, dropout=dropout, seed=seed)
 
-    def attention_statistics(self, call: AttentionCall, value: Any, **settings: Hashable) -> Any:
+    def attention_statistics(self, call: AttentionCall, value: Any, **settings: Any) -> Any:
         return statistics.attention_statistics(call, value, **settings)
 
     # PyTorch's compiler cannot see through the interception of layers, so that `compile_stateless` stays `run_stateless`.

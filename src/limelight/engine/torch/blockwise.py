@@ -6,16 +6,18 @@ from typing import Any
 import torch
 
 from limelight.core.block import Block, Slice
-from limelight.engine.block_sizes import BlockSizes, choose_block_sizes
 from limelight.engine.call import AttentionCall
 from limelight.engine.dense import apply_weights, compute_block_weights
 from limelight.engine.partition import StaticParts, combine, partition
+from limelight.engine.thresholds import BlockSizes, choose_block_sizes
 
 # A function of a call, a block, and the block's queries (b, n, t, H), keys (b, k, s, H) and values, to its output (b, n, t, V).
 Compute = Callable[[AttentionCall, Block, Any, Any, Any], Any]
 
 
-def output(call: AttentionCall, value: Any, *, scores_per_block: int, dropout: float = 0.0, seed: Any = None) -> Any:
+def compute_output(
+    call: AttentionCall, value: Any, *, scores_per_block: int, dropout: float = 0.0, seed: Any = None
+) -> Any:
     """Compute the output (B, N, T, V) of a prepared call for values (B, K, S, V), in blocks of about so many scores."""
 
     def compute(call: AttentionCall, block: Block, query: Any, key: Any, value: Any) -> Any:

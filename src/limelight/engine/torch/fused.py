@@ -6,9 +6,9 @@ import torch
 
 from limelight.core.block import Block
 from limelight.engine import thresholds
-from limelight.engine.block_sizes import BlockSizes, rows_of_narrow_blocks
 from limelight.engine.call import AttentionCall
 from limelight.engine.mask_decomposition import decompose_mask
+from limelight.engine.thresholds import BlockSizes, rows_of_narrow_blocks
 from limelight.engine.torch import blockwise
 from limelight.masks import Causal, both
 from limelight.normalizers import Softmax
@@ -26,7 +26,7 @@ def matches(call: AttentionCall) -> bool:
     return type(call.score) is Dot and type(call.normalizer) is Softmax
 
 
-def output(call: AttentionCall, value: Any) -> Any:
+def compute_output(call: AttentionCall, value: Any) -> Any:
     """Compute the output (B, N, T, V) of a prepared call whose score is a dot product, normalized by softmax."""
     causal, keys, queries, rest = decompose_mask(call.mask, call.block)
     if causal and keys is not None:
