@@ -83,7 +83,7 @@ def test_a_study_continues_after_a_full_disk_an_interruption_and_a_kill(start, w
     last = start(*arguments)
     stdout, stderr = last.communicate()
     assert last.returncode == 0
-    assert stderr.count("from an earlier study") == 3
+    assert stderr.count("stored earlier") == 3
     assert reproducible(json.loads(stdout)) == reproducible(undisturbed)
     assert (out / "report.html").is_file()
     assert not list(out.rglob(".limelight-tmp-*"))

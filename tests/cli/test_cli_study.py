@@ -50,7 +50,7 @@ def test_repairs_are_printed_with_their_counts(results, finished):
     assert sum(results["data"]["counts"].values()) == 60
     assert len(results["data"]["repairs"]) >= 3
     for repair in results["data"]["repairs"]:
-        assert f"reviews: {repair['count']} {repair['what']}\n" in finished.stderr
+        assert f"\n  {repair['what']}: {repair['count']}\n" in finished.stderr
 
 
 def test_an_accuracy_below_the_required_one_exits_with_4_after_everything_is_written(results, finished):

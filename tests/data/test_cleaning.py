@@ -31,8 +31,8 @@ def test_the_first_of_equal_texts_stays_and_contradictions_are_dropped():
     dataset = clean(texts, labels)
     assert pairs(dataset) == [("a", "x"), ("b", "y"), ("d", "y"), ("e", "x"), ("f", "y")]
     assert [str(repair) for repair in dataset.repairs] == [
-        "2 duplicate texts dropped",
-        "2 texts dropped that occur with different labels",
+        "duplicate texts dropped: 2",
+        "texts dropped that occur with different labels: 2",
     ]
 
 
@@ -40,19 +40,19 @@ def test_texts_equal_after_normalization_are_duplicates():
     dataset = clean(["caf\u00e9\n1", "cafe\u0301\r\n1 ", "b", "c", "d"], ["x", "x", "y", "y", "x"])
     assert dataset.inputs == ("caf\u00e9\n1", "b", "c", "d")
     assert [str(repair) for repair in dataset.repairs] == [
-        "1 texts whose line ends became \\n",
-        "1 texts converted to Unicode form NFC",
-        "1 duplicate texts dropped",
+        "texts whose line ends became \\n: 1",
+        "texts converted to Unicode form NFC: 1",
+        "duplicate texts dropped: 1",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "expected", "repair"),
     [
-        ("a\r\nb\rc\nd", "a\nb\nc\nd", "1 texts whose line ends became \\n"),
-        ("a\ud83db", "a\ufffdb", "1 texts in which lone surrogates became U+FFFD"),
-        ("a\0b\0", "ab", "1 texts from which NUL characters were removed"),
-        ("A\u030a", "\u00c5", "1 texts converted to Unicode form NFC"),
+        ("a\r\nb\rc\nd", "a\nb\nc\nd", "texts whose line ends became \\n: 1"),
+        ("a\ud83db", "a\ufffdb", "texts in which lone surrogates became U+FFFD: 1"),
+        ("a\0b\0", "ab", "texts from which NUL characters were removed: 1"),
+        ("A\u030a", "\u00c5", "texts converted to Unicode form NFC: 1"),
     ],
 )
 def test_each_kind_of_repair(text, expected, repair):
@@ -65,14 +65,14 @@ def test_each_kind_of_repair(text, expected, repair):
 def test_blank_texts_are_dropped(blank):
     dataset = clean(["a", blank, "b", "c", "d"], ["x", "x", "y", "x", "y"])
     assert dataset.inputs == ("a", "b", "c", "d")
-    assert "1 empty texts dropped" in [str(repair) for repair in dataset.repairs]
+    assert "empty texts dropped: 1" in [str(repair) for repair in dataset.repairs]
 
 
 @pytest.mark.parametrize("missing", [None, "", float("nan")])
 def test_rows_without_a_label_are_dropped(missing):
     dataset = clean(["a", "b", "c", "d", "e"], ["x", "y", missing, "x", "y"])
     assert dataset.inputs == ("a", "b", "d", "e")
-    assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]
+    assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1"]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_many_whole_numbers_are_not_classes():
         (["a", "b"], ["x", "y"], r"class 'x' has one \(so do 1 other classes\)"),
         (["a", "a", "b", "c"], ["x", "x", "y", "y"], "class 'x' has one"),
         (["a", "a"], ["x", "y"], "column 'label' holds no class"),
-        (["", " "], ["x", "y"], "must hold at least one labelled text. None is left of 2 rows; 2 empty texts dropped"),
+        (["", " "], ["x", "y"], "must hold at least one labelled text. None is left of 2 rows; empty texts dropped: 2"),
         ([], [], "None is left of 0 rows"),
         (["a" * 10_000_001, "b"], ["x", "y"], "at most 10,000,000 characters. The longest has 10,000,001"),
         (
@@ -174,4 +174,4 @@ def test_any_rows_are_cleaned_or_refused(rows):
 def test_a_blank_label_is_missing(blank):
     dataset = clean(["a", "b", "c", "d", "e"], ["x", "y", blank, "x", "y"])
     assert dataset.classes == ("x", "y")
-    assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]
+    assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1"]

@@ -99,7 +99,7 @@ def test_describe_counts_classes_lengths_and_repairs():
         "published_test": None,
         "repairs": [{"what": "empty texts dropped", "count": 1234}],
     }
-    assert str(repairs[0]) == "1,234 empty texts dropped"
+    assert str(repairs[0]) == "empty texts dropped: 1,234"
 
 
 def test_describe_series_counts_steps_and_channels():

@@ -40,10 +40,10 @@ def test_other_files_in_a_folder_are_counted_or_ignored(folder):
     dataset = load(folder)
     assert dataset.inputs == ("bad", "awful", "good", "great")
     assert [str(repair) for repair in dataset.repairs] == [
-        "2 files that are not .txt left out",
-        "1 byte order marks removed",
-        "1 empty texts dropped",
-        "1 duplicate texts dropped",
+        "files that are not .txt left out: 2",
+        "byte order marks removed: 1",
+        "empty texts dropped: 1",
+        "duplicate texts dropped: 1",
     ]
 
 

@@ -54,7 +54,7 @@ def test_blank_lines_windows_line_ends_and_a_byte_order_mark(tmp_path):
     path.write_bytes(b"\xef\xbb\xbf" + b"\r\n\r\n".join(json.dumps(each).encode() for each in GOOD))
     dataset = load(path)
     assert dataset.inputs == ("a", "b", "c", "d")
-    assert [str(repair) for repair in dataset.repairs] == ["1 byte order mark removed"]
+    assert [str(repair) for repair in dataset.repairs] == ["byte order mark removed: 1"]
 
 
 def test_a_line_separator_inside_a_string_does_not_end_the_line(lines):
@@ -68,7 +68,7 @@ def test_missing_keys_nulls_and_nan_are_dropped_and_counted(lines):
         lines(*GOOD, {"label": "x"}, {"text": None, "label": "x"}, {"text": "e"}, '{"text": "f", "label": NaN}', "{}")
     )
     assert dataset.inputs == ("a", "b", "c", "d")
-    assert [str(repair) for repair in dataset.repairs] == ["3 rows without a label dropped", "2 empty texts dropped"]
+    assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 3", "empty texts dropped: 2"]
 
 
 def test_escaped_lone_surrogates_and_nul_are_repaired(lines):
@@ -118,7 +118,7 @@ def test_a_parquet_file_with_null_rows(table):
         table(id=[1, 2, 3, 4, 5, 6], review=["a", None, "b", "c", "d", "e"], sentiment=[1, 1, 0, 0, None, 1])
     )
     assert pairs(dataset) == [("a", "1"), ("b", "0"), ("c", "0"), ("e", "1")]
-    assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped", "1 empty texts dropped"]
+    assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1", "empty texts dropped: 1"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_labels_of_any_scalar_type(table, labels):
             "Column 'label' of .* must hold strings, numbers or booleans. It holds list",
         ),
         ({"text": ["a", "b"], "stars": [{"x": 1}, {"x": 2}]}, "no column 'label'.*'text', 'stars'"),
-        ({"text": pyarrow.array([None, None]), "label": ["x", "y"]}, "None is left of 2 rows; 2 empty texts dropped"),
+        ({"text": pyarrow.array([None, None]), "label": ["x", "y"]}, "None is left of 2 rows; empty texts dropped: 2"),
     ],
 )
 def test_columns_of_other_types_are_refused(table, columns, message):

@@ -19,7 +19,7 @@ def repairs(dataset):
 def test_movie_reviews():
     dataset = data.load("movie-reviews")
     assert counts(dataset) == {"negative": 5160, "positive": 5152}
-    assert repairs(dataset) == ["293 rows of the archive left out that have no label"]
+    assert repairs(dataset) == ["rows of the archive left out that have no label: 293"]
     assert dataset.inputs[2] == "Effective but too tepid biopic"
     assert dataset.classes[dataset.labels[0]] == "positive"
     assert dataset.inputs[5152] == "Simplistic, silly and tedious."
@@ -34,7 +34,7 @@ def test_bbc_news():
     dataset = data.load("bbc-news")
     assert len(dataset) == 2127
     assert counts(dataset) == {"business": 503, "entertainment": 369, "politics": 403, "sports": 505, "tech": 347}
-    assert repairs(dataset) == ["1 files read as Windows-1252 that are not UTF-8", "98 duplicate texts dropped"]
+    assert repairs(dataset) == ["files read as Windows-1252 that are not UTF-8: 1", "duplicate texts dropped: 98"]
     assert dataset.inputs[0].startswith("Ad sales boost Time Warner profit\n\nQuarterly profits at US media giant")
     assert sum("£" in text for text in dataset.inputs) > 100
     assert not any("\ufffd" in text for text in dataset.inputs)

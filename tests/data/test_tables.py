@@ -55,12 +55,12 @@ def test_quotes_separators_and_newlines_inside_quotes(write):
 
 
 def test_a_byte_order_mark_is_removed_and_counted(write):
-    assert rows(write("\ufefftext,label\na,x\nb,y\n")) == (TWO_ROWS, ["1 byte order mark removed"])
+    assert rows(write("\ufefftext,label\na,x\nb,y\n")) == (TWO_ROWS, ["byte order mark removed: 1"])
 
 
 def test_a_row_of_empty_fields_is_a_row_without_a_label(write):
     dataset = load(write("text,label\na,x\nb,y\n,\nc,x\nd,y\n"))
-    assert [str(repair) for repair in dataset.repairs] == ["1 rows without a label dropped"]
+    assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1"]
 
 
 def test_a_few_malformed_rows_are_dropped_and_counted(write):
@@ -69,7 +69,7 @@ def test_a_few_malformed_rows_are_dropped_and_counted(write):
     lines[23] = "one,field,too many"
     examples, repairs = rows(write("text,label\n" + "\n".join(lines)))
     assert len(examples) == 38
-    assert repairs == ["2 rows with too few or too many fields dropped (the first at line 13)"]
+    assert repairs == ["rows with too few or too many fields dropped (the first at line 13): 2"]
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_finished_runs_are_not_trained_again(finished, settings):
     progress = RecordedProgress()
     again, report = run(settings, progress=progress)
     assert report.is_file()
-    trained = [line.split(":")[0] for line in progress.lines if "-seed" in line and "from an earlier study" not in line]
+    trained = [line.split(":")[0] for line in progress.lines if "-seed" in line and "stored earlier" not in line]
     assert trained == ["mean-seed2"]
     assert without_times(again) == without_times(results)
 

@@ -10,6 +10,10 @@ import limelight
 from limelight.exceptions import UsageError
 from limelight.study.settings import Settings, flag
 
+_DESCRIPTION = textwrap.dedent("""\
+    Train an LSTM classifier with attention, the same with mean pooling, and a linear model; compare them; show what
+    the attention looks at. The report is OUT/report.html.
+    """)
 _EPILOG = textwrap.dedent("""\
     Each setting is taken from the first source that has it: the flag, the environment variable (LIMELIGHT_BATCH_SIZE=32),
     the table [study] of the --config file (batch-size = 32), the default.
@@ -51,8 +55,7 @@ def _add_study(commands: Any) -> None:
     parser = commands.add_parser(
         "study",
         help="train with and without attention, compare, and show what the attention looks at",
-        description="Train an LSTM classifier with attention, the same with mean pooling, and a linear model; compare them; "
-        "show what the attention looks at. The report is OUT/report.html.",
+        description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -11,19 +11,19 @@ class Repair:
     """One kind of change that reading made, and how often.
 
     Args:
-        what: A phrase that follows the count, such as "empty texts dropped".
+        what: A phrase such as "empty texts dropped".
         count: The number of examples, rows or files that were changed.
 
     Example:
         >>> str(Repair("empty texts dropped", 3))
-        '3 empty texts dropped'
+        'empty texts dropped: 3'
     """
 
     what: str
     count: int
 
     def __str__(self) -> str:
-        return f"{self.count:,} {self.what}"
+        return f"{self.what}: {self.count:,}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)

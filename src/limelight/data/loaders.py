@@ -42,7 +42,7 @@ def load(source: str | os.PathLike[str], *, text: str | None = None, label: str 
         >>> _ = path.write_text("review,sentiment\\ngood,1\\ngreat,1\\nbad,0\\nawful,0\\nawful,0\\n")
         >>> dataset = load(path)
         >>> dataset.inputs, dataset.classes, [str(repair) for repair in dataset.repairs]
-        (('good', 'great', 'bad', 'awful'), ('0', '1'), ['1 duplicate texts dropped'])
+        (('good', 'great', 'bad', 'awful'), ('0', '1'), ['duplicate texts dropped: 1'])
         >>> folder.cleanup()
     """
     columns_given = text is not None or label is not None

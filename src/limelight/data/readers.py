@@ -311,7 +311,7 @@ def _explain_csv_error(error: str, line: int, path: Path) -> str:
             f"A field of {str(path)!r} must be at most {_MAX_FIELD_BYTES >> 20} MiB. {row} has a larger one. Is a closing "
             f"quote missing?"
         )
-    requirement = f"{str(path)!r} must be a table with its quotes in pairs"
+    requirement = f"The quotes in {str(path)!r} must be in pairs"
     if "unexpected end" in error:
         return f'{requirement}. {row} opens a quote that is never closed. Close it, or write "" for a quote.'
     return f'{requirement}. {row} cannot be parsed ({error}). Write "" for a quote inside a quoted field.'

@@ -70,10 +70,13 @@ class _Study:
         trainers = {name: self._build_trainer(pooling) for name, pooling in POOLINGS.items()}
         stored = {(name, seed): folder.load_run(name, seed) for name in POOLINGS for seed in seeds}
         self.progress.set_total(sum(trainers[name].max_steps for (name, _), run in stored.items() if run is None))
-        counts = ", ".join(f"{len(subset.labels):,} {name}" for name, subset in self.pipeline.subsets.items())
-        self.progress.write(f"{self.dataset.name}: {counts} examples, {len(self.dataset.classes)} classes")
+        train, validation, test = (f"{len(subset.labels):,}" for subset in self.pipeline.subsets.values())
+        self.progress.write(
+            f"{self.dataset.name}: {train} training, {validation} validation and {test} test examples in "
+            f"{len(self.dataset.classes)} classes"
+        )
         for repair in self.repairs:
-            self.progress.write(f"{self.dataset.name}: {repair}")
+            self.progress.write(f"  {repair}")
         runs: dict[str, list[Run]] = {name: [] for name in POOLINGS}
         runs[LINEAR] = [self._report_stored(folder.load_run(LINEAR, 1)) or self._fit_linear(folder)]
         for (name, seed), run in stored.items():
@@ -136,7 +139,7 @@ class _Study:
         return self._report(folder.save_run(LINEAR, 1, summary, probabilities))
 
     def _report_stored(self, run: Run | None) -> Run | None:
-        return None if run is None else self._report(run, "from an earlier study")
+        return None if run is None else self._report(run, "stored earlier")
 
     def _report(self, run: Run, *notes: str) -> Run:
         """Print one line about a run, and return the run."""

@@ -78,7 +78,7 @@ class _TextPipeline:
             self.num_classes,
             pooling=pooling(),
             units=settings.units,
-            width=settings.width,
+            embedding_dim=settings.width,
             dropout=settings.dropout,
             word_dropout=settings.word_dropout,
         )

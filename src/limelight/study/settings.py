@@ -91,7 +91,12 @@ class Settings:
 _FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 _TYPES = typing.get_type_hints(Settings)
 _TYPE_NAMES = {int: "a whole number", float: "a number", str: "text"}
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {"at_least": operator.ge, "above": operator.gt, "at_most": operator.le, "below": operator.lt}
+_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
+    "at_least": operator.ge,
+    "above": operator.gt,
+    "at_most": operator.le,
+    "below": operator.lt,
+}
 
 
 def resolve_settings(
