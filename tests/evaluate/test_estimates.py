@@ -1,4 +1,4 @@
-"""The bootstrap against scipy's, and what an estimate says of itself."""
+"""The bootstrap compared with scipy, and the string and JSON forms of an estimate."""
 
 import json
 import math
@@ -9,24 +9,24 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from limelight.evaluate import Estimate
-from limelight.evaluate.estimates import bca, bootstrap, left_out, resampled_counts, wilson
+from limelight.evaluate.estimates import bca, bootstrap, jackknife_weights, resample_counts, wilson
 
 pytestmark = pytest.mark.backend_free
 
 
 @pytest.mark.parametrize("statistic", [np.mean, np.std, stats.skew])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_the_interval_is_that_of_scipy_on_the_same_resamples(random, statistic, confidence):
+def test_bca_equals_scipy_on_the_same_resamples(random, statistic, confidence):
     sample = random.exponential(size=53)
     oracle = stats.bootstrap((sample,), statistic, n_resamples=999, confidence_level=confidence, random_state=3)
-    jackknife = np.array([statistic(np.delete(sample, place)) for place in range(53)])
+    jackknife = np.array([statistic(np.delete(sample, index)) for index in range(53)])
     low, high, method = bca(float(statistic(sample)), oracle.bootstrap_distribution, jackknife, confidence)
     assert (low, high) == pytest.approx(tuple(oracle.confidence_interval), rel=1e-12)
     assert method == "BCa bootstrap, 999 resamples"
 
 
-def test_counts_are_those_of_drawing_with_replacement(random):
-    counts = np.concatenate(list(resampled_counts(7, 20_000, random)))
+def test_resample_counts_are_multinomial(random):
+    counts = np.concatenate(list(resample_counts(7, 20_000, random)))
     assert counts.shape == (20_000, 7)
     assert np.all(counts.sum(1) == 7)
     assert counts.mean(0) == pytest.approx(np.ones(7), abs=0.03)
@@ -34,47 +34,46 @@ def test_counts_are_those_of_drawing_with_replacement(random):
     assert np.cov(counts, rowvar=False)[0, 1] == pytest.approx(-1 / 7, abs=0.03)
 
 
-def test_chunks_do_not_change_the_resamples(monkeypatch):
-    whole = np.concatenate(list(resampled_counts(11, 101, np.random.default_rng(5))))
+def test_resamples_do_not_depend_on_the_chunk_size(monkeypatch):
+    expected = np.concatenate(list(resample_counts(11, 101, np.random.default_rng(5))))
     monkeypatch.setattr("limelight.evaluate.estimates._CHUNK", 50)
-    parts = list(resampled_counts(11, 101, np.random.default_rng(5)))
-    assert len(parts) > 20
-    assert np.array_equal(np.concatenate(parts), whole)
+    chunks = list(resample_counts(11, 101, np.random.default_rng(5)))
+    assert len(chunks) > 20
+    assert np.array_equal(np.concatenate(chunks), expected)
 
 
-def test_each_example_is_left_out_once():
-    assert np.array_equal(np.concatenate(list(left_out(5, 100))), 1 - np.eye(5))
-    grouped = np.concatenate(list(left_out(7, 3)))
+def test_jackknife_leaves_out_each_example_once():
+    assert np.array_equal(np.concatenate(list(jackknife_weights(5, 100))), 1 - np.eye(5))
+    grouped = np.concatenate(list(jackknife_weights(7, 3)))
     assert np.array_equal((1 - grouped).sum(0), np.ones(7))
     assert (1 - grouped).sum(1).tolist() == [3, 2, 2]
 
 
-def test_the_acceleration_is_nearly_that_of_the_plain_jackknife(random):
-    """With groups instead of single examples the interval hardly moves."""
+def test_grouped_jackknife_gives_nearly_the_same_interval(random):
     sample = random.exponential(size=4999) ** 2
     resampled = random.choice(sample, size=(999, 4999)).mean(1)
     value = sample.mean()
-    ends = []
+    intervals = []
     for groups in (4999, 499):
-        left = np.concatenate([weights @ sample / weights.sum(1) for weights in left_out(4999, groups)])
-        ends.append(bca(value, resampled, left)[:2])
-    assert ends[0] == pytest.approx(ends[1], rel=2e-3)
+        jackknife = np.concatenate([weights @ sample / weights.sum(1) for weights in jackknife_weights(4999, groups)])
+        intervals.append(bca(value, resampled, jackknife)[:2])
+    assert intervals[0] == pytest.approx(intervals[1], rel=2e-3)
 
 
-def test_a_constant_has_a_percentile_interval():
+def test_constant_statistic_has_percentile_interval():
     low, high, method = bca(1.0, np.ones(500), np.ones(20))
     assert (low, high) == (1.0, 1.0)
     assert method == "percentile bootstrap, 500 resamples"
 
 
-def test_a_value_at_the_edge_of_its_resamples_has_a_percentile_interval():
+def test_value_outside_its_resamples_has_percentile_interval():
     resampled = np.arange(100.0)
     low, high, method = bca(-1.0, resampled, np.arange(20.0), 0.9)
     assert (low, high) == pytest.approx((4.95, 94.05))
     assert method.startswith("percentile")
 
 
-def test_undefined_resamples_are_counted_and_too_many_leave_no_interval():
+def test_undefined_resamples_are_counted_and_too_many_give_no_interval():
     resampled = np.arange(100.0)
     resampled[:10] = np.nan
     assert bca(50.0, resampled, np.arange(20.0))[2] == "BCa bootstrap, 100 resamples of which 10 undefined"
@@ -82,8 +81,8 @@ def test_undefined_resamples_are_counted_and_too_many_leave_no_interval():
     assert bca(50.0, resampled, np.arange(20.0)) == (None, None, "undefined in more than half of the resamples")
 
 
-def test_the_interval_covers_what_it_should():
-    """Of 300 samples about 95 % have the true mean in their interval; a binomial test at 1 in 1,000 lets it vary."""
+def test_interval_has_nominal_coverage():
+    """About 95 % of 300 intervals contain the true mean, by a binomial test at level 0.001."""
     random, hits = np.random.default_rng(11), 0
     for trial in range(300):
         sample = random.gamma(2.0, size=53)
@@ -91,37 +90,37 @@ def test_the_interval_covers_what_it_should():
         def mean(weights, sample=sample):
             return {"mean": weights @ sample / weights.sum(1)}
 
-        found = bootstrap(mean, 53, resamples=300, seed=trial)["mean"]
-        hits += found.low <= 2.0 <= found.high
+        estimate = bootstrap(mean, 53, resamples=300, seed=trial)["mean"]
+        hits += estimate.low <= 2.0 <= estimate.high
     assert stats.binomtest(hits, 300, 0.95).pvalue > 1e-3
     assert hits > 0.9 * 300
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 11), (1061, 1061), (821, 1061)])
-def test_wilson_is_that_of_statsmodels(hits, n):
-    found = wilson(hits, n, 0.9)
-    assert (found.low, found.high) == pytest.approx(proportion_confint(hits, n, alpha=0.1, method="wilson"))
+def test_wilson_equals_statsmodels(hits, n):
+    estimate = wilson(hits, n, 0.9)
+    assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(hits, n, alpha=0.1, method="wilson"))
 
 
-def test_the_same_seed_gives_the_same_interval(random):
+def test_interval_depends_only_on_the_seed(random):
     sample = random.normal(size=31)
 
     def mean(weights):
         return {"mean": weights @ sample / weights.sum(1)}
 
-    one, two, other = (bootstrap(mean, 31, seed=seed)["mean"] for seed in (3, 3, 4))
-    assert one == two != other
+    first, again, other = (bootstrap(mean, 31, seed=seed)["mean"] for seed in (3, 3, 4))
+    assert first == again != other
 
 
-def test_an_estimate_in_words_and_as_json():
+def test_estimate_as_string_and_json():
     assert str(Estimate(0.5, 0.25, 0.75, "Wilson", 9, 0.9)) == "0.500 (90 % CI 0.250 to 0.750)"
     assert str(Estimate(0.5, None, None, "1 seed", 1)) == "0.500 (no interval: 1 seed)"
     assert str(Estimate(math.nan, None, None, "one class", 1)) == "undefined (one class)"
-    plain = json.loads(json.dumps(Estimate(math.nan, None, math.inf, "none", 3).to_dict(), allow_nan=False))
-    assert plain == {"value": None, "low": None, "high": None, "confidence": 0.95, "method": "none", "n": 3}
+    stored = json.loads(json.dumps(Estimate(math.nan, None, math.inf, "none", 3).to_dict(), allow_nan=False))
+    assert stored == {"value": None, "low": None, "high": None, "confidence": 0.95, "method": "none", "n": 3}
 
 
-def test_levels_and_counts_that_make_no_interval_are_errors():
+def test_invalid_confidence_and_resamples_raise():
     with pytest.raises(ValueError, match=r"`confidence` must lie between 0 and 1. Received: 95"):
         bootstrap(lambda weights: {}, 5, confidence=95)
     with pytest.raises(ValueError, match=r"`resamples` must be at least 100. Received: 10"):

@@ -1,4 +1,4 @@
-"""The examples of docs/evaluation.md give what the document says."""
+"""The examples in docs/evaluation.md."""
 
 import doctest
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 pytestmark = pytest.mark.backend_free
 
 
-def test_the_document_says_what_happens():
+def test_examples_give_the_printed_output():
     document = Path(__file__).parents[2] / "docs" / "evaluation.md"
-    failed, tried = doctest.testfile(str(document), module_relative=False, encoding="utf-8")
-    assert tried > 15
+    failed, attempted = doctest.testfile(str(document), module_relative=False, encoding="utf-8")
+    assert attempted > 15
     assert failed == 0

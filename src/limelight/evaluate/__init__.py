@@ -1,6 +1,6 @@
-"""Did attention help, and does it explain the prediction? Metrics with intervals, comparisons, faithfulness.
+"""Measure models with confidence intervals, compare them, and test whether a ranking of tokens explains the predictions.
 
-Everything here takes numpy arrays and plain functions, never a model: what is measured is what was predicted.
+Everything takes numpy arrays and plain functions, never a model.
 """
 
 try:
@@ -8,22 +8,20 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError("`limelight.evaluate` needs scipy. Run: pip install 'limelight[study]'") from error
 
-from limelight.evaluate._faithfulness import faithfulness
-from limelight.evaluate.compare import Comparison, holm, over_seeds, paired, paired_over_seeds
-from limelight.evaluate.distributions import distance, entropy, jensen_shannon, total_variation
+from limelight._distributions import distance, entropy, jensen_shannon, total_variation
+from limelight._formatting import METRICS, Metric
+from limelight.evaluate._faithfulness import Faithfulness, faithfulness
+from limelight.evaluate.comparison import Comparison, holm, over_seeds, paired, paired_over_seeds
 from limelight.evaluate.estimates import Estimate
-from limelight.evaluate.faithfulness_results import Faithfulness
 from limelight.evaluate.metrics import (
-    METRICS,
     ClassificationResult,
-    Metric,
     RegressionResult,
     Reliability,
     classification,
     regression,
 )
-from limelight.evaluate.perturbation import Delete, Replace
-from limelight.evaluate.rank_agreement import agreement, leave_one_out, permutation_test
+from limelight.evaluate.perturbation import Delete, Replace, leave_one_out, permutation_test
+from limelight.evaluate.rank_agreement import agreement
 from limelight.evaluate.sentences import sentence
 
 __all__ = [

@@ -1,18 +1,128 @@
-"""Is what a ranking puts first what the prediction rests on? Tokens are taken away and the prediction watched."""
+"""Faithfulness of rankings of tokens: remove tokens in the order of a ranking and measure how the prediction changes."""
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from limelight.evaluate.compare import holm
-from limelight.evaluate.estimates import bootstrap, check_confidence
-from limelight.evaluate.faithfulness_results import MEASURES, RANDOM, AgainstRandom, Curve, Faithfulness
-from limelight.evaluate.perturbation import Delete, Replace
-from limelight.evaluate.rank_agreement import BATCH, Predict, predicted
+from limelight._formatting import Metric, format_count, format_p_value, format_probability_change, to_finite
+from limelight.evaluate.comparison import holm
+from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence
+from limelight.evaluate.perturbation import BATCH_SIZE, Delete, Predict, Replace, predict_in_batches
 
-_LEAST = 1e-12  # of a probability in a logarithm
+MEASURES: Mapping[str, Metric] = {
+    "comprehensiveness": Metric("comprehensiveness"),
+    "sufficiency": Metric("sufficiency", higher_is_better=False),
+    "log_odds": Metric("log-odds", higher_is_better=False),
+    "deletion_auc": Metric("area under deletion", higher_is_better=False),
+    "insertion_auc": Metric("area under insertion"),
+}
+
+RANDOM = "random"
+
+_MIN_PROBABILITY = 1e-12  # in a logarithm
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Mean probability of the predicted class while tokens are deleted (or inserted), with its interval over examples.
+
+    Args:
+        shares: Fractions of the tokens that have been deleted (or inserted).
+        mean: Mean probability at each fraction.
+        low: Lower ends of the intervals.
+        high: Upper ends of the intervals.
+    """
+
+    shares: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return lists that JSON can hold."""
+        return {name: getattr(self, name).tolist() for name in ("shares", "mean", "low", "high")}
+
+
+@dataclass(frozen=True)
+class AgainstRandom:
+    """Difference between a ranking and random rankings on one measure.
+
+    Args:
+        difference: Ranking - random, mean over examples with its interval.
+        p_value: p value of a paired permutation test, with Holm's correction for all rankings and measures.
+        better: True if the ranking could be shown to be better than random rankings.
+    """
+
+    difference: Estimate
+    p_value: float
+    better: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return values that JSON can hold."""
+        return {"difference": self.difference.to_dict(), "p_value": to_finite(self.p_value), "better": self.better}
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """The result of `faithfulness`.
+
+    Args:
+        n: Number of examples.
+        removal: How tokens were removed.
+        measures: Ranking name (and "random") to measure name to its `Estimate`.
+        against_random: Ranking name to measure name to its `AgainstRandom`.
+        deletion: Ranking name (and "random") to the curve while its first tokens are deleted.
+        insertion: Ranking name (and "random") to the curve while its first tokens are inserted.
+    """
+
+    n: int
+    removal: str
+    measures: Mapping[str, Mapping[str, Estimate]]
+    against_random: Mapping[str, Mapping[str, AgainstRandom]]
+    deletion: Mapping[str, Curve]
+    insertion: Mapping[str, Curve]
+
+    def sentence(self, ranking: str = "attention", share: float = 0.2) -> str:
+        """Describe in words the effect of removing the first tokens of a ranking, next to random tokens, and what it shows.
+
+        Args:
+            ranking: Name of the ranking.
+            share: The fraction of tokens removed; the nearest one that was measured is used.
+        """
+        curve, random_curve = self.deletion[ranking], self.deletion[RANDOM]
+        step = int(np.abs(curve.shares - share).argmin())
+        change, random_change = (
+            format_probability_change(float(each.mean[step] - each.mean[0])) for each in (curve, random_curve)
+        )
+        against = self.against_random[ranking]["comprehensiveness"]
+        difference, claim = against.difference, "beats" if against.better else "could not be shown to beat"
+        evidence = f"difference {format_probability_change(difference.value)}"
+        if difference.low is not None and difference.high is not None:
+            low, high = format_probability_change(difference.low), format_probability_change(difference.high)
+            evidence += f", {100 * difference.confidence:g} % CI {low} to {high}"
+        return (
+            f"Removing the top {100 * curve.shares[step]:.0f} % of tokens by {ranking} changes the predicted probability by "
+            f"{change}, random tokens by {random_change}. The comprehensiveness of {ranking} {claim} that of random rankings "
+            f"({evidence}, {format_p_value(against.p_value)}, {format_count(self.n)} examples, tokens {self.removal})."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return values that JSON can hold."""
+        return {
+            "n": self.n,
+            "removal": self.removal,
+            "measures": _to_dicts(self.measures),
+            "against_random": _to_dicts(self.against_random),
+            "deletion": {name: curve.to_dict() for name, curve in self.deletion.items()},
+            "insertion": {name: curve.to_dict() for name, curve in self.insertion.items()},
+        }
+
+
+def _to_dicts(nested: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: {key: value.to_dict() for key, value in inner.items()} for name, inner in nested.items()}
 
 
 def faithfulness(
@@ -28,212 +138,210 @@ def faithfulness(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Faithfulness:
-    r"""Measure whether the tokens that rankings put first are those that the predictions rest on, beside random tokens.
+    r"""Measure whether the predictions depend on the first tokens of each ranking, compared with random tokens.
 
-    With y the class predicted for x, p(y | x) its probability, and r the first tokens of a ranking (a share of all,
+    With y the class predicted for x, p(y | x) its probability, and r the first tokens of a ranking (a fraction of all,
     rounded up, at least one):
 
-    - comprehensiveness: p(y | x) - p(y | x without r), mean over `shares`; more is better
-    - sufficiency: p(y | x) - p(y | r alone), mean over `shares`; less is better
-    - log-odds: log(p(y | x without r) / p(y | x)), mean over `shares`; less is better
-    - area under deletion: mean of p(y) while tokens leave in their order, by the trapezoid rule; less is better
-    - area under insertion: the same while they enter; more is better
+    - comprehensiveness: p(y | x) - p(y | x without r), mean over `shares`; higher is better
+    - sufficiency: p(y | x) - p(y | r alone), mean over `shares`; lower is better
+    - log-odds: log(p(y | x without r) / p(y | x)), mean over `shares`; lower is better
+    - area under deletion: mean of p(y) while tokens are deleted in order, by the trapezoidal rule; lower is better
+    - area under insertion: mean of p(y) while tokens are inserted in order; higher is better
 
-    Equal scores are ordered at random. Tokens whose score is NaN in some ranking (special tokens) are never taken away
-    and never counted. The random rankings of an example are averaged before anything else.
+    Equal scores are ordered at random. Tokens whose score is NaN in any ranking (special tokens) are never removed and
+    never counted. The random rankings of an example are averaged first.
 
     Args:
         predict: Takes a list of m examples (T, ...) of any lengths, returns probabilities (m, K), without dropout.
         examples: The N examples, arrays (T, ...), without padding.
-        rankings: Name to scores, one array (T,) for each example; the largest is taken away first.
-        removal: How tokens are taken away, `Delete()` by default; `Replace(...)` writes padding or the unknown token. The
-            results depend on it: report it, and look at both.
-        shares: Shares of the tokens for the first three measures.
+        rankings: Name to scores, one array (T,) for each example; the token with the largest is removed first.
+        removal: How tokens are removed, `Delete()` by default; `Replace(...)` writes padding or the unknown token. The
+            results depend on it: report it, and try both.
+        shares: Fractions of the tokens for the first three measures.
         steps: Number of steps of the two areas.
         draws: Number of random rankings of each example.
         confidence: Level of the intervals.
-        resamples: Number of bootstrap resamples of the examples.
-        seed: Seed of everything random.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of all random numbers.
 
     Raises:
-        ValueError: Scores that do not fit the examples, no example, an example of which no token may be taken away,
-            predictions that are no probabilities.
+        ValueError: The scores do not match the examples, there is no example, no token of an example may be removed, or the
+            predictions are not probabilities.
 
     Example:
         >>> def predict(batch):
-        ...     share = np.array([0.2 + 0.6 * np.any(example == 7) for example in batch])
-        ...     return np.stack([1 - share, share], axis=1)
-        >>> found = faithfulness(predict, [np.array([7, 1, 2, 3])] * 3, {"attention": [[0.7, 0.1, 0.1, 0.1]] * 3})
-        >>> round(found.measures["attention"]["comprehensiveness"].value, 3)
+        ...     positive = np.array([0.2 + 0.6 * np.any(example == 7) for example in batch])
+        ...     return np.stack([1 - positive, positive], axis=1)
+        >>> result = faithfulness(predict, [np.array([7, 1, 2, 3])] * 3, {"attention": [[0.7, 0.1, 0.1, 0.1]] * 3})
+        >>> round(result.measures["attention"]["comprehensiveness"].value, 3)
         0.6
 
     DeYoung et al., "ERASER" (arXiv:1911.03429); Samek et al. (arXiv:1509.06321) and Petsiuk et al., "RISE"
     (arXiv:1806.07421) for the areas; Shrikumar et al. (arXiv:1704.02685) for log-odds.
     """
     check_confidence(confidence, resamples)
-    removal = removal or Delete()
     arrays = [np.asarray(example) for example in examples]
-    scores, free = _scores(arrays, rankings)
-    random = np.random.default_rng(seed)
-    orders = {name: [[_order(*pair, random)] for pair in zip(each, free, strict=True)] for name, each in scores.items()}
-    orders[RANDOM] = [[random.permutation(np.flatnonzero(mask)) for _ in range(draws)] for mask in free]
-    chances, levels = _Chances(predict, arrays, removal), np.linspace(0, 1, steps + 1)
-    asked = {name: _ask(chances, each, shares, levels) for name, each in orders.items()}
-    chances.settle()
-    tables = {name: _answers(chances, each) for name, each in asked.items()}
+    scores, removable = _check_scores(arrays, rankings)
+    rng = np.random.default_rng(seed)
+    orders = {
+        name: [[_order_by_score(score, mask, rng)] for score, mask in zip(each, removable, strict=True)]
+        for name, each in scores.items()
+    }
+    orders[RANDOM] = [[rng.permutation(np.flatnonzero(mask)) for _ in range(draws)] for mask in removable]
+    cache = _PredictionCache(predict, arrays, removal or Delete())
+    levels = np.linspace(0, 1, steps + 1)
+    requests = {name: _request(cache, each, shares, levels) for name, each in orders.items()}
+    cache.predict_requests()
+    probabilities = {name: _collect(cache, each) for name, each in requests.items()}
+    per_example = {name: _compute_measures(each, cache.original, levels) for name, each in probabilities.items()}
     settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    return _summed_up(tables, chances, levels, settings)
-
-
-def _summed_up(
-    tables: Mapping[str, Mapping[str, np.ndarray]], chances: "_Chances", levels: np.ndarray, settings: Mapping[str, Any]
-) -> Faithfulness:
-    single = {name: _summaries(each, chances.base, levels) for name, each in tables.items()}
     return Faithfulness(
-        n=len(chances.examples),
-        removal=chances.removal.name,
-        measures={name: _means(each, settings) for name, each in single.items()},
-        against_random=_against(single, settings, np.random.default_rng(settings["seed"] + 1)),
-        deletion={name: _curve(levels, each["leaving"], settings) for name, each in tables.items()},
-        insertion={name: _curve(levels, each["entering"], settings) for name, each in tables.items()},
+        n=len(arrays),
+        removal=cache.removal.name,
+        measures={name: _bootstrap_means(each, settings) for name, each in per_example.items()},
+        against_random=_compare_with_random(per_example, settings, np.random.default_rng(seed + 1)),
+        deletion={name: _curve(levels, each["deletion"], settings) for name, each in probabilities.items()},
+        insertion={name: _curve(levels, each["insertion"], settings) for name, each in probabilities.items()},
     )
 
 
-class _Chances:
-    """Probabilities of the predicted class of changed examples: asked for one by one, then predicted once each."""
+class _PredictionCache:
+    """Probabilities of the predicted class of perturbed examples: each is requested first, then all are predicted once."""
 
     def __init__(self, predict: Predict, examples: list[np.ndarray], removal: Delete | Replace) -> None:
         self.predict, self.examples, self.removal = predict, examples, removal
-        full = predicted(predict, examples)
-        self.label = full.argmax(1)
-        self.base = full[np.arange(len(examples)), self.label]
-        self.asked: dict[tuple[int, bytes], int] = {}
+        probabilities = predict_in_batches(predict, examples)
+        self.labels = probabilities.argmax(1)
+        self.original = probabilities[np.arange(len(examples)), self.labels]
+        self.requests: dict[tuple[int, bytes], int] = {}
         self.values = np.zeros(0)
 
-    def ask(self, place: int, order: np.ndarray, count: int, *, alone: bool) -> int:
-        """Ask for an example without the first `count` tokens of an order, or with them alone; return the answer's place."""
-        keep = np.ones(len(self.examples[place]), dtype=bool)
-        keep[order[count:] if alone else order[:count]] = False
-        return self.asked.setdefault((place, keep.tobytes()), len(self.asked))
+    def request(self, example: int, order: np.ndarray, count: int, *, keep_only: bool) -> int:
+        """Request an example without (or with only) the first `count` tokens of an order; return the index of its value."""
+        keep = np.ones(len(self.examples[example]), dtype=bool)
+        keep[order[count:] if keep_only else order[:count]] = False
+        return self.requests.setdefault((example, keep.tobytes()), len(self.requests))
 
-    def settle(self) -> None:
-        """Predict all that was asked, so many at a time that the changed examples do not fill the memory."""
-        asked, parts = list(self.asked), []
-        for start in range(0, len(asked), BATCH):
-            batch = asked[start : start + BATCH]
-            changed = [self.removal(self.examples[place], np.frombuffer(keep, dtype=bool)) for place, keep in batch]
-            labels = self.label[[place for place, _ in batch]]
-            parts.append(predicted(self.predict, changed)[np.arange(len(batch)), labels])
-        self.values = np.concatenate(parts)
+    def predict_requests(self) -> None:
+        """Predict all requests, in batches: all perturbed examples at once may not fit in memory."""
+        requests, values = list(self.requests), []
+        for start in range(0, len(requests), BATCH_SIZE):
+            batch = requests[start : start + BATCH_SIZE]
+            perturbed = [self.removal(self.examples[index], np.frombuffer(keep, dtype=bool)) for index, keep in batch]
+            labels = self.labels[[index for index, _ in batch]]
+            values.append(predict_in_batches(self.predict, perturbed)[np.arange(len(batch)), labels])
+        self.values = np.concatenate(values)
 
 
-def _ask(
-    chances: _Chances, orders: list[list[np.ndarray]], shares: Sequence[float], levels: np.ndarray
+def _request(
+    cache: _PredictionCache, orders: list[list[np.ndarray]], shares: Sequence[float], levels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Ask for all that one ranking needs; return where the answers stand, for each kind (N, draws, shares or levels)."""
-    kinds = {
-        "without": (shares, False),
-        "alone": (shares, True),
-        "leaving": (levels, False),
-        "entering": (levels, True),
-    }
-    return {
-        kind: np.array(
+    """Request all predictions of one ranking; return their indices, each (N, draws, shares or levels)."""
+
+    def request(fractions: Any, count: Any, *, keep_only: bool) -> np.ndarray:
+        return np.array(
             [
                 [
-                    [chances.ask(place, order, _count(at, len(order), kind), alone=alone) for at in points]
+                    [cache.request(example, order, count(f * len(order)), keep_only=keep_only) for f in fractions]
                     for order in draws
                 ]
-                for place, draws in enumerate(orders)
+                for example, draws in enumerate(orders)
             ]
         )
-        for kind, (points, alone) in kinds.items()
-    }
 
-
-def _count(share: float, tokens: int, kind: str) -> int:
-    """Return how many tokens a share is: at least one and rounded up for a measure, to the nearest for an area."""
-    if kind in ("leaving", "entering"):
-        return int(share * tokens + 0.5)
-    return max(1, math.ceil(share * tokens - 1e-9))
-
-
-def _answers(chances: _Chances, asked: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return probabilities (N, shares or levels), means over draws; and logarithms of those without the first tokens."""
-    found = {kind: chances.values[places].mean(1) for kind, places in asked.items()}
-    found["log_without"] = np.log(np.maximum(chances.values[asked["without"]], _LEAST)).mean(1)
-    return found
-
-
-def _summaries(tables: Mapping[str, np.ndarray], base: np.ndarray, levels: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each measure of each example (N,); the tables are (N, shares or levels)."""
     return {
-        "comprehensiveness": base - tables["without"].mean(1),
-        "sufficiency": base - tables["alone"].mean(1),
-        "log_odds": tables["log_without"].mean(1) - np.log(np.maximum(base, _LEAST)),
-        "deletion_auc": np.trapezoid(tables["leaving"], levels, axis=1),
-        "insertion_auc": np.trapezoid(tables["entering"], levels, axis=1),
+        "without": request(shares, _round_up, keep_only=False),
+        "only": request(shares, _round_up, keep_only=True),
+        "deletion": request(levels, _round_half_up, keep_only=False),
+        "insertion": request(levels, _round_half_up, keep_only=True),
     }
 
 
-def _means(tables: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the mean over examples of each table (N,) or (N, K), with intervals."""
-    n = len(next(iter(tables.values())))
+def _round_up(tokens: float) -> int:
+    return max(1, math.ceil(tokens - 1e-9))
+
+
+def _round_half_up(tokens: float) -> int:
+    return int(tokens + 0.5)
+
+
+def _collect(cache: _PredictionCache, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the requested probabilities as means over draws (N, shares or levels), and the mean logarithms."""
+    probabilities = {name: cache.values[indices].mean(1) for name, indices in requests.items()}
+    logs = np.log(np.maximum(cache.values[requests["without"]], _MIN_PROBABILITY))
+    return {**probabilities, "log_without": logs.mean(1)}
+
+
+def _compute_measures(
+    probabilities: Mapping[str, np.ndarray], original: np.ndarray, levels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return each measure of each example (N,) from probabilities (N, shares or levels)."""
+    return {
+        "comprehensiveness": original - probabilities["without"].mean(1),
+        "sufficiency": original - probabilities["only"].mean(1),
+        "log_odds": probabilities["log_without"].mean(1) - np.log(np.maximum(original, _MIN_PROBABILITY)),
+        "deletion_auc": np.trapezoid(probabilities["deletion"], levels, axis=1),
+        "insertion_auc": np.trapezoid(probabilities["insertion"], levels, axis=1),
+    }
+
+
+def _bootstrap_means(values: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean over examples of each array (N,) or (N, K), with its interval."""
 
     def means(weights: np.ndarray) -> dict[str, np.ndarray]:
         return {
-            name: (weights @ table) / (weights.sum(1) if table.ndim == 1 else weights.sum(1, keepdims=True))
-            for name, table in tables.items()
+            name: (weights @ array) / (weights.sum(1) if array.ndim == 1 else weights.sum(1, keepdims=True))
+            for name, array in values.items()
         }
 
-    return bootstrap(means, n, **settings)
+    return bootstrap(means, len(next(iter(values.values()))), **settings)
 
 
-def _curve(shares: np.ndarray, table: np.ndarray, settings: Mapping[str, Any]) -> Curve:
-    points = _means({"curve": table}, settings)["curve"]
-    # A point without an interval, of one example or of one value in all, has ends that are its value.
-    ends = [[point.value if end is None else end for end in (point.low, point.high)] for point in points]
-    low, high = np.array(ends).T
-    return Curve(shares, np.array([point.value for point in points]), low, high)
+def _curve(levels: np.ndarray, probabilities: np.ndarray, settings: Mapping[str, Any]) -> Curve:
+    points = _bootstrap_means({"curve": probabilities}, settings)["curve"]
+    # A point without an interval (one example, or equal values) has an interval of length 0.
+    intervals = [[point.value if end is None else end for end in (point.low, point.high)] for point in points]
+    low, high = np.array(intervals).T
+    return Curve(levels, np.array([point.value for point in points]), low, high)
 
 
-def _against(
-    summaries: Mapping[str, Mapping[str, np.ndarray]], settings: Mapping[str, Any], random: np.random.Generator
+def _compare_with_random(
+    per_example: Mapping[str, Mapping[str, np.ndarray]], settings: Mapping[str, Any], rng: np.random.Generator
 ) -> dict[str, dict[str, AgainstRandom]]:
-    """Compare each ranking with the random ones, example by example."""
-    usual = summaries[RANDOM]
+    """Compare each ranking with the random rankings, paired by example."""
     differences = {
-        (name, measure): values - usual[measure]
-        for name, each in summaries.items()
+        (name, measure): values - per_example[RANDOM][measure]
+        for name, each in per_example.items()
         if name != RANDOM
         for measure, values in each.items()
     }
-    corrected = holm([_sign_flips(difference, random) for difference in differences.values()])
-    found: dict[str, dict[str, AgainstRandom]] = {}
-    for ((name, measure), difference), p_value in zip(differences.items(), corrected, strict=True):
-        estimate = _means({"difference": difference}, settings)["difference"]
-        side = 1 if MEASURES[measure].higher_is_better else -1
-        better = side * estimate.value > 0 and p_value < 1 - estimate.confidence
+    p_values = holm([_sign_flip_test(difference, rng) for difference in differences.values()])
+    comparisons: dict[str, dict[str, AgainstRandom]] = {}
+    for ((name, measure), difference), p_value in zip(differences.items(), p_values, strict=True):
+        estimate = _bootstrap_means({"difference": difference}, settings)["difference"]
+        direction = 1 if MEASURES[measure].higher_is_better else -1
+        better = direction * estimate.value > 0 and p_value < 1 - estimate.confidence
         if estimate.low is not None:
             better = better and (estimate.low > 0 or estimate.high < 0)
-        found.setdefault(name, {})[measure] = AgainstRandom(estimate, p_value, bool(better))
-    return found
+        comparisons.setdefault(name, {})[measure] = AgainstRandom(estimate, p_value, bool(better))
+    return comparisons
 
 
-def _sign_flips(difference: np.ndarray, random: np.random.Generator, permutations: int = 4999) -> float:
+def _sign_flip_test(differences: np.ndarray, rng: np.random.Generator, permutations: int = 4999) -> float:
     """Return the two-sided p value of a paired permutation test of a mean."""
-    observed, extreme = abs(float(difference.mean())), 0
-    rows = max(1, 4_000_000 // len(difference))
+    observed, extreme = abs(float(differences.mean())), 0
+    rows = max(1, 4_000_000 // len(differences))
     for start in range(0, permutations, rows):
-        signs = random.integers(2, size=(min(rows, permutations - start), len(difference))) * 2 - 1
-        extreme += int((np.abs(signs @ difference) / len(difference) >= observed * (1 - 1e-9) - 1e-12).sum())
+        signs = rng.integers(2, size=(min(rows, permutations - start), len(differences))) * 2 - 1
+        extreme += int((np.abs(signs @ differences) / len(differences) >= observed * (1 - 1e-9) - 1e-12).sum())
     return (extreme + 1) / (permutations + 1)
 
 
-def _scores(
+def _check_scores(
     arrays: list[np.ndarray], rankings: Mapping[str, Sequence[Any]]
 ) -> tuple[dict[str, list[np.ndarray]], list[np.ndarray]]:
-    """Return scores of each ranking, and for each example which tokens may be taken away."""
+    """Return the scores of each ranking, and for each example a mask of the tokens that may be removed."""
     if not arrays or not rankings or RANDOM in rankings:
         raise ValueError(
             f'There must be at least one example and one ranking, and none named "{RANDOM}", which is added. '
@@ -242,21 +350,21 @@ def _scores(
     scores = {name: [np.asarray(each, dtype=np.float64) for each in ranking] for name, ranking in rankings.items()}
     for name, each in scores.items():
         if len(each) != len(arrays):
-            raise ValueError(f"Ranking {name!r} must be of each of {len(arrays)} examples. Received: of {len(each)}.")
-        for place, (score, array) in enumerate(zip(each, arrays, strict=True)):
+            raise ValueError(f"Ranking {name!r} must rank each of {len(arrays)} examples. Received: {len(each)}.")
+        for index, (score, array) in enumerate(zip(each, arrays, strict=True)):
             if score.shape != array.shape[:1] or not score.size:
                 raise ValueError(
                     f"Ranking {name!r} must have one score for each token, and at least one. "
-                    f"Received: {score.shape} scores for {array.shape[:1]} tokens in example {place}."
+                    f"Received: {score.shape} scores for {array.shape[:1]} tokens in example {index}."
                 )
-    free = [~np.any([np.isnan(each[place]) for each in scores.values()], axis=0) for place in range(len(arrays))]
-    empty = [place for place, mask in enumerate(free) if not mask.any()]
+    removable = [~np.any([np.isnan(each[index]) for each in scores.values()], axis=0) for index in range(len(arrays))]
+    empty = [index for index, mask in enumerate(removable) if not mask.any()]
     if empty:
-        raise ValueError(f"Each example must have a token that may be taken away. Received none in example {empty[0]}.")
-    return scores, free
+        raise ValueError(f"Each example must have a token that may be removed. Received: none in example {empty[0]}.")
+    return scores, removable
 
 
-def _order(score: np.ndarray, free: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return tokens by falling score, equal ones at random."""
-    places = random.permutation(np.flatnonzero(free))
-    return places[np.argsort(-score[places], kind="stable")]
+def _order_by_score(score: np.ndarray, removable: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the indices of tokens by descending score, equal scores at random."""
+    indices = rng.permutation(np.flatnonzero(removable))
+    return indices[np.argsort(-score[indices], kind="stable")]

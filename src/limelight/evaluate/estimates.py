@@ -1,7 +1,7 @@
-"""A number and how sure it is: estimates with intervals, by a bootstrap over examples that resamples weights.
+"""Estimates with confidence intervals: a bootstrap over examples that resamples weights.
 
-A resample of n examples is a row of n counts. A metric is written once, for weighted examples, over all rows of counts
-at the same time: that is what makes a thousand resamples of a dozen metrics a matter of a second.
+A resample of n examples is a row of n counts. A metric is a function of weighted examples and computes all rows of counts
+at once: a thousand resamples of a dozen metrics take about a second.
 """
 
 import math
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-# A metric over weighted examples: weights of shape (R, n) to values of shape (R,) or (R, K).
+from limelight._formatting import to_finite
+
+# Takes weights of examples (R, n), returns the values of each metric, (R,) or (R, K).
 Statistics = Callable[[np.ndarray], dict[str, np.ndarray]]
 
-_CHUNK = 2_000_000  # counts held at a time: 16 MB of float64
+_CHUNK = 2_000_000  # number of counts in memory: 16 MB of float64
 
 
 @dataclass(frozen=True)
@@ -23,11 +25,11 @@ class Estimate:
     """A value with its interval.
 
     Args:
-        value: The point estimate; NaN where the metric is undefined on these examples.
-        low: Lower end of the interval, or None where there is none.
-        high: Upper end of the interval, or None where there is none.
-        method: How the interval was found, or why there is none.
-        n: How many units (examples or seeds) it rests on.
+        value: The point estimate; NaN if the metric is undefined on these examples.
+        low: Lower end of the interval, or None if there is none.
+        high: Upper end of the interval, or None if there is none.
+        method: The method that gave the interval, or the reason why there is none.
+        n: Number of units (examples or seeds).
         confidence: The level of the interval.
 
     Example:
@@ -43,11 +45,11 @@ class Estimate:
     confidence: float = 0.95
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that are ready for JSON; an undefined number is None."""
+        """Return values that JSON can hold; an undefined number is None."""
         return {
-            "value": plain(self.value),
-            "low": plain(self.low),
-            "high": plain(self.high),
+            "value": to_finite(self.value),
+            "low": to_finite(self.low),
+            "high": to_finite(self.high),
             "confidence": self.confidence,
             "method": self.method,
             "n": self.n,
@@ -61,13 +63,12 @@ class Estimate:
         return f"{self.value:.3f} ({100 * self.confidence:g} % CI {self.low:.3f} to {self.high:.3f})"
 
 
-def plain(value: float | None) -> float | None:
-    """Return a float that JSON can hold: None for None, NaN and infinities."""
-    return None if value is None or not math.isfinite(value) else float(value)
-
-
 def check_confidence(confidence: float, resamples: int) -> None:
-    """Raise where a confidence level or a number of resamples cannot be used."""
+    """Check a confidence level and a number of resamples.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1, or `resamples` is below 100.
+    """
     if not 0 < confidence < 1:
         raise ValueError(
             f"`confidence` must lie between 0 and 1. Received: {confidence}. Use 0.95 for a 95 % interval."
@@ -94,70 +95,72 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
     return Estimate(successes / n, float(interval.low), float(interval.high), "Wilson", n, confidence)
 
 
-def resampled_counts(n: int, resamples: int, random: np.random.Generator) -> Iterator[np.ndarray]:
+def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield counts (chunk, n) of each example in each resample, in chunks that fit in memory."""
     rows = max(1, min(resamples, _CHUNK // n))
     for start in range(0, resamples, rows):
         chunk = min(rows, resamples - start)
-        drawn = random.integers(n, size=(chunk, n)) + n * np.arange(chunk)[:, None]
+        drawn = rng.integers(n, size=(chunk, n)) + n * np.arange(chunk)[:, None]
         yield np.bincount(drawn.ravel(), minlength=chunk * n).reshape(chunk, n).astype(np.float64)
 
 
-def left_out(n: int, groups: int) -> Iterator[np.ndarray]:
+def jackknife_weights(n: int, groups: int) -> Iterator[np.ndarray]:
     """Yield weights (chunk, n) of the jackknife: each row leaves out one of `groups` interleaved groups of examples.
 
-    With as many groups as examples it is the plain jackknife. For a smooth statistic the grouped one has the same
-    acceleration, because the skewness of group sums falls as the number of groups does.
+    With as many groups as examples this is the ordinary jackknife. For a smooth statistic the grouped one has the same
+    acceleration, because the skewness of group sums falls with the number of groups.
     """
     groups = min(n, groups)
     rows = max(1, min(groups, _CHUNK // n))
-    member = np.arange(n) % groups
+    group_of_example = np.arange(n) % groups
     for start in range(0, groups, rows):
-        yield (member != np.arange(start, min(start + rows, groups))[:, None]).astype(np.float64)
+        yield (group_of_example != np.arange(start, min(start + rows, groups))[:, None]).astype(np.float64)
 
 
-def gather(statistics: Statistics, weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the statistics of all chunks of weights, joined along the first axis."""
-    parts = [statistics(chunk) for chunk in weights]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def compute_in_chunks(statistics: Statistics, weights: Iterator[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the statistics of all chunks of weights, concatenated along the first axis."""
+    chunks = [statistics(chunk) for chunk in weights]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
 def bca(
     value: float, resampled: np.ndarray, jackknife: np.ndarray, confidence: float = 0.95
 ) -> tuple[float | None, float | None, str]:
-    """Return the bias-corrected and accelerated interval, or the percentile interval where it is undefined.
+    """Return the bias-corrected and accelerated interval, or the percentile interval if that is undefined.
 
     Args:
-        value: The statistic on the examples as they are.
-        resampled: The statistic on each resample; NaN where it was undefined.
+        value: The statistic of the original examples.
+        resampled: The statistic of each resample; NaN if it is undefined.
         jackknife: The statistic with each example (or group of examples) left out.
         confidence: Level of the interval.
 
     Returns:
-        The ends of the interval and the name of the method. Both ends are None where fewer than half of the resamples
-        had a value.
+        The ends of the interval and the name of the method. Both ends are None if fewer than half of the resamples have a
+        value.
 
     Efron, "Better bootstrap confidence intervals", JASA 82 (1987), 171-185.
     """
-    good = resampled[np.isfinite(resampled)]
-    if not math.isfinite(value) or 2 * good.size < resampled.size or good.size == 0:
+    defined = resampled[np.isfinite(resampled)]
+    if not math.isfinite(value) or 2 * defined.size < resampled.size or defined.size == 0:
         return None, None, "undefined in more than half of the resamples"
     note = f", {resampled.size} resamples"
-    if good.size < resampled.size:
-        note += f" of which {resampled.size - good.size} undefined"
+    if defined.size < resampled.size:
+        note += f" of which {resampled.size - defined.size} undefined"
     tail = (1 - confidence) / 2
-    levels, name = np.array([tail, 1 - tail]), "percentile bootstrap"
-    spread = np.nanmean(jackknife) - jackknife[np.isfinite(jackknife)] if np.isfinite(jackknife).any() else np.zeros(1)
-    below = (np.count_nonzero(good < value) + np.count_nonzero(good <= value)) / (2 * good.size)
-    scale = float((spread**2).sum())
-    if 0 < below < 1 and scale > 1e-24:
-        bias, acceleration = stats.norm.ppf(below), float((spread**3).sum()) / (6 * scale**1.5)
+    levels, method = np.array([tail, 1 - tail]), "percentile bootstrap"
+    deviations = np.zeros(1)
+    if np.isfinite(jackknife).any():
+        deviations = np.nanmean(jackknife) - jackknife[np.isfinite(jackknife)]
+    below = (np.count_nonzero(defined < value) + np.count_nonzero(defined <= value)) / (2 * defined.size)
+    sum_of_squares = float((deviations**2).sum())
+    if 0 < below < 1 and sum_of_squares > 1e-24:
+        bias, acceleration = stats.norm.ppf(below), float((deviations**3).sum()) / (6 * sum_of_squares**1.5)
         shifted = bias + stats.norm.ppf(levels)
         adjusted = stats.norm.cdf(bias + shifted / (1 - acceleration * shifted))
         if np.all(1 - acceleration * shifted > 0):
-            levels, name = adjusted, "BCa bootstrap"
-    low, high = np.quantile(good, levels)
-    return float(low), float(high), name + note
+            levels, method = adjusted, "BCa bootstrap"
+    low, high = np.quantile(defined, levels)
+    return float(low), float(high), method + note
 
 
 def bootstrap(
@@ -173,25 +176,27 @@ def bootstrap(
         seed: Seed of the resampling: the same seed gives the same interval.
 
     Returns:
-        For each name an `Estimate`, or a list of K of them.
+        For each name an `Estimate`, or a list of K estimates.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1, or `resamples` is below 100.
     """
     check_confidence(confidence, resamples)
     values = statistics(np.ones((1, n)))
-    resampled = gather(statistics, resampled_counts(n, resamples, np.random.default_rng(seed)))
-    jackknife = gather(statistics, left_out(n, resamples)) if n > 1 else values
+    resampled = compute_in_chunks(statistics, resample_counts(n, resamples, np.random.default_rng(seed)))
+    jackknife = compute_in_chunks(statistics, jackknife_weights(n, resamples)) if n > 1 else values
 
-    def estimate(value: float, drawn: np.ndarray, left: np.ndarray) -> Estimate:
+    def estimate(value: float, resampled: np.ndarray, jackknife: np.ndarray) -> Estimate:
         if not math.isfinite(value):
             return Estimate(math.nan, None, None, "undefined on these examples", n, confidence)
         if n < 2:
             return Estimate(float(value), None, None, "one example", n, confidence)
-        return Estimate(float(value), *bca(float(value), drawn, left, confidence), n, confidence)
+        return Estimate(float(value), *bca(float(value), resampled, jackknife, confidence), n, confidence)
 
     estimates: dict[str, Estimate | list[Estimate]] = {}
     for name, value in values.items():
-        drawn, left = resampled[name], jackknife[name]
-        if value.ndim == 1:
-            estimates[name] = estimate(value[0], drawn, left)
-        else:
-            estimates[name] = [estimate(value[0, k], drawn[:, k], left[:, k]) for k in range(value.shape[1])]
+        columns = (value[0], resampled[name].T, jackknife[name].T)
+        estimates[name] = (
+            estimate(*columns) if value.ndim == 1 else [estimate(*column) for column in zip(*columns, strict=True)]
+        )
     return estimates

@@ -1,18 +1,29 @@
-"""What becomes of a token that is taken away. No way is neutral, so that each says what it is."""
+"""Change an input or its attention and measure how far the prediction moves."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from limelight._distributions import total_variation
+
+# Takes m examples (T, ...) of any lengths, returns probabilities (m, K). A trained model in inference mode: no dropout.
+Predict = Callable[[list[np.ndarray]], Any]
+
+# Takes the index of an example and weights (m, T) that replace its attention, returns probabilities (m, K).
+PredictWithAttention = Callable[[int, np.ndarray], Any]
+
+BATCH_SIZE = 1024
+
 
 @dataclass(frozen=True)
 class Delete:
-    """Tokens are cut out: what follows moves up, and positions change.
+    """Delete tokens from an example: the tokens after them move up, so their positions change.
 
     Args:
-        blank: What stands alone where nothing is left, such as the unknown token's number.
-        name: What a report calls it.
+        blank: The token that remains if all are deleted, such as the id of the unknown token.
+        name: Description for reports.
 
     Example:
         >>> Delete()(np.array([7, 8, 9]), np.array([True, False, True]))
@@ -31,11 +42,11 @@ class Delete:
 
 @dataclass(frozen=True)
 class Replace:
-    """Tokens are overwritten where they stand: positions stay, and the model may meet what it never met in training.
+    """Replace tokens by a value: positions stay, but the model may not have seen that value there in training.
 
     Args:
-        value: What is written: the number of the padding or of the unknown token, or for a series a value or a mean frame.
-        name: What a report calls it, such as "replaced by padding".
+        value: The id of the padding or the unknown token; for a series, a value or a mean frame.
+        name: Description for reports, such as "replaced by padding".
 
     Example:
         >>> Replace(1, "replaced by the unknown token")(np.array([7, 8, 9]), np.array([True, False, True]))
@@ -46,7 +57,107 @@ class Replace:
     name: str = "replaced"
 
     def __call__(self, example: np.ndarray, keep: np.ndarray) -> np.ndarray:
-        """Return an example (T, ...) with the value at every place where `keep` (T,) is False."""
-        changed = np.array(example)
-        changed[~keep] = self.value
-        return changed
+        """Return an example (T, ...) with the value at every position where `keep` (T,) is False."""
+        perturbed = np.array(example)
+        perturbed[~keep] = self.value
+        return perturbed
+
+
+def predict_in_batches(predict: Predict, examples: Sequence[np.ndarray]) -> np.ndarray:
+    """Return probabilities (m, K) of examples, predicted in batches of 1024.
+
+    Raises:
+        ValueError: The predictions are not one row for each example, or not probabilities.
+    """
+    batches = []
+    for start in range(0, len(examples), BATCH_SIZE):
+        batch = list(examples[start : start + BATCH_SIZE])
+        probabilities = np.asarray(predict(batch), dtype=np.float64)
+        if probabilities.ndim != 2 or len(probabilities) != len(batch) or probabilities.shape[1] < 2:
+            raise ValueError(
+                f"`predict` must return probabilities (m, K), one row for each of m = {len(batch)} examples, K > 1. "
+                f"Received: shape {probabilities.shape}. For one sigmoid p return [1 - p, p]."
+            )
+        sums = probabilities.sum(1)
+        if not np.isfinite(probabilities).all() or probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
+            raise ValueError(
+                "`predict` must return probabilities, rows summing to 1. "
+                f"Received: values from {probabilities.min():.4g} to {probabilities.max():.4g}, sums from "
+                f"{sums.min():.4g} to {sums.max():.4g}."
+            )
+        batches.append(probabilities)
+    return np.concatenate(batches)
+
+
+def leave_one_out(
+    predict: Predict, examples: Sequence[Any], *, removal: Delete | Replace | None = None
+) -> list[np.ndarray]:
+    """Return for each token how far the prediction moves if that token alone is removed.
+
+    Args:
+        predict: Takes a list of examples (T, ...), returns probabilities (m, K).
+        examples: The examples, arrays (T, ...).
+        removal: How a token is removed; `Delete()` by default.
+
+    Returns:
+        For each example an array (T,): the total variation distance of its prediction with and without the token.
+
+    Example:
+        >>> def predict(batch):
+        ...     positive = np.array([np.mean(example == 7) for example in batch])
+        ...     return np.stack([1 - positive, positive], axis=1)
+        >>> leave_one_out(predict, [np.array([7, 1])])[0]
+        array([0.5, 0.5])
+    """
+    removal = removal or Delete()
+    arrays = [np.asarray(example) for example in examples]
+    lengths = [len(array) for array in arrays]
+    original = predict_in_batches(predict, arrays)
+    perturbed = [removal(array, np.arange(len(array)) != token) for array in arrays for token in range(len(array))]
+    probabilities = predict_in_batches(predict, perturbed) if perturbed else np.zeros((0, original.shape[1]))
+    distances = total_variation(probabilities, original[np.repeat(np.arange(len(arrays)), lengths)])
+    return np.split(distances, np.cumsum(lengths)[:-1])
+
+
+def permutation_test(
+    predict_with_attention: PredictWithAttention, attention: Sequence[Any], *, permutations: int = 100, seed: int = 0
+) -> np.ndarray:
+    """Return for each example how far its prediction moves if its attention weights are permuted.
+
+    A small value means that the prediction does not depend on which token has which weight.
+
+    Args:
+        predict_with_attention: Takes the index of an example and weights (m, T) that replace its attention, returns
+            probabilities (m, K).
+        attention: For each example its attention weights (T,).
+        permutations: Number of permutations of each example.
+        seed: Seed of the permutations.
+
+    Returns:
+        For each example the median over permutations of the total variation distance to its own prediction (N,).
+
+    Raises:
+        ValueError: `predict_with_attention` does not return one row of probabilities for each row of weights.
+
+    Example:
+        >>> values = np.array([0.0, 1.0])
+        >>> def predict_with_attention(example, weights):
+        ...     positive = weights @ values
+        ...     return np.stack([1 - positive, positive], axis=1)
+        >>> permutation_test(predict_with_attention, [[0.5, 0.5]])
+        array([0.])
+
+    Jain and Wallace (arXiv:1902.10186), section 4.2.1.
+    """
+    rng, medians = np.random.default_rng(seed), []
+    for index, row in enumerate(attention):
+        weights = np.asarray(row, dtype=np.float64)
+        permuted = np.vstack([weights, rng.permuted(np.tile(weights, (permutations, 1)), axis=1)])
+        probabilities = np.asarray(predict_with_attention(index, permuted), dtype=np.float64)
+        if probabilities.ndim != 2 or len(probabilities) != len(permuted):
+            raise ValueError(
+                f"`predict_with_attention` must return probabilities (m, K) for weights (m, T), m = {len(permuted)}. "
+                f"Received: shape {probabilities.shape}."
+            )
+        medians.append(np.median(total_variation(probabilities[1:], probabilities[0])))
+    return np.array(medians)

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from limelight._formatting import format_difference, format_p_value
 from limelight.evaluate import METRICS, Comparison, Metric
-from limelight.evaluate.sentences import number, probability
 from limelight.plot import canvas
 
 
@@ -114,7 +114,7 @@ def difference(comparisons: Any, *, title: str | None = None, ax: Axes | None = 
 
 def _numbers(item: Comparison, metric: Metric) -> str:
     found = item.difference
-    text = number(found.value, metric, signed=True)
+    text = format_difference(found.value, metric)
     if found.low is not None and found.high is not None:
-        text += f" ({number(found.low, metric, signed=True)} to {number(found.high, metric, signed=True)})"
-    return f"{text}, {probability(item.p_value)}"
+        text += f" ({format_difference(found.low, metric)} to {format_difference(found.high, metric)})"
+    return f"{text}, {format_p_value(item.p_value)}"

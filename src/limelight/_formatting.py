@@ -1,0 +1,183 @@
+"""Write numbers and metric names: one way for sentences, tables, plots and pages.
+
+It imports neither scipy nor matplotlib, so that a report can be written without them.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MISSING = "–"
+MINUS = "−"
+NARROW_SPACE = "\u202f"  # no-break: a number stays with its unit
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is named, which direction is better, and whether it is written in percent."""
+
+    label: str
+    higher_is_better: bool = True
+    percent: bool = False
+
+
+METRICS: Mapping[str, Metric] = {
+    "accuracy": Metric("accuracy", percent=True),
+    "precision_macro": Metric("macro precision", percent=True),
+    "recall_macro": Metric("macro recall", percent=True),
+    "f1_macro": Metric("macro F1", percent=True),
+    "precision_weighted": Metric("weighted precision", percent=True),
+    "recall_weighted": Metric("weighted recall", percent=True),
+    "f1_weighted": Metric("weighted F1", percent=True),
+    "roc_auc": Metric("ROC AUC"),
+    "average_precision": Metric("average precision"),
+    "log_loss": Metric("log loss", higher_is_better=False),
+    "brier": Metric("Brier score", higher_is_better=False),
+    "calibration_error": Metric("calibration error", higher_is_better=False),
+    "mse": Metric("mean squared error", higher_is_better=False),
+    "rmse": Metric("root mean squared error", higher_is_better=False),
+    "mae": Metric("mean absolute error", higher_is_better=False),
+    "mape": Metric("mean absolute percentage error", higher_is_better=False, percent=True),
+    "r2": Metric("R²"),
+}
+
+_ACRONYMS = {
+    name.lower(): name for name in ("AUC", "AUPRC", "BLEU", "F1", "IOU", "MAE", "MAPE", "MASE", "MSE", "RMSE", "ROC")
+}
+_ACRONYMS |= {"r2": "R²", "smape": "sMAPE"}
+_AVERAGES = frozenset({"macro", "micro", "weighted"})
+_PERCENT = frozenset({"accuracy", "precision", "recall", "f1"})
+_LOWER_IS_BETTER = frozenset({"loss", "error", "brier", "mse", "rmse", "mae", "mape", "smape", "mase"})
+
+
+def get_metric(name: Any) -> Metric:
+    """Return the metric of this name; one that is not in `METRICS` is described by the words of its name.
+
+    Example:
+        >>> get_metric("token_accuracy")
+        Metric(label='token accuracy', higher_is_better=True, percent=True)
+    """
+    name = str(name)
+    if name in METRICS:
+        return METRICS[name]
+    words = set(name.lower().replace("-", "_").replace(" ", "_").split("_"))
+    return Metric(_words(name), _LOWER_IS_BETTER.isdisjoint(words), not _PERCENT.isdisjoint(words))
+
+
+def _words(name: str) -> str:
+    words = [_ACRONYMS.get(word.lower(), word) for word in name.replace("_", " ").split()]
+    if words and words[-1] in _AVERAGES:
+        words = [words[-1], *words[:-1]]
+    return " ".join(words)
+
+
+def format_title(name: Any) -> str:
+    """Return a name from code as a heading.
+
+    Example:
+        >>> format_title("f1_macro"), format_title("roc_auc"), format_title("log_loss")
+        ('Macro F1', 'ROC AUC', 'Log loss')
+    """
+    label = get_metric(name).label
+    return label[:1].upper() + label[1:]
+
+
+def to_finite(value: Any) -> float | None:
+    """Return `value` as a float, or None if it is not a finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def format_value(value: Any, metric: Metric | str, *, unit: bool = True) -> str:
+    """Return a value of a metric: in percent with one decimal, or with three decimals.
+
+    Example:
+        >>> format_value(0.7691, "accuracy", unit=False), format_value(0.7691, "log_loss")
+        ('76.9', '0.769')
+    """
+    metric = metric if isinstance(metric, Metric) else get_metric(metric)
+    number = to_finite(value)
+    if number is None:
+        return MISSING
+    if metric.percent:
+        return _sign(f"{100 * number:.1f}") + (f"{NARROW_SPACE}%" if unit else "")
+    return _sign(f"{number:{_precision(number)}}")
+
+
+def format_difference(value: Any, metric: Metric | str) -> str:
+    """Return a difference of two values with its sign, without a unit: percentages differ in points.
+
+    Example:
+        >>> format_difference(0.0151, "accuracy"), format_difference(-0.25, "r2"), format_difference(-0.0001, "accuracy")
+        ('+1.5', '−0.250', '0.0')
+    """
+    metric = metric if isinstance(metric, Metric) else get_metric(metric)
+    number = to_finite(value)
+    if number is None:
+        return MISSING
+    return _sign(f"{100 * number:+.1f}" if metric.percent else f"{number:+{_precision(number)}}")
+
+
+def format_probability_change(value: float) -> str:
+    """Return a change of a probability with its sign and two decimals.
+
+    Example:
+        >>> format_probability_change(-0.306), format_probability_change(0.0)
+        ('−0.31', '0.00')
+    """
+    return _sign(f"{value:+.2f}")
+
+
+def _precision(number: float) -> str:
+    if 0 < abs(number) < 1e-3:
+        return ".3g"
+    return ".3f" if abs(number) < 100 else ".4g"
+
+
+def _sign(text: str) -> str:
+    """Write a real minus sign, and no sign before a number that is rounded to zero."""
+    if text[:1] in "+-" and not text.strip("+-0."):
+        return text[1:]
+    return text.replace("-", MINUS)
+
+
+def format_p_value(value: Any) -> str:
+    """Return a p value; near .05, where a digit decides, with three decimals.
+
+    Example:
+        >>> format_p_value(0.0213), format_p_value(0.049), format_p_value(0.0004), format_p_value(1.0)
+        ('p = .02', 'p = .049', 'p < .001', 'p = 1')
+    """
+    number = to_finite(value)
+    if number is None:
+        return MISSING
+    if number < 0.001:
+        return "p < .001"
+    text = f"{number:.{3 if number < 0.01 or 0.045 <= number < 0.055 else 2}f}"
+    return "p = 1" if float(text) >= 1 else f"p = {text[1:]}"
+
+
+def format_percent(fraction: float) -> str:
+    """Return a fraction as a whole number of percent."""
+    return f"{100 * fraction:.0f}{NARROW_SPACE}%"
+
+
+def format_count(value: Any) -> str:
+    """Return a whole number with commas between the thousands."""
+    number = to_finite(value)
+    return MISSING if number is None else _sign(f"{round(number):,}")
+
+
+def format_duration(seconds: Any) -> str:
+    """Return a time in seconds, or in minutes and seconds from 90 seconds on."""
+    number = to_finite(seconds)
+    if number is None:
+        return MISSING
+    if number < 90:
+        return f"{number:.{0 if number >= 10 else 1}f}{NARROW_SPACE}s"
+    minutes, rest = divmod(round(number), 60)
+    return f"{minutes}{NARROW_SPACE}min {rest}{NARROW_SPACE}s"

@@ -1,0 +1,304 @@
+"""Comparisons checked against scipy and statsmodels, and intervals against simulations."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sklearn_metrics
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from limelight import evaluate
+
+pytestmark = pytest.mark.backend_free
+
+
+def noisy_labels(random: np.random.Generator, y_true: np.ndarray, accuracy: float) -> np.ndarray:
+    """Return labels that are right with this probability."""
+    return np.where(random.uniform(size=y_true.shape) < accuracy, y_true, 1 - y_true)
+
+
+def probabilities(random: np.random.Generator, y_true: np.ndarray, signal: float) -> np.ndarray:
+    logits = np.round(random.normal(size=len(y_true)) + signal * (2 * y_true - 1), 1)
+    return 1 / (1 + np.exp(-logits))
+
+
+def test_accuracy_uses_mcnemar(random):
+    y_true = random.integers(2, size=307)
+    first, second = noisy_labels(random, y_true, 0.8), noisy_labels(random, y_true, 0.7)
+    comparison = evaluate.paired(y_true, first, second)
+    table = np.zeros((2, 2))
+    np.add.at(table, ((first == y_true).astype(int), (second == y_true).astype(int)), 1)
+    assert comparison.p_value == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert comparison.test == "exact McNemar"
+    assert comparison.difference.value == pytest.approx((first == y_true).mean() - (second == y_true).mean())
+    expected = stats.bootstrap(
+        ((first == y_true) * 1.0 - (second == y_true),), np.mean, n_resamples=4999, random_state=1
+    ).confidence_interval
+    assert (comparison.difference.low, comparison.difference.high) == pytest.approx(tuple(expected), abs=0.01)
+    assert comparison.first.method == comparison.second.method == "Wilson"
+    assert comparison.n == 307
+
+
+def f1_macro(y_true: np.ndarray, y_proba: np.ndarray) -> float:
+    predicted = y_proba > 0.5
+    scores = [
+        2 * np.sum((y_true == k) & (predicted == k)) / (np.sum(y_true == k) + np.sum(predicted == k)) for k in (0, 1)
+    ]
+    return float(np.mean(scores))
+
+
+def pairwise_auc(y_true: np.ndarray, scores: np.ndarray) -> float:
+    differences = scores[y_true == 1][:, None] - scores[y_true == 0]
+    return float(((differences > 0) + (differences == 0) / 2).mean())
+
+
+def log_loss(y_true: np.ndarray, y_proba: np.ndarray) -> float:
+    return float(-np.log(np.where(y_true == 1, y_proba, 1 - y_proba)).mean())
+
+
+@pytest.mark.parametrize(
+    ("metric", "score"), [("roc_auc", pairwise_auc), ("log_loss", log_loss), ("f1_macro", f1_macro)]
+)
+def test_other_metrics_use_a_permutation_test(random, metric, score):
+    y_true = random.integers(2, size=61)
+    first, second = probabilities(random, y_true, 0.8), probabilities(random, y_true, 0.4)
+    comparison = evaluate.paired(y_true, first, second, metric=metric)
+    assert comparison.difference.value == pytest.approx(score(y_true, first) - score(y_true, second))
+    expected = stats.permutation_test(
+        (first, second),
+        lambda a, b: score(y_true, a) - score(y_true, b),
+        permutation_type="samples",
+        n_resamples=999,
+        random_state=1,
+    )
+    assert 0.001 < expected.pvalue < 0.9
+    assert comparison.p_value == pytest.approx(expected.pvalue, abs=0.05)
+    assert "paired permutation" in comparison.test
+
+
+def test_p_value_of_few_examples_is_that_of_all_permutations():
+    """Of the 2^5 swaps of five differences of one sign, two are as extreme as the observed comparison."""
+    comparison = evaluate.paired(np.zeros(5), np.arange(1.0, 6), np.zeros(5), metric="mae", permutations=19_999)
+    assert comparison.p_value == pytest.approx(2 / 32, abs=0.006)
+    assert comparison.difference.value == 3.0
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "mse"])
+def test_model_does_not_differ_from_itself(random, metric):
+    y_true = random.integers(2, size=41)
+    predictions = probabilities(random, y_true, 0.5)
+    comparison = evaluate.paired(y_true, predictions, predictions, metric=metric)
+    assert (comparison.difference.value, comparison.difference.low, comparison.difference.high) == (0, 0, 0)
+    assert comparison.p_value == 1.0
+    assert not comparison.shown
+    assert "No difference" in evaluate.sentence(comparison)
+
+
+def test_swapping_the_models_negates_the_difference(random):
+    y_true = random.integers(2, size=151)
+    first, second = noisy_labels(random, y_true, 0.9), noisy_labels(random, y_true, 0.7)
+    comparison, swapped = evaluate.paired(y_true, first, second), evaluate.paired(y_true, second, first)
+    assert comparison.difference.value == -swapped.difference.value
+    assert comparison.p_value == swapped.p_value
+    assert comparison.difference.low == pytest.approx(-swapped.difference.high)
+
+
+def test_p_value_is_uniform_without_a_difference():
+    random = np.random.default_rng(2)
+    y_true = np.zeros(41)
+    p_values = [
+        evaluate.paired(
+            y_true, random.normal(size=41), random.normal(size=41), metric="mse", permutations=199, resamples=100
+        ).p_value
+        for _ in range(200)
+    ]
+    assert stats.kstest(p_values, "uniform").pvalue > 0.01
+    assert np.mean(np.array(p_values) <= 0.05) < 0.1
+
+
+def test_accepted_forms_of_predictions(random):
+    y_true = random.integers(3, size=53)
+    y_proba = random.dirichlet(np.ones(3), size=(2, 53))
+    names = np.array(["a", "b", "c"])
+    forms = [
+        (y_true, y_proba[0], y_proba[1], None),
+        (y_true, y_proba[0].argmax(1), y_proba[1].argmax(1), None),
+        (names[y_true], names[y_proba[0].argmax(1)], names[y_proba[1].argmax(1)], None),
+        (names[y_true], y_proba[0], y_proba[1], names),
+    ]
+    comparisons = [evaluate.paired(*form[:3], classes=form[3]) for form in forms]
+    assert len({(each.difference.value, each.p_value) for each in comparisons}) == 1
+
+
+def test_undefined_metric_has_no_difference(random):
+    comparison = evaluate.paired(np.ones(7, int), random.uniform(size=7), random.uniform(size=7), metric="roc_auc")
+    assert math.isnan(comparison.difference.value)
+    assert math.isnan(comparison.p_value)
+    assert not comparison.shown
+    assert (
+        evaluate.sentence(comparison)
+        == "ROC AUC of first and second could not be compared: it is undefined on these examples."
+    )
+    json.dumps(comparison.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("first", "metric", "message"), [
+    ([0, 1, 1], "speed", "`metric` must be one of accuracy.*Received: 'speed'"),
+    ([0, 1, 1], "roc_auc", "ROC AUC needs probabilities.*Received: dtype int64. Pass what the model predicts before argmax"),
+    ([0, 1], "accuracy", "one prediction for each of 3 examples. Received: 2"),
+    ([0.5, np.nan, 0.5], "accuracy", "1 of 3 rows with NaN"),
+    ([0.5, 0.5], "mse", r"Received: \(3,\) and \(2,\)"),
+])  # fmt: skip
+def test_invalid_predictions_raise(first, metric, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.paired([0, 1, 1], first, [0, 1, 1], metric=metric)
+
+
+def test_over_seeds_has_a_t_interval(random):
+    values = random.normal(size=7)
+    comparison = evaluate.over_seeds(values, confidence=0.9)
+    expected = stats.t.interval(0.9, 6, loc=values.mean(), scale=stats.sem(values))
+    assert (comparison.low, comparison.high) == pytest.approx(expected)
+    assert (comparison.n, comparison.method) == (7, "t over 7 seeds")
+
+
+def test_one_seed_has_no_interval_and_a_failed_seed_no_mean():
+    comparison = evaluate.over_seeds([0.75])
+    assert (comparison.value, comparison.low, comparison.high, comparison.n) == (0.75, None, None, 1)
+    assert "1 seed" in comparison.method
+    failed = evaluate.over_seeds([0.75, math.nan, 0.8])
+    assert math.isnan(failed.value)
+    assert failed.method == "undefined for 1 of 3 seeds"
+    with pytest.raises(ValueError, match="one number for each seed"):
+        evaluate.over_seeds([])
+
+
+def test_paired_over_seeds_equals_crossed_anova(random):
+    """For a mean the estimator equals a crossed random-effects analysis of variance."""
+    seeds, n = 5, 211
+    y_true = random.integers(2, size=n)
+    hard = random.uniform(size=n) < 0.3
+    first = [noisy_labels(random, y_true, np.where(hard, 0.6, 0.95)) for _ in range(seeds)]
+    second = [noisy_labels(random, y_true, np.where(hard, 0.3, 0.95)) for _ in range(seeds)]
+    comparison = evaluate.paired_over_seeds(y_true, first, second, resamples=5000)
+
+    values = (np.array(first) == y_true) * 1.0 - (np.array(second) == y_true)  # (seeds, n)
+    mean = values.mean()
+    of_seeds = n * ((values.mean(1) - mean) ** 2).sum() / (seeds - 1)
+    of_examples = seeds * ((values.mean(0) - mean) ** 2).sum() / (n - 1)
+    rest = values - values.mean(1, keepdims=True) - values.mean(0) + mean
+    error = (rest**2).sum() / ((seeds - 1) * (n - 1))
+    shared = max(of_examples - error, 0)
+    deviation = np.sqrt((of_seeds + shared) / (seeds * n))
+    freedom = (seeds - 1) * ((of_seeds + shared) / of_seeds) ** 2
+    expected = stats.t.interval(0.95, freedom, loc=mean, scale=deviation)
+    assert comparison.difference.value == pytest.approx(mean)
+    assert (comparison.difference.low, comparison.difference.high) == pytest.approx(expected, abs=0.002)
+    assert comparison.p_value == pytest.approx(2 * stats.t.sf(mean / deviation, freedom), rel=0.2)
+    assert comparison.first_values == pytest.approx((np.array(first) == y_true).mean(1))
+    assert comparison.second == evaluate.over_seeds(comparison.second_values)
+    assert comparison.seeds == 5
+
+
+@pytest.mark.parametrize(("between_seeds", "min_coverage"), [(0.0, 0.92), (0.05, 0.89)])
+def test_interval_over_three_seeds_has_nominal_coverage(between_seeds, min_coverage):
+    """Also with a large variance between seeds, where a bootstrap over three seeds would cover three of four."""
+    random, hits, trials = np.random.default_rng(5), 0, 300
+    for trial in range(trials):
+        examples = random.normal(0, 0.2, size=(1, 101))
+        first = examples + random.normal(0, between_seeds, size=(3, 1)) + random.normal(0, 0.3, size=(3, 101))
+        second = np.full((3, 101), 5.0)
+        # The mean absolute error of 5 + d against 0 is 5 + d: a metric whose true difference is 0.
+        comparison = evaluate.paired_over_seeds(
+            np.zeros(101), 5 + first, second, metric="mae", resamples=100, seed=trial
+        )
+        hits += comparison.difference.low <= 0 <= comparison.difference.high
+    assert min_coverage < hits / trials < 0.99
+
+
+def test_paired_over_seeds_accepts_any_metric(random):
+    y_true = random.integers(2, size=83)
+    first = [probabilities(random, y_true, 1.0) for _ in range(3)]
+    second = [probabilities(random, y_true, 0.2) for _ in range(3)]
+    comparison = evaluate.paired_over_seeds(y_true, first, second, metric="roc_auc", names=("attention", "pooling"))
+    areas = [[sklearn_metrics.roc_auc_score(y_true, each) for each in model] for model in (first, second)]
+    assert comparison.first_values == pytest.approx(areas[0])
+    assert comparison.difference.value == pytest.approx(np.mean(areas[0]) - np.mean(areas[1]))
+    assert comparison.shown
+    stored = json.loads(json.dumps(comparison.to_dict(), allow_nan=False))
+    assert stored["seeds"] == 3
+    assert stored["first_values"] == list(comparison.first_values)
+
+
+def test_one_seed_equals_paired(random):
+    y_true = random.integers(2, size=53)
+    first, second = noisy_labels(random, y_true, 0.9), noisy_labels(random, y_true, 0.6)
+    assert evaluate.paired_over_seeds(y_true, [first], [second]) == evaluate.paired(y_true, first, second)
+    assert "1 seed, so without the variation between seeds" in evaluate.sentence(evaluate.paired(y_true, first, second))
+
+
+def test_identical_seeds(random):
+    y_true = random.integers(2, size=53)
+    labels = noisy_labels(random, y_true, 0.9)
+    comparison = evaluate.paired_over_seeds(y_true, [labels] * 3, [labels] * 3)
+    assert (comparison.difference.value, comparison.difference.low, comparison.difference.high, comparison.p_value) == (
+        0,
+        0,
+        0,
+        1,
+    )
+    other = noisy_labels(random, y_true, 0.6)
+    constant = evaluate.paired_over_seeds(y_true, [labels] * 3, [other] * 3)
+    assert constant.difference.low < constant.difference.value < constant.difference.high
+
+
+def test_different_numbers_of_seeds_raise():
+    with pytest.raises(ValueError, match=r"same number of seeds, at least 1. Received: 2 and 1"):
+        evaluate.paired_over_seeds([0, 1], [[0, 1], [0, 1]], [[0, 1]])
+
+
+def test_holm_equals_statsmodels(random):
+    p_values = np.append(random.uniform(size=9) ** 3, [0.01, 0.01])
+    assert evaluate.holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+    with_nan = evaluate.holm([0.02, math.nan, 0.01])
+    assert with_nan[::2] == pytest.approx([0.02, 0.02])
+    assert math.isnan(with_nan[1])
+    assert evaluate.holm([]) == []
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        evaluate.holm([0.5, 1.5])
+
+
+def test_agreeing_seeds_do_not_replace_examples():
+    """Three seeds that agree are still a sample of few examples: the p value is that of a sign test."""
+    identical = evaluate.paired_over_seeds([0, 1], [[0, 1]] * 3, [[1, 0]] * 3)
+    assert identical.p_value == 2 / 2**2 == evaluate.paired([0, 1], [0, 1], [1, 0]).p_value
+    assert not identical.shown
+    few = evaluate.paired_over_seeds([0] * 5, [[0] * 5] * 3, [[1, 1, 1, 0, 0]] * 3)
+    assert few.p_value > 0.05
+    assert not few.shown
+    many = evaluate.paired_over_seeds([0] * 9, [[0] * 9] * 3, [[1] * 9] * 3)
+    assert many.p_value == 2 / 2**9
+    assert many.shown
+
+
+@pytest.mark.parametrize(("n", "seeds"), [(12, 3), (12, 8)])
+def test_level_is_nominal_with_few_examples(n, seeds):
+    random = np.random.default_rng(5)
+    y_true, rejections = np.zeros(n), 0
+    for _ in range(300):
+        # The models are equally good, and differ on the same examples at every seed.
+        shared = random.normal(size=n)
+        first = shared + 0.3 * random.normal(size=(seeds, n))
+        second = -shared + 0.3 * random.normal(size=(seeds, n))
+        comparison = evaluate.paired_over_seeds(y_true, list(first), list(second), metric="mse", resamples=200)
+        rejections += comparison.p_value < 0.05
+    assert rejections / 300 < 0.085
+
+
+def test_one_example_has_no_interval(recwarn):
+    comparison = evaluate.paired([1], [1], [0])
+    assert (comparison.difference.low, comparison.difference.high, comparison.p_value) == (None, None, 1.0)
+    assert not [warning for warning in recwarn if issubclass(warning.category, RuntimeWarning)]

@@ -1,0 +1,47 @@
+"""Leave-one-out and permuted attention."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from limelight import evaluate
+
+pytestmark = pytest.mark.backend_free
+
+
+def test_leave_one_out_by_hand():
+    def predict(batch):
+        positive = np.array([0.1 + 0.1 * example.sum() for example in batch])
+        return np.stack([1 - positive, positive], axis=1)
+
+    examples = [np.array([1, 2, 3]), np.array([4]), np.array([0, 5])]
+    deleted = evaluate.leave_one_out(predict, examples)
+    assert [each.round(6).tolist() for each in deleted] == [[0.1, 0.2, 0.3], [0.4], [0.0, 0.5]]
+    replaced = evaluate.leave_one_out(predict, examples, removal=evaluate.Replace(1))
+    assert [each.round(6).tolist() for each in replaced] == [[0.0, 0.1, 0.2], [0.3], [0.1, 0.4]]
+
+
+def test_permutation_test_by_hand(random):
+    """A permutation of two tokens is the identity or a swap; the model returns its attention as probabilities."""
+
+    def predict_with_attention(example, weights):
+        return np.hstack([weights, np.zeros((len(weights), 1))]) if example else weights @ np.full((2, 3), 1 / 3)
+
+    medians = evaluate.permutation_test(predict_with_attention, [[0.9, 0.1], [0.9, 0.1]], permutations=101, seed=2)
+    assert medians[0] == pytest.approx(0)
+    assert medians[1] in (0.0, pytest.approx(0.8))
+    received = []
+    evaluate.permutation_test(
+        lambda example, weights: received.append(weights) or np.ones((len(weights), 2)) / 2,
+        [[0.5, 0.3, 0.2]],
+        permutations=300,
+    )
+    assert np.array_equal(received[0][0], [0.5, 0.3, 0.2])
+    orders, counts = np.unique(received[0][1:], axis=0, return_counts=True)
+    assert len(orders) == 6
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_permutation_test_checks_the_shape_of_predictions():
+    with pytest.raises(ValueError, match=r"m = 101. Received: shape \(2, 2\)"):
+        evaluate.permutation_test(lambda example, weights: np.eye(2), [[0.5, 0.5]])
