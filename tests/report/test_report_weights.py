@@ -1,4 +1,4 @@
-"""What travels in a page comes out again as it went in, to the stated precision, and padding stays behind."""
+"""Weights in the page: equal to those of the map up to the quantization error, and without padding."""
 
 import base64
 import itertools
@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from limelight.maps import AttentionMap, AttentionMaps, WeightSource
-from limelight.report import payload, weights
+from limelight.report import payload
 
 pytestmark = pytest.mark.backend_free
 
 
-def unpacked(text: str, kind=np.uint8) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.dtype(kind).newbyteorder("<"))
+def unpack(text: str, dtype=np.uint8) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.dtype(dtype).newbyteorder("<"))
 
 
-def unpacked_weights(packed, *shape) -> np.ndarray:
-    levels = unpacked(packed["bytes"]).reshape(len(packed["scale"]), *shape)
+def unpack_weights(packed, *shape) -> np.ndarray:
+    levels = unpack(packed["bytes"]).reshape(len(packed["scale"]), *shape)
     return np.array(packed["scale"])[:, None, None] * (levels / 255.0) ** 2
 
 
@@ -27,40 +27,40 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return held / held.sum(axis=-1, keepdims=True)
 
 
-def test_quantised_weights_are_near(random):
+def test_quantization_error(random):
     held = softmax(random.normal(0, 3, (7, 11)))
-    scale, levels = weights.quantise(held)
+    scale, levels = payload.quantize(held)
     assert levels.dtype == np.uint8
     assert scale == held.max()
-    back = scale * (levels / 255.0) ** 2
-    # Half a step of the root, which is 1 / 255, on either side.
-    assert np.all(np.abs(np.sqrt(back / scale) - np.sqrt(held / scale)) <= 0.5 / 255 + 1e-9)
+    restored = scale * (levels / 255.0) ** 2
+    # At most half of a quantization step of the square root, which is 1 / 255.
+    assert np.all(np.abs(np.sqrt(restored / scale) - np.sqrt(held / scale)) <= 0.5 / 255 + 1e-9)
 
 
-def test_what_is_no_weight_becomes_zero():
-    scale, levels = weights.quantise(np.array([np.nan, np.inf, -0.5, 0.5]))
+def test_invalid_weights_become_zero():
+    scale, levels = payload.quantize(np.array([np.nan, np.inf, -0.5, 0.5]))
     assert (scale, levels.tolist()) == (0.5, [0, 0, 0, 255])
-    assert weights.quantise(np.zeros(3))[0] == 0.0
+    assert payload.quantize(np.zeros(3))[0] == 0.0
 
 
 def test_bytes_are_little_endian_and_deflated():
-    assert unpacked(weights.pack(np.array([1, 70_000], ">u4")), np.uint32).tolist() == [1, 70_000]
+    assert unpack(payload.pack(np.array([1, 70_000], ">u4")), np.uint32).tolist() == [1, 70_000]
 
 
-def test_self_attention_without_its_padding(random):
+def test_self_attention_without_padding(random):
     batch, heads, length = 2, 3, 7
     counts = (5, 4)
     held = np.zeros((batch, heads, length, length), np.float32)
     for index, count in enumerate(counts):
         held[index, :, :, :count] = softmax(random.normal(0, 1, (heads, length, count)))
     tokens = [[f"{index}{place}" for place in range(count)] for index, count in enumerate(counts)]
-    (entry,) = payload.read(AttentionMaps([AttentionMap.from_weights(held, path="encoder", tokens=tokens)]))
+    (entry,) = payload.read_maps(AttentionMaps([AttentionMap.from_weights(held, path="encoder", tokens=tokens)]))
     assert (entry["name"], entry["heads"]) == ("encoder", heads)
     for index, (example, count) in enumerate(zip(entry["examples"], counts, strict=True)):
         assert (example["rows"], example["columns"]) == (count, count)
         assert (example["queries"], example["keys"]) == (None, tokens[index])
         shown = held[index, :, :count, :count]
-        assert unpacked_weights(example["weights"], count, count) == pytest.approx(shown, abs=4e-3)
+        assert unpack_weights(example["weights"], count, count) == pytest.approx(shown, abs=4e-3)
         for head, row_range in itertools.product(range(heads), [range(count)]):
             entropy = np.mean([-sum(w * np.log(w) for w in shown[head, row]) for row in row_range])
             distance = np.mean(
@@ -70,72 +70,74 @@ def test_self_attention_without_its_padding(random):
             assert example["distance"][head] == pytest.approx(distance, rel=1e-3)
 
 
-def test_padding_is_left_out_without_tokens_too(random):
+def test_padding_is_left_out_without_tokens(random):
     held = np.zeros((1, 1, 5, 5), np.float32)
     held[0, 0, :, :3] = softmax(random.normal(0, 1, (5, 3)))
-    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.from_weights(held))]
+    ((example,),) = [entry["examples"] for entry in payload.read_maps(AttentionMap.from_weights(held))]
     assert (example["rows"], example["columns"], example["keys"]) == (3, 3, None)
 
 
-def test_a_key_that_holds_weight_is_shown_even_without_a_token():
+def test_key_with_weight_but_without_token_is_numbered():
     held = np.array([[0.5, 0.25, 0.25]])
-    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.from_weights(held, tokens=["a", "b"]))]
+    ((example,),) = [
+        entry["examples"] for entry in payload.read_maps(AttentionMap.from_weights(held, tokens=["a", "b"]))
+    ]
     assert example["keys"] == ["a", "b", "#3"]
 
 
-def test_cross_attention_and_one_row(random):
-    crossed = AttentionMap.from_weights(
+def test_cross_attention_and_single_query(random):
+    cross_map = AttentionMap.from_weights(
         softmax(random.normal(0, 1, (2, 3, 5))), path="cross", tokens=list("vwxyz"), query_tokens=list("abc")
     )
-    pooled = AttentionMap.from_weights(softmax(random.normal(0, 1, (1, 5))), path="pool", tokens=list("vwxyz"))
-    cross, pool = payload.read({"cross": crossed, "pool": pooled})
+    pooling_map = AttentionMap.from_weights(softmax(random.normal(0, 1, (1, 5))), path="pool", tokens=list("vwxyz"))
+    cross, pool = payload.read_maps({"cross": cross_map, "pool": pooling_map})
     (example,) = cross["examples"]
     assert (example["queries"], example["keys"], example["distance"]) == (list("abc"), list("vwxyz"), None)
     (example,) = pool["examples"]
     assert (example["rows"], example["queries"], example["keys"]) == (1, None, list("vwxyz"))
 
 
-def test_a_layer_that_ran_once_for_each_step():
+def test_layer_that_ran_once_per_step():
     source = np.zeros((2, 3, 1, 1, 4), np.float32)
     for example, step in itertools.product(range(2), range(3)):
         source[example, step, 0, 0, : step + 2] = 1 / (step + 2)
-    (entry,) = payload.read(AttentionMap("words", WeightSource(source)))
+    (entry,) = payload.read_maps(AttentionMap("words", WeightSource(source)))
     assert [example["columns"] for example in entry["examples"]] == [2, 3, 4, 2, 3, 4]
 
 
-def test_long_maps_travel_as_blocks_and_strongest_keys(random):
+def test_long_maps_are_stored_as_blocks_and_strongest_keys(random):
     queries, keys, heads = 521, 1031, 2
     held = softmax(random.normal(0, 4, (heads, queries, keys))).astype(np.float32)
     held[0, 100] = 0
     held[0, 100, 777] = 1.0
-    ((example,),) = [entry["examples"] for entry in payload.read(AttentionMap.from_weights(held[None]))]
+    ((example,),) = [entry["examples"] for entry in payload.read_maps(AttentionMap.from_weights(held[None]))]
     rows, columns = example["blocks"]
     assert (example["rows"], example["columns"]) == (queries, keys)
     assert max(rows, columns) <= 512
     edges = [
         [index * total // count for index in range(count + 1)] for count, total in ((rows, queries), (columns, keys))
     ]
-    means, maxima = (unpacked_weights(example[name], rows, columns) for name in ("means", "maxima"))
+    means, maxima = (unpack_weights(example[name], rows, columns) for name in ("means", "maxima"))
     for head, row, column in [(0, 0, 0), (1, rows - 1, columns - 1), (1, 200, 300)]:
         block = held[head, edges[0][row] : edges[0][row + 1], edges[1][column] : edges[1][column + 1]]
         assert maxima[head, row, column] == pytest.approx(block.max(), abs=5e-3)
         assert means[head, row, column] == pytest.approx(block.mean(), abs=5e-3)
-    # The spike is in the maxima.
+    # The single large weight is in the maxima.
     column = next(index for index in range(columns) if edges[1][index] <= 777 < edges[1][index + 1])
     assert maxima[0, next(index for index in range(rows) if edges[0][index + 1] > 100), column] == pytest.approx(1.0)
     top, count = example["top"], example["top"]["count"]
-    chosen = unpacked(top["keys"], np.uint32).reshape(heads, queries, count)
-    strengths = unpacked_weights(top["weights"], queries, count)
-    assert chosen[0, 100, 0] == 777
+    top_keys = unpack(top["keys"], np.uint32).reshape(heads, queries, count)
+    top_weights = unpack_weights(top["weights"], queries, count)
+    assert top_keys[0, 100, 0] == 777
     for head, row in [(0, 3), (1, 517)]:
         order = np.argsort(-held[head, row], kind="stable")[:16]
-        assert chosen[head, row].tolist() == order.tolist()
-        assert strengths[head, row] == pytest.approx(held[head, row, order], abs=5e-3)
+        assert top_keys[head, row].tolist() == order.tolist()
+        assert top_weights[head, row] == pytest.approx(held[head, row, order], abs=5e-3)
 
 
 def test_twelve_heads_of_512_tokens_are_small(random):
-    places = np.arange(512)
-    apart = np.abs(places[:, None] - places[None])
-    held = np.stack([softmax(random.normal(0, 1, (512, 512)) - apart / (2.0 + 3 * head)) for head in range(12)])
-    (entry,) = payload.read(AttentionMap.from_weights(held))
+    positions = np.arange(512)
+    distances = np.abs(positions[:, None] - positions[None])
+    held = np.stack([softmax(random.normal(0, 1, (512, 512)) - distances / (2.0 + 3 * head)) for head in range(12)])
+    (entry,) = payload.read_maps(AttentionMap.from_weights(held))
     assert len(entry["examples"][0]["weights"]["bytes"]) < 2_000_000

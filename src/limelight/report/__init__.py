@@ -1,4 +1,9 @@
-"""The self-contained report: one HTML file that says what was found, how sure it is, and what the model reads."""
+"""A self-contained HTML report of the results of a study, with their intervals, and of the attention of a model."""
+
+try:
+    import jinja2  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError("`limelight.report` needs Jinja2. Run: pip install 'limelight[study]'") from error
 
 import dataclasses
 import functools
@@ -8,33 +13,37 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from limelight import _files
-from limelight.report import page, payload, texts
-from limelight.report.markup import element
+from limelight.report import page
+from limelight.report.examples import read_examples
+from limelight.report.payload import read_maps
 
 __all__ = ["Report", "render", "write"]
 
-_SCHEMA = 1
-_LARGE = 20_000_000
+_SCHEMA_VERSION = 1
+_LARGE_FILE = 20_000_000  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A report that is not written yet, and that shows itself in a notebook.
+    """A report that can be written to a file, and that is displayed in a notebook.
 
     Args:
-        maps: a mapping from layer paths to attention maps, as `limelight.capture` returns; or one map. Each has
-            weights of shape (B, N, T, S). Up to 512 queries and keys every weight is in the report; longer maps are there
-            as blocks of means and maxima, with the 16 strongest keys of each query and the mass that those leave out.
-            Queries and keys of padding are left out.
-        results: what a study found (`results.json`): a mapping with `schema_version` 1. Every other part may be missing.
-        examples: highlighted texts, in the place of `results["examples"]`: mappings with `tokens` and `weights` of one
-            length, and as known `text`, `offsets`, `truth`, `prediction`, `probability`, `kind`, `id`.
-        title: the heading; else that of the results, else the name of their data.
+        maps: A mapping from layer paths to attention maps, as `limelight.capture` returns; or one map. Each has
+            weights of shape (B, N, T, S). The report contains every weight up to 512 queries and keys; longer maps are
+            stored as means and maxima of blocks, with the 16 strongest keys of each query and the mass of the other keys.
+            Padded queries and keys are left out.
+        results: The results of a study (`results.json`): a mapping with `schema_version` 1. Every other part may be missing.
+        examples: Highlighted texts, instead of `results["examples"]`: mappings with `tokens` and `weights` of the same
+            length, and optionally `text`, `offsets`, `truth`, `prediction`, `probability`, `kind`, `id`.
+        title: The heading; by default that of the results, or the name of their data.
 
     Raises:
-        ValueError: nothing to report, results of another schema, weights that do not fit their tokens.
-        TypeError: maps without weights, results that are no mapping.
+        ValueError: There is nothing to report, the schema of the results is another one, or the weights of an example do
+            not match its tokens.
+        TypeError: `maps` has no attention maps, or `results` is not a mapping.
 
     Example:
         >>> report = Report(examples=[{"tokens": ["a", "dull", "film"], "weights": [0.1, 0.7, 0.2]}], title="One review")
@@ -52,49 +61,59 @@ class Report:
             raise TypeError(
                 f"`results` must be a mapping. Received: {type(self.results).__name__}. Read results.json with json.load."
             )
-        version = (self.results or {}).get("schema_version", _SCHEMA)
-        if version != _SCHEMA:
+        version = (self.results or {}).get("schema_version", _SCHEMA_VERSION)
+        if version != _SCHEMA_VERSION:
             raise ValueError(
-                f"`results` must have schema_version {_SCHEMA}. Received: {version!r}. Use the version of limelight that "
+                f"`results` must have schema_version {_SCHEMA_VERSION}. Received: {version!r}. Use the version of limelight that "
                 "wrote them."
             )
         if all(
             part is None or (isinstance(part, Sized) and not len(part))
             for part in (self.maps, self.results, self.examples)
         ):
-            raise ValueError("A report needs something to show. Received: neither maps, nor results, nor examples.")
+            raise ValueError("A report needs something to show. Received: no maps, results or examples.")
 
     @functools.cached_property
     def html(self) -> str:
-        """The whole page as text."""
+        """The page."""
         results = self.results or {}
         data = results.get("data")
         name = data.get("name") if isinstance(data, Mapping) else None
         title = self.title or results.get("title") or name or "What the model reads"
-        chosen = results.get("examples") if self.examples is None else self.examples
-        return page.build(results, texts.read(chosen), payload.read(self.maps), str(title))
+        examples = results.get("examples") if self.examples is None else self.examples
+        return page.build(results, read_examples(examples), read_maps(self.maps), str(title))
 
     def write(self, path: str | PathLike[str]) -> Path:
-        """Write the page to `path`, whole or not at all, and return the path; warn where it is over 20 MB."""
+        """Write the page to `path` atomically and return the path; warn if it is larger than 20 MB."""
         content = self.html.encode("utf-8")
-        if len(content) > _LARGE:
+        if len(content) > _LARGE_FILE:
             warnings.warn(
-                f"The report has {len(content) / 1e6:.0f} MB and may open slowly. Give it fewer examples, heads or layers.",
+                f"The report has {len(content) / 1e6:.0f} MB and may open slowly. Pass fewer examples, heads or layers.",
                 stacklevel=3,
             )
         _files.write_bytes(path, content)
         return Path(path)
 
     def _repr_html_(self) -> str:
-        # A frame of its own, without the notebook's origin: neither can touch the other's style or script.
-        frame = {"sandbox": "allow-scripts allow-downloads", "width": "100%", "height": "720", "frameborder": "0"}
-        return str(element("iframe", srcdoc=self.html, title="limelight report", **frame))
+        # A sandboxed frame without the origin of the notebook: neither can change the style or script of the other.
+        frame = Markup(
+            '<iframe srcdoc="{}" title="limelight report" sandbox="allow-scripts allow-downloads" width="100%" height="720" '
+            'frameborder="0"></iframe>'
+        )
+        return str(frame.format(self.html))
 
 
 def render(
     maps: Any = None, *, results: Mapping[str, Any] | None = None, examples: Any = None, title: str | None = None
 ) -> str:
-    """The report as HTML; the arguments are those of `Report`."""
+    """Return the report as HTML.
+
+    Args:
+        maps, results, examples, title: As for `Report`.
+
+    Raises:
+        ValueError, TypeError: As for `Report`.
+    """
     return Report(maps, results, examples, title).html
 
 
@@ -108,15 +127,15 @@ def write(
 ) -> Path:
     """Write the report to `path` as one HTML file that loads nothing, and return the path.
 
-    The file is whole or not there: an interrupted write leaves what was before. Over 20 MB it comes with a warning.
+    The write is atomic: if it is interrupted, an old file stays as it was. A file over 20 MB causes a warning.
 
     Args:
-        path: where to; its folder is made where it is missing.
-        maps, results, examples, title: as for `Report`.
+        path: The file; its folder is created if missing.
+        maps, results, examples, title: As for `Report`.
 
     Raises:
-        ValueError, TypeError: as for `Report`.
-        OSError: the file cannot be written.
+        ValueError, TypeError: As for `Report`.
+        OSError: The file cannot be written.
 
     Example:
         >>> import tempfile
