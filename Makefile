@@ -21,14 +21,14 @@ PRECOMPILED := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 # The locks are complete, so nothing may be added to them (--no-deps), and nothing is built from source on the way.
 LOCKED := $(PIP) --no-deps --only-binary=:all: --require-hashes -r
 ITSELF := $(PIP) --no-deps --no-build-isolation --editable .
-PYTEST := $(BIN)/python -m pytest
+PYTEST := $(BIN)/python -m pytest --durations=30 --durations-min=0.5
 # Each backend's output in one piece, where this make can do so (macOS has one from 2006 that cannot).
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --quiet \
   --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
 
 .DELETE_ON_ERROR:
-.PHONY: help study test lint format types test-jax test-tensorflow test-torch test-cli test-rest test-docs bench bench-longest lock clean distclean
+.PHONY: help study check check-tests test test-all mutations lint format types test-jax test-tensorflow test-torch test-backend-free test-doctests docs pictures bench bench-longest lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-24s%s\n", $$1, $$2 }'
@@ -36,9 +36,22 @@ help: ## list the targets
 study: $(STUDY) ## train with and without attention, compare, write a report (ARGS are passed on)
 	@KERAS_BACKEND=jax $(BIN)/limelight study $(ARGS)
 
-test: lint types ## lint, types, then the tests on each of the three backends
-	@echo "Testing on JAX, TensorFlow, PyTorch, and the rest, $(JOBS) at a time. Each is shown when it ends."
-	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) test-jax test-tensorflow test-torch test-docs test-cli test-rest
+check: $(TEST) ## before each commit, under a minute: lint, types, architecture, and the tests without a backend
+	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) lint types check-tests
+
+check-tests: $(TEST)
+	KERAS_BACKEND=jax $(PYTEST) -q -m "backend_free and not browser and not subprocess" tests
+
+test: lint types ## what CI runs: lint, types, tests on the three backends, docs
+	@echo "Testing on JAX, TensorFlow and PyTorch, $(JOBS) jobs at a time. Each is shown when it ends."
+	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) \
+	  test-jax test-tensorflow test-torch test-backend-free test-doctests docs
+
+test-all: ## every test on every backend
+	@LIMELIGHT_TESTS=all $(MAKE) --no-print-directory test
+
+mutations: $(TEST) ## plant twelve faults, one at a time, and see that the tests catch each
+	$(BIN)/python tests/mutations/run.py $(ARGS)
 
 lint: $(TEST) ## check style and format
 	$(BIN)/ruff check .
@@ -60,14 +73,17 @@ test-tensorflow: $(TEST) ## the tests on TensorFlow
 test-torch: $(TEST) ## the tests on PyTorch
 	KERAS_BACKEND=torch $(PYTEST) tests
 
-test-cli: $(TEST) ## the tests of the command line
-	KERAS_BACKEND=jax $(PYTEST) -m backend_free tests/cli
+test-backend-free: $(TEST) ## the tests that need no backend: data, statistics, pages, the command line
+	KERAS_BACKEND=jax $(PYTEST) -m backend_free tests
 
-test-rest: $(TEST) ## the other tests that need no backend
-	KERAS_BACKEND=jax $(PYTEST) -m backend_free --ignore=tests/cli tests
-
-test-docs: $(TEST) ## the examples in docstrings
+test-doctests: $(TEST) ## the examples in docstrings
 	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/engine/tensorflow/*' src
+
+docs: $(TEST) ## build the documentation into build/site; nothing on its pages is loaded from elsewhere
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+pictures: $(TEST) ## draw the documentation's pictures anew
+	KERAS_BACKEND=jax $(BIN)/python docs/draw.py $(ARGS)
 
 bench: $(TEST) ## measure limelight beside its peers (ARGS="--only jax full --repeats 9", ARGS=--quick)
 	$(BIN)/python benchmarks/run.py $(ARGS)
@@ -77,7 +93,7 @@ bench-longest: $(TEST) ## the longest input that a given memory holds (ARGS="--m
 
 lock: ## resolve the locks anew, with uv (ARGS=--upgrade for the newest versions)
 	@command -v $(UV) > /dev/null || { echo "make lock needs uv. Run: pip install uv" >&2; exit 1; }
-	$(COMPILE) $(ARGS) requirements/test.in --extra tensorflow --extra dev \
+	$(COMPILE) $(ARGS) requirements/test.in --extra tensorflow --group dev \
 	  --override requirements/left-out.txt --no-emit-package torch --output-file requirements/test.txt
 	$(COMPILE) $(ARGS) --constraint requirements/test.txt --output-file requirements/study.txt
 

@@ -1,7 +1,6 @@
-"""Self-attention with learned W_q, W_k and W_v inside a model, trained on a task that nothing without attention solves.
+"""Train self-attention with learned W_q, W_k and W_v on a task that needs attention.
 
-Each sequence holds five marked steps and many others; the target at every step is the mean of the marked values, wherever
-they are.
+Each sequence holds five marked steps among many others. The target at every step is the mean of the marked values.
 
     python examples/03_self_attention.py
 """
@@ -10,10 +9,11 @@ import limelight as ll
 import keras
 import numpy as np
 from keras import layers
+from pathlib import Path
 
 
-def sequences(count: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Values with a mark (count, length, 2), and for every step the mean of the marked values."""
+def make_sequences(count: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return values with a mark (count, length, 2), and for every step the mean of the marked values."""
     random = np.random.default_rng(seed)
     values = random.normal(size=(count, length))
     marks = np.argsort(random.random((count, length)), axis=1) < 5
@@ -22,27 +22,31 @@ def sequences(count: int, length: int, seed: int) -> tuple[np.ndarray, np.ndarra
 
 
 def build(units: int = 16) -> keras.Model:
-    """One self-attention layer between two dense ones; the weights come out as well."""
+    """Build one self-attention layer between two dense ones; the weights are an output too."""
     steps = keras.Input((None, 2))
     hidden = layers.Dense(units, activation="relu")(steps)
-    read, weights = ll.layers.SelfAttention(units)(hidden, return_attention_scores=True)
-    return keras.Model(steps, {"mean": layers.Dense(1)(read), "weights": weights})
+    context, weights = ll.layers.SelfAttention(units)(hidden, return_attention_scores=True)
+    return keras.Model(steps, {"mean": layers.Dense(1)(context), "weights": weights})
 
 
-def main(epochs: int = 20, count: int = 2000) -> dict[str, float]:
-    """Train, and print the error and how much of the attention falls on the marked steps."""
+def main(epochs: int = 20, count: int = 2000, picture: Path | None = None) -> dict[str, float]:
+    """Train, then print the error and how much of the attention falls on the marked steps."""
     keras.utils.set_random_seed(0)
     model = build()
     model.compile(keras.optimizers.Adam(3e-3), {"mean": "mse", "weights": None})
-    steps, target = sequences(count, 20, seed=1)
+    steps, target = make_sequences(count, 20, seed=1)
     model.fit(steps, {"mean": target}, epochs=epochs, verbose=0)
-    # Twice the length that it was trained on: attention does not mind.
-    steps, target = sequences(200, 40, seed=2)
+    # Test on twice the length of the training sequences: attention works at any length.
+    steps, target = make_sequences(200, 40, seed=2)
     predicted = model.predict(steps, verbose=0)
     error = float(np.square(predicted["mean"] - target).mean())
     marked = float((predicted["weights"] * steps[:, None, :, 1]).sum(-1).mean())
     print(f"mean squared error {error:.4f}; the variance to explain is {target.var():.4f}")
     print(f"weight on the 5 marked steps of 40: {marked:.2f}; by chance it would be {5 / 40:.2f}")
+    if picture is not None:
+        marks = ["marked" if mark else "" for mark in steps[0, :, 1]]
+        axes = ll.plot.heatmap(predicted["weights"][0], marks, title="weights of one sequence of 40 steps")
+        ll.plot.save(axes, picture)
     return {"error": error, "variance": float(target.var()), "marked": marked}
 
 

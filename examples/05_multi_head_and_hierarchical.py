@@ -1,4 +1,4 @@
-"""Many heads, and two levels: words make sentences, sentences make a document. On real news articles.
+"""Classify news articles with many heads on two levels: words make sentences, sentences make a document.
 
 python examples/05_multi_head_and_hierarchical.py
 """
@@ -8,12 +8,13 @@ import keras
 import numpy as np
 import re
 from keras import layers
+from pathlib import Path
 
 SENTENCES, WORDS = 20, 30
 
 
-def articles(limit: int | None) -> tuple:
-    """Documents as ids (n, sentences, words) with zeros for what is missing, labels, the split, the sentences, the tokenizer."""
+def load_articles(limit: int | None) -> tuple:
+    """Return zero-padded ids (n, sentences, words), the data set, the split, the sentences, and the tokenizer."""
     dataset = ll.data.load("bbc-news")
     split = ll.data.split(dataset)
     train, test = split.train[:limit], split.test[:limit]
@@ -27,37 +28,40 @@ def articles(limit: int | None) -> tuple:
 
 
 def build(size: int, classes: int) -> keras.Model:
-    """Heads among the words of a sentence, pooling to sentences, heads among these, pooling to the document."""
+    """Build heads over the words, pooling to sentences, heads over the sentences, and pooling to the document."""
     words = keras.Input((SENTENCES, WORDS), dtype="int32")
     hidden = layers.Embedding(size, 64, mask_zero=True)(words)  # (B, sentences, words, 64) and its mask
     heads = ll.layers.MultiHeadAttention(4, 16, attention_axes=2, name="words")
     hidden = layers.Add()([hidden, heads(hidden, hidden)])
-    # Pooling takes any number of leading axes. A sentence without words is masked in what follows.
-    sentences, of_words = ll.layers.AttentionPooling(name="sentence")(hidden, return_attention_scores=True)
+    # Pooling takes any number of leading axes. Later layers get a mask of the sentences that have words.
+    sentences, word_weights = ll.layers.AttentionPooling(name="sentence")(hidden, return_attention_scores=True)
     heads = ll.layers.MultiHeadAttention(4, 16, name="sentences")
     sentences = layers.Add()([sentences, heads(sentences, sentences)])
-    document, of_sentences = ll.layers.AttentionPooling(name="document")(sentences, return_attention_scores=True)
+    document, sentence_weights = ll.layers.AttentionPooling(name="document")(sentences, return_attention_scores=True)
     topic = layers.Dense(classes, activation="softmax", name="topic")(layers.Dropout(0.3)(document))
-    return keras.Model(words, {"topic": topic, "words": of_words, "sentences": of_sentences})
+    return keras.Model(words, {"topic": topic, "words": word_weights, "sentences": sentence_weights})
 
 
-def main(epochs: int = 4, limit: int | None = None) -> dict[str, float]:
-    """Train, print the accuracy, and show what the model read in one article."""
+def main(epochs: int = 4, limit: int | None = None, picture: Path | None = None) -> dict[str, float]:
+    """Train, print the accuracy, and show what the model attends to in one article."""
     keras.utils.set_random_seed(0)
-    ids, dataset, train, test, texts, tokenizer = articles(limit)
+    ids, dataset, train, test, texts, tokenizer = load_articles(limit)
     model = build(tokenizer.size, len(dataset.classes))
     model.compile("adam", {"topic": "sparse_categorical_crossentropy", "words": None, "sentences": None})
     model.fit(ids[train], {"topic": dataset.labels[train]}, epochs=epochs, batch_size=32, verbose=0)
-    seen = model.predict(ids[test], verbose=0)
-    accuracy = float((seen["topic"].argmax(-1) == dataset.labels[test]).mean())
+    outputs = model.predict(ids[test], verbose=0)
+    accuracy = float((outputs["topic"].argmax(-1) == dataset.labels[test]).mean())
     print(f"test accuracy {accuracy:.3f} on {len(test)} articles of {len(dataset.classes)} topics")
     first = texts[test[0]]
-    sentence = int(seen["sentences"][0, : len(first)].argmax())
-    word = int(seen["words"][0, sentence].argmax())
+    sentence = int(outputs["sentences"][0, : len(first)].argmax())
+    word = int(outputs["words"][0, sentence].argmax())
     tokens = tokenizer.encode([first[sentence]], length=WORDS)[0].tokens
-    print(f'read most, with weight {seen["sentences"][0, sentence]:.2f}: "{first[sentence]}"')
-    print(f'and in it, with weight {seen["words"][0, sentence, word]:.2f}: "{tokens[word]}"')
-    padding = float(seen["words"][ids[test] == 0].sum() + seen["sentences"][~(ids[test] != 0).any(-1)].sum())
+    print(f'largest weight of a sentence, {outputs["sentences"][0, sentence]:.2f}: "{first[sentence]}"')
+    print(f'largest weight of a word in it, {outputs["words"][0, sentence, word]:.2f}: "{tokens[word]}"')
+    padding = float(outputs["words"][ids[test] == 0].sum() + outputs["sentences"][~(ids[test] != 0).any(-1)].sum())
+    if picture is not None:
+        weights = outputs["words"][0, sentence, : len(tokens)].ravel()
+        ll.plot.save(ll.plot.text(tokens, weights, title="the sentence with the largest weight"), picture)
     return {"accuracy": accuracy, "padding": padding}
 
 

@@ -1,6 +1,6 @@
-"""An attention layer that returns output and weights, and the weights drawn with tokens on both axes.
+"""Get output and weights from an attention layer, and draw the weights with tokens on both axes.
 
-python examples/06_weights_drawn.py [weights.png]
+python examples/06_draw_weights.py [weights.png]
 """
 
 import limelight as ll
@@ -14,8 +14,8 @@ from pathlib import Path
 SENTENCE = ["the", "animal", "did", "not", "cross", "the", "street", "because", "it", "was", "too", "tired"]
 
 
-def weights_of_a_sentence() -> np.ndarray:
-    """Weights (T, T) of a self-attention layer, here with random embeddings: equal words attend alike."""
+def compute_weights() -> np.ndarray:
+    """Return the weights (T, T) of a self-attention layer. Embeddings are random here: equal words attend alike."""
     keras.utils.set_random_seed(2)
     vocabulary = {word: index for index, word in enumerate(dict.fromkeys(SENTENCE), start=1)}
     ids = np.array([[vocabulary[word] for word in SENTENCE]])
@@ -25,9 +25,9 @@ def weights_of_a_sentence() -> np.ndarray:
     return keras.ops.convert_to_numpy(weights)[0]
 
 
-def main(path: str = "weights.png") -> Path:
-    """Draw by hand, as everybody does, and by limelight; write the second beside the first."""
-    weights = weights_of_a_sentence()
+def main(picture: str | Path = "weights.png") -> Path:
+    """Draw with matplotlib into a PNG and with limelight into an SVG beside it; return the path of the second."""
+    weights = compute_weights()
 
     figure = Figure(figsize=(7, 6), layout="constrained")
     axes = figure.subplots()
@@ -36,13 +36,13 @@ def main(path: str = "weights.png") -> Path:
     axes.set_xticks(range(len(SENTENCE)), SENTENCE, rotation=90)
     axes.set_yticks(range(len(SENTENCE)), SENTENCE)
     axes.set(title="self-attention", xlabel="key", ylabel="query")
-    ll.plot.save(figure, path)
+    ll.plot.save(figure, picture)
 
-    drawn = ll.plot.heatmap(weights, SENTENCE, title="self-attention")
-    second = Path(path).with_suffix(".svg")
-    ll.plot.save(drawn, second)
-    print(f"drawn in {path} and {second}")
-    return second
+    heatmap = ll.plot.heatmap(weights, SENTENCE, title="self-attention")
+    vector = Path(picture).with_suffix(".svg")
+    ll.plot.save(heatmap, vector)
+    print(f"saved {picture} and {vector}")
+    return vector
 
 
 if __name__ == "__main__":
