@@ -28,6 +28,8 @@ def environment(tmp_path_factory):
         "KERAS_BACKEND": "jax",
         "JAX_COMPILATION_CACHE_DIR": str(base / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        # Other caches of XLA would add the folder's path to the keys.
+        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
     }
 
 

@@ -1,6 +1,7 @@
 """`limelight study`: its output, its repairs and its exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,31 +89,47 @@ def test_a_loss_that_is_not_finite_is_one_line(study, workspace):
     assert [path.name for path in (workspace / "lost" / "runs").iterdir()] == ["linear-seed1"]
 
 
-@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["text", "json"])
-def test_a_closed_pipe_does_not_end_a_study(start, workspace, finished, arguments):
+def test_a_closed_pipe_does_not_end_a_study(start, workspace, finished):
     # As in `limelight study ... 2>&1 | head -1`: everything is written, and the required accuracy is checked.
     (workspace / OUT / "report.html").unlink()
-    with start("--require-accuracy", "1.0", *arguments, stderr=subprocess.STDOUT) as process:
+    with start("--require-accuracy", "1.0", stderr=subprocess.STDOUT) as process:
         process.stdout.readline()
         process.stdout.close()
     assert process.returncode == 4
     assert (workspace / OUT / "report.html").is_file()
 
 
+def test_a_closed_pipe_for_json_does_not_end_a_study(study, workspace, finished, monkeypatch):
+    (workspace / OUT / "report.html").unlink()
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        code, _, _ = study("--require-accuracy", "1.0", "--json")
+    assert code == 4
+    assert (workspace / OUT / "report.html").is_file()
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-@pytest.mark.parametrize(
-    "arguments", [["--version"], [*reviews.COMMAND, "--json", "--quiet"]], ids=["version", "study"]
-)
-def test_output_to_a_full_disk_is_one_line(workspace, environment, finished, arguments):
+def test_results_to_a_full_disk_are_one_line(study, finished, monkeypatch):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        code, _, stderr = study("--json", "--quiet")
+    assert code == 3
+    assert stderr.startswith("limelight: No space left")
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_version_to_a_full_disk_is_one_line(environment):
     # Unbuffered, argparse itself hides that it could not print.
     environment = {name: value for name, value in environment.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
         process = subprocess.run(
-            [sys.executable, "-m", "limelight", *arguments],
+            [sys.executable, "-m", "limelight", "--version"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=workspace,
             env=environment,
         )
     assert process.returncode == 3

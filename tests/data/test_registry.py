@@ -1,11 +1,16 @@
 """The named data sets, downloaded, against numbers counted independently."""
 
+import functools
+
 import numpy as np
 import pytest
 
 from limelight import data
 
 pytestmark = [pytest.mark.backend_free, pytest.mark.slow, pytest.mark.usefixtures("fetched")]
+
+
+load = functools.cache(data.load)
 
 
 def counts(dataset):
@@ -17,7 +22,7 @@ def repairs(dataset):
 
 
 def test_movie_reviews():
-    dataset = data.load("movie-reviews")
+    dataset = load("movie-reviews")
     assert counts(dataset) == {"negative": 5160, "positive": 5152}
     assert repairs(dataset) == ["rows of the archive left out that have no label: 293"]
     assert dataset.inputs[2] == "Effective but too tepid biopic"
@@ -31,7 +36,7 @@ def test_movie_reviews():
 
 
 def test_bbc_news():
-    dataset = data.load("bbc-news")
+    dataset = load("bbc-news")
     assert len(dataset) == 2127
     assert counts(dataset) == {"business": 503, "entertainment": 369, "politics": 403, "sports": 505, "tech": 347}
     assert repairs(dataset) == ["files read as Windows-1252 that are not UTF-8: 1", "duplicate texts dropped: 98"]
@@ -42,7 +47,7 @@ def test_bbc_news():
 
 
 def test_japanese_vowels():
-    dataset = data.load("japanese-vowels")
+    dataset = load("japanese-vowels")
     assert (dataset.kind, len(dataset), dataset.test.sum(), dataset.repairs) == ("series", 640, 370, ())
     assert dataset.classes == tuple("123456789")
     # Thirty training utterances of each speaker; 24 to 88 in the test part (the archive's own description).
@@ -63,7 +68,7 @@ def test_japanese_vowels():
 
 def test_nearest_neighbour_accuracy_on_japanese_vowels_is_the_published_one():
     """Published: 352 of 370 for series stretched to one length. Misread channels, lengths or labels would change it."""
-    dataset = data.load("japanese-vowels")
+    dataset = load("japanese-vowels")
     steps = np.linspace(0, 1, 29)
     stretched = [
         [np.interp(steps, np.linspace(0, 1, len(series)), channel) for channel in series.T] for series in dataset.inputs
@@ -81,7 +86,7 @@ def test_linear_accuracy_on_movie_reviews_is_near_the_published_one():
     from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC
 
-    dataset = data.load("movie-reviews")
+    dataset = load("movie-reviews")
     parts = data.split(dataset, validation=0, test=0.1)
     model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), LinearSVC())
     model.fit(*dataset.take(parts.train))
@@ -89,7 +94,7 @@ def test_linear_accuracy_on_movie_reviews_is_near_the_published_one():
 
 
 def test_the_vocabulary_covers_the_test_part():
-    dataset = data.load("movie-reviews")
+    dataset = load("movie-reviews")
     parts = data.split(dataset)
     tokenizer = data.Tokenizer.train(dataset.take(parts.train)[0])
     encodings = tokenizer.encode(dataset.take(parts.test)[0])
