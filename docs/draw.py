@@ -44,7 +44,7 @@ def draw_masks() -> None:
     for axes, (name, mask) in zip(figure.subplots(2, 5).flat, masks.items(), strict=True):
         _draw_mask(axes, mask)
         axes.set_title(name, fontsize=8, family="monospace")
-    ll.plot.save(figure, IMAGES / "masks.png")
+    ll.plot.save(IMAGES / "masks.png", figure)
 
 
 def _draw_mask(axes: object, mask: ll.masks.Mask, queries: int = 16, keys: int = 16) -> None:
@@ -66,7 +66,7 @@ def draw_alignment() -> None:
     for axes, align in zip(figure.subplots(1, 2), ("end", "start"), strict=True):
         _draw_mask(axes, ll.masks.Causal(align), queries=3, keys=10)
         axes.set_title(f'Causal("{align}")', fontsize=9, family="monospace")
-    ll.plot.save(figure, IMAGES / "alignment.png")
+    ll.plot.save(IMAGES / "alignment.png", figure)
 
 
 def draw_normalizers() -> None:
@@ -94,7 +94,7 @@ def draw_normalizers() -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel("score", fontsize=8)
     figure.supylabel("weight", fontsize=8)
-    ll.plot.save(figure, IMAGES / "normalizers.png")
+    ll.plot.save(IMAGES / "normalizers.png", figure)
 
 
 def draw_benchmarks() -> None:
@@ -137,7 +137,7 @@ def _draw_chart(rows: list[dict[str, str]], name: str) -> None:
     ours = [" (dot)" if row["ours"].endswith("dot") else "" for row in rows]
     labels = [f"{row['work']}{own}  vs. {peer}" for row, own, peer in zip(rows, ours, peers, strict=True)]
     left.set_yticks(np.arange(len(rows)), labels)
-    ll.plot.save(figure, IMAGES / f"benchmarks-{name}.png")
+    ll.plot.save(IMAGES / f"benchmarks-{name}.png", figure)
 
 
 def draw_examples() -> None:

@@ -49,7 +49,7 @@ def main(picture: Path | None = None) -> tuple[np.ndarray, np.ndarray]:
         weights = {"numpy": attend_by_hand()[1], "limelight": attend_by_limelight()[1]}
         for axes, (name, array) in zip(figure.subplots(1, 2), weights.items(), strict=True):
             ll.plot.heatmap(array, ["query 1", "query 2"], ["key 1", "key 2"], title=name, ax=axes)
-        ll.plot.save(figure, picture)
+        ll.plot.save(picture, figure)
     return tuple(ours - theirs for ours, theirs in zip(attend_by_limelight(), attend_by_hand(), strict=True))
 
 

@@ -58,7 +58,7 @@ def main(picture: Path | None = None) -> dict[str, float | str]:
         figure = Figure(figsize=(7, 3.2), layout="constrained")
         for number, axes in enumerate(figure.subplots(1, 2)):
             ll.plot.heatmap(weights[number], [str(step) for step in range(7)], title=f"sequence {number}", ax=axes)
-        ll.plot.save(figure, picture)
+        ll.plot.save(picture, figure)
     return {"difference": difference, "error": error, "shape": probabilities.shape}
 
 

@@ -9,6 +9,7 @@ import limelight as ll
 import keras
 import numpy as np
 from keras import layers
+from matplotlib.figure import Figure
 from pathlib import Path
 
 
@@ -45,8 +46,10 @@ def main(epochs: int = 20, count: int = 2000, picture: Path | None = None) -> di
     print(f"weight on the 5 marked steps of 40: {marked:.2f}; by chance it would be {5 / 40:.2f}")
     if picture is not None:
         marks = ["marked" if mark else "" for mark in steps[0, :, 1]]
-        axes = ll.plot.heatmap(predicted["weights"][0], marks, title="weights of one sequence of 40 steps")
-        ll.plot.save(axes, picture)
+        figure = Figure(figsize=(6, 5), layout="constrained")
+        title = "weights of one sequence of 40 steps"
+        ll.plot.heatmap(predicted["weights"][0], marks, title=title, ax=figure.subplots())
+        ll.plot.save(picture, figure)
     return {"error": error, "variance": float(target.var()), "marked": marked}
 
 

@@ -60,7 +60,7 @@ def main(
         axes = figure.subplots()
         axes.plot(weights.T, marker=".")
         axes.set(title="pooling weights of six sequences", xlabel="step", ylabel="weight")
-        ll.plot.save(figure, picture)
+        ll.plot.save(picture, figure)
     return accuracy
 
 

@@ -61,7 +61,7 @@ def main(epochs: int = 4, limit: int | None = None, picture: Path | None = None)
     padding = float(outputs["words"][ids[test] == 0].sum() + outputs["sentences"][~(ids[test] != 0).any(-1)].sum())
     if picture is not None:
         weights = outputs["words"][0, sentence, : len(tokens)].ravel()
-        ll.plot.save(ll.plot.text(tokens, weights, title="the sentence with the largest weight"), picture)
+        ll.plot.save(picture, ll.plot.text(tokens, weights, title="the sentence with the largest weight"))
     return {"accuracy": accuracy, "padding": padding}
 
 

@@ -36,11 +36,11 @@ def main(picture: str | Path = "weights.png") -> Path:
     axes.set_xticks(range(len(SENTENCE)), SENTENCE, rotation=90)
     axes.set_yticks(range(len(SENTENCE)), SENTENCE)
     axes.set(title="self-attention", xlabel="key", ylabel="query")
-    ll.plot.save(figure, picture)
+    ll.plot.save(picture, figure)
 
     heatmap = ll.plot.heatmap(weights, SENTENCE, title="self-attention")
     vector = Path(picture).with_suffix(".svg")
-    ll.plot.save(heatmap, vector)
+    ll.plot.save(vector, heatmap)
     print(f"saved {picture} and {vector}")
     return vector
 

@@ -55,7 +55,7 @@ def main(epochs: int = 25, picture: Path | None = None) -> dict:
     for name in ("mse", "mae"):
         print(f"  {name:15} {error.metrics[name]}   (the last frame again: {unchanged.metrics[name].value:.4f})")
     if picture is not None:
-        ll.plot.save(ll.plot.confusion(quality), picture)
+        ll.plot.save(picture, ll.plot.confusion(quality))
     return {"classifier": quality, "regressor": error, "unchanged": unchanged}
 
 

@@ -50,7 +50,7 @@ def main(picture: Path | None = None) -> dict[str, Any]:
             weights = ll.capture(variant, batch)["second"].weights()[2, 0]
             queries = [str(step) for step in range(5)]
             ll.plot.heatmap(weights, queries, tokens, title=f"{name}: second layer", ax=axes)
-        ll.plot.save(figure, picture)
+        ll.plot.save(picture, figure)
     return {"kinds": [finding.kind for finding in findings], **changes}
 
 

@@ -1,4 +1,4 @@
-"""Files, fonts and the absence of global state."""
+"""Files, fonts and global state."""
 
 import logging
 import subprocess
@@ -20,32 +20,32 @@ TOKENS = ["$x^2$", "_a_", "</svg><script>alert(1)</script>", "--> &amp;", "\ud80
 
 
 @pytest.fixture
-def forgetful():
-    """Forget which fonts were looked up and told, before and after."""
+def empty_font_caches():
+    """Clear the caches of fonts before and after a test."""
 
-    def forget():
-        fonts._told.clear()
+    def clear():
+        fonts._warned_scripts.clear()
         fonts._installed.cache_clear()
-        fonts._family_with.cache_clear()
+        fonts._find_family.cache_clear()
 
-    forget()
+    clear()
     yield
-    forget()
+    clear()
 
 
 @pytest.mark.parametrize(("suffix", "start"), [("png", b"\x89PNG\r\n\x1a\n"), ("svg", b"<?xml"), ("pdf", b"%PDF-")])
-def test_files_are_of_their_kind_and_the_same_each_time(tmp_path, suffix, start):
-    written = []
+def test_files_have_their_format_and_are_reproducible(tmp_path, suffix, start):
+    contents = []
     for name in ("one", "two"):
-        path = plot.save(plot.heatmap(np.eye(5), TOKENS), tmp_path / f"{name}.{suffix.upper()}")
-        written.append(path.read_bytes())
-    assert written[0].startswith(start)
-    assert written[0] == written[1]
+        path = plot.save(tmp_path / f"{name}.{suffix.upper()}", plot.heatmap(np.eye(5), TOKENS))
+        contents.append(path.read_bytes())
+    assert contents[0].startswith(start)
+    assert contents[0] == contents[1]
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_an_svg_with_hostile_tokens_has_no_script(tmp_path):
-    path = plot.save(plot.text(TOKENS, [0.1] * 5), tmp_path / "text.svg")
+def test_svg_with_hostile_tokens_has_no_script(tmp_path):
+    path = plot.save(tmp_path / "text.svg", plot.text(TOKENS, [0.1] * 5))
     tree = ElementTree.parse(path)
     assert {element.tag.split("}")[1] for element in tree.iter() if isinstance(element.tag, str)} <= {
         "svg", "metadata", "RDF", "Work", "type", "format", "creator", "Agent", "title", "defs", "style", "g", "path", "use",
@@ -53,13 +53,13 @@ def test_an_svg_with_hostile_tokens_has_no_script(tmp_path):
     }  # fmt: skip
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path):
+def test_failed_save_keeps_the_old_file(tmp_path):
     path = tmp_path / "figure.png"
     path.write_bytes(b"old")
     ax = plot.heatmap(np.eye(2))
     ax.set_title("$\\frac$")  # a title that mathtext cannot parse
     with pytest.raises(ValueError, match="frac"):
-        plot.save(ax, path)
+        plot.save(path, ax)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -67,21 +67,22 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
 def test_figures_axes_and_grids_can_be_saved(tmp_path):
     grid = plot.heads(np.ones((3, 2, 2)))
     for drawing in (grid, grid[0, 0], grid[0, 0].figure, list(grid.ravel())):
-        assert plot.save(drawing, tmp_path / "new folder" / "a.png").stat().st_size > 1000
+        assert plot.save(tmp_path / "new folder" / "a.png", drawing).stat().st_size > 1000
 
 
-def test_what_cannot_be_saved_is_an_error(tmp_path):
+def test_invalid_arguments_of_save_raise(tmp_path):
     with pytest.raises(ValueError, match=r"must end in .png, .svg or .pdf. Received: 'a.gif'"):
-        plot.save(plot.heatmap(np.eye(2)), "a.gif")
-    for wrong in ("text", None, []):
+        plot.save("a.gif", plot.heatmap(np.eye(2)))
+    for invalid in ("text", None, []):
         with pytest.raises(TypeError, match=r"must be a figure or axes\. Received"):
-            plot.save(wrong, tmp_path / "a.png")
+            plot.save(tmp_path / "a.png", invalid)
 
 
-def test_nothing_global_is_touched(tmp_path):
+@pytest.mark.subprocess
+def test_no_global_state_is_changed(tmp_path):
     code = (
         "import sys, numpy as np, matplotlib; before = dict(matplotlib.rcParams);"
-        "from limelight import plot; plot.save(plot.heads(np.ones((3, 2, 2))), sys.argv[1]);"
+        "from limelight import plot; plot.save(sys.argv[1], plot.heads(np.ones((3, 2, 2))));"
         "plot.text(['a'], [1.0]); plot.curves({'a': [[1.0]]});"
         "assert 'matplotlib.pyplot' not in sys.modules; assert 'keras' not in sys.modules;"
         "assert dict(matplotlib.rcParams) == before"
@@ -89,24 +90,26 @@ def test_nothing_global_is_touched(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.svg")], check=True)
 
 
-def test_script_without_a_font_is_told_once_and_drawn_as_boxes(caplog, monkeypatch, tmp_path, forgetful):
+def test_script_without_a_font_is_logged_once_and_drawn_as_boxes(caplog, monkeypatch, tmp_path, empty_font_caches):
     entries = [
-        entry for entry in font_manager.fontManager.ttflist if "DejaVu" in entry.name or entry.name == fonts._LAST
+        entry
+        for entry in font_manager.fontManager.ttflist
+        if "DejaVu" in entry.name or entry.name == fonts._LAST_RESORT
     ]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", entries)
     with caplog.at_level(logging.WARNING, logger="limelight.plot"):
         for name in ("one", "two"):
             ax = plot.heatmap(np.eye(3), ["电影", "日本語", "한국어"])
-            plot.save(ax, tmp_path / f"{name}.png")  # a glyph warning would be an error here
+            plot.save(tmp_path / f"{name}.png", ax)  # a glyph warning would be an error here
         plot.text(["สวัสดี"], [1.0])
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 2
-    assert "fonts-noto-cjk" in told[0]
-    assert "Thai character U+0E" in told[1]
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == 2
+    assert "fonts-noto-cjk" in messages[0]
+    assert "Thai character U+0E" in messages[1]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["电影", "日本語", "한국어"]
 
 
-def test_an_installed_font_is_found_and_used(tmp_path, monkeypatch, forgetful, caplog):
+def test_installed_font_is_used(tmp_path, monkeypatch, empty_font_caches, caplog):
     pen = TTGlyphPen(None)
     pen.moveTo((0, 0)), pen.lineTo((0, 1000)), pen.lineTo((900, 1000)), pen.lineTo((900, 0)), pen.closePath()
     block = pen.glyph()
@@ -124,18 +127,18 @@ def test_an_installed_font_is_found_and_used(tmp_path, monkeypatch, forgetful, c
     monkeypatch.setattr(font_manager.fontManager, "ttflist", entries)
     font_manager.fontManager.addfont(tmp_path / "film.ttf")
     assert fonts.families(["影"]) == ["DejaVu Sans", "Film"]
-    plot.save(plot.text(["影" * 7], [0.0]), tmp_path / "a.png")
+    plot.save(tmp_path / "a.png", plot.text(["影" * 7], [0.0]))
     pixels = image.imread(tmp_path / "a.png")[:, :, 0]
     assert (pixels < 0.3).mean() > 0.03  # seven solid blocks, where boxes would be mostly white
     assert not caplog.records
 
 
-def test_right_to_left_letters_are_put_in_order(tmp_path):
+def test_right_to_left_letters_are_reordered(tmp_path):
     """A word drawn in logical order looks like its letters drawn one by one from right to left."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    def drawn(text: str) -> np.ndarray:
+    def draw(text: str) -> np.ndarray:
         figure = Figure(figsize=(2, 0.5))
         canvas = FigureCanvasAgg(figure)
         figure.text(0.1, 0.3, text, fontsize=20, family=fonts.families([text]), parse_math=False)
@@ -143,8 +146,8 @@ def test_right_to_left_letters_are_put_in_order(tmp_path):
         return np.asarray(canvas.buffer_rgba())
 
     override = "\N{LEFT-TO-RIGHT OVERRIDE}"
-    assert np.array_equal(drawn("שלום"), drawn(override + "םולש"))
-    assert not np.array_equal(drawn("שלום"), drawn(override + "שלום"))
+    assert np.array_equal(draw("שלום"), draw(override + "םולש"))
+    assert not np.array_equal(draw("שלום"), draw(override + "שלום"))
 
 
 def test_control_characters_become_visible():

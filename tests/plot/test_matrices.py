@@ -1,4 +1,4 @@
-"""Heatmaps, heads and alignments: what the artists hold."""
+"""Heatmaps, grids of heads and alignments: the contents of the artists."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def labels(ax, axis: str) -> list[str]:
     return [label.get_text() for label in (ax.get_xticklabels() if axis == "x" else ax.get_yticklabels())]
 
 
-def test_a_heatmap_has_every_weight_in_its_place(random):
+def test_heatmap_shows_every_weight(random):
     matrix = weights(random, 3, 5)
     ax = plot.heatmap(matrix, ["a", "b", "c"], list("vwxyz"), title="head 0")
     image = ax.images[0]
@@ -32,22 +32,22 @@ def test_a_heatmap_has_every_weight_in_its_place(random):
     assert image.colorbar.ax.get_ylabel() == "attention weight"
 
 
-def test_several_heads_are_averaged_and_one_can_be_chosen(random):
+def test_heads_are_averaged_or_chosen(random):
     stack = weights(random, 2, 7, 3, 5)
     assert np.allclose(plot.heatmap(stack, example=1).images[0].get_array(), stack[1].mean(0))
     assert np.array_equal(plot.heatmap(stack, heads=4, example=1).images[0].get_array(), stack[1, 4])
     assert np.allclose(plot.heatmap(stack[0], heads=[0, -1]).images[0].get_array(), stack[0, [0, 6]].mean(0))
 
 
-def test_a_map_brings_its_tokens_and_leaves_out_its_padding(random):
+def test_map_provides_tokens_and_padding_is_left_out(random):
     stack = weights(random, 2, 3, 7, 7).astype(np.float32)
-    seen = AttentionMap.from_weights(stack, tokens=[["a", "b", "c"], ["d", "e", "f", "g", "h"]])
-    ax = plot.heatmap(seen, heads=2, example=1)
+    attention_map = AttentionMap.from_weights(stack, tokens=[["a", "b", "c"], ["d", "e", "f", "g", "h"]])
+    ax = plot.heatmap(attention_map, heads=2, example=1)
     assert labels(ax, "x") == labels(ax, "y") == ["d", "e", "f", "g", "h"]
     assert np.array_equal(ax.images[0].get_array(), stack[1, 2, :5, :5])
 
 
-def test_a_long_map_shows_the_largest_of_each_block(random):
+def test_long_map_shows_the_largest_weight_of_each_block(random):
     matrix = np.zeros((2, 2053, 3))
     matrix[1, 1031, 2] = 1.0
     matrix[:, 2052, 0] = 0.5
@@ -63,14 +63,14 @@ def test_a_long_map_shows_the_largest_of_each_block(random):
     assert image.colorbar.ax.get_ylabel() == "attention weight, largest of 3 × 1"
 
 
-def test_a_long_map_is_never_held_whole(random, monkeypatch):
-    seen = AttentionMap.from_weights(np.full((1, 2, 4099, 1031), 0.25, np.float32))
-    asked = []
+def test_long_map_is_read_in_parts(random, monkeypatch):
+    attention_map = AttentionMap.from_weights(np.full((1, 2, 4099, 1031), 0.25, np.float32))
+    parts = []
     original = AttentionMap.weights
-    monkeypatch.setattr(AttentionMap, "weights", lambda self, *given: asked.append(original(self, *given)) or asked[-1])
-    assert np.unique(plot.heatmap(seen).images[0].get_array()).tolist() == [0.25]
-    assert max(part.size for part in asked) <= 1 << 22
-    assert sum(part.size for part in asked) == 2 * 4099 * 1031
+    monkeypatch.setattr(AttentionMap, "weights", lambda self, *given: parts.append(original(self, *given)) or parts[-1])
+    assert np.unique(plot.heatmap(attention_map).images[0].get_array()).tolist() == [0.25]
+    assert max(part.size for part in parts) <= 1 << 22
+    assert sum(part.size for part in parts) == 2 * 4099 * 1031
 
 
 def test_labels_of_a_long_axis_are_thinned():
@@ -81,21 +81,21 @@ def test_labels_of_a_long_axis_are_thinned():
     assert labels(ax, "y") == [f"w{place}" for place in ticks]
 
 
-def test_a_long_token_is_cut():
+def test_long_token_is_cut():
     ax = plot.heatmap(np.eye(2), ["a" * 100, "b"])
     assert labels(ax, "y") == ["a" * 19 + "…", "b"]
 
 
-def test_the_colours_can_go_by_the_square_root():
+def test_square_root_scale():
     norm = plot.heatmap([[0.0, 1.0], [0.25, 0.75]], scale="root").images[0].norm
     assert float(norm(0.25)) == pytest.approx(0.5)
 
 
-def test_weights_of_zero_make_a_scale():
+def test_zero_weights_have_a_scale():
     assert plot.heatmap(np.zeros((2, 3))).images[0].get_clim() == (0.0, 1.0)
 
 
-def test_data_is_text_and_never_markup():
+def test_data_is_never_markup():
     tokens = ["$x^2$", "_a_", "\\frac", "</text>"]
     ax = plot.heatmap(np.eye(4), tokens, title="$y$")
     assert labels(ax, "x") == tokens
@@ -111,7 +111,7 @@ def test_data_is_text_and_never_markup():
     assert wide > text.get_window_extent(renderer).width
 
 
-def test_given_axes_are_drawn_on(random):
+def test_draws_on_the_given_axes(random):
     from matplotlib.figure import Figure
 
     figure = Figure()
@@ -136,14 +136,14 @@ def test_heads_share_one_scale(random):
     assert grid[0, 0].figure.get_suptitle() == "$all$"
 
 
-def test_chosen_heads_keep_their_numbers(random):
+def test_chosen_heads_keep_their_indices(random):
     stack = weights(random, 1, 5, 2, 2)
     grid = plot.heads(stack, heads=[3, -1])
     assert [ax.get_title(loc="left") for ax in grid.ravel()] == ["head 3", "head 4"]
     assert np.array_equal(grid[0, 1].images[0].get_array(), stack[0, 4])
 
 
-def test_an_alignment_has_the_source_on_top():
+def test_alignment_has_the_source_on_top():
     ax = plot.alignment(np.ones((3, 2)) / 2, source=["le", "chat"], target=["the", "black", "cat"])
     assert labels(ax, "x") == ["le", "chat"]
     assert labels(ax, "y") == ["the", "black", "cat"]
@@ -164,20 +164,20 @@ def test_an_alignment_has_the_source_on_top():
         (np.ones((0, 3)), {}, r"Received: ndarray of shape \(0, 3\)"),
         ("text", {}, r"Received: str of shape \(\)"),
         (np.array([[np.nan, 1.0]]), {}, "must be finite. Received: 1 NaN"),
-        (np.ones((5, 2, 2)), {"heads": 5}, "`heads` must be out of 0 to 4. Received: 5"),
-        (np.ones((5, 2, 2)), {"heads": []}, r"`heads` must be out of 0 to 4. Received: \[\]"),
-        (np.ones((3, 5, 2, 2)), {"example": 3}, "`example` must be out of 0 to 2. Received: 3"),
+        (np.ones((5, 2, 2)), {"heads": 5}, "`heads` must be from 0 to 4. Received: 5"),
+        (np.ones((5, 2, 2)), {"heads": []}, r"`heads` must be from 0 to 4. Received: \[\]"),
+        (np.ones((3, 5, 2, 2)), {"example": 3}, "`example` must be from 0 to 2. Received: 3"),
         (np.eye(2), {"scale": "log"}, 'must be "linear" or "root". Received: \'log\''),
     ],
 )
-def test_what_cannot_be_drawn_is_an_error(given, keywords, message):
+def test_invalid_arguments_raise(given, keywords, message):
     with pytest.raises(ValueError, match=message):
         plot.heatmap(given, **keywords)
 
 
-def test_a_map_with_too_many_tokens_is_an_error():
+def test_invalid_maps_raise():
     with pytest.raises(ValueError, match=r"at most one query token for each of 3 positions.*Received: 4"):
         plot.heatmap(AttentionMap.from_weights(np.eye(3)), list("abcd"))
     stepped = AttentionMap.from_weights(np.ones((1, 2, 3, 5, 5)))
-    with pytest.raises(ValueError, match="once for each step"):
+    with pytest.raises(ValueError, match="once per step"):
         plot.heatmap(stepped)

@@ -1,7 +1,7 @@
-"""Static figures with matplotlib: attention as matrices and as highlighted words, learning curves, quality, differences.
+"""Static figures with matplotlib: attention as matrices and as highlighted words, and the results of models.
 
-Each function takes `ax=None` and returns the axes that it drew on; without one it makes a figure of its own, which pyplot
-knows nothing of. Nothing is shown and no global setting is touched. Data is text, never markup: `$x^2$` is shown as it is.
+Each function takes `ax=None` and returns the axes that it drew on; without axes it makes a figure that pyplot does not know.
+Nothing is displayed and no global setting is changed. Data is text, never markup: `$x^2$` is shown literally.
 """
 
 try:
@@ -11,8 +11,7 @@ except ModuleNotFoundError as error:
 
 from limelight.plot.canvas import save
 from limelight.plot.matrices import alignment, heads, heatmap
-from limelight.plot.quality import confusion, reliability
-from limelight.plot.results import curves, difference
+from limelight.plot.results import confusion, curves, difference, reliability
 from limelight.plot.words import text
 
 __all__ = ["alignment", "confusion", "curves", "difference", "heads", "heatmap", "reliability", "save", "text"]

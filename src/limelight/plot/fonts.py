@@ -1,6 +1,7 @@
-"""Which installed fonts can show a text, and how text that cannot be shown is made visible.
+"""Fonts that have the characters of a text, and visible replacements for characters without a glyph.
 
-Letters of right-to-left scripts are put in order, and Arabic ones joined, by matplotlib itself (3.11 or newer).
+Matplotlib falls back from font to font for single characters, orders right-to-left scripts and joins Arabic letters (3.11 or
+newer), but it does not choose the fonts: opening every installed font for each text would exceed the limit of open files.
 """
 
 import functools
@@ -13,11 +14,11 @@ from matplotlib.ft2font import FT2Font
 
 _LOG = logging.getLogger("limelight.plot")
 
-# Matplotlib brings both along. The second draws a box that names the script, and so spares a warning for each letter.
-_FIRST = "DejaVu Sans"
-_LAST = "Last Resort High-Efficiency"
+# Included in matplotlib. The last resort draws a box with the name of the script, without a warning for each character.
+_DEFAULT = "DejaVu Sans"
+_LAST_RESORT = "Last Resort High-Efficiency"
 
-# Tried in this order before any other installed font, because they are made for reading.
+# Fonts made for reading, preferred to other installed fonts.
 _PREFERRED = (
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans JP", "Noto Sans SC", "Source Han Sans", "Hiragino Sans",
     "Yu Gothic", "Microsoft YaHei", "PingFang SC", "Malgun Gothic", "Apple SD Gothic Neo", "WenQuanYi Zen Hei",
@@ -26,53 +27,48 @@ _PREFERRED = (
 
 _CJK = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "IDEOGRAPHIC")
 
-# Shown by the letters around them, not by themselves: joiners, variation selectors, combining marks.
-_WITHOUT_SHAPE = ("Cf", "Mn")
+_REPLACEMENTS = {"\n": "↵", "\r": "↵", "\t": "→"}
 
-_SIGNS = {"\n": "↵", "\r": "↵", "\t": "→"}
+# Embeddings, overrides and isolates would change the order of the other tokens.
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-# Embeddings, overrides and isolates: with them a token could change the order in which its neighbours are read.
-_TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-_told: set[str] = set()
+_warned_scripts: set[str] = set()
 
 
 def families(texts: Iterable[str]) -> list[str]:
-    """Return the font families that show these texts, to be given to matplotlib as `family`.
+    """Return the font families that have the characters of these texts, for the `family` of matplotlib.
 
-    Where no installed font has a letter, the log says once for each script which font to install, and the letter is
-    drawn as a box.
+    If no installed font has a character, it is drawn as a box, and a warning in the log names the font to install, once for
+    each script.
     """
-    chosen = [_FIRST]
-    for character in sorted({character for text in texts for character in text if not character.isascii()}):
-        if unicodedata.category(character) in _WITHOUT_SHAPE:
-            continue
-        family = _family_with(character)
-        if family is None:
-            _tell(character)
-            family = _LAST
-        if family not in chosen:
-            chosen.append(family)
-    return sorted(chosen, key=_LAST.__eq__)
+    # Format characters and combining marks have no glyph of their own.
+    characters = {c for text in texts for c in text if not c.isascii() and unicodedata.category(c) not in ("Cf", "Mn")}
+    chosen = dict.fromkeys([_DEFAULT, *(_find_family(character) for character in sorted(characters))])
+    if None not in chosen:
+        return list(chosen)
+    for character in sorted(characters):
+        if _find_family(character) is None:
+            _warn_once(character)
+    return [*filter(None, chosen), _LAST_RESORT]
 
 
-def visible(text: object, longest: int | None = None) -> str:
-    r"""Return text that can be drawn: control characters and lone surrogates become signs; long text ends in "…".
+def visible(text: object, max_length: int | None = None) -> str:
+    r"""Return a text without control characters and lone surrogates, which are replaced by visible characters.
 
     Args:
-        text: Anything; `str` of it is shown.
-        longest: Number of characters beyond which it is cut.
+        text: Any object; its `str` is used.
+        max_length: Maximum number of characters; a longer text is cut and ends in "…".
 
     Example:
-        >>> visible("a\nb"), visible("internationalisation", longest=8)
+        >>> visible("a\nb"), visible("internationalisation", max_length=8)
         ('a↵b', 'interna…')
     """
-    shown = "".join(_SIGNS.get(c, "\N{REPLACEMENT CHARACTER}") if _hidden(c) else c for c in str(text))
-    return shown if longest is None or len(shown) <= longest else shown[: longest - 1] + "…"
+    shown = "".join(_REPLACEMENTS.get(c, "\N{REPLACEMENT CHARACTER}") if _is_invisible(c) else c for c in str(text))
+    return shown if max_length is None or len(shown) <= max_length else shown[: max_length - 1] + "…"
 
 
-def right_to_left(text: str) -> bool | None:
-    """Return whether the first letter that has a direction runs from right to left; None where none has."""
+def is_right_to_left(text: str) -> bool | None:
+    """Return True if the first character with a direction is right-to-left, or None if there is no such character."""
     for character in text:
         direction = unicodedata.bidirectional(character)
         if direction in ("L", "R", "AL"):
@@ -80,57 +76,58 @@ def right_to_left(text: str) -> bool | None:
     return None
 
 
-def columns(text: str) -> int:
-    """Return how many letters wide a text is; those of East Asia count twice."""
+def display_width(text: str) -> int:
+    """Return the width of a text in letters; East Asian wide characters count twice."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _hidden(character: str) -> bool:
-    """Return whether a character controls instead of being seen; those that turn the direction of text around do too."""
-    return unicodedata.category(character) in ("Cc", "Cs") or character in _TURNS
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs") or character in _BIDI_CONTROLS
 
 
 @functools.lru_cache(maxsize=4096)
-def _family_with(character: str) -> str | None:
+def _find_family(character: str) -> str | None:
     """Return an installed family that has a character."""
-    for family, (path, index) in _installed().items():
+    for family, path in _installed().items():
         try:
-            if _face(path, index).get_char_index(ord(character)):
+            if _open_font(*path).get_char_index(ord(character)):
                 return family
-        except (OSError, RuntimeError):  # a font file that FreeType cannot read
+        except (OSError, RuntimeError):  # FreeType cannot read the file
             continue
     return None
 
 
 @functools.lru_cache(maxsize=32)
-def _face(path: str, index: int) -> FT2Font:
+def _open_font(path: str, index: int) -> FT2Font:
     return FT2Font(path, face_index=index)
 
 
 @functools.cache
 def _installed() -> dict[str, tuple[str, int]]:
-    """Return family to font file and face of what can be drawn upright, the preferred families first."""
-    found: dict[str, tuple[str, int]] = {}
-    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: abs(_weight(entry.weight) - 400)):
-        brought = entry.fname.startswith(get_data_path()) and entry.name != _FIRST  # fonts of symbols and formulas
-        if entry.style == "normal" and entry.size == "scalable" and not brought and "Emoji" not in entry.name:
-            found.setdefault(entry.name, (entry.fname, entry.index))
-    first = [name for name in (_FIRST, *_PREFERRED) if name in found]
-    return {name: found[name] for name in [*first, *sorted(found.keys() - set(first))]}
+    """Return for each upright family its font file and face index, the preferred families first."""
+    fonts: dict[str, tuple[str, int]] = {}
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda entry: abs(_numeric_weight(entry.weight) - 400)):
+        # The other fonts of matplotlib have symbols and formulas.
+        is_symbol_font = entry.fname.startswith(get_data_path()) and entry.name != _DEFAULT
+        if entry.style == "normal" and entry.size == "scalable" and not is_symbol_font and "Emoji" not in entry.name:
+            fonts.setdefault(entry.name, (entry.fname, entry.index))
+    preferred = [name for name in (_DEFAULT, *_PREFERRED) if name in fonts]
+    return {name: fonts[name] for name in [*preferred, *sorted(fonts.keys() - set(preferred))]}
 
 
-def _weight(weight: int | str) -> int:
+def _numeric_weight(weight: int | str) -> int:
     return weight if isinstance(weight, int) else font_manager.weight_dict.get(weight, 400)
 
 
-def _tell(character: str) -> None:
+def _warn_once(character: str) -> None:
+    """Warn that no installed font has a character, once for each script."""
     name = unicodedata.name(character, "UNKNOWN").split(" ")[0].split("-")[0]
     script = "CJK" if name in _CJK else name.capitalize()
-    if script in _told:
+    if script in _warned_scripts:
         return
-    _told.add(script)
+    _warned_scripts.add(script)
     font = "Noto Sans CJK (Debian: fonts-noto-cjk)" if script == "CJK" else "the Noto fonts (Debian: fonts-noto)"
     _LOG.warning(
-        "No installed font has the %s character U+%04X: such characters are drawn as boxes. To see them install %s.",
+        "No installed font has the %s character U+%04X: such characters are drawn as boxes. Install %s.",
         script, ord(character), font,
     )  # fmt: skip

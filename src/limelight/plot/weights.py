@@ -1,4 +1,4 @@
-"""The weights of one example for a drawing, from an array or from a map, without holding more of them than are drawn."""
+"""The weights of one example for a drawing, from an array or a map, reduced block by block to the size of the drawing."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,19 +9,19 @@ import numpy as np
 
 from limelight.maps import AttentionMap
 
-_HELD = 1 << 22  # weights held at a time
+_MAX_IN_MEMORY = 1 << 22  # weights
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights (N, T, S) of the chosen heads of one example, and the names of its queries and keys.
+    """Weights (N, T, S) of the chosen heads of one example, and its query and key tokens.
 
     Args:
         shape: N, T and S, without padding.
-        heads: The numbers of the heads.
+        heads: The indices of the heads.
         tokens: The T query tokens, or None.
         key_tokens: The S key tokens, or None.
-        rows: Gives the weights (N, r, S) from one query to another.
+        rows: Takes the first query and the end, returns the weights (N, r, S) of these queries.
     """
 
     shape: tuple[int, int, int]
@@ -31,7 +31,7 @@ class Weights:
     rows: Callable[[int, int], np.ndarray]
 
     @classmethod
-    def of(
+    def from_attention(
         cls,
         attention: Any,
         tokens: Sequence[Any] | None,
@@ -39,13 +39,14 @@ class Weights:
         heads: int | Sequence[int] | None,
         example: int,
     ) -> "Weights":
-        """Check an attention and its tokens.
+        """Check the weights and the tokens of an array or a map.
 
         Raises:
-            ValueError: A shape that is none of weights, numbers of tokens that differ, a head or example that is not there.
+            ValueError: The shape is not that of weights, the numbers of tokens and weights differ, or a head or the example
+                does not exist.
         """
         if isinstance(attention, AttentionMap):
-            return cls._of_map(attention, tokens, key_tokens, heads, example)
+            return cls._from_map(attention, tokens, key_tokens, heads, example)
         array = np.asarray(attention)
         if array.dtype.kind not in "fiub" or not 2 <= array.ndim <= 4 or 0 in array.shape:
             raise ValueError(
@@ -53,89 +54,96 @@ class Weights:
                 f"Received: {type(attention).__name__} of shape {array.shape}, dtype {array.dtype}."
             )
         if array.ndim == 4:
-            array = array[_index(example, len(array), "example")]
+            array = array[_check_index(example, len(array), "example")]
         array = array if array.ndim == 3 else array[None]
-        chosen = _heads(heads, len(array))
+        chosen = _check_heads(heads, len(array))
         if tokens is not None and key_tokens is None and array.shape[1] == array.shape[2]:
             key_tokens = tokens
-        for what, given, size in (("query", tokens, array.shape[1]), ("key", key_tokens, array.shape[2])):
+        for name, given, size in (("query", tokens, array.shape[1]), ("key", key_tokens, array.shape[2])):
             if given is not None and len(given) != size:
                 raise ValueError(
-                    f"There must be one {what} token for each of {size} weights along that axis. Received: {len(given)} "
-                    "tokens. Cut padding off the weights, or name every position."
+                    f"There must be one {name} token for each of {size} weights along that axis. Received: {len(given)} "
+                    "tokens. Remove the padding from the weights, or pass a token for every position."
                 )
         return cls(
-            (len(chosen), *array.shape[1:]), chosen, _listed(tokens), _listed(key_tokens),
+            (len(chosen), *array.shape[1:]), chosen, _to_list(tokens), _to_list(key_tokens),
             lambda start, stop: array[list(chosen), start:stop].astype(np.float64),
         )  # fmt: skip
 
     @classmethod
-    def _of_map(cls, seen: AttentionMap, tokens: Any, key_tokens: Any, heads: Any, example: int) -> "Weights":
-        if len(seen.shape) != 4:
+    def _from_map(
+        cls, attention_map: AttentionMap, tokens: Any, key_tokens: Any, heads: Any, example: int
+    ) -> "Weights":
+        if len(attention_map.shape) != 4:
             raise ValueError(
-                f"The map must have shape (B, N, T, S). Received: {seen.shape}, of a layer that ran once for each step. "
+                f"The map must have shape (B, N, T, S). Received: {attention_map.shape}, of a layer that ran once per step. "
                 "Pass the weights of one step: map.weights()[:, step]."
             )
-        place = _index(example, seen.shape[0], "example")
-        chosen = _heads(heads, seen.num_heads)
-        if tokens is None and seen.query_tokens is not None:
-            tokens = seen.query_tokens[place]
-        if key_tokens is None and seen.tokens is not None:
-            key_tokens = seen.tokens[place]
-        if key_tokens is None and seen.shape[2] == seen.shape[3]:
+        index = _check_index(example, attention_map.shape[0], "example")
+        chosen = _check_heads(heads, attention_map.num_heads)
+        if tokens is None and attention_map.query_tokens is not None:
+            tokens = attention_map.query_tokens[index]
+        if key_tokens is None and attention_map.tokens is not None:
+            key_tokens = attention_map.tokens[index]
+        if key_tokens is None and attention_map.shape[2] == attention_map.shape[3]:
             key_tokens = tokens
         sizes = []
-        for what, given, size in (("query", tokens, seen.shape[2]), ("key", key_tokens, seen.shape[3])):
+        for name, given, size in (
+            ("query", tokens, attention_map.shape[2]),
+            ("key", key_tokens, attention_map.shape[3]),
+        ):
             if given is not None and not 0 < len(given) <= size:
                 raise ValueError(
-                    f"There must be at most one {what} token for each of {size} positions, and at least one. "
+                    f"There must be at most one {name} token for each of {size} positions, and at least one. "
                     f"Received: {len(given)} tokens."
                 )
             sizes.append(size if given is None else len(given))
 
         def rows(start: int, stop: int) -> np.ndarray:
-            return seen.weights(list(chosen), slice(start, stop), slice(0, sizes[1]), [place])[0]
+            return attention_map.weights(list(chosen), slice(start, stop), slice(0, sizes[1]), [index])[0]
 
-        return cls((len(chosen), sizes[0], sizes[1]), chosen, _listed(tokens), _listed(key_tokens), rows)
+        return cls((len(chosen), sizes[0], sizes[1]), chosen, _to_list(tokens), _to_list(key_tokens), rows)
 
-    def mean(self, cells: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Return the mean over heads, at most (cells, cells) of the largest of each block, and the size of a block."""
-        return self._reduced(lambda weights: weights.mean(0), cells)
+    def mean(self, max_cells: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return the mean over heads, reduced to at most (max_cells, max_cells) block maxima, and the size of a block."""
+        return self._reduce(lambda weights: weights.mean(0), max_cells)
 
-    def head(self, place: int, cells: int) -> tuple[np.ndarray, tuple[int, int]]:
-        """Return one of the chosen heads, at most (cells, cells) of the largest of each block, and a block's size."""
-        return self._reduced(lambda weights: weights[place], cells)
+    def head(self, index: int, max_cells: int) -> tuple[np.ndarray, tuple[int, int]]:
+        """Return one of the chosen heads, reduced to at most (max_cells, max_cells) block maxima, and the size of a block."""
+        return self._reduce(lambda weights: weights[index], max_cells)
 
-    def _reduced(self, flat: Callable[[np.ndarray], np.ndarray], cells: int) -> tuple[np.ndarray, tuple[int, int]]:
+    def _reduce(
+        self, over_heads: Callable[[np.ndarray], np.ndarray], max_cells: int
+    ) -> tuple[np.ndarray, tuple[int, int]]:
         count, queries, keys = self.shape
-        down, across = math.ceil(queries / cells), math.ceil(keys / cells)
-        step = down * max(1, _HELD // (count * keys * down))
+        block_rows, block_columns = math.ceil(queries / max_cells), math.ceil(keys / max_cells)
+        step = block_rows * max(1, _MAX_IN_MEMORY // (count * keys * block_rows))
         parts = []
         for start in range(0, queries, step):
-            part = flat(self.rows(start, min(start + step, queries)))
+            part = over_heads(self.rows(start, min(start + step, queries)))
             if not np.isfinite(part).all():
                 raise ValueError(
                     f"Weights must be finite. Received: {int((~np.isfinite(part)).sum())} NaN or infinite."
                 )
-            part = np.maximum.reduceat(part, np.arange(0, part.shape[0], down), axis=0)
-            parts.append(np.maximum.reduceat(part, np.arange(0, keys, across), axis=1))
-        return np.concatenate(parts), (down, across)
+            part = np.maximum.reduceat(part, np.arange(0, part.shape[0], block_rows), axis=0)
+            parts.append(np.maximum.reduceat(part, np.arange(0, keys, block_columns), axis=1))
+        return np.concatenate(parts), (block_rows, block_columns)
 
 
-def _heads(heads: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+def _check_heads(heads: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
     if heads is None:
         return tuple(range(count))
-    given = np.atleast_1d(np.asarray(heads))
-    if not given.size or given.dtype.kind not in "iu" or given.min() < -count or given.max() >= count:
-        raise ValueError(f"`heads` must be out of 0 to {count - 1}. Received: {heads!r}.")
-    return tuple(int(head) % count for head in given)
+    indices = np.atleast_1d(np.asarray(heads))
+    if not indices.size or indices.dtype.kind not in "iu" or indices.min() < -count or indices.max() >= count:
+        raise ValueError(f"`heads` must be from 0 to {count - 1}. Received: {heads!r}.")
+    return tuple(int(head) % count for head in indices)
 
 
-def _index(place: int, count: int, what: str) -> int:
-    if not -count <= place < count:
-        raise ValueError(f"`{what}` must be out of 0 to {count - 1}. Received: {place}.")
-    return place % count
+def _check_index(index: int, count: int, argument: str) -> int:
+    if not -count <= index < count:
+        raise ValueError(f"`{argument}` must be from 0 to {count - 1}. Received: {index}.")
+    return index % count
 
 
-def _listed(tokens: Sequence[Any] | None) -> list[Any] | None:
+def _to_list(tokens: Sequence[Any] | None) -> list[Any] | None:
     return None if tokens is None else list(tokens)

@@ -185,16 +185,16 @@ def _draw_quality(
     for metric, title in (("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
         # The linear model has no epochs.
         curves = {name: [history[metric] for history in each] for name, each in histories.items() if all(each)}
-        plot.save(plot.curves(curves, metric=title), folder / f"{metric.removeprefix('val_')}.svg")
+        plot.save(folder / f"{metric.removeprefix('val_')}.svg", plot.curves(curves, metric=title))
     for metric in dict.fromkeys(comparison.metric for comparison in comparisons):
         chosen = [comparison for comparison in comparisons if comparison.metric == metric]
-        plot.save(plot.difference(chosen), folder / f"difference-{metric}.svg")
+        plot.save(folder / f"difference-{metric}.svg", plot.difference(chosen))
     plot.save(
-        plot.reliability({titles[name]: each.reliability for name, each in evaluations.items()}),
         folder / "reliability.svg",
+        plot.reliability({titles[name]: each.reliability for name, each in evaluations.items()}),
     )
     for name, each in evaluations.items():
-        plot.save(plot.confusion(each.confusion, classes, title=titles[name]), folder / f"confusion-{name}.svg")
+        plot.save(folder / f"confusion-{name}.svg", plot.confusion(each.confusion, classes, title=titles[name]))
 
 
 def _draw_examples(folder: Path, examples: Sequence[Mapping[str, Any]], maps: AttentionMaps | None) -> None:
@@ -211,4 +211,4 @@ def _draw_examples(folder: Path, examples: Sequence[Mapping[str, Any]], maps: At
             drawing = plot.heatmap(maps["attention"], example=index, title=title)
         else:
             drawing = plot.text(example["tokens"], example["weights"], title=title)
-        plot.save(drawing, folder / f"example-{example['kind'].replace(' ', '-')}.svg")
+        plot.save(folder / f"example-{example['kind'].replace(' ', '-')}.svg", drawing)
