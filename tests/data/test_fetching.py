@@ -138,13 +138,13 @@ def test_an_index_that_cannot_be_reached(shelf, monkeypatch):
 
 def test_concurrent_downloads(shelf):
     path = wheel(shelf)
-    package, found = package_of(path), []
-    threads = [threading.Thread(target=lambda: found.append(fetch(package, "tiny"))) for _ in range(3)]
+    package, contents = package_of(path), []
+    threads = [threading.Thread(target=lambda: contents.append(fetch(package, "tiny"))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [path.read_bytes()] * 3
+    assert contents == [path.read_bytes()] * 3
     assert [each.name for each in (cache_folder() / "packages").iterdir()] == [path.name]
 
 

@@ -178,7 +178,7 @@ def test_a_truncated_parquet_file(table, keep):
     path = table(text=list("abcd") * 50, label=[0, 1, 0, 1] * 50)
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(
-        DataError, match=r"must be a whole Parquet file. It cannot be read" if keep else "The file is empty"
+        DataError, match=r"must be an intact Parquet file. It cannot be read" if keep else "The file is empty"
     ) as caught:
         load(path)
     assert "\n" not in str(caught.value)

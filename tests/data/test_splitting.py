@@ -20,14 +20,14 @@ def dataset_of(texts, classes=2, **keywords):
 
 
 def part_of(dataset, parts):
-    place = {}
+    part_names = {}
     for name in ("train", "validation", "test"):
         for index in getattr(parts, name):
-            place[dataset.inputs[index]] = name
-    return place
+            part_names[dataset.inputs[index]] = name
+    return part_names
 
 
-def place(content, person=b"limelight-split"):
+def position(content, person=b"limelight-split"):
     return int.from_bytes(hashlib.blake2b(content, digest_size=16, person=person).digest()[:8], "big") / 2**64
 
 
@@ -35,7 +35,7 @@ def test_the_hash_of_an_example_decides_its_part():
     dataset = dataset_of(texts_of(499))
     parts = split(dataset, validation=0.13, test=0.29)
     for name, low, high in (("test", 0, 0.29), ("validation", 0.29, 0.42), ("train", 0.42, 1)):
-        expected = [i for i, text in enumerate(dataset.inputs) if low <= place(text.encode()) < high]
+        expected = [i for i, text in enumerate(dataset.inputs) if low <= position(text.encode()) < high]
         assert getattr(parts, name).tolist() == expected
     assert sum(len(part) for part in (parts.train, parts.validation, parts.test)) == 499
 
@@ -95,7 +95,7 @@ def test_a_published_test_part_is_the_test_part():
     parts = split(dataset_of(texts, test=published), validation=0.2, test=0.9)
     assert parts.test.tolist() == np.flatnonzero(published).tolist()
     rest = np.flatnonzero(~published)
-    assert parts.validation.tolist() == [i for i in rest if place(texts[i].encode()) < 0.2]
+    assert parts.validation.tolist() == [i for i in rest if position(texts[i].encode()) < 0.2]
     assert sorted([*parts.train, *parts.validation]) == rest.tolist()
 
 
@@ -103,7 +103,7 @@ def test_series_are_split_by_shape_and_values(random):
     inputs = [random.standard_normal((3 + i % 4, 2)).astype(np.float32) for i in range(80)]
     labels = np.arange(80) % 2
     parts = split(Dataset("d", "series", tuple(inputs), labels, ("a", "b")))
-    expected = [i for i, x in enumerate(inputs) if place(repr(x.shape).encode() + x.tobytes()) < 0.2]
+    expected = [i for i, x in enumerate(inputs) if position(repr(x.shape).encode() + x.tobytes()) < 0.2]
     assert parts.test.tolist() == expected
     strided = tuple(np.asfortranarray(x.astype(np.float64)) for x in inputs)
     assert split(Dataset("d", "series", strided, labels, ("a", "b"))).fingerprint == parts.fingerprint
@@ -121,15 +121,15 @@ def test_impossible_shares(shares):
 
 
 def test_a_class_missing_from_the_train_part():
-    in_test = [text for text in texts_of(100) if place(text.encode()) < 0.2][:2]
-    others = [text for text in texts_of(100) if place(text.encode()) >= 0.2]
+    in_test = [text for text in texts_of(100) if position(text.encode()) < 0.2][:2]
+    others = [text for text in texts_of(100) if position(text.encode()) >= 0.2]
     labels = np.array([1, 1, *(0 for _ in others)])
     with pytest.raises(DataError, match=r"Class 'rare' has none \(its 2 examples are all in other parts\)"):
         split(Dataset("d", "text", (*in_test, *others), labels, ("common", "rare")))
 
 
 def test_an_empty_part():
-    texts = [text for text in texts_of(100) if place(text.encode()) >= 0.2][:20]
+    texts = [text for text in texts_of(100) if position(text.encode()) >= 0.2][:20]
     with pytest.raises(DataError, match=r"The test part must hold at least one example. 20 examples are too few"):
         split(dataset_of(texts), validation=0)
 

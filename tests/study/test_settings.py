@@ -1,12 +1,24 @@
 """Settings come from flag, environment, file and default, in this order, and errors name the source."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
 from limelight.study import Settings, UsageError, resolve_settings
 
 pytestmark = pytest.mark.backend_free
+
+
+@pytest.mark.subprocess
+def test_the_namespace_needs_no_other_import():
+    program = (
+        "import sys; import limelight as ll; print(ll.study.run.__name__, ll.study.Settings(seeds=5).seeds, "
+        "ll.study.resolve_settings({}, {}).seeds, [name for name in ('numpy', 'keras') if name in sys.modules])"
+    )
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (process.stdout, process.stderr) == ("run 5 3 []\n", "")
 
 
 def test_defaults():

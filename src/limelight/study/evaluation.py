@@ -70,7 +70,7 @@ def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], c
     predicted = np.stack([each.argmax(1) for each in predictions])  # (S, examples)
     correct = predicted == truth
     if len(predictions) == 1 or correct.all() or not correct.any():
-        # If all predictions are right, so are those of each resample: the bootstrap interval would be empty.
+        # If all predictions are right, so are those of each resample: the bootstrap interval would have no width.
         estimates["accuracy"] = wilson(int(correct[0].sum()), len(truth))
     ones = np.ones((1, len(truth)))
     runs = [{name: float(value[name][0]) for name in METRICS} for value in (each(ones) for each in per_seed)]
