@@ -1,6 +1,6 @@
 """The model families of keras-hub, built small, and the weights of their attention in float64.
 
-    KERAS_BACKEND=jax python tests/inspection/families.py
+    KERAS_BACKEND=jax PYTHONPATH=tests python -m inspection.families
 
 prints a row of the table in docs/capture.md for each family.
 """

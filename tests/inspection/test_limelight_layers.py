@@ -92,6 +92,6 @@ def test_linear_attention_announces_the_equivalent_call(causal):
     calls = []
     with functional.on_call(calls.append):
         _, expected = layer(STEPS, STEPS, query_mask=MASK, value_mask=MASK, return_attention_scores=True)
-    weights = keras.ops.convert_to_numpy(functional.weights(calls[0]))
+    weights = keras.ops.convert_to_numpy(functional.compute_weights(calls[0]))
     np.testing.assert_allclose(weights, keras.ops.convert_to_numpy(expected), atol=1e-6)
     assert not weights[1, :, :, 3:].any()

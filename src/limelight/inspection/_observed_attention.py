@@ -20,10 +20,8 @@ from limelight.maps import QKSource, StatisticsSource, StoredMask, WeightSource
 from limelight.maps.sources import Source
 from limelight.masks import Mask
 from limelight.normalizers import Normalizer, Softmax
-from limelight.scores.networks import Readout
+from limelight.scores.additive import Readout
 from limelight.scores.score import Term
-
-_MASKS = ("keys", "queries", "array")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -148,7 +146,7 @@ def export_call(
     if isinstance(call, AttentionStatistics):
         return {name: ops.convert_to_tensor(x) for name, x in call._asdict().items() if x is not None}, {}
     fields = None if as_weights else _export_score(call)
-    fields = {"weights": functional.weights(call)} if fields is None else {**fields, **_export_mask(call)}
+    fields = {"weights": functional.compute_weights(call)} if fields is None else {**fields, **_export_mask(call)}
     fields = {name: value for name, value in fields.items() if value is not None}
     tensors = {
         name: ops.convert_to_tensor(value) if name == "vector" else _split_batch(call, ops.convert_to_tensor(value))
@@ -168,12 +166,14 @@ def to_source(tensors: dict[str, Any], settings: dict[str, Any]) -> Source:
     else:
         rows, columns = arrays["query"].shape[-2], arrays["key"].shape[-2]
     offset = columns - rows if settings.get("align") == "end" else 0
-    given: dict[str, Any] = {name: arrays[name].astype(bool) for name in _MASKS if name in arrays}
-    mask = StoredMask(**given, left=settings.get("left"), right=settings.get("right"), offset=offset)
+    fields: dict[str, Any] = {
+        name: arrays[name].astype(bool) for name in ("keys", "queries", "array") if name in arrays
+    }
+    mask = StoredMask(**fields, left=settings.get("left"), right=settings.get("right"), offset=offset)
     if "weights" in arrays:
         return WeightSource(arrays["weights"], mask)
-    given = {name: arrays[name] for name in ("query", "key", "vector", "bias") if name in arrays}
-    return QKSource(**given, scale=settings["scale"], softcap=settings.get("softcap"), mask=mask)
+    fields = {name: arrays[name] for name in ("query", "key", "vector", "bias") if name in arrays}
+    return QKSource(**fields, scale=settings["scale"], softcap=settings.get("softcap"), mask=mask)
 
 
 def to_numpy(tensor: Any) -> np.ndarray:

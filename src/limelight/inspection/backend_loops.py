@@ -89,11 +89,11 @@ def tensorflow_while_loop(
         for tensor in keras.tree.flatten(structure)
     ]
 
-    def with_records(*variables: Any) -> Any:
-        *variables, arrays = variables
-        results = body(*variables)
-        tensors = keras.tree.flatten([step.tensors for step in rnn_loop.body.last_run])
-        written = [array.write(variables[0], tensor) for array, tensor in zip(arrays, tensors, strict=True)]
+    def with_records(step: Any, *variables: Any) -> Any:
+        *others, arrays = variables
+        results = body(step, *others)
+        tensors = keras.tree.flatten([record.tensors for record in rnn_loop.body.last_run])
+        written = [array.write(step, tensor) for array, tensor in zip(arrays, tensors, strict=True)]
         return (*results, written)
 
     try:

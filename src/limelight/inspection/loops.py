@@ -61,7 +61,8 @@ class LoopBody:
             # A softmax may be a prediction if the step returns it, not if it only passes it to the next step.
             softmaxes.drop_predictions(recorder, outputs[0] if isinstance(outputs, tuple) else outputs)
             with recorder.muted():
-                self.runs.append((backend.active().trace_state(), [StepRecord.from_record(one) for one in records]))
+                steps = [StepRecord.from_record(record) for record in records]
+                self.runs.append((backend.active().trace_state(), steps))
         recorder.rnn_loop = rnn_loop
         return outputs
 

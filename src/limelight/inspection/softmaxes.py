@@ -55,7 +55,7 @@ class PendingSoftmax:
 
 def softmax(recorder: Recorder, original: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand in for a softmax of Keras or of the backend."""
-    if normalizers.is_inner():
+    if normalizers.is_internal_softmax():
         return original(x, *args, **kwargs)
     with recorder.muted():
         result = original(x, *args, **kwargs)
