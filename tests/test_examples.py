@@ -69,4 +69,4 @@ def test_a_keras_model_is_linted_and_upgraded(capsys):
     results = load_main("08")()
     assert results["kinds"] == ["weight on padding", "lost mask"]
     assert results["new"] < 1e-5 < 1e-3 < results["old"]
-    assert "upgraded: Nothing results." in capsys.readouterr().out
+    assert "upgraded: No findings." in capsys.readouterr().out
