@@ -102,7 +102,7 @@ def test_inference_has_no_noise(hard: bool) -> None:
 
 def test_monotonic_noise_is_normal() -> None:
     numbers = uniform(sample_seed(3), Block.full(1, 1, 256, 256), "float32")
-    noise = numpy(ll.normalizers.Monotonic(noise=2.0).perturbed(ops.zeros((1, 1, 256, 256)), numbers))
+    noise = numpy(ll.normalizers.Monotonic(noise=2.0).add_noise(ops.zeros((1, 1, 256, 256)), numbers))
     assert abs(noise.mean()) < 0.04
     assert noise.std() == pytest.approx(2.0, rel=0.02)
     assert (np.abs(noise) > 4).mean() == pytest.approx(0.0455, abs=0.005)

@@ -1,5 +1,7 @@
 """The interface between the engine and the backend, and the hook of `functional`."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
@@ -53,7 +55,7 @@ class Counter(keras.Layer):
     def build(self, shape: tuple) -> None:
         self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
 
-    def call(self, inputs: object) -> object:
+    def call(self, inputs: Any) -> Any:
         self.count.assign(self.count + 1)
         return inputs * self.count
 
@@ -71,7 +73,7 @@ def test_a_transform_replaces_the_output_of_layers() -> None:
     original = ops.convert_to_numpy(layer(steps, steps))
     calls = []
 
-    def double(call: object, output: object, value: object) -> object:
+    def double(call: Any, output: Any, value: Any) -> Any:
         calls.append((call, value))
         return 2 * output
 

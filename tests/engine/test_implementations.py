@@ -83,7 +83,7 @@ def test_output_equals_the_oracle(name: str, kv_heads: int) -> None:
 def test_a_mask_of_unknown_length_is_applied_at_run_time(jit: bool) -> None:
     import tensorflow as tf
 
-    parts = {"mask": ll.masks.Causal() & ll.masks.SlidingWindow(4)}
+    parts: dict[str, Any] = {"mask": ll.masks.Causal() & ll.masks.SlidingWindow(4)}
     signature = [tf.TensorSpec((None, N, None, 4))] * 2
 
     def output_and_gradient(query: Any, key: Any) -> Any:

@@ -175,9 +175,9 @@ def test_biases_and_masks_of_few_axes_broadcast() -> None:
 
 
 def test_large_seeds_select_blocks() -> None:
-    mask = ll.masks.BigBird(1, partners=2, seed=2_024_060_711)
+    mask = ll.masks.BigBird(1, num_random_blocks=2, seed=2_024_060_711)
     assert "·" in str(mask)
-    assert str(mask) == str(ll.masks.BigBird(1, partners=2, seed=2_024_060_711 % 32_749))
+    assert str(mask) == str(ll.masks.BigBird(1, num_random_blocks=2, seed=2_024_060_711 % 32_749))
 
 
 @pytest.mark.parametrize("implementation", ["dense", "blockwise"])

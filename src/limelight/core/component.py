@@ -64,10 +64,13 @@ class LearnedComponent(keras.Layer):
         return self.call(*tensors, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        arguments = {
-            name: keras.saving.serialize_keras_object(getattr(self, name)) for name in parameter_names(type(self))
-        }
+        arguments = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.parameter_names()}
         return {**keras.Layer.get_config(self), **arguments}
+
+    @classmethod
+    def parameter_names(cls) -> tuple[str, ...]:
+        """Return the names of the constructor's parameters, `*args` and `**kwargs` left out."""
+        return _parameter_names(cls)  # pyright: ignore[reportArgumentType]
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -75,8 +78,7 @@ class LearnedComponent(keras.Layer):
 
 
 @functools.cache
-def parameter_names(cls: type) -> tuple[str, ...]:
-    """Return the names of the parameters of a constructor, `*args` and `**kwargs` left out."""
+def _parameter_names(cls: type) -> tuple[str, ...]:
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     parameters = inspect.signature(cls).parameters
     return tuple(name for name, parameter in parameters.items() if parameter.kind not in variadic)

@@ -111,7 +111,7 @@ def make_call(
     scores.build(score, tuple(query.shape), tuple(key.shape))
     shape = (block.batch.total, block.heads.total, block.rows.total, block.columns.total)
     normalizers.build(normalizer, shape)
-    return AttentionCall(query, key, score, mask, normalizer.sample_seed(), block, leading_shape, layer)
+    return AttentionCall(query, key, score, mask, normalizer.with_noise(), block, leading_shape, layer)
 
 
 def flatten_leading(tensor: Any) -> Any:
@@ -161,7 +161,7 @@ def check_positions(positions: Any, name: str) -> Any:
 
 def mask_from_array(array: Any, query_shape: tuple) -> Mask:
     """Return the mask of a bool array that broadcasts to (..., T, S) by numpy's rules, for queries (..., T, H)."""
-    array, rank = masks.boolean(array, "`mask`"), len(query_shape)
+    array, rank = masks.as_bool(array, "`mask`"), len(query_shape)
     if len(array.shape) > rank:
         raise ValueError(
             f"`mask` must broadcast to the weights (..., T, S), which have {rank} axes here. Received: a mask of shape "

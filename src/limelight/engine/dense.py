@@ -128,7 +128,7 @@ def _compute_selection(
     rows are held at a time.
     """
     # If weights depend on those of earlier queries, all rows are computed first and selected afterwards.
-    rows_afterwards = rows if call.normalizer.linked_rows else None
+    rows_afterwards = rows if call.normalizer.needs_all_rows else None
     call = _select_heads_and_rows(call, heads, None if rows_afterwards is not None else rows)
     weights = compute_weights(call) if columns is None else _compute_columns(call, columns)
     if rows_afterwards is None:
@@ -155,7 +155,7 @@ def _compute_columns(call: AttentionCall, columns: list[int]) -> Any:
     """Compute the weights of a call at some columns, from whole rows of which few are held at a time."""
     (batch, heads, num_rows, _), num_columns = call.query.shape, call.key.shape[2]
     column_indices = ops.convert_to_tensor(columns, dtype="int32")
-    if num_rows is None or num_columns is None or call.normalizer.linked_rows:
+    if num_rows is None or num_columns is None or call.normalizer.needs_all_rows:
         return ops.take(compute_weights(call), column_indices, axis=-1)
     scores_per_row = (batch or 1) * heads * num_columns * call.score.cost
     size = max(1, thresholds.current(call.query).scores_per_block // scores_per_row)

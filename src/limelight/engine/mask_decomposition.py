@@ -3,7 +3,7 @@
 from typing import NamedTuple, TypeGuard, TypeVar
 
 from limelight.core.block import Block
-from limelight.masks import And, Causal, Mask, Padding, Prefix, both
+from limelight.masks import And, Causal, Mask, Padding, Prefix, intersect
 
 Kind = TypeVar("Kind", bound=Mask)
 
@@ -33,12 +33,12 @@ def decompose_mask(mask: Mask | None, block: Block) -> DecomposedMask:
         elif _is_exactly(part, Causal) and part.align == "end" and block.rows.total == 1 and not block.has_positions:
             continue  # The only query is the last one, which may attend to all keys.
         elif _is_exactly(part, Padding):
-            keys = both(keys, None if part.keys is None else Padding(keys=part.keys))
-            queries = both(queries, None if part.queries is None else Padding(queries=part.queries))
+            keys = intersect(keys, None if part.keys is None else Padding(keys=part.keys))
+            queries = intersect(queries, None if part.queries is None else Padding(queries=part.queries))
         elif _is_exactly(part, Prefix):
-            keys = both(keys, part)
+            keys = intersect(keys, part)
         else:
-            rest = both(rest, part)
+            rest = intersect(rest, part)
     return DecomposedMask(is_causal, keys, queries, rest)
 
 

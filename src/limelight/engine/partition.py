@@ -14,7 +14,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from limelight.core.component import Component, LearnedComponent, is_tensor, parameter_names
+from limelight.core.component import Component, LearnedComponent, is_tensor
 from limelight.engine.call import AttentionCall
 
 
@@ -128,10 +128,10 @@ class _Partitioner:
         if (
             isinstance(value, LearnedComponent)
             and not value.variables
-            and all(hasattr(value, name) for name in parameter_names(type(value)))
+            and all(hasattr(value, name) for name in value.parameter_names())
         ):
             # It may have been made for this call, as `Dot() + ALiBi()` is, and must not be compiled anew each time.
-            attributes = tuple((name, self.visit(getattr(value, name))) for name in parameter_names(type(value)))
+            attributes = tuple((name, self.visit(getattr(value, name))) for name in value.parameter_names())
             return ObjectNode(type(value), attributes, template=IdentityKey(value))
         if isinstance(value, keras.Layer):
             for variable in value.variables:

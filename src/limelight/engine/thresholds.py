@@ -88,7 +88,7 @@ def choose_block_sizes(call: AttentionCall, scores_per_block: int) -> BlockSizes
     if narrow_rows is not None:
         rows, columns = narrow_rows, max_columns(call, narrow_rows) or columns
     max_rows = max(1, scores_per_block // (columns * call.score.cost))
-    if call.normalizer.linked_rows:
+    if call.normalizer.needs_all_rows:
         max_rows = max(max_rows, rows)
     if max_rows < rows:
         return BlockSizes(1, 1, max_rows)
@@ -107,7 +107,7 @@ def rows_of_narrow_blocks(call: AttentionCall) -> int | None:
     A block needs the columns of all its rows: twice those of one row, if it has as many rows as one row has columns.
     """
     columns_of_row, columns = max_columns(call, 1), call.key.shape[2]
-    if columns_of_row is None or call.normalizer.linked_rows:
+    if columns_of_row is None or call.normalizer.needs_all_rows:
         return None
     rows = max(current(call.query).min_rows, columns_of_row // 2)
     return rows if rows + columns_of_row <= columns // 2 and rows < call.query.shape[2] else None

@@ -194,7 +194,7 @@ def static_kv_ranges(call: AttentionCall, starts: list[int], size: int) -> list[
     """Return the range of columns that each block of rows may attend to; all columns if that is unknown at compilation."""
     t, s = call.query.shape[2], call.key.shape[2]
     full, ranges = [(0, s)] * len(starts), []
-    if call.mask is None or call.normalizer.linked_rows:
+    if call.mask is None or call.normalizer.needs_all_rows:
         return full
     for row in starts:
         first, last = call.mask.kv_range(call.block.replace(rows=Slice(t, row, size)))

@@ -24,7 +24,7 @@ from limelight.core.random import dropout_mask
 from limelight.engine.call import AttentionCall
 from limelight.engine.dense import prepare_for_blocks
 from limelight.engine.thresholds import max_columns, rows_of_narrow_blocks
-from limelight.normalizers import LOWEST, Softmax
+from limelight.normalizers import MASK_VALUE, Softmax
 from limelight.scores import Dot
 
 
@@ -320,7 +320,7 @@ class OnlineSoftmax:
         """Return the largest score and the sum of exponentials, (t,) each, before the first key."""
         sinks = self.grid.sinks(closure, corner)
         if sinks is None:
-            return jnp.full((self.grid.bt,), LOWEST, self.dtype), jnp.zeros((self.grid.bt,), self.dtype)
+            return jnp.full((self.grid.bt,), MASK_VALUE, self.dtype), jnp.zeros((self.grid.bt,), self.dtype)
         return sinks.astype(self.dtype), jnp.ones((self.grid.bt,), self.dtype)
 
     def backward(self, residuals: tuple, grad_output: Any) -> tuple:

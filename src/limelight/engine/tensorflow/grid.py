@@ -19,9 +19,8 @@ from limelight.core.precision import accumulation_dtype
 from limelight.engine.call import AttentionCall
 from limelight.engine.tensorflow.tracing import static_length, under_xla
 from limelight.engine.thresholds import choose_block_sizes
-from limelight.masks import Mask
-from limelight.masks.static_shapes import larger, smaller
-from limelight.normalizers import LOWEST, Softmax
+from limelight.masks import Mask, static_max, static_min
+from limelight.normalizers import MASK_VALUE, Softmax
 from limelight.scores import Dot
 
 # Transposing keys for fewer blocks than this costs as much as it gains.
@@ -46,7 +45,7 @@ class Grid:
         sizes = choose_block_sizes(call, scores_per_block)
         self.cb, self.cn = sizes.batch, sizes.heads
         self.ck = max(1, self.cn * self.k // self.n)
-        self.bt = smaller(sizes.rows, self.t)
+        self.bt = static_min(sizes.rows, self.t)
         self.inner = self.n // (self.k // self.ck) // self.cn  # blocks of heads that share keys
         self.across = -(-self.t // self.bt)  # blocks of rows
         self.units = self.b // self.cb * (self.k // self.ck)
@@ -56,7 +55,7 @@ class Grid:
         """Return a block of a unit, with the columns that it needs."""
         units_per_example = self.k // self.ck
         head, row = number // self.across, number % self.across
-        start = 0 if is_equal(self.bt, self.t) else smaller(row * self.bt, self.t - self.bt)
+        start = 0 if is_equal(self.bt, self.t) else static_min(row * self.bt, self.t - self.bt)
         first_head = unit % units_per_example * self.ck * (self.n // self.k) + head * self.cn
         block = call.block.replace(
             batch=Slice(self.b, unit // units_per_example * self.cb, self.cb),
@@ -64,14 +63,14 @@ class Grid:
             rows=Slice(self.t, start, self.bt),
             columns=Slice(self.s),
         )
-        if call.mask is None or call.normalizer.linked_rows or (self.width is None and under_xla()):
+        if call.mask is None or call.normalizer.needs_all_rows or (self.width is None and under_xla()):
             return block
         first, last = call.mask.kv_range(block)
         if self.width is not None:
-            return block.replace(columns=Slice(self.s, smaller(first, self.s - self.width), self.width))
+            return block.replace(columns=Slice(self.s, static_min(first, self.s - self.width), self.width))
         # At least one column, even if the mask forbids it: an empty row has no maximum.
-        first = smaller(first, self.s - 1)
-        return block.replace(columns=Slice(self.s, first, larger(last - first, 1)))
+        first = static_min(first, self.s - 1)
+        return block.replace(columns=Slice(self.s, first, static_max(last - first, 1)))
 
     def rows(self, tensor: Any, block: Block) -> Any:
         """Return the rows (b, n, t, ...) of a block of a tensor (B, N, T, ...)."""
@@ -138,7 +137,7 @@ class Grid:
         if not self.has_overlap:
             return rows
         row = number % self.across * self.bt
-        indices = smaller(row, self.t - self.bt) + tf.range(self.bt)
+        indices = static_min(row, self.t - self.bt) + tf.range(self.bt)
         return tf.where((indices >= row)[:, None], rows, tf.zeros((), rows.dtype))
 
     def concat_units(self, units: Any) -> Any:
@@ -180,15 +179,15 @@ class AppliedMask:
         # A few permitted columns are not worth the operations that leave them out.
         if isinstance(first, int) and isinstance(last, int) and not 4 * (last - first) >= length > 0:
             return
-        begin = larger(first - block.columns.start, 0)
-        self.begin = begin if is_equal(begin, 0) else smaller(begin, self.length)
-        self.end = smaller(larger(last - block.columns.start, self.begin), self.length)
+        begin = static_max(first - block.columns.start, 0)
+        self.begin = begin if is_equal(begin, 0) else static_min(begin, self.length)
+        self.end = static_min(static_max(last - block.columns.start, self.begin), self.length)
 
     def apply(self, scores: Any) -> Any:
         """Set scores (b, n, t, s) to the lowest number where the mask forbids."""
         if self.mask is None:
             return scores
-        lowest = tf.cast(LOWEST, scores.dtype)
+        lowest = tf.cast(MASK_VALUE, scores.dtype)
         if is_equal(self.begin, self.end):
             return tf.where(self.mask, scores, lowest)
         # An addition works in place.

@@ -18,8 +18,7 @@ from limelight.engine.torch import blockwise, fused, statistics
 class TorchBackend(Backend):
     """PyTorch: its own fused kernel, and blocks of whole rows."""
 
-    # Products with few rows of queries are slow.
-    cpu_thresholds = thresholds.Thresholds(statistics_scores_per_block=1 << 21)
+    cpu_thresholds = thresholds.Thresholds()
     # Nothing compiles the loop over blocks, so that the accelerator waits for each operation to be launched.
     accelerator_thresholds = dataclasses.replace(
         thresholds.ACCELERATOR, statistics_scores_per_block=1 << 26, min_rows=2048

@@ -10,7 +10,7 @@ from limelight.engine.call import AttentionCall
 from limelight.engine.mask_decomposition import decompose_mask
 from limelight.engine.thresholds import BlockSizes, rows_of_narrow_blocks
 from limelight.engine.torch import blockwise
-from limelight.masks import Causal, both
+from limelight.masks import Causal, intersect
 from limelight.normalizers import Softmax
 from limelight.scores import Dot
 
@@ -31,7 +31,7 @@ def compute_output(call: AttentionCall, value: Any) -> Any:
     causal, keys, queries, rest = decompose_mask(call.mask, call.block)
     if causal and keys is not None:
         # The kernel takes only one of the two.
-        rest = both(rest, Causal("start"))
+        rest = intersect(rest, Causal("start"))
     if rest is not None:
         rows = thresholds.current(call.query).rows
         block = call.block
