@@ -1,7 +1,7 @@
-"""Statistics of attention: `limelight.attention_statistics` beside asking Keras's layer for its weights and reducing them.
+"""Statistics of attention: `limelight.attention_statistics` beside the weights of Keras's layer, reduced to the same.
 
-Both give the output too. `keras` reduces to all that a survey holds; `keras, less` to entropy, the largest 16 weights and the
-mass that each key receives.
+Both return the output too. `keras` reduces to all fields of `AttentionStatistics`; `keras, less` to entropy, the largest 16
+weights and the weight that each key receives.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from works import BACKENDS, Subject, Work
 
-TOP, CELLS = 16, 64
+TOP_K, NUM_BLOCKS = 16, 64
 
 
 def beside() -> dict[str, Any]:
@@ -64,38 +64,38 @@ WORKS = [
 
 
 def build(work: Work, way: str) -> Subject:
-    """A way of a work, compiled."""
+    """Return a way of a work, compiled."""
     import compiled
-    import keras  # noqa: F401  A part of what is there before anything runs.
+    import keras  # noqa: F401  Part of the memory in use before anything runs.
 
     import limelight as ll
 
-    # The parts of both that load when first used, once: PyTorch compiles nothing, so that nothing else would load them.
+    # Load the modules that both load at first use. PyTorch compiles nothing, so that nothing else would load them.
     ll.attention_statistics(*np.zeros((3, 1, 1, 8, 4), "float32"), top_k=1, num_blocks=1)
     length, heads, size = (work.settings[name] for name in ("length", "heads", "size"))
     random = np.random.default_rng(7)
     inputs = [random.normal(size=(1, heads, length, size)).astype("float32") for _ in range(3)]
     if way == "limelight":
-        given, function = inputs, surveyed
+        arrays, function = inputs, compute_statistics
     else:
-        given = [np.ascontiguousarray(np.moveaxis(array, 1, 2)) for array in inputs]
-        function = reduced(heads, size, given[0].shape, less=way.endswith("less"))
+        arrays = [np.ascontiguousarray(np.moveaxis(array, 1, 2)) for array in inputs]
+        function = reduced_weights(heads, size, arrays[0].shape, less=way.endswith("less"))
     pairs = heads * length * length
     return Subject(
-        compiled.forward(function, *given), pairs * size * 4, lambda found: deviation(inputs, found["entropy"])
+        compiled.forward(function, *arrays), pairs * size * 4, lambda result: deviation(inputs, result["entropy"])
     )
 
 
-def surveyed(*given: Any) -> dict[str, Any]:
-    """The survey of queries, keys and values, with the output."""
+def compute_statistics(*arrays: Any) -> dict[str, Any]:
+    """Compute the statistics of queries, keys and values, with the output."""
     import limelight as ll
 
-    found = ll.attention_statistics(*given, top_k=TOP, num_blocks=CELLS)._asdict()
-    return {name: one for name, one in found.items() if "edges" not in name}
+    statistics = ll.attention_statistics(*arrays, top_k=TOP_K, num_blocks=NUM_BLOCKS)._asdict()
+    return {name: field for name, field in statistics.items() if "edges" not in name}
 
 
-def reduced(heads: int, size: int, shape: tuple, *, less: bool) -> Callable[..., dict[str, Any]]:
-    """The weights of Keras's layer, reduced to what a survey holds."""
+def reduced_weights(heads: int, size: int, shape: tuple, *, less: bool) -> Callable[..., dict[str, Any]]:
+    """Return a function that reduces the weights of Keras's layer to statistics."""
     import keras
     from keras import ops
 
@@ -104,19 +104,19 @@ def reduced(heads: int, size: int, shape: tuple, *, less: bool) -> Callable[...,
 
     def run(query: Any, key: Any, value: Any) -> dict[str, Any]:
         output, weights = layer._compute_attention(query, key, value, return_attention_scores=True)
-        found = {
+        statistics = {
             "output": output,
             "entropy": -ops.sum(weights * ops.log(ops.maximum(weights, 1e-37)), axis=-1),
             "received": ops.sum(weights, axis=-2),
         }
-        found["top_weights"], found["top_keys"] = ops.top_k(weights, TOP)
+        statistics["top_weights"], statistics["top_keys"] = ops.top_k(weights, TOP_K)
         if less:
-            return found
+            return statistics
         steps = ops.arange(shape[1], dtype="float32")
-        cell = shape[1] // CELLS
-        blocks = ops.reshape(weights, (*tuple(weights.shape)[:2], CELLS, cell, CELLS, cell))
+        size_of_block = shape[1] // NUM_BLOCKS
+        blocks = ops.reshape(weights, (*tuple(weights.shape)[:2], NUM_BLOCKS, size_of_block, NUM_BLOCKS, size_of_block))
         return {
-            **found,
+            **statistics,
             "distance": ops.sum(weights * ops.abs(steps[:, None] - steps), axis=-1),
             "mass": ops.sum(weights, axis=-1),
             "block_sums": ops.sum(blocks, axis=(3, 5)),
@@ -127,7 +127,7 @@ def reduced(heads: int, size: int, shape: tuple, *, less: bool) -> Callable[...,
 
 
 def deviation(inputs: list[np.ndarray], entropy: Any) -> float:
-    """The largest difference of the entropy from float64, over a sample of rows of the last head."""
+    """Return the largest difference of the entropy from float64, over a sample of rows of the last head."""
     import keras
 
     entropy = keras.ops.convert_to_numpy(entropy)
@@ -135,7 +135,7 @@ def deviation(inputs: list[np.ndarray], entropy: Any) -> float:
     worst = 0.0
     for row in np.linspace(0, len(query) - 1, 17).astype(int):
         scores = key @ query[row] / query.shape[-1] ** 0.5
-        raised = np.exp(scores - scores.max())
-        weights = raised / raised.sum()
+        unnormalized = np.exp(scores - scores.max())
+        weights = unnormalized / unnormalized.sum()
         worst = max(worst, float(abs(entropy[-1, -1, row] + (weights * np.log(weights)).sum())))
     return worst

@@ -1,8 +1,8 @@
-"""What capture costs: `AttentionExtractor(model).predict` beside the plain `model.predict`.
+"""Measure the cost of capture: `AttentionExtractor(model).predict` beside `model.predict`.
 
     KERAS_BACKEND=jax python benchmarks/capture.py --length 2048 --layers 6 --repeats 5
 
-Runs are interleaved, after one of each to warm up; medians of wall time and of processor seconds are printed.
+Runs are interleaved, after one of each to warm up. Prints the medians of wall time and of processor seconds.
 """
 
 import argparse
@@ -19,20 +19,20 @@ import numpy as np
 import limelight as ll
 
 
-def built(length: int, layers: int, heads: int, size: int) -> keras.Model:
-    """An encoder of Keras's own layers, with the dropout that models come with."""
+def build_encoder(length: int, layers: int, heads: int, size: int) -> keras.Model:
+    """Return an encoder of Keras's own layers, with dropout as usual."""
     steps = keras.Input((length, heads * size))
     x = steps
     for _ in range(layers):
-        mixed = keras.layers.MultiHeadAttention(heads, size, dropout=0.1)(x, x)
-        x = keras.layers.LayerNormalization()(x + mixed)
+        attended = keras.layers.MultiHeadAttention(heads, size, dropout=0.1)(x, x)
+        x = keras.layers.LayerNormalization()(x + attended)
         hidden = keras.layers.Dense(4 * heads * size, activation="gelu")(x)
         x = keras.layers.LayerNormalization()(x + keras.layers.Dense(heads * size)(hidden))
     return keras.Model(steps, x)
 
 
-def timed(function, *args) -> tuple[float, float]:
-    """Wall and processor seconds of a call."""
+def time_call(function, *args) -> tuple[float, float]:
+    """Return the wall and processor seconds of a call."""
     wall, processor = time.perf_counter(), time.process_time()
     function(*args)
     return time.perf_counter() - wall, time.process_time() - processor
@@ -43,18 +43,18 @@ def main() -> None:
     for name, value in (("length", 2048), ("layers", 6), ("heads", 8), ("size", 64), ("repeats", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
-    model = built(options.length, options.layers, options.heads, options.size)
+    model = build_encoder(options.length, options.layers, options.heads, options.size)
     data = np.random.default_rng(7).normal(size=(1, options.length, options.heads * options.size)).astype("float32")
-    probe = ll.AttentionExtractor(model)
-    runs = {"plain": lambda: model.predict(data, verbose=0), "captured": lambda: probe.predict(data)}
+    extractor = ll.AttentionExtractor(model)
+    runs = {"plain": lambda: model.predict(data, verbose=0), "captured": lambda: extractor.predict(data)}
     times = {name: [] for name in runs}
     for round_number in range(options.repeats + 1):
         for name, run in runs.items():
-            taken = timed(run)
+            seconds = time_call(run)
             if round_number:
-                times[name].append(taken)
+                times[name].append(seconds)
     medians = {
-        name: [statistics.median(column) for column in zip(*taken, strict=True)] for name, taken in times.items()
+        name: [statistics.median(column) for column in zip(*rounds, strict=True)] for name, rounds in times.items()
     }
     for name, (wall, processor) in medians.items():
         print(f"{name:9} wall {wall:7.3f} s   processor {processor:7.3f} s")

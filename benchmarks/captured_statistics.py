@@ -1,8 +1,8 @@
-"""What `capture(..., as_="statistics")` of a long input takes beside the plain model, in memory and in processor seconds.
+"""Measure `capture(..., store="statistics")` of a long input beside the model alone, in memory and processor seconds.
 
-    KERAS_BACKEND=jax python benchmarks/surveyed.py --length 32768
+    KERAS_BACKEND=jax python benchmarks/captured_statistics.py --length 32768
 
-A model of one layer of limelight runs in two fresh processes, once as it is and once captured.
+A model of one limelight layer runs in two fresh processes, once alone and once captured.
 """
 
 import argparse
@@ -23,21 +23,21 @@ def main() -> None:
     parser.add_argument("--run", choices=("plain", "statistics"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
-        print(*measured(options), sep=",")
+        print(*measure(options), sep=",")
         return
-    taken = {}
+    costs = {}
     for way in ("plain", "statistics"):
         command = [sys.executable, __file__, "--run", way]
         command += [text for name in ("length", "heads", "size") for text in (f"--{name}", f"{getattr(options, name)}")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        taken[way] = [float(number) for number in done.stdout.split()[-1].split(",")]
-        print(f"{way:7} peak {taken[way][0] / 2**20:7,.0f} MB   processor {taken[way][1]:7.1f} s, compiling included")
-    more = (taken["statistics"][0] - taken["plain"][0]) / 2**20
+        costs[way] = [float(number) for number in done.stdout.split()[-1].split(",")]
+        print(f"{way:7} peak {costs[way][0] / 2**20:7,.0f} MB   processor {costs[way][1]:7.1f} s, compiling included")
+    more = (costs["statistics"][0] - costs["plain"][0]) / 2**20
     print(f"{os.environ['KERAS_BACKEND']}: {more:,.0f} MB over the model's own")
 
 
-def measured(options: argparse.Namespace) -> tuple[int, float]:
-    """The most memory of the process, in bytes, and the processor seconds of one run."""
+def measure(options: argparse.Namespace) -> tuple[int, float]:
+    """Return the peak memory of the process, in bytes, and the processor seconds of one run."""
     import keras
     import numpy as np
 
@@ -51,12 +51,12 @@ def measured(options: argparse.Namespace) -> tuple[int, float]:
     if options.run == "plain":
         model.predict(data, verbose=0)
     else:
-        found = ll.capture(model, data, store="statistics")["layer"].statistics()
-        if not np.allclose(found.mass, 1, atol=1e-3):
-            raise ValueError(f"Weights of each query must sum to one. Received: sums down to {found.mass.min()}.")
+        statistics = ll.capture(model, data, store="statistics")["layer"].statistics()
+        if not np.allclose(statistics.mass, 1, atol=1e-3):
+            raise ValueError(f"Weights of each query must sum to one. Received: sums down to {statistics.mass.min()}.")
     seconds = time.process_time() - start
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024, seconds
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024, seconds
 
 
 if __name__ == "__main__":
