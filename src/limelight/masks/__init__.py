@@ -3,17 +3,16 @@
 from typing import Any
 
 from limelight.core.component import resolve
-from limelight.masks.array import ArrayMask, Padding, Segments, Slots
-from limelight.masks.mask import And, Mask, Not, Or
+from limelight.masks.array import ArrayMask, CacheSlots, Padding, Segments, as_bool, concrete_value
+from limelight.masks.mask import And, Mask, Not, Or, intersect, static_max, static_min
 from limelight.masks.patterns import BigBird, Dilated, MaskFunction
 from limelight.masks.positional import Causal, Prefix, SlidingWindow
-from limelight.masks.static_shapes import larger, smaller
-from limelight.masks.validation import boolean, concrete
 
 __all__ = [
     "And",
     "ArrayMask",
     "BigBird",
+    "CacheSlots",
     "Causal",
     "Dilated",
     "Mask",
@@ -24,34 +23,26 @@ __all__ = [
     "Prefix",
     "Segments",
     "SlidingWindow",
-    "Slots",
-    "boolean",
-    "both",
-    "concrete",
+    "as_bool",
+    "concrete_value",
     "get",
-    "larger",
-    "smaller",
+    "intersect",
+    "static_max",
+    "static_min",
 ]
 
 MASKS: dict[str, type] = {"causal": Causal}
 
 
 def get(value: Any) -> Mask | None:
-    """A mask from a mask, the name "causal", a function of positions, or None.
+    """Return a mask, given as a mask, as "causal", as a function of positions, or as None for no mask.
 
     Raises:
-        ValueError: an unknown name.
-        TypeError: something that is not a mask.
+        ValueError: The name is unknown.
+        TypeError: The value is neither a mask, a name nor a function.
     """
     if value is None:
         return None
     if callable(value) and not isinstance(value, (Mask, type)):
         return MaskFunction(value)
     return resolve(value, MASKS, Mask, "mask")
-
-
-def both(left: Mask | None, right: Mask | None) -> Mask | None:
-    """What two masks permit together, where either may be missing."""
-    if left is None or right is None:
-        return right if left is None else left
-    return left & right

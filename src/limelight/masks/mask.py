@@ -1,4 +1,4 @@
-"""What a mask is, and how masks combine."""
+"""The interface of masks, and their combinations."""
 
 import dataclasses
 from typing import Any, Literal
@@ -8,19 +8,19 @@ from keras import ops
 
 from limelight.core.block import Block, Slice
 from limelight.core.component import Component, register
-from limelight.masks.static_shapes import larger, smaller
 
 BlockKind = Literal["empty", "partial", "full"]
+BLOCK_KINDS: tuple[BlockKind, ...] = ("empty", "partial", "full")
 OPPOSITE: dict[BlockKind, BlockKind] = {"empty": "full", "partial": "partial", "full": "empty"}
-# How many rows and columns a picture of a mask shows.
-PICTURE = 8
+# The number of rows and columns that a printed mask shows.
+RENDER_SIZE = 8
 
 
 class Mask(Component):
-    """A rule about positions, or about the data of one call, that permits or forbids pairs of query and key.
+    """Base class of masks: a rule that permits or forbids each pair of query and key.
 
-    Masks combine with `&`, `|` and `~`. A row that permits nothing has weights 0 and output 0. Printed, a mask shows a small
-    picture of itself.
+    Masks combine with `&`, `|` and `~`. A query that may attend to no key has weights 0 and output 0. Printing a mask shows its
+    first 8 rows and columns.
 
     Example:
         >>> import limelight as ll
@@ -36,45 +36,45 @@ class Mask(Component):
     """
 
     def __call__(self, block: Block) -> Any:
-        """The mask on a tile: bool, broadcastable to (b, n, t, s)."""
+        """Return the mask of a block: bool, broadcastable to (b, n, t, s)."""
         raise NotImplementedError
 
     def kv_range(self, block: Block) -> tuple[Any, Any]:
-        """The run `first .. last - 1` of columns outside which the tile's rows may attend to nothing.
+        """Return `first, stop` such that no query of the block attends to a key outside of `first .. stop - 1`.
 
-        It may be wider than need be, never narrower: an engine skips what lies outside.
+        The range may be wider than necessary, never narrower: keys outside are skipped.
         """
         return 0, block.columns.total
 
     def kv_full_range(self, block: Block) -> tuple[Any, Any]:
-        """A run `first .. last - 1` of columns that each of the tile's rows may attend to; empty unless `first < last`.
+        """Return `first, stop` such that every query of the block attends to all keys `first .. stop - 1`.
 
-        It may be narrower than need be, never wider: an engine leaves out the mask inside.
+        The range is empty unless `first < stop`. It may be narrower than necessary, never wider: the mask is not applied inside.
         """
         return 0, 0
 
     def block_kind(self, block: Block) -> BlockKind:
-        """Whether a tile of known place is all forbidden ("empty"), all permitted ("full"), or neither as far as can be told.
+        """Return "empty" if the mask forbids the whole block, "full" if it permits the whole block, else "partial".
 
-        "partial" may be said of a tile that is empty or full; the other two are never said wrongly. An engine skips empty tiles
-        and leaves out the mask on full ones.
+        A block that is empty or full may be reported as "partial", never the reverse. Empty blocks are skipped, and the mask is
+        not applied to full ones.
         """
         return "partial"
 
     def kv_lengths(self) -> Any:
-        """How many keys each example has up to its last real one, int32 (B,); None where no padding says so."""
+        """Return the number of keys of each example up to its last real one, int32 (B,); None if there is no padding mask."""
         return None
 
     def max_lookback(self) -> int | None:
-        """How many positions before its own a query may see at most, wherever it stands; None where nothing says so."""
+        """Return the largest distance to an earlier key that any query may attend to; None if it is unbounded."""
         return None
 
     def padding_masks(self) -> list[Any]:
-        """Arrays (..., S) that are False where a key is of no query's concern."""
+        """Return the bool arrays (..., S) that are False for keys that no query may attend to."""
         return []
 
     def block_kinds(self, rows: int, columns: int, size: int) -> np.ndarray:
-        """The cover of each block of `size` rows and columns: 0 empty, 1 partial, 2 full.
+        """Classify all blocks of `size` rows and columns: 0 empty, 1 partial, 2 full.
 
         Returns:
             int8 (ceil(rows / size), ceil(columns / size)).
@@ -86,61 +86,47 @@ class Mask(Component):
              [2 1 0]
              [2 2 1]]
         """
-        whole = Block.full(1, 1, rows, columns)
-        starts = [range(0, total, size) for total in (rows, columns)]
-        named = ("empty", "partial", "full")
-        covers = [
-            [
-                named.index(
-                    self.block_kind(
-                        whole.replace(
-                            rows=Slice(rows, row, min(size, rows - row)),
-                            columns=Slice(columns, column, min(size, columns - column)),
-                        )
-                    )
-                )
-                for column in starts[1]
-            ]
-            for row in starts[0]
+        full = Block.full(1, 1, rows, columns)
+        row_slices, column_slices = (
+            [Slice(total, start, min(size, total - start)) for start in range(0, total, size)]
+            for total in (rows, columns)
+        )
+        kinds = [
+            [BLOCK_KINDS.index(self.block_kind(full.replace(rows=row, columns=column))) for column in column_slices]
+            for row in row_slices
         ]
-        return np.array(covers, "int8")
+        return np.array(kinds, "int8")
 
     def __and__(self, other: "Mask") -> "Mask":
-        return And(self, combinable(other))
+        return And(self, check_mask(other))
 
     def __or__(self, other: "Mask") -> "Mask":
-        return Or(self, combinable(other))
+        return Or(self, check_mask(other))
 
     def __invert__(self) -> "Mask":
         return Not(self)
 
     def __str__(self) -> str:
-        examples, heads, rows, columns = self.static_shape()
-        shown = np.array(ops.convert_to_numpy(self(Block.full(examples, heads, rows, columns))))
-        shown = np.broadcast_to(shown, (*np.broadcast_shapes(shown.shape[:-2], (1, 1)), rows, columns))[0, 0]
-        return "\n".join(" ".join("■" if cell else "·" for cell in row[:PICTURE]) for row in shown[:PICTURE])
+        return self.render()
+
+    def render(self) -> str:
+        """Draw the first 8 rows and columns as text, for the first example and head."""
+        batch, heads, rows, columns = self.static_shape()
+        array = np.array(ops.convert_to_numpy(self(Block.full(batch, heads, rows, columns))))
+        array = np.broadcast_to(array, (*np.broadcast_shapes(array.shape[:-2], (1, 1)), rows, columns))[0, 0]
+        return "\n".join(" ".join("■" if cell else "·" for cell in row[:RENDER_SIZE]) for row in array[:RENDER_SIZE])
 
     def static_shape(self) -> tuple[int, int, int, int]:
-        """The shape (B, N, T, S) that a picture of the mask has; a mask that holds data has that of its data."""
-        held = [value for value in vars(self).values() if isinstance(value, Mask)]
-        shapes = [mask.static_shape() for mask in held if mask.static_shape() != (1, 1, PICTURE, PICTURE)]
-        return shapes[0] if shapes else (1, 1, PICTURE, PICTURE)
-
-
-def combinable(other: Any) -> Mask:
-    """The other side of `&` or `|`, which must be a mask."""
-    if not isinstance(other, Mask):
-        raise TypeError(
-            f"A mask combines with another mask. Received: {other!r} of type {type(other).__name__}. "
-            "Wrap a boolean array as limelight.masks.ArrayMask(array), a function of positions as limelight.masks.MaskFunction(function)."
-        )
-    return other
+        """Return the shape (B, N, T, S) to draw: that of the data in the mask, or 8 rows and columns."""
+        default = (1, 1, RENDER_SIZE, RENDER_SIZE)
+        shapes = [mask.static_shape() for mask in vars(self).values() if isinstance(mask, Mask)]
+        return next((shape for shape in shapes if shape != default), default)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class And(Mask):
-    """What both masks permit: `left & right`."""
+    """Intersection of two masks: `left & right` permits what both permit."""
 
     left: Mask
     right: Mask
@@ -149,36 +135,34 @@ class And(Mask):
         return ops.logical_and(self.left(block), self.right(block))
 
     def kv_range(self, block: Block) -> tuple[Any, Any]:
-        (first, last), (other_first, other_last) = self.left.kv_range(block), self.right.kv_range(block)
-        return larger(first, other_first), smaller(last, other_last)
+        return intersect_ranges(self.left.kv_range(block), self.right.kv_range(block))
 
     def kv_full_range(self, block: Block) -> tuple[Any, Any]:
-        (first, last), (other_first, other_last) = self.left.kv_full_range(block), self.right.kv_full_range(block)
-        if any(isinstance(bound, int) and bound <= 0 for bound in (last, other_last)):
+        left, right = self.left.kv_full_range(block), self.right.kv_full_range(block)
+        if any(isinstance(stop, int) and stop <= 0 for _, stop in (left, right)):
             return 0, 0
-        return larger(first, other_first), smaller(last, other_last)
+        return intersect_ranges(left, right)
 
     def block_kind(self, block: Block) -> BlockKind:
-        covers = {self.left.block_kind(block), self.right.block_kind(block)}
-        return "empty" if "empty" in covers else "full" if covers == {"full"} else "partial"
+        kinds = {self.left.block_kind(block), self.right.block_kind(block)}
+        return "empty" if "empty" in kinds else "full" if kinds == {"full"} else "partial"
 
     def kv_lengths(self) -> Any:
         left, right = self.left.kv_lengths(), self.right.kv_lengths()
-        return right if left is None else left if right is None else smaller(left, right)
+        return right if left is None else left if right is None else static_min(left, right)
 
     def padding_masks(self) -> list[Any]:
         return [*self.left.padding_masks(), *self.right.padding_masks()]
 
     def max_lookback(self) -> int | None:
-        return min(
-            (each for each in (self.left.max_lookback(), self.right.max_lookback()) if each is not None), default=None
-        )
+        lookbacks = (self.left.max_lookback(), self.right.max_lookback())
+        return min((lookback for lookback in lookbacks if lookback is not None), default=None)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Or(Mask):
-    """What either mask permits: `left | right`."""
+    """Union of two masks: `left | right` permits what either permits."""
 
     left: Mask
     right: Mask
@@ -187,17 +171,17 @@ class Or(Mask):
         return ops.logical_or(self.left(block), self.right(block))
 
     def kv_range(self, block: Block) -> tuple[Any, Any]:
-        (first, last), (other_first, other_last) = self.left.kv_range(block), self.right.kv_range(block)
-        return smaller(first, other_first), larger(last, other_last)
+        (first, stop), (other_first, other_stop) = self.left.kv_range(block), self.right.kv_range(block)
+        return static_min(first, other_first), static_max(stop, other_stop)
 
     def kv_full_range(self, block: Block) -> tuple[Any, Any]:
-        # Two runs need not make one: the left one, unless it is known to be empty.
+        # The union of two ranges need not be one range: return the left one, unless it is known to be empty.
         left = self.left.kv_full_range(block)
         return self.right.kv_full_range(block) if isinstance(left[1], int) and left[1] <= 0 else left
 
     def block_kind(self, block: Block) -> BlockKind:
-        covers = {self.left.block_kind(block), self.right.block_kind(block)}
-        return "full" if "full" in covers else "empty" if covers == {"empty"} else "partial"
+        kinds = {self.left.block_kind(block), self.right.block_kind(block)}
+        return "full" if "full" in kinds else "empty" if kinds == {"empty"} else "partial"
 
     def max_lookback(self) -> int | None:
         left, right = self.left.max_lookback(), self.right.max_lookback()
@@ -207,7 +191,7 @@ class Or(Mask):
 @register
 @dataclasses.dataclass(frozen=True)
 class Not(Mask):
-    """What the mask forbids: `~mask`."""
+    """Complement of a mask: `~mask` permits what the mask forbids."""
 
     mask: Mask
 
@@ -216,3 +200,35 @@ class Not(Mask):
 
     def block_kind(self, block: Block) -> BlockKind:
         return OPPOSITE[self.mask.block_kind(block)]
+
+
+def check_mask(value: Any) -> Mask:
+    """Return the operand of `&` or `|`; raise TypeError unless it is a mask."""
+    if not isinstance(value, Mask):
+        raise TypeError(
+            f"A mask combines with another mask. Received: {value!r} of type {type(value).__name__}. Wrap a boolean array as "
+            "limelight.masks.ArrayMask(array), a function of positions as limelight.masks.MaskFunction(function)."
+        )
+    return value
+
+
+def intersect(left: Mask | None, right: Mask | None) -> Mask | None:
+    """Return the intersection of two masks; None stands for a mask that permits everything."""
+    if left is None or right is None:
+        return right if left is None else left
+    return left & right
+
+
+def intersect_ranges(left: tuple[Any, Any], right: tuple[Any, Any]) -> tuple[Any, Any]:
+    """Return the intersection of two ranges `first, stop`."""
+    return static_max(left[0], right[0]), static_min(left[1], right[1])
+
+
+def static_min(left: Any, right: Any) -> Any:
+    """Return the smaller of two numbers: an int if both are ints, else a tensor."""
+    return min(left, right) if isinstance(left, int) and isinstance(right, int) else ops.minimum(left, right)
+
+
+def static_max(left: Any, right: Any) -> Any:
+    """Return the larger of two numbers: an int if both are ints, else a tensor."""
+    return max(left, right) if isinstance(left, int) and isinstance(right, int) else ops.maximum(left, right)

@@ -1,4 +1,4 @@
-"""Masks with a pattern: every so many positions, blocks, or any rule."""
+"""Masks with a sparse pattern, and masks given as a function of positions."""
 
 import dataclasses
 from collections.abc import Callable
@@ -9,27 +9,28 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import deserialize, register
+from limelight.core.validation import check_non_negative_int, check_positive_int
 from limelight.masks.mask import BlockKind, Mask
-from limelight.masks.positional import known, offset_range
+from limelight.masks.positional import are_ints, check_align, get_offset_range
 
-# A prime whose square still fits int32: the numbers that choose random blocks are made modulo it.
+# The modulus of the random blocks: a prime whose square fits int32.
 PRIME = 32749
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Dilated(Mask):
-    r"""Each query attends to every so many positions, counted from its own.
+    r"""Dilated attention: each query attends to every d-th position, counted from its own.
 
     $$m_{ij} = ((i - j) \bmod d = 0)$$
 
-    `SlidingWindow(8, 8) & Dilated(2)` is a dilated window.
+    `SlidingWindow(8, 8) & Dilated(2)` is a dilated sliding window.
 
     Args:
-        step: d.
+        dilation: The distance $d$ between two keys that a query attends to.
 
     Raises:
-        ValueError: the step is not a positive integer.
+        ValueError: `dilation` is not a positive integer.
 
     Example:
         >>> import limelight as ll
@@ -47,48 +48,48 @@ class Dilated(Mask):
         Child et al. 2019, arXiv:1904.10509; Beltagy et al. 2020, arXiv:2004.05150.
     """
 
-    step: int
+    dilation: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.step, int) or self.step < 1:
-            raise ValueError(f"`step` must be a positive integer. Received: step={self.step!r}.")
+        check_positive_int("dilation", self.dilation)
 
     def __call__(self, block: Block) -> Any:
-        return ops.equal((block.key_positions() - block.query_positions()) % self.step, 0)
+        return ops.equal((block.key_positions() - block.query_positions()) % self.dilation, 0)
 
     def block_kind(self, block: Block) -> BlockKind:
-        offsets = offset_range(block)
+        offsets = get_offset_range(block)
         if offsets is None:
             return "partial"
-        if self.step == 1:
+        if self.dilation == 1:
             return "full"
         low, high = offsets
-        # A tile narrower than the step may lie between two permitted diagonals.
-        return "empty" if low + -low % self.step > high else "partial"
+        # A narrow block may lie between two permitted diagonals.
+        return "empty" if low + -low % self.dilation > high else "partial"
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class BigBird(Mask):
-    r"""BigBird's pattern of blocks: some that all see and that see all, a window, and a few at random.
+    r"""BigBird's block-sparse pattern: global, window and random blocks.
 
-    Query block a attends to key block b where a or b is one of the first `everywhere` blocks, or $|a - b| \le$ `window`, or one
-    is a random partner of the other. A block has its random partners among the blocks before it, and they depend on `seed`
-    and the block's number alone, not on the length: padding and caches change nothing.
+    Query block a attends to key block b if a or b is one of the first `num_global_blocks` blocks, if
+    $|a - b| \le$ `num_window_blocks`, or if one is a random block of the other. The random blocks of a block are drawn from the
+    blocks before it. They depend only on `seed` and on the index of the block, not on the length, so that padding and caches
+    change nothing.
 
     Args:
-        size: positions in a block.
-        everywhere: how many blocks at the start attend to and are attended by all.
-        window: how many blocks to either side a block sees.
-        partners: how many random partners a block draws among those before it (the same may be drawn twice).
-        seed: of the draw.
+        block_size: The number of positions in a block.
+        num_global_blocks: The number of blocks at the start that attend to all blocks and that all blocks attend to.
+        num_window_blocks: The number of neighbouring blocks to each side that a block attends to.
+        num_random_blocks: The number of random blocks of each block, drawn with replacement.
+        seed: The seed of the random blocks.
 
     Raises:
-        ValueError: a number that is not an integer, or too small.
+        ValueError: `block_size` is not a positive integer, or another argument is not a non-negative integer.
 
     Example:
         >>> import limelight as ll
-        >>> print(ll.masks.BigBird(1, everywhere=1, window=1, partners=0))
+        >>> print(ll.masks.BigBird(1, num_global_blocks=1, num_window_blocks=1, num_random_blocks=0))
         ■ ■ ■ ■ ■ ■ ■ ■
         ■ ■ ■ · · · · ·
         ■ ■ ■ ■ · · · ·
@@ -102,59 +103,59 @@ class BigBird(Mask):
         Zaheer et al. 2020, arXiv:2007.14062.
     """
 
-    size: int
-    everywhere: int = 1
-    window: int = 1
-    partners: int = 3
+    block_size: int
+    num_global_blocks: int = 1
+    num_window_blocks: int = 1
+    num_random_blocks: int = 3
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("size", 1), ("everywhere", 0), ("window", 0), ("partners", 0), ("seed", 0)):
-            given = getattr(self, name)
-            if not isinstance(given, int) or given < least:
-                raise ValueError(f"`{name}` must be an integer of at least {least}. Received: {name}={given!r}.")
+        check_positive_int("block_size", self.block_size)
+        for name in ("num_global_blocks", "num_window_blocks", "num_random_blocks", "seed"):
+            check_non_negative_int(name, getattr(self, name))
 
     def __call__(self, block: Block) -> Any:
-        return self.permitted(block.query_positions() // self.size, block.key_positions() // self.size)
+        rows, columns = block.query_positions() // self.block_size, block.key_positions() // self.block_size
+        return self._permits_blocks(rows, columns)
 
-    def permitted(self, row: Any, column: Any) -> Any:
-        """Whether a block of queries attends to a block of keys; ints or int tensors that broadcast."""
+    def _permits_blocks(self, row: Any, column: Any) -> Any:
+        """Return True if a block of queries attends to a block of keys; ints or int tensors that broadcast."""
         earlier, later = ops.minimum(row, column), ops.maximum(row, column)
-        found = ops.logical_or(earlier < self.everywhere, later - earlier <= self.window)
-        for draw in range(self.partners):
+        mask = ops.logical_or(earlier < self.num_global_blocks, later - earlier <= self.num_window_blocks)
+        for draw in range(self.num_random_blocks):
             number = ((later * 1103 + draw * 4099 + self.seed * 7919 % PRIME + 12345) % PRIME) ** 2 % PRIME
             number = (number * 181 + later + draw) % PRIME
-            # A slot of a cache that is empty stands at -1, and must be divided by something too.
-            found = ops.logical_or(found, ops.equal(number % ops.maximum(later + 1, 1), earlier))
-        return found
+            # An empty slot of a cache has position -1: avoid a division by zero.
+            mask = ops.logical_or(mask, ops.equal(number % ops.maximum(later + 1, 1), earlier))
+        return mask
 
     def block_kind(self, block: Block) -> BlockKind:
-        offsets, columns = offset_range(block), block.columns
-        if offsets is None or not known(block.offset, block.rows.start):
+        offsets, columns = get_offset_range(block), block.columns
+        if offsets is None or not are_ints(block.offset, block.rows.start):
             return "partial"
         first = block.rows.start + block.offset
-        rows = ops.arange(first // self.size, (first + block.rows.length - 1) // self.size + 1)
-        last = (columns.start + columns.length - 1) // self.size
-        found = self.permitted(ops.expand_dims(rows, 1), ops.arange(columns.start // self.size, last + 1))
-        found = ops.convert_to_numpy(found)
-        return "full" if found.all() else "partial" if found.any() else "empty"
+        rows = ops.arange(first // self.block_size, (first + block.rows.length - 1) // self.block_size + 1)
+        last = (columns.start + columns.length - 1) // self.block_size
+        mask = self._permits_blocks(ops.expand_dims(rows, 1), ops.arange(columns.start // self.block_size, last + 1))
+        mask = ops.convert_to_numpy(mask)
+        return "full" if mask.all() else "partial" if mask.any() else "empty"
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class MaskFunction(Mask):
-    r"""Any rule about positions.
+    r"""Mask given as a function of positions.
 
     $$m_{ij} = f(i, j)$$
 
     Args:
-        rule: a function of query positions (..., T, 1) and key positions (..., 1, S), int32 tensors, to bool (..., T, S). A layer
-            that holds one is saved if the function is registered with `keras.saving.register_keras_serializable`.
-        align: "end" where the last query stands at the last key, or "start".
+        function: A function of query positions (..., T, 1) and key positions (..., 1, S), int32 tensors, that returns bool
+            (..., T, S). To save a layer that holds one, register it with `keras.saving.register_keras_serializable`.
+        align: "end" if the last query is at the position of the last key, "start" if the first is at that of the first.
 
     Raises:
-        TypeError: the rule is not a function.
-        ValueError: `align` is something else.
+        TypeError: `function` is not callable.
+        ValueError: `align` is neither "end" nor "start".
 
     Example:
         >>> import limelight as ll
@@ -169,25 +170,24 @@ class MaskFunction(Mask):
         · · · ■ · · · ■
     """
 
-    rule: Callable[[Any, Any], Any]
+    function: Callable[[Any, Any], Any]
     align: str = "end"
 
     def __post_init__(self) -> None:
-        # A function comes back from a config as a dictionary with its name.
-        object.__setattr__(self, "rule", deserialize(self.rule))
-        if not callable(self.rule):
-            raise TypeError(f"`rule` must be a function of query and key positions. Received: {self.rule!r}.")
-        if self.align not in ("end", "start"):
-            raise ValueError(f'`align` must be "end" or "start". Received: align={self.align!r}.')
+        # A config holds the registered name of the function.
+        object.__setattr__(self, "function", deserialize(self.function))
+        if not callable(self.function):
+            raise TypeError(f"`function` must be a function of query and key positions. Received: {self.function!r}.")
+        check_align(self.align)
 
     def __call__(self, block: Block) -> Any:
-        return ops.cast(self.rule(block.query_positions(self.align), block.key_positions()), "bool")
+        return ops.cast(self.function(block.query_positions(self.align), block.key_positions()), "bool")
 
     def get_config(self) -> dict[str, Any]:
-        if keras.saving.get_registered_object(keras.saving.get_registered_name(self.rule)) is None:
+        if keras.saving.get_registered_object(keras.saving.get_registered_name(self.function)) is None:
             raise ValueError(
                 "A function in a mask is saved by its registered name. Received: a function that is not registered, "
-                f"{getattr(self.rule, '__name__', self.rule)!r}. Define it by name and decorate it with "
+                f"{getattr(self.function, '__name__', self.function)!r}. Define it by name and decorate it with "
                 "keras.saving.register_keras_serializable()."
             )
         return super().get_config()

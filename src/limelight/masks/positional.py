@@ -1,4 +1,4 @@
-"""Masks that are runs of positions: what lies before, near, or at the start."""
+"""Masks that permit a contiguous range of keys for each query: causal, sliding window, prefix."""
 
 import dataclasses
 from typing import Any
@@ -7,25 +7,25 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import register
-from limelight.masks.mask import BlockKind, Mask
-from limelight.masks.static_shapes import larger, smaller
+from limelight.core.validation import check_non_negative_int
+from limelight.masks.mask import BlockKind, Mask, static_max, static_min
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Causal(Mask):
-    r"""Each query attends to its own position and to those before it.
+    r"""Causal mask: each query attends to its own position and to earlier ones.
 
     $$m_{ij} = (j \le i + S - T)$$
 
     with `align="end"`, so that one query against S keys is the last position, as in decoding with a cache. With
-    `align="start"` it is $(j \le i)$, as Keras, PyTorch and ONNX have it. For T = S they are the same.
+    `align="start"` it is $(j \le i)$, as in Keras, PyTorch and ONNX. They are the same if T = S.
 
     Args:
-        align: "end" or "start".
+        align: "end" if the last query is at the position of the last key, "start" if the first is at that of the first.
 
     Raises:
-        ValueError: `align` is something else.
+        ValueError: `align` is neither "end" nor "start".
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -34,6 +34,9 @@ class Causal(Mask):
         [[1.   0.   0.  ]
          [0.5  0.5  0.  ]
          [0.33 0.33 0.33]]
+
+    References:
+        Vaswani et al. 2017, arXiv:1706.03762 (masked self-attention of the decoder).
     """
 
     align: str = "end"
@@ -45,38 +48,36 @@ class Causal(Mask):
         return block.key_positions() <= block.query_positions(self.align)
 
     def kv_range(self, block: Block) -> tuple[Any, Any]:
-        if not counted(block):
+        if not has_implicit_positions(block):
             return super().kv_range(block)
-        last = block.rows.start + block.rows.length + (block.offset if self.align == "end" else 0)
-        return 0, smaller(larger(last, 0), block.columns.total)
+        stop = get_first_position(block, self.align) + block.rows.length
+        return 0, static_min(static_max(stop, 0), block.columns.total)
 
     def kv_full_range(self, block: Block) -> tuple[Any, Any]:
-        if not counted(block):
+        if not has_implicit_positions(block):
             return super().kv_full_range(block)
-        first_row = block.rows.start + (block.offset if self.align == "end" else 0)
-        return 0, smaller(first_row + 1, block.columns.total)
+        return 0, static_min(get_first_position(block, self.align) + 1, block.columns.total)
 
     def block_kind(self, block: Block) -> BlockKind:
-        offsets = offset_range(block, self.align)
-        return "partial" if offsets is None else within(offsets, None, 0)
+        offsets = get_offset_range(block, self.align)
+        return "partial" if offsets is None else classify_range(offsets, None, 0)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class SlidingWindow(Mask):
-    r"""Each query attends to its own position and to its neighbours.
+    r"""Sliding-window mask: each query attends to its own position and to its neighbours.
 
     $$m_{ij} = (i - \mathrm{left} \le j \le i + \mathrm{right})$$
 
-    where the last query stands at the last key, or with `align="start"` the first at the first, as Keras has it.
-
     Args:
-        left: how many positions before its own a query may see; None for all.
-        right: how many positions after its own a query may see; None for all.
-        align: "end" or "start".
+        left: The number of earlier positions that a query attends to; None for all.
+        right: The number of later positions that a query attends to; None for all.
+        align: "end" if the last query is at the position of the last key, "start" if the first is at that of the first, as in
+            Keras.
 
     Raises:
-        ValueError: a negative number, or one that is not an integer; `align` is something else.
+        ValueError: `left` or `right` is not a non-negative integer, or `align` is neither "end" nor "start".
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -96,41 +97,39 @@ class SlidingWindow(Mask):
 
     def __post_init__(self) -> None:
         check_align(self.align)
-        for name in ("left", "right"):
-            given = getattr(self, name)
-            if given is not None and (not isinstance(given, int) or given < 0):
-                raise ValueError(f"`{name}` must be a non-negative integer or None. Received: {name}={given!r}.")
+        check_non_negative_int("left", self.left, optional=True)
+        check_non_negative_int("right", self.right, optional=True)
 
     def __call__(self, block: Block) -> Any:
         distance = block.key_positions() - block.query_positions(self.align)
-        permitted = ops.ones((1, 1), dtype="bool")
+        mask = ops.ones((1, 1), dtype="bool")
         if self.left is not None:
-            permitted = distance >= -self.left
+            mask = distance >= -self.left
         if self.right is not None:
-            permitted = ops.logical_and(permitted, distance <= self.right)
-        return permitted
+            mask = ops.logical_and(mask, distance <= self.right)
+        return mask
 
     def kv_range(self, block: Block) -> tuple[Any, Any]:
-        if not counted(block):
+        if not has_implicit_positions(block):
             return super().kv_range(block)
-        total = block.columns.total
-        start = block.rows.start + (block.offset if self.align == "end" else 0)
-        first = 0 if self.left is None else smaller(larger(start - self.left, 0), total)
-        last = total if self.right is None else smaller(larger(start + block.rows.length + self.right, 0), total)
-        return first, last
+        total, row = block.columns.total, get_first_position(block, self.align)
+        first = 0 if self.left is None else static_min(static_max(row - self.left, 0), total)
+        if self.right is None:
+            return first, total
+        return first, static_min(static_max(row + block.rows.length + self.right, 0), total)
 
     def kv_full_range(self, block: Block) -> tuple[Any, Any]:
-        if not counted(block):
+        if not has_implicit_positions(block):
             return super().kv_full_range(block)
-        total, start = block.columns.total, block.rows.start + (block.offset if self.align == "end" else 0)
-        first = 0 if self.left is None else larger(start + block.rows.length - 1 - self.left, 0)
-        return first, total if self.right is None else smaller(start + self.right + 1, total)
+        total, row = block.columns.total, get_first_position(block, self.align)
+        first = 0 if self.left is None else static_max(row + block.rows.length - 1 - self.left, 0)
+        return first, total if self.right is None else static_min(row + self.right + 1, total)
 
     def block_kind(self, block: Block) -> BlockKind:
-        offsets = offset_range(block, self.align)
+        offsets = get_offset_range(block, self.align)
         if offsets is None:
             return "partial"
-        return within(offsets, None if self.left is None else -self.left, self.right)
+        return classify_range(offsets, None if self.left is None else -self.left, self.right)
 
     def max_lookback(self) -> int | None:
         return self.left
@@ -139,17 +138,17 @@ class SlidingWindow(Mask):
 @register
 @dataclasses.dataclass(frozen=True)
 class Prefix(Mask):
-    r"""Every query attends to the first positions.
+    r"""Prefix mask: every query attends to the first positions.
 
     $$m_{ij} = (j < n)$$
 
-    `Causal() | Prefix(n)` is the mask of a prefix language model: the prefix sees itself in both directions.
+    `Causal() | Prefix(n)` is the mask of a prefix language model: attention within the prefix is bidirectional.
 
     Args:
-        length: n.
+        length: The length $n$ of the prefix.
 
     Raises:
-        ValueError: the length is not a non-negative integer.
+        ValueError: `length` is not a non-negative integer.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -166,8 +165,7 @@ class Prefix(Mask):
     length: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.length, int) or self.length < 0:
-            raise ValueError(f"`length` must be a non-negative integer. Received: length={self.length!r}.")
+        check_non_negative_int("length", self.length)
 
     def __call__(self, block: Block) -> Any:
         return block.key_positions() < self.length
@@ -175,54 +173,55 @@ class Prefix(Mask):
     def kv_range(self, block: Block) -> tuple[Any, Any]:
         if block.given_key_positions is not None:
             return super().kv_range(block)
-        return 0, smaller(self.length, block.columns.total)
+        return 0, static_min(self.length, block.columns.total)
 
     def kv_full_range(self, block: Block) -> tuple[Any, Any]:
         return Prefix.kv_range(self, block) if block.given_key_positions is None else super().kv_full_range(block)
 
     def block_kind(self, block: Block) -> BlockKind:
         columns = block.columns
-        if (
-            block.given_key_positions is not None
-            or columns.indices is not None
-            or not known(columns.start, columns.length)
-        ):
+        has_explicit_columns = block.given_key_positions is not None or columns.indices is not None
+        if has_explicit_columns or not are_ints(columns.start, columns.length):
             return "partial"
-        return within((columns.start, columns.start + columns.length - 1), None, self.length - 1)
+        return classify_range((columns.start, columns.start + columns.length - 1), None, self.length - 1)
 
 
 def check_align(align: str) -> None:
-    """Raise where sequences are aligned at neither end."""
+    """Raise ValueError unless `align` is "end" or "start"."""
     if align not in ("end", "start"):
         raise ValueError(f'`align` must be "end" or "start". Received: align={align!r}.')
 
 
-def counted(block: Block) -> bool:
-    """Whether rows and columns stand at positions that follow from their indices, in a run of rows."""
+def has_implicit_positions(block: Block) -> bool:
+    """Return True if positions were not given and the rows of the block are contiguous."""
     return block.given_query_positions is None and block.given_key_positions is None and block.rows.indices is None
 
 
-def known(*bounds: Any) -> bool:
-    """Whether all bounds are Python ints."""
-    return all(isinstance(bound, int) for bound in bounds)
+def are_ints(*values: Any) -> bool:
+    """Return True if all values are Python ints, not tensors."""
+    return all(isinstance(value, int) for value in values)
 
 
-def offset_range(block: Block, align: str = "end") -> tuple[int, int] | None:
-    """The smallest and the largest key position minus query position on a tile; None where they are not known beforehand."""
+def get_first_position(block: Block, align: str) -> Any:
+    """Return the position of the first query of a block with implicit positions."""
+    return block.rows.start + (block.offset if align == "end" else 0)
+
+
+def get_offset_range(block: Block, align: str = "end") -> tuple[int, int] | None:
+    """Return the smallest and largest key position minus query position in a block; None if they are not known statically."""
     rows, columns = block.rows, block.columns
-    if not counted(block) or columns.indices is not None:
+    if not has_implicit_positions(block) or columns.indices is not None:
         return None
-    if not known(rows.start, rows.length, columns.start, columns.length, rows.total, columns.total):
+    if not are_ints(rows.start, rows.length, columns.start, columns.length, rows.total, columns.total):
         return None
-    first = rows.start + (block.offset if align == "end" else 0)
-    last = first + rows.length - 1
-    return columns.start - last, columns.start + columns.length - 1 - first
+    first = get_first_position(block, align)
+    return columns.start - (first + rows.length - 1), columns.start + columns.length - 1 - first
 
 
-def within(values: tuple[int, int], least: int | None, most: int | None) -> BlockKind:
-    """The cover of a tile on which a number runs from one value to another, where a range of it is permitted."""
+def classify_range(values: tuple[int, int], minimum: int | None, maximum: int | None) -> BlockKind:
+    """Return the kind of a block with numbers in the range `values`, of which `minimum .. maximum` are permitted."""
     low, high = values
-    if (least is not None and high < least) or (most is not None and low > most):
+    if (minimum is not None and high < minimum) or (maximum is not None and low > maximum):
         return "empty"
-    inside = (least is None or low >= least) and (most is None or high <= most)
-    return "full" if inside else "partial"
+    is_full = (minimum is None or low >= minimum) and (maximum is None or high <= maximum)
+    return "full" if is_full else "partial"

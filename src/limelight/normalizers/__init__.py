@@ -1,4 +1,4 @@
-"""Normalizers: from scores to weights."""
+"""Normalizers: functions that turn the scores of a row into weights."""
 
 from typing import Any
 
@@ -7,12 +7,20 @@ from limelight.normalizers.discrete import GumbelSoftmax, Hardmax, TopK
 from limelight.normalizers.exponential import Sigmoid, Sink, Softmax
 from limelight.normalizers.l1 import L1
 from limelight.normalizers.monotonic import Monotonic
-from limelight.normalizers.normalizer import LOWEST, Normalizer, build, inner, is_inner, row_peak, softmax, within
+from limelight.normalizers.normalizer import (
+    MASK_VALUE,
+    Normalizer,
+    build,
+    find_layer,
+    internal_softmax,
+    is_internal_softmax,
+    softmax,
+)
 from limelight.normalizers.sparse import Entmax, Sparsemax
 
 __all__ = [
     "L1",
-    "LOWEST",
+    "MASK_VALUE",
     "Entmax",
     "GumbelSoftmax",
     "Hardmax",
@@ -24,30 +32,29 @@ __all__ = [
     "Sparsemax",
     "TopK",
     "build",
+    "find_layer",
     "get",
-    "inner",
-    "is_inner",
-    "row_peak",
+    "internal_softmax",
+    "is_internal_softmax",
     "softmax",
-    "within",
 ]
 
-PLAIN_SOFTMAX = Softmax()
+DEFAULT = Softmax()
 NORMALIZERS: dict[str, type] = {
     "softmax": Softmax,
     "sparsemax": Sparsemax,
     "entmax": Entmax,
     "sigmoid": Sigmoid,
     "sink": Sink,
-    "hard": Hardmax,
+    "hardmax": Hardmax,
 }
 
 
 def get(value: Any) -> Normalizer:
-    """A normalizer from a normalizer, its name, or None for softmax.
+    """Return a normalizer, given as a normalizer, by its name, or as None for softmax.
 
     Raises:
-        ValueError: an unknown name.
-        TypeError: something that is not a normalizer.
+        ValueError: The name is unknown.
+        TypeError: The value is neither a normalizer nor a name.
     """
-    return PLAIN_SOFTMAX if value is None else resolve(value, NORMALIZERS, Normalizer, "normalizer")
+    return DEFAULT if value is None else resolve(value, NORMALIZERS, Normalizer, "normalizer")

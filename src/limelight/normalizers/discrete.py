@@ -1,4 +1,4 @@
-"""Normalizers that choose: the largest few, one, or one at random."""
+"""Top-k, hardmax and Gumbel-softmax, and the noise of random normalizers."""
 
 import dataclasses
 from typing import Any
@@ -9,28 +9,29 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
 from limelight.core.random import sample_seed, uniform
+from limelight.core.validation import check_positive, check_positive_int
 from limelight.normalizers.exponential import Softmax
-from limelight.normalizers.normalizer import LOWEST, Normalizer, masked
+from limelight.normalizers.normalizer import MASK_VALUE, Normalizer, zero_masked
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class TopK(Normalizer):
-    r"""The largest scores of each row alone, normalised by another normalizer.
+    r"""Top-k attention: the k largest scores of each row, normalized by another normalizer.
 
     $$w_i = \mathrm{normalizer}(s_i,\, m_i \wedge s_i \ge s_i^{(k)})$$
 
-    where $s^{(k)}$ is the k-th largest permitted score. Scores that are equal to it are all kept, so that the order of the keys
-    does not matter.
+    where $s^{(k)}$ is the k-th largest permitted score. Scores equal to it are all kept, so that the order of the keys does not
+    matter.
 
     Args:
-        k: how many.
-        normalizer: what makes weights of them; softmax when not given.
+        k: The number of scores to keep.
+        normalizer: The normalizer of the scores that are kept.
 
     Shapes: scores and weights (..., T, S).
 
     Raises:
-        ValueError: k is not a positive integer.
+        ValueError: `k` is not a positive integer.
         TypeError: `normalizer` is not a normalizer.
 
     Example:
@@ -47,8 +48,7 @@ class TopK(Normalizer):
     normalizer: Normalizer = Softmax()  # noqa: RUF009 (it is frozen)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"`k` must be a positive integer. Received: k={self.k!r}.")
+        check_positive_int("k", self.k)
         if not isinstance(self.normalizer, Normalizer):
             raise TypeError(
                 f"`normalizer` must be a Normalizer. Received: {self.normalizer!r} of type {type(self.normalizer).__name__}. "
@@ -56,43 +56,42 @@ class TopK(Normalizer):
             )
 
     @property
-    def linked_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of the normalizer."""
-        return self.normalizer.linked_rows
+    def needs_all_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if the inner normalizer needs all rows."""
+        return self.normalizer.needs_all_rows
 
-    def sample_seed(self) -> Normalizer:
-        inner = self.normalizer.sample_seed()
-        return Noisy(self, inner.number) if isinstance(inner, Noisy) else self
+    def with_noise(self) -> Normalizer:
+        inner = self.normalizer.with_noise()
+        return NoisyNormalizer(self, inner.seed) if isinstance(inner, NoisyNormalizer) else self
 
-    def perturbed(self, scores: Any, uniform: Any) -> Any:
-        """Scores with the noise of the normalizer, of which the largest are taken: the top k of Gumbel are a random sample."""
-        return self.normalizer.perturbed(scores, uniform)  # pyright: ignore[reportAttributeAccessIssue]
+    def add_noise(self, scores: Any, uniform: Any) -> Any:
+        """Add the noise of the inner normalizer before the selection: the top k of Gumbel scores are a random sample."""
+        return self.normalizer.add_noise(scores, uniform)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        columns = scores.shape[-1]
-        count = min(self.k, columns) if columns is not None else ops.minimum(self.k, ops.shape(scores)[-1])
-        still = ops.stop_gradient(scores if mask is None else ops.where(mask, scores, LOWEST))
-        least = ops.top_k(still, count)[0][..., -1:]
-        kept = still >= least
-        return self.normalizer(scores, kept if mask is None else ops.logical_and(kept, mask), block=block)
+        num_keys = scores.shape[-1]
+        k = min(self.k, num_keys) if num_keys is not None else ops.minimum(self.k, ops.shape(scores)[-1])
+        constant_scores = ops.stop_gradient(scores if mask is None else ops.where(mask, scores, MASK_VALUE))
+        is_kept = constant_scores >= ops.top_k(constant_scores, k)[0][..., -1:]
+        return self.normalizer(scores, is_kept if mask is None else ops.logical_and(is_kept, mask), block=block)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Hardmax(Normalizer):
-    r"""All weight on the largest score; the gradient is that of softmax ("straight through").
+    r"""Hard attention: all weight on the largest score, with the gradient of softmax (straight-through estimator).
 
-    $$w_{ij} = 1 \text{ where } j = \arg\max_k s_{ik}, \text{ else } 0$$
+    $$w_{ij} = 1 \text{ if } j = \arg\max_k s_{ik}, \text{ else } 0$$
 
-    Among equal scores the first is taken.
+    Of equal scores the first is chosen.
 
     Args:
-        temperature: of the softmax whose gradient is used.
+        temperature: The temperature of the softmax whose gradient is used.
 
     Shapes: scores and weights (..., T, S).
 
     Raises:
-        ValueError: the temperature is not positive.
+        ValueError: `temperature` is not positive.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -101,13 +100,13 @@ class Hardmax(Normalizer):
         [[0. 1. 0.]]
 
     References:
-        Xu et al. 2015, arXiv:1502.03044 (hard attention); Bengio et al. 2013, arXiv:1308.3432 (straight through).
+        Xu et al. 2015, arXiv:1502.03044 (hard attention); Bengio et al. 2013, arXiv:1308.3432 (straight-through estimator).
     """
 
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        Softmax(self.temperature)
+        check_positive("temperature", self.temperature)
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         return straight_through(Softmax(self.temperature)(scores, mask, block=block), scores, mask)
@@ -115,22 +114,22 @@ class Hardmax(Normalizer):
 
 @register
 class GumbelSoftmax(LearnedComponent, Normalizer):
-    r"""A random choice during training: softmax of scores with Gumbel noise.
+    r"""Gumbel-softmax: softmax of scores with Gumbel noise during training, a differentiable random choice of a key.
 
     $$w_i = \mathrm{softmax}((s_i + g_i) / \tau), \qquad g_{ij} = -\ln(-\ln u_{ij}),\; u_{ij} \sim U(0, 1)$$
 
-    Outside of training there is no noise. The noise is a function of a number that each call draws and of the place, so that the
-    output and the weights of one call see the same, and blocks of any size too.
+    There is no noise in inference. The noise is a function of the seed of the call and of the position, so that the output, the
+    weights and blocks of any size see the same noise.
 
     Args:
         temperature: $\tau > 0$.
-        hard: whether all weight goes to the largest, with the gradient of softmax ("straight through").
-        seed: of the noise.
+        hard: Put all weight on the largest noisy score, with the gradient of softmax (straight-through estimator).
+        seed: The seed of the noise.
 
     Shapes: scores and weights (..., T, S).
 
     Raises:
-        ValueError: the temperature is not positive.
+        ValueError: `temperature` is not positive.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -144,53 +143,56 @@ class GumbelSoftmax(LearnedComponent, Normalizer):
 
     def __init__(self, temperature: float = 1.0, hard: bool = False, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.inner = Softmax(temperature)
+        self.softmax = Softmax(temperature)
         self.temperature, self.hard, self.seed = temperature, hard, seed
-        self.noise = Noise(seed)
+        self.noise_seed = NoiseSeed(seed)
 
     def build(self, scores_shape: tuple) -> None:
-        self.noise.build(scores_shape)
+        self.noise_seed.build(scores_shape)
 
     def call(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        weights = self.inner(scores, mask, block=block)
+        weights = self.softmax(scores, mask, block=block)
         return straight_through(weights, scores, mask) if self.hard else weights
 
-    def sample_seed(self) -> Normalizer:
-        number = self.noise()
-        return self if number is None else Noisy(self, number)
+    def with_noise(self) -> Normalizer:
+        seed = self.noise_seed()
+        return self if seed is None else NoisyNormalizer(self, seed)
 
-    def perturbed(self, scores: Any, uniform: Any) -> Any:
-        """Scores with Gumbel noise, made of uniform numbers."""
+    def add_noise(self, scores: Any, uniform: Any) -> Any:
+        """Add Gumbel noise, made from uniform random numbers."""
         return scores - ops.log(-ops.log(uniform))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Noisy(Normalizer):
-    """A normalizer of scores with noise, which is a function of the place.
+class NoisyNormalizer(Normalizer):
+    """A normalizer that adds noise to the scores, which is a function of the seed and of the position.
 
     Args:
-        normalizer: whose `perturbed` says how uniform numbers change its scores.
-        number: int32 (1,), drawn for one question.
+        normalizer: A normalizer with the method `add_noise(scores, uniform)`.
+        seed: int32 (1,), the seed of one call.
     """
 
     normalizer: Any
-    number: Any
+    seed: Any
 
     @property
-    def linked_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Those of the normalizer."""
-        return self.normalizer.linked_rows
+    def needs_all_rows(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """True if the inner normalizer needs all rows."""
+        return self.normalizer.needs_all_rows
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        numbers = uniform(self.number, block, scores.dtype)
-        return self.normalizer(self.normalizer.perturbed(scores, numbers), mask, block=block)
+        noisy_scores = self.normalizer.add_noise(scores, uniform(self.seed, block, scores.dtype))
+        return self.normalizer(noisy_scores, mask, block=block)
 
-    def at(self, step: Any) -> Normalizer:
-        return dataclasses.replace(self, number=self.number + step)
+    def at_step(self, step: Any) -> Normalizer:
+        return dataclasses.replace(self, seed=self.seed + step)
 
 
-class Noise(keras.Layer):
-    """A number for one question while a model trains, nothing otherwise. A layer, because layers know whether they train."""
+class NoiseSeed(keras.Layer):
+    """Seed for the noise of one call: int32 (1,) in training, None in inference.
+
+    It is a layer because Keras tells layers whether the model trains.
+    """
 
     def __init__(self, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -201,7 +203,7 @@ class Noise(keras.Layer):
 
 
 def straight_through(weights: Any, scores: Any, mask: Any) -> Any:
-    """One-hot weights at the largest score of each row, with the gradient of the given weights."""
-    still = scores if mask is None else ops.where(mask, scores, LOWEST)
-    chosen = ops.one_hot(ops.argmax(still, axis=-1), ops.shape(scores)[-1], dtype=weights.dtype)
-    return ops.stop_gradient(masked(chosen, mask) - weights) + weights
+    """Return one-hot weights at the largest score of each row, with the gradient of `weights`."""
+    constant_scores = scores if mask is None else ops.where(mask, scores, MASK_VALUE)
+    one_hot = ops.one_hot(ops.argmax(constant_scores, axis=-1), ops.shape(scores)[-1], dtype=weights.dtype)
+    return ops.stop_gradient(zero_masked(one_hot, mask) - weights) + weights

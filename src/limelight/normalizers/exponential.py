@@ -1,4 +1,4 @@
-"""Normalizers made of exponentials: softmax, softmax with a sink, and sigmoid."""
+"""Softmax, softmax with a sink, and sigmoid."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -8,26 +8,27 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
-from limelight.normalizers.normalizer import LOWEST, Normalizer, masked, row_peak, softmax
+from limelight.core.validation import check_positive
+from limelight.normalizers.normalizer import MASK_VALUE, Normalizer, row_max, softmax, zero_masked
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Softmax(Normalizer):
-    r"""Exponentials that sum to one.
+    r"""Softmax over the permitted keys.
 
     $$w_{ij} = \frac{m_{ij}\,e^{s_{ij}/\tau}}{\sum_k m_{ik}\,e^{s_{ik}/\tau}}$$
 
-    The largest score of *each row* is subtracted first. (The largest of the whole matrix will not do: a row that lies more than
-    about 88 below it would be all zeros in float32.)
+    The maximum of *each row* is subtracted first. (With the maximum of the whole matrix, a row that lies more than about 88 below
+    it would underflow to zeros in float32.)
 
     Args:
-        temperature: $\tau > 0$; above 1 flattens the weights, below 1 sharpens them.
+        temperature: $\tau > 0$; above 1 the weights are flatter, below 1 sharper.
 
     Shapes: scores and weights (..., T, S).
 
     Raises:
-        ValueError: the temperature is not positive.
+        ValueError: `temperature` is not positive.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -35,14 +36,16 @@ class Softmax(Normalizer):
         >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Softmax(temperature=0.1))).round(3))
         [[0.999 0.001]
          [0.001 0.999]]
+
+    References:
+        Bahdanau et al. 2015, arXiv:1409.0473; Vaswani et al. 2017, arXiv:1706.03762.
     """
 
     temperature: float = 1.0
     exponential: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature` must be positive. Received: temperature={self.temperature}.")
+        check_positive("temperature", self.temperature)
 
     def logits(self, scores: Any, *, block: Block) -> Any:
         return scores if self.temperature == 1 else scores / self.temperature
@@ -50,22 +53,22 @@ class Softmax(Normalizer):
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         scores = self.logits(scores, block=block)
         if mask is not None:
-            scores = ops.where(mask, scores, LOWEST)
-        # Of a row that permits nothing it makes weights, which go again.
-        return masked(softmax(scores), mask)
+            scores = ops.where(mask, scores, MASK_VALUE)
+        # The softmax of a row that permits no key is uniform: set it to 0.
+        return zero_masked(softmax(scores), mask)
 
 
 @register
 class Sink(LearnedComponent, Normalizer):
-    r"""Softmax with one more score that takes weight and gives nothing, so that a head may attend to nothing.
+    r"""Softmax with an attention sink: one more logit that takes weight, so that a head can attend to nothing.
 
-    $$w_{ij} = \frac{e^{s_{ij}}}{e^{b_n} + \sum_k e^{s_{ik}}}$$
+    $$w_{ij} = \frac{m_{ij}\,e^{s_{ij}}}{e^{b_n} + \sum_k m_{ik}\,e^{s_{ik}}}$$
 
     With $b = 0$ it is "softmax off by one". Weights sum to less than one.
 
     Args:
-        logit: $b$, or its first value where it is learned.
-        learned: whether each head learns its own $b_n$, as in gpt-oss.
+        logit: $b$, or its initial value if it is learned.
+        learned: Learn one $b_n$ for each head, as in gpt-oss.
 
     Shapes: scores and weights (..., N, T, S); $b$ (N,).
 
@@ -87,30 +90,34 @@ class Sink(LearnedComponent, Normalizer):
 
     def build(self, scores_shape: tuple) -> None:
         if self.learned:
-            first = keras.initializers.Constant(self.logit)
-            heads = scores_shape[-3] if len(scores_shape) > 3 else 1
-            self.sink = self.add_weight(name="sink", shape=(heads,), initializer=first, autocast=False)
+            initializer = keras.initializers.Constant(self.logit)
+            num_heads = scores_shape[-3] if len(scores_shape) > 3 else 1
+            self.sink = self.add_weight(name="sink", shape=(num_heads,), initializer=initializer, autocast=False)
 
     def call(self, scores: Any, mask: Any, *, block: Block) -> Any:
         sink = ops.cast(ops.convert_to_tensor(self.sinks(block)), scores.dtype)
-        peak = ops.stop_gradient(ops.maximum(row_peak(scores, mask), sink))
-        raised = exponentials(scores, mask, peak)
-        return raised / (ops.exp(sink - peak) + ops.sum(raised, axis=-1, keepdims=True))
+        maximum = ops.stop_gradient(ops.maximum(row_max(scores, mask), sink))
+        shifted = scores - maximum
+        if mask is not None:
+            # Masked before the exponential: a forbidden score may lie far above the maximum and overflow.
+            shifted = ops.where(mask, shifted, float("-inf"))
+        exponentials = ops.exp(shifted)
+        return exponentials / (ops.exp(sink - maximum) + ops.sum(exponentials, axis=-1, keepdims=True))
 
     def sinks(self, block: Block) -> Any:
-        """$b$ for the heads of a tile: a number, or (1, n, 1, 1)."""
-        return block.align(ops.convert_to_tensor(self.sink), "n") if self.learned else self.logit
+        """Return $b$ for the heads of a block: a number, or (1, n, 1, 1)."""
+        return block.slice(ops.convert_to_tensor(self.sink), "n") if self.learned else self.logit
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Sigmoid(Normalizer):
-    r"""Each weight on its own, between 0 and 1.
+    r"""Sigmoid attention: each weight between 0 and 1, independently of the others.
 
-    $$w_{ij} = \sigma(s_{ij} + b)$$
+    $$w_{ij} = m_{ij}\,\sigma(s_{ij} + b)$$
 
     Args:
-        bias: $b$; when not given $-\ln$ of the number of keys that the row permits, so that weights first sum to about one.
+        bias: $b$; None for $-\ln$ of the number of keys that the row permits, so that weights sum to about one at first.
 
     Shapes: scores and weights (..., T, S).
 
@@ -128,16 +135,6 @@ class Sigmoid(Normalizer):
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         if self.bias is not None:
-            return masked(ops.sigmoid(scores + self.bias), mask)
-        ones = ops.ones_like(scores)
-        count = ops.sum(masked(ones, mask), axis=-1, keepdims=True)
-        return masked(ops.sigmoid(scores - ops.log(ops.maximum(count, 1.0))), mask)
-
-
-def exponentials(scores: Any, mask: Any, peak: Any) -> Any:
-    """Exponentials of scores above the peak of their row, 0 where the mask is False."""
-    shifted = scores - peak
-    if mask is not None:
-        # Masked before the exponential: a forbidden score may lie far above the peak and overflow.
-        shifted = ops.where(mask, shifted, float("-inf"))
-    return ops.exp(shifted)
+            return zero_masked(ops.sigmoid(scores + self.bias), mask)
+        count = ops.sum(zero_masked(ops.ones_like(scores), mask), axis=-1, keepdims=True)
+        return zero_masked(ops.sigmoid(scores - ops.log(ops.maximum(count, 1.0))), mask)

@@ -1,4 +1,4 @@
-"""Scores that are shares already, but for their sum."""
+"""L1 normalization."""
 
 import dataclasses
 from typing import Any
@@ -7,15 +7,15 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import register
-from limelight.normalizers.normalizer import Normalizer, masked
+from limelight.normalizers.normalizer import Normalizer, zero_masked
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class L1(Normalizer):
-    r"""Scores that are not negative, divided by their sum: what linear attention amounts to.
+    r"""L1 normalization: non-negative scores over their sum, as in linear attention.
 
-    $$w_i = s_i / \sum_j s_j$$
+    $$w_{ij} = \frac{m_{ij}\,s_{ij}}{\sum_k m_{ik}\,s_{ik}}$$
 
     A row whose permitted scores are all 0 has weights 0.
 
@@ -23,9 +23,8 @@ class L1(Normalizer):
 
     Example:
         >>> import numpy as np, limelight as ll
-        >>> from limelight.normalizers import Shares
         >>> query, key = np.array([[1.0]]), np.array([[1.0], [3.0]])
-        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.Dot(scale=1.0), normalizer=L1())))
+        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.Dot(1.0), normalizer=ll.normalizers.L1())))
         [[0.25 0.75]]
 
     References:
@@ -33,6 +32,6 @@ class L1(Normalizer):
     """
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        scores = masked(scores, mask)
+        scores = zero_masked(scores, mask)
         total = ops.sum(scores, axis=-1, keepdims=True)
         return scores / ops.where(ops.equal(total, 0), ops.ones_like(total), total)

@@ -1,4 +1,4 @@
-"""Normalizers that give exactly zero to keys that matter little, with exact gradients."""
+"""Sparsemax and entmax: normalizers that give weights of exactly zero, with exact gradients."""
 
 import dataclasses
 from typing import Any
@@ -7,18 +7,18 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import register
-from limelight.normalizers.normalizer import Normalizer, row_peak
+from limelight.normalizers.normalizer import Normalizer, row_max
 
-# Steps of the bisection for a general alpha: enough for float32, and the last step is Newton's.
-HALVINGS = 30
+# Enough for float32; a Newton step follows.
+BISECTION_STEPS = 30
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Sparsemax(Normalizer):
-    r"""The point of the simplex nearest to the scores.
+    r"""Sparsemax: the Euclidean projection of the scores onto the probability simplex.
 
-    $$w_i = \max(s_i - \tau_i, 0), \qquad \tau_i \text{ such that } \textstyle\sum_j w_{ij} = 1$$
+    $$w_{ij} = \max(s_{ij} - \tau_i, 0), \qquad \tau_i \text{ such that } \textstyle\sum_j w_{ij} = 1$$
 
     Shapes: scores and weights (..., T, S).
 
@@ -33,24 +33,24 @@ class Sparsemax(Normalizer):
     """
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        return peeled(scores, mask, 2.0)
+        return entmax(scores, mask, 2.0)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Entmax(Normalizer):
-    r"""Between softmax (alpha 1) and sparsemax (alpha 2), and beyond: sparse weights whose sparsity is a choice.
+    r"""Alpha-entmax: softmax for $\alpha \to 1$, sparsemax for $\alpha = 2$, and sparser for larger $\alpha$.
 
     $$w_{ij} = \left[(\alpha - 1) s_{ij} - \tau_i\right]_+^{1/(\alpha - 1)}, \qquad
     \tau_i \text{ such that } \textstyle\sum_j w_{ij} = 1$$
 
     Args:
-        alpha: $\alpha > 1$. 1.5 is solved in closed form, as is 2; the others by bisection.
+        alpha: $\alpha > 1$. The threshold $\tau$ has a closed form for 1.5 and 2; otherwise it is found by bisection.
 
     Shapes: scores and weights (..., T, S).
 
     Raises:
-        ValueError: alpha is not above 1.
+        ValueError: `alpha` is not above 1.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -69,80 +69,80 @@ class Entmax(Normalizer):
             raise ValueError(f"`alpha` must be above 1. Received: alpha={self.alpha}. For 1 use Softmax().")
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        return peeled(scores, mask, self.alpha)
+        return entmax(scores, mask, self.alpha)
 
 
-def peeled(scores: Any, mask: Any, alpha: float) -> Any:
-    """The weights [z - tau]_+ ** (1 / (alpha - 1)) of z = (alpha - 1) s, which sum to one.
+def entmax(scores: Any, mask: Any, alpha: float) -> Any:
+    """Compute the weights [z - tau]_+ ** (1 / (alpha - 1)) of z = (alpha - 1) s, which sum to one.
 
-    The threshold is searched outside of the gradient. One step of Newton's from there, whose slope is a constant to the gradient,
-    makes it exact in value and, because its derivative is that of the implicit function, in gradient.
+    The threshold tau is computed without gradient. One Newton step from there, whose derivative is treated as a constant, makes
+    the value exact, and the gradient too: it is that of the implicit function tau(z).
     """
-    z = (alpha - 1) * (scores - ops.stop_gradient(row_peak(scores, mask)))
-    # Only what lies less than 1 below the peak can have a weight; what lies lower need not be told apart.
-    still = ops.stop_gradient(ops.maximum(z, -2.0))
-    still = still if mask is None else ops.where(mask, still, -2.0)
-    threshold = threshold_of(still, alpha)
+    z = (alpha - 1) * (scores - ops.stop_gradient(row_max(scores, mask)))
+    # Only scores less than 1 below the maximum can have a weight, so that lower ones need not be distinguished.
+    constant_z = ops.stop_gradient(ops.maximum(z, -2.0))
+    constant_z = constant_z if mask is None else ops.where(mask, constant_z, -2.0)
+    threshold = compute_threshold(constant_z, alpha)
     power = 1 / (alpha - 1)
-    support = still > threshold
+    support = constant_z > threshold
     support = support if mask is None else ops.logical_and(support, mask)
 
-    def weights(threshold: Any) -> Any:
-        # A safe base first: the power of zero has no derivative.
-        above = ops.where(support, z - threshold, 1.0)
-        # Raised as it stands for the two exact cases: a general power is slow.
-        raised = above if power == 1 else above * above if power == 2 else above**power
-        return ops.where(support, raised, 0.0)
+    def compute_weights(threshold: Any) -> Any:
+        # A safe base outside of the support: the derivative of a power is infinite at 0.
+        base = ops.where(support, z - threshold, 1.0)
+        # A general power is slow.
+        powers = base if power == 1 else base * base if power == 2 else base**power
+        return ops.where(support, powers, 0.0)
 
-    rough = weights(threshold)
-    slope = ops.stop_gradient(
-        power * ops.sum(ops.where(support, ops.where(support, rough, 1.0) ** (2 - alpha), 0.0), axis=-1, keepdims=True)
-    )
-    excess = ops.sum(rough, axis=-1, keepdims=True) - 1.0
-    empty = slope == 0
-    threshold = threshold + ops.where(empty, 0.0, excess / ops.where(empty, 1.0, slope))
-    return ops.where(support, ops.maximum(weights(threshold), 0.0), 0.0)
+    weights = compute_weights(threshold)
+    derivative = ops.where(support, ops.where(support, weights, 1.0) ** (2 - alpha), 0.0)
+    derivative = ops.stop_gradient(power * ops.sum(derivative, axis=-1, keepdims=True))
+    excess = ops.sum(weights, axis=-1, keepdims=True) - 1.0
+    is_empty = derivative == 0
+    threshold = threshold + ops.where(is_empty, 0.0, excess / ops.where(is_empty, 1.0, derivative))
+    return ops.where(support, ops.maximum(compute_weights(threshold), 0.0), 0.0)
 
 
-def threshold_of(z: Any, alpha: float) -> Any:
-    """The threshold of each row, (..., t, 1), in closed form where there is one."""
+def compute_threshold(z: Any, alpha: float) -> Any:
+    """Compute the threshold tau of each row, (..., t, 1)."""
     if alpha == 2:
-        return linear_threshold(z)
-    return square_threshold(z) if alpha == 1.5 else searched_threshold(z, alpha)
+        return sparsemax_threshold(z)
+    return entmax15_threshold(z) if alpha == 1.5 else bisect_threshold(z, alpha)
 
 
-def linear_threshold(z: Any) -> Any:
-    """Sparsemax's threshold of each row, (..., t, 1): the mean of the support less its share of one."""
-    ordered, count = _descending(z)
-    thresholds = (ops.cumsum(ordered, axis=-1) - 1.0) / count
-    size = ops.sum(ops.cast(ordered > thresholds, "int32"), axis=-1, keepdims=True)
+def sparsemax_threshold(z: Any) -> Any:
+    """Compute the threshold for alpha = 2 from the sum of the support."""
+    z, count = _sort_descending(z)
+    return _select_threshold(z, (ops.cumsum(z, axis=-1) - 1.0) / count)
+
+
+def entmax15_threshold(z: Any) -> Any:
+    """Compute the threshold for alpha = 1.5 from the mean and the sum of squares of the support."""
+    z, count = _sort_descending(z)
+    mean = ops.cumsum(z, axis=-1) / count
+    sum_of_squares = count * (ops.cumsum(z * z, axis=-1) / count - mean * mean)
+    return _select_threshold(z, mean - ops.sqrt(ops.maximum((1.0 - sum_of_squares) / count, 0.0)))
+
+
+def _sort_descending(z: Any) -> tuple[Any, Any]:
+    """Return the rows in descending order, and the size of the support that ends at each column: 1, 2, 3, ..."""
+    return ops.flip(ops.sort(z, axis=-1), axis=-1), ops.arange(1, ops.shape(z)[-1] + 1, dtype=z.dtype)
+
+
+def _select_threshold(z: Any, thresholds: Any) -> Any:
+    """Return the threshold of the support, given sorted rows and the threshold for each size of the support."""
+    size = ops.sum(ops.cast(z > thresholds, "int32"), axis=-1, keepdims=True)
     return ops.take_along_axis(thresholds, ops.maximum(size - 1, 0), axis=-1)
 
 
-def square_threshold(z: Any) -> Any:
-    """The threshold of each row for alpha = 1.5, (..., t, 1), from the mean and spread of the support."""
-    ordered, count = _descending(z)
-    mean = ops.cumsum(ordered, axis=-1) / count
-    spread = count * (ops.cumsum(ordered * ordered, axis=-1) / count - mean * mean)
-    thresholds = mean - ops.sqrt(ops.maximum((1.0 - spread) / count, 0.0))
-    size = ops.sum(ops.cast(ordered > thresholds, "int32"), axis=-1, keepdims=True)
-    return ops.take_along_axis(thresholds, ops.maximum(size - 1, 0), axis=-1)
-
-
-def _descending(z: Any) -> tuple[Any, Any]:
-    """Each row from the largest down, and 1, 2, 3, ..."""
-    ordered = ops.flip(ops.sort(z, axis=-1), axis=-1)
-    return ordered, ops.arange(1, ops.shape(z)[-1] + 1, dtype=z.dtype)
-
-
-def searched_threshold(z: Any, alpha: float) -> Any:
-    """The threshold of each row for any alpha, (..., t, 1), by halving the interval that it must lie in."""
+def bisect_threshold(z: Any, alpha: float) -> Any:
+    """Compute the threshold for any alpha by bisection."""
     power = 1 / (alpha - 1)
 
-    def halve(number: Any, low: Any) -> Any:
-        middle = low + 0.5 ** (ops.cast(number, low.dtype) + 1.0)
-        above = ops.maximum(z - middle, 0.0)
-        total = ops.sum(ops.where(above > 0, ops.where(above > 0, above, 1.0) ** power, 0.0), axis=-1, keepdims=True)
+    def halve_interval(step: Any, low: Any) -> Any:
+        middle = low + 0.5 ** (ops.cast(step, low.dtype) + 1.0)
+        base = ops.maximum(z - middle, 0.0)
+        total = ops.sum(ops.where(base > 0, ops.where(base > 0, base, 1.0) ** power, 0.0), axis=-1, keepdims=True)
         return ops.where(total >= 1.0, middle, low)
 
-    return ops.fori_loop(0, HALVINGS, halve, ops.max(z, axis=-1, keepdims=True) - 1.0)
+    return ops.fori_loop(0, BISECTION_STEPS, halve_interval, ops.max(z, axis=-1, keepdims=True) - 1.0)

@@ -1,4 +1,4 @@
-"""Scores that depend on where queries and keys stand."""
+"""Positions: scores that depend on the positions of queries and keys."""
 
 from limelight.positions.biases import ALiBi, GaussianWindow, RelativePositionBias
 from limelight.positions.relative import Shaw, TransformerXL

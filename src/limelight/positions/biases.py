@@ -1,4 +1,4 @@
-"""Position terms that are added to another score."""
+"""Position biases, which are added to another score."""
 
 import dataclasses
 import math
@@ -11,26 +11,27 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
 from limelight.core.precision import upcast
-from limelight.scores.score import Score, Term, head_count
+from limelight.core.validation import check_positive, check_positive_int
+from limelight.scores.score import Score, Term, get_num_heads
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class ALiBi(Term):
-    r"""A penalty that grows with the distance, steeper for some heads than for others.
+    r"""ALiBi: a penalty that is linear in the distance, with another slope for each head. Use as `Dot() + ALiBi()`.
 
     $$s_{ij} = -m_n \lvert i - j \rvert, \qquad m_n = 2^{-8 (n + 1) / N}$$
 
-    for a number of heads N that is a power of two; the slopes of other numbers are taken from the powers of two around them,
-    as in the paper. Added to another score: `Dot() + ALiBi()`.
+    if the number of heads N is a power of two. Otherwise the slopes are taken from those of the powers of two below and above N,
+    as in the paper's code.
 
     Args:
-        largest: the exponent of the last slope, 8 in the paper.
+        bias_max: The exponent of the last slope, 8 in the paper.
 
-    Shapes: scores (1, N, T, S). Positions count from the end: the last query stands at the last key.
+    Shapes: scores (1, N, T, S). By default the last query is at the position of the last key.
 
     Raises:
-        ValueError: `largest` is not positive.
+        ValueError: `bias_max` is not positive.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -43,45 +44,44 @@ class ALiBi(Term):
         Press et al. 2022, arXiv:2108.12409.
     """
 
-    largest: float = 8.0
+    bias_max: float = 8.0
 
     def __post_init__(self) -> None:
-        if not self.largest > 0:
-            raise ValueError(f"`largest` must be positive. Received: largest={self.largest}.")
+        check_positive("bias_max", self.bias_max)
 
-    def slopes(self, heads: int) -> np.ndarray:
-        """The slopes $m_n$ of so many heads, (N,)."""
-        power = 2 ** math.floor(math.log2(heads))
-        slopes = [2 ** (-self.largest * (head + 1) / power) for head in range(power)]
-        # Every other slope of twice as many heads fills up a number that is no power of two.
-        slopes += [2 ** (-self.largest * (head + 1) / (2 * power)) for head in range(0, 2 * (heads - power), 2)]
+    def slopes(self, num_heads: int) -> np.ndarray:
+        """Return the slopes $m_n$, (N,)."""
+        power = 2 ** math.floor(math.log2(num_heads))
+        slopes = [2 ** (-self.bias_max * (head + 1) / power) for head in range(power)]
+        # The remaining heads get every other slope of the next power of two.
+        slopes += [2 ** (-self.bias_max * (head + 1) / (2 * power)) for head in range(0, 2 * (num_heads - power), 2)]
         return np.array(slopes, "float32")
 
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         distance = ops.abs(block.key_positions() - block.query_positions())
-        return -block.align(self.slopes(block.heads.total), "n") * ops.cast(distance, "float32")
+        return -block.slice(self.slopes(block.heads.total), "n") * ops.cast(distance, "float32")
 
 
 @register
 class RelativePositionBias(LearnedComponent, Term):
-    r"""A learned number for each head and each distance, with the far distances put together in buckets.
+    r"""T5's relative position bias: a learned bias for each head and bucket of distances.
 
     $$s_{ij} = b_{n, \mathrm{bucket}(j - i)}$$
 
-    Half of the buckets hold one distance each; the other half grow exponentially up to `max_distance`, and the last holds all
-    beyond. With `bidirectional` one half of all buckets serves keys after the query. Added to another score:
-    `Dot() + RelativePositionBias(32)`.
+    Half of the buckets hold one distance each. The other half grow exponentially up to `max_distance`, and the last also holds
+    all larger distances. If `bidirectional`, half of all buckets are for keys after the query. Add it to another score:
+    `Dot() + RelativePositionBias()`.
 
     Args:
-        buckets: how many.
-        max_distance: the distance from which on all are the same.
-        bidirectional: whether keys after the query are told apart; if not, they all count as distance 0.
-        initializer: of the numbers, (buckets, N).
+        num_buckets: The number of buckets.
+        max_distance: The distance from which all distances share a bucket.
+        bidirectional: Distinguish keys after the query; if False they all have distance 0.
+        initializer: The initializer of $b$, (num_buckets, N).
 
-    Shapes: scores (1, N, T, S). Positions count from the end: the last query stands at the last key.
+    Shapes: scores (1, N, T, S). By default the last query is at the position of the last key.
 
     Raises:
-        ValueError: too few buckets for the distances.
+        ValueError: `num_buckets` is odd or too small, or `max_distance` is too small for it.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -94,7 +94,7 @@ class RelativePositionBias(LearnedComponent, Term):
 
     def __init__(
         self,
-        buckets: int = 32,
+        num_buckets: int = 32,
         max_distance: int = 128,
         bidirectional: bool = True,
         initializer: Any = "zeros",
@@ -102,61 +102,61 @@ class RelativePositionBias(LearnedComponent, Term):
     ) -> None:
         super().__init__(**kwargs)
         smallest = 4 if bidirectional else 2
-        if not isinstance(buckets, int) or buckets < smallest or buckets % 2:
+        if not isinstance(num_buckets, int) or num_buckets < smallest or num_buckets % 2:
             raise ValueError(
-                f"`buckets` must be an even integer of at least {smallest}. Received: buckets={buckets!r}."
+                f"`num_buckets` must be an even integer of at least {smallest}. Received: num_buckets={num_buckets!r}."
             )
-        if max_distance <= buckets // smallest:
+        if max_distance <= num_buckets // smallest:
             raise ValueError(
-                f"`max_distance` must be more than {buckets // smallest}, the distances that have a bucket of their own. "
-                f"Received: max_distance={max_distance} with buckets={buckets}."
+                f"`max_distance` must be more than {num_buckets // smallest}, the number of distances with their own bucket. "
+                f"Received: max_distance={max_distance} with num_buckets={num_buckets}."
             )
-        self.buckets, self.max_distance, self.bidirectional = buckets, max_distance, bidirectional
+        self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
         self.initializer = keras.initializers.get(initializer)
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
-        shape = (self.buckets, head_count(query_shape))
+        shape = (self.num_buckets, get_num_heads(query_shape))
         self.table = self.add_weight(name="table", shape=shape, initializer=self.initializer, autocast=False)
 
     def bucket(self, offsets: Any) -> Any:
-        """The bucket of each offset j - i, int32."""
-        count = self.buckets // 2 if self.bidirectional else self.buckets
-        exact = count // 2
-        # A table made once in float64: logarithms at run time would round differently on every backend.
-        far = np.arange(exact, self.max_distance + 1)
-        grown = exact + np.log(far / exact) / np.log(self.max_distance / exact) * (count - exact) + 1e-9
-        by_distance = np.concatenate([np.arange(exact), np.minimum(grown.astype("int32"), count - 1)]).astype("int32")
+        """Return the bucket of each offset j - i, int32."""
+        count = self.num_buckets // 2 if self.bidirectional else self.num_buckets
+        num_exact = count // 2
+        # A table in float64: logarithms at run time would be rounded differently by each backend.
+        far = np.arange(num_exact, self.max_distance + 1)
+        far = num_exact + np.log(far / num_exact) / np.log(self.max_distance / num_exact) * (count - num_exact) + 1e-9
+        table = np.concatenate([np.arange(num_exact), np.minimum(far.astype("int32"), count - 1)]).astype("int32")
         offsets = ops.convert_to_tensor(offsets, dtype="int32")
         if self.bidirectional:
-            after, distance = ops.cast(offsets > 0, "int32") * count, ops.abs(offsets)
+            first, distance = ops.cast(offsets > 0, "int32") * count, ops.abs(offsets)
         else:
-            after, distance = 0, ops.maximum(-offsets, 0)
-        return after + ops.take(by_distance, ops.minimum(distance, self.max_distance))
+            first, distance = 0, ops.maximum(-offsets, 0)
+        return first + ops.take(table, ops.minimum(distance, self.max_distance))
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        heads = ops.transpose(block.heads.of(ops.convert_to_tensor(self.table), 1))  # (n, buckets)
-        return by_head(heads, self.bucket(block.key_positions() - block.query_positions()))
+        table = ops.transpose(block.heads.take(ops.convert_to_tensor(self.table), 1))  # (n, num_buckets)
+        return gather_bias(table, self.bucket(block.key_positions() - block.query_positions()))
 
 
 @register
 class GaussianWindow(LearnedComponent, Score):
-    r"""Luong's predictive local attention: each query says where to look, and keys far from there lose.
+    r"""Luong's predictive local attention ("local-p"): each query predicts a position, and distant keys are penalized.
 
     $$s_{ij} = -\frac{(j - p_i)^2}{2 \sigma^2}, \qquad p_i = S\,\sigma_{\mathrm{logistic}}(v^\top \tanh(W q_i)), \qquad
     \sigma = D / 2$$
 
-    Added to another score, `Bilinear() + GaussianWindow(5.0)`, it multiplies the weights by a Gaussian before they are normalised.
-    (Luong et al. multiply after; their weights do not sum to one.) S is the number of keys up to the last that is not padding.
+    Added to another score, `Bilinear() + GaussianWindow(5.0)`, it multiplies the weights by a Gaussian before normalization.
+    (Luong et al. multiply after it, so that their weights do not sum to one.) S is the number of keys up to the last real one.
 
     Args:
-        width: D, how far from $p_i$ a query looks; $\sigma$ is half of it.
-        units: width of the hidden layer; that of the query when not given.
-        kernel_initializer: of $W$ (H, units) and $v$ (units, 1).
+        width: $D$, the distance from $p_i$ at which the window ends in the paper; $\sigma$ is half of it.
+        units: The width of the hidden layer; None for that of the query.
+        kernel_initializer: The initializer of $W$ (H, units) and $v$ (units, 1).
 
-    Shapes: query (..., T, H), scores (..., T, S). Keys count 0, 1, 2, ... unless positions are given.
+    Shapes: query (..., T, H), scores (..., T, S). By default keys are at positions 0, 1, 2, ...
 
     Raises:
-        ValueError: a width that is not positive.
+        ValueError: `width` is not positive, or `units` is not a positive integer.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -173,8 +173,8 @@ class GaussianWindow(LearnedComponent, Score):
         self, width: float, units: int | None = None, kernel_initializer: Any = "glorot_uniform", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if not width > 0:
-            raise ValueError(f"`width` must be positive. Received: width={width}.")
+        check_positive("width", width)
+        check_positive_int("units", units, optional=True)
         self.width, self.units = width, units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -186,15 +186,15 @@ class GaussianWindow(LearnedComponent, Score):
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         hidden = ops.tanh(ops.matmul(upcast(query), self.query_kernel))
-        share = ops.sigmoid(ops.matmul(hidden, self.readout))  # (b, n, t, 1)
-        given = None if block.kv_lengths is None else block.kv_lengths()
-        kv_lengths = block.columns.total if given is None else block.align(given, "b")
-        distance = ops.cast(block.key_positions(), share.dtype) - share * ops.cast(kv_lengths, share.dtype)
+        fraction = ops.sigmoid(ops.matmul(hidden, self.readout))  # (b, n, t, 1)
+        kv_lengths = None if block.kv_lengths is None else block.kv_lengths()
+        kv_lengths = block.columns.total if kv_lengths is None else block.slice(kv_lengths, "b")
+        distance = ops.cast(block.key_positions(), fraction.dtype) - fraction * ops.cast(kv_lengths, fraction.dtype)
         return -2.0 * ops.square(distance / self.width)
 
 
-def by_head(table: Any, index: Any) -> Any:
-    """Entries of a table (n, size) by an index (t, s) or (b, 1, t, s): (1, n, t, s) or (b, n, t, s)."""
+def gather_bias(table: Any, index: Any) -> Any:
+    """Gather from a table (n, size) by an index (t, s) or (b, 1, t, s), to (1, n, t, s) or (b, n, t, s)."""
     if len(index.shape) == 2:
         return ops.expand_dims(ops.take(table, index, axis=1), 0)
     return ops.swapaxes(ops.take(table, ops.squeeze(index, 1), axis=1), 0, 1)

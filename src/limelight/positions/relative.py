@@ -1,4 +1,4 @@
-"""Scores in which a query meets a vector for the distance to a key."""
+"""Scores of a query and an embedding of its distance to the key."""
 
 from typing import Any
 
@@ -8,24 +8,25 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register, shape_of
 from limelight.core.precision import dot_products, upcast
-from limelight.positions.rotary import angles
-from limelight.scores.products import same_size
-from limelight.scores.score import Score, head_count
+from limelight.core.validation import check_positive_int
+from limelight.positions.rotary import rotary_angles
+from limelight.scores.products import check_same_size
+from limelight.scores.score import Score, get_num_heads
 
 
 @register
 class Shaw(LearnedComponent, Score):
-    r"""A learned vector for each distance, which the query is multiplied with.
+    r"""Shaw's relative position embeddings: the query times a learned vector for each distance. Use as `Dot() + Shaw(16)`.
 
     $$s_{ij} = \frac{1}{\sqrt{H}}\, q_i \cdot a_{\mathrm{clip}(j - i, -k, k)}$$
 
-    Added to another score, `Dot() + Shaw(16)`, it gives the paper's score. The vectors are shared between heads.
+    The vectors are shared between heads.
 
     Args:
-        max_distance: $k$; keys farther away share the vector of distance $k$.
-        initializer: of the vectors, (2k + 1, H).
+        max_distance: $k$; larger distances share the vectors of distance $k$.
+        initializer: The initializer of the vectors, (2k + 1, H).
 
-    Shapes: query (..., T, H), scores (..., T, S). Positions count from the end: the last query stands at the last key.
+    Shapes: query (..., T, H), scores (..., T, S). By default the last query is at the position of the last key.
 
     Raises:
         ValueError: `max_distance` is not a positive integer.
@@ -42,8 +43,7 @@ class Shaw(LearnedComponent, Score):
 
     def __init__(self, max_distance: int, initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not isinstance(max_distance, int) or max_distance < 1:
-            raise ValueError(f"`max_distance` must be a positive integer. Received: max_distance={max_distance!r}.")
+        check_positive_int("max_distance", max_distance)
         self.max_distance = max_distance
         self.initializer = keras.initializers.get(initializer)
 
@@ -53,31 +53,32 @@ class Shaw(LearnedComponent, Score):
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         query = upcast(query)
-        met = ops.matmul(query, ops.transpose(self.table)) * query.shape[-1] ** -0.5  # (b, n, t, 2k + 1)
+        products = ops.matmul(query, ops.transpose(self.table)) * query.shape[-1] ** -0.5  # (b, n, t, 2k + 1)
         offset = block.key_positions() - block.query_positions()
         index = ops.clip(offset, -self.max_distance, self.max_distance) + self.max_distance  # (..., t, s)
-        shape = (*shape_of(met)[:-1], shape_of(index)[-1])
-        return ops.take_along_axis(met, ops.broadcast_to(index, shape), axis=-1)
+        shape = (*shape_of(products)[:-1], shape_of(index)[-1])
+        return ops.take_along_axis(products, ops.broadcast_to(index, shape), axis=-1)
 
 
 @register
 class TransformerXL(LearnedComponent, Score):
-    r"""Transformer-XL's score: content and distance, each met by the query and by a learned vector in its place.
+    r"""Transformer-XL's score: a dot product with the key and one with an embedding of the distance, each with a learned bias.
 
     $$s_{ij} = \frac{1}{\sqrt{H}} \left( (q_i + u_n) \cdot k_j + (q_i + v_n) \cdot W_n r_{i-j} \right)$$
 
-    where $r$ are sinusoids. It is a whole score: nothing need be added. Sines of differences are products of sines of positions,
-    so that it takes no more room than a dot product.
+    where $r$ are sinusoids. It is a complete score, not to be added to `Dot()`. Sinusoids of differences are computed from
+    sinusoids of positions, so that it needs no more memory than a dot product.
 
     Args:
-        size: the width E of the sinusoids; that of the query when not given. Even.
-        base: the longest wavelength over $2\pi$.
-        kernel_initializer: of $W$ (N, E, H). $u$ and $v$, (N, H), start at zero.
+        size: The even size E of the sinusoids; None for that of the query.
+        base: The longest wavelength over $2\pi$.
+        kernel_initializer: The initializer of $W$ (N, E, H). $u$ and $v$, (N, H), are initialized with zeros.
 
-    Shapes: query (..., N, T, H), key (..., N, S, H), scores (..., N, T, S). Positions count from the end.
+    Shapes: query (..., N, T, H), key (..., N, S, H), scores (..., N, T, S). By default the last query is
+    at the position of the last key.
 
     Raises:
-        ValueError: an odd size, or queries and keys of different sizes.
+        ValueError: `size` is not even and positive, or queries and keys differ in size.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -103,36 +104,33 @@ class TransformerXL(LearnedComponent, Score):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
-        heads, width = head_count(query_shape), query_shape[-1]
+        num_heads, width = get_num_heads(query_shape), query_shape[-1]
         size = width + width % 2 if self.size is None else self.size
         kernel: dict[str, Any] = {"initializer": self.kernel_initializer, "autocast": False}
-        bias: dict[str, Any] = {"shape": (heads, width), "initializer": "zeros", "autocast": False}
-        self.position_kernel = self.add_weight(name="position_kernel", shape=(heads, size, width), **kernel)
+        bias: dict[str, Any] = {"shape": (num_heads, width), "initializer": "zeros", "autocast": False}
+        self.position_kernel = self.add_weight(name="position_kernel", shape=(num_heads, size, width), **kernel)
         self.content_bias = self.add_weight(name="content_bias", **bias)
         self.position_bias = self.add_weight(name="position_bias", **bias)
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        same_size(query, key, "Transformer-XL's score")
+        check_same_size(query, key, "Transformer-XL's score")
         query, factor = upcast(query), query.shape[-1] ** -0.5
         content, position = (
-            ops.add(query, ops.expand_dims(block.heads.of(ops.convert_to_tensor(bias), 0), 1))
+            ops.add(query, ops.expand_dims(block.heads.take(ops.convert_to_tensor(bias), 0), 1))
             for bias in (self.content_bias, self.position_bias)
         )
-        kernel = block.heads.of(ops.convert_to_tensor(self.position_kernel), 0)  # (n, E, H)
-        met = ops.matmul(position, ops.transpose(kernel, (0, 2, 1)))  # (b, n, t, E)
-        sine, cosine = ops.split(met, 2, axis=-1)
+        kernel = block.heads.take(ops.convert_to_tensor(self.position_kernel), 0)  # (n, E, H)
+        products = ops.matmul(position, ops.transpose(kernel, (0, 2, 1)))  # (b, n, t, E)
+        sine, cosine = ops.split(products, 2, axis=-1)
         frequencies = self.base ** (-ops.arange(sine.shape[-1], dtype="float32") / sine.shape[-1])
-        here, there = (
-            angles(block.query_positions(), frequencies),
-            angles(block.key_positions(), frequencies, keys=True),
-        )
-        here, there = ops.cast(here, sine.dtype), ops.cast(there, sine.dtype)
-        turned = ops.concatenate(
+        query_angles = ops.cast(rotary_angles(block.query_positions(), frequencies), sine.dtype)
+        key_angles = ops.cast(rotary_angles(block.key_positions(), frequencies, keys=True), sine.dtype)
+        rotated = ops.concatenate(
             [
-                cosine * ops.cos(here) + sine * ops.sin(here),
-                cosine * ops.sin(here) - sine * ops.cos(here),
+                cosine * ops.cos(query_angles) + sine * ops.sin(query_angles),
+                cosine * ops.sin(query_angles) - sine * ops.cos(query_angles),
             ],
             axis=-1,
         )
-        waves = ops.concatenate([ops.cos(there), ops.sin(there)], axis=-1)
-        return (dot_products(content, key) + dot_products(turned, waves)) * factor
+        sinusoids = ops.concatenate([ops.cos(key_angles), ops.sin(key_angles)], axis=-1)
+        return (dot_products(content, key) + dot_products(rotated, sinusoids)) * factor

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned by angles that grow with their position."""
+"""Rotary position embeddings and their scaling for long contexts."""
 
 import dataclasses
 import math
@@ -15,25 +15,25 @@ from limelight.scores.wrappers import Wrapper
 
 
 class Scaling(Component):
-    """How rotary frequencies are changed for inputs longer than those of the training. Abstract."""
+    """Base class of scalings of rotary frequencies, for inputs longer than those of the training."""
 
-    # What queries and keys are multiplied by, so that scores keep their spread.
+    # The factor of rotated queries and keys.
     magnitude: float = 1.0
 
     def frequencies(self, base: float, size: int) -> np.ndarray:
-        """The frequencies of the size / 2 pairs, in float64."""
+        """Return the frequencies of the size / 2 pairs, in float64."""
         raise NotImplementedError
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class LinearScaling(Scaling):
-    r"""Position interpolation: positions divided by a factor.
+    r"""Position interpolation: positions are divided by a factor.
 
     $$\omega'_f = \omega_f / c$$
 
     Args:
-        factor: $c$, how many times longer inputs may be.
+        factor: $c$, the length of inputs over that of the training.
 
     Example:
         >>> import limelight as ll
@@ -47,18 +47,18 @@ class LinearScaling(Scaling):
     factor: float
 
     def frequencies(self, base: float, size: int) -> np.ndarray:
-        return plain_frequencies(base, size) / self.factor
+        return rotary_frequencies(base, size) / self.factor
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class NTKScaling(Scaling):
-    r"""A longer base, which leaves the fastest pair as it is and stretches the slowest by the factor.
+    r"""NTK-aware scaling: a larger base, which keeps the highest frequency and divides the lowest by the factor.
 
     $$b' = b\, c^{H / (H - 2)}$$
 
     Args:
-        factor: $c$, how many times longer inputs may be.
+        factor: $c$, the length of inputs over that of the training.
 
     Example:
         >>> import limelight as ll
@@ -74,28 +74,29 @@ class NTKScaling(Scaling):
     def frequencies(self, base: float, size: int) -> np.ndarray:
         if size < 4:
             raise ValueError(f"NTKScaling needs a rotated size of at least 4. Received: {size}. Use LinearScaling.")
-        return plain_frequencies(base * self.factor ** (size / (size - 2)), size)
+        return rotary_frequencies(base * self.factor ** (size / (size - 2)), size)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class YaRNScaling(Scaling):
-    r"""YaRN: slow pairs interpolated, fast pairs left as they are, those between mixed, and the scores sharpened.
+    r"""YaRN: low frequencies are interpolated, high ones kept, those between are mixed, and scores are scaled up.
 
     $$\omega'_f = (1 - \gamma_f)\,\omega_f / c + \gamma_f\,\omega_f, \qquad \gamma_f = \mathrm{clip}\!\left(
     \frac{f_{slow} - f}{f_{slow} - f_{fast}}, 0, 1\right)$$
 
-    where $f_{fast}$ and $f_{slow}$ are the pairs that turn `fast` and `slow` times in `trained` positions. Queries and keys are
-    multiplied by $0.1 \ln c + 1$.
+    where $f_{fast}$ and $f_{slow}$ are the pairs with `beta_fast` and `beta_slow` rotations in `original_length` positions.
+    Queries and keys are multiplied by $0.1 \ln c + 1$.
 
     Args:
-        factor: $c$, how many times longer inputs may be.
-        trained: the length of the training.
-        fast, slow: the numbers of turns between which pairs are mixed.
+        factor: $c$, the length of inputs over that of the training.
+        original_length: The length of inputs in the training (`original_max_position_embeddings` elsewhere).
+        beta_fast: The number of rotations from which a frequency is kept.
+        beta_slow: The number of rotations up to which a frequency is interpolated.
 
     Example:
         >>> import limelight as ll
-        >>> round(ll.positions.YaRNScaling(4.0, trained=2048).magnitude, 4)
+        >>> round(ll.positions.YaRNScaling(4.0, original_length=2048).magnitude, 4)
         1.1386
 
     References:
@@ -103,47 +104,47 @@ class YaRNScaling(Scaling):
     """
 
     factor: float
-    trained: int
-    fast: float = 32.0
-    slow: float = 1.0
+    original_length: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
 
     @property
     def magnitude(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """$0.1 \\ln c + 1$, and 1 for a factor that stretches nothing."""
+        """$0.1 \\ln c + 1$, or 1 if $c \\le 1$."""
         return 0.1 * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
 
     def frequencies(self, base: float, size: int) -> np.ndarray:
-        def pair(turns: float) -> float:
-            return size * math.log(self.trained / (turns * 2 * math.pi)) / (2 * math.log(base))
+        def find_pair(rotations: float) -> float:
+            return size * math.log(self.original_length / (rotations * 2 * math.pi)) / (2 * math.log(base))
 
-        first, last = max(math.floor(pair(self.fast)), 0), min(math.ceil(pair(self.slow)), size - 1)
-        mixed = (np.arange(size // 2) - first) / max(last - first, 0.001)
-        kept = 1 - np.clip(mixed, 0, 1)
-        frequencies = plain_frequencies(base, size)
-        return frequencies / self.factor * (1 - kept) + frequencies * kept
+        first, last = max(math.floor(find_pair(self.beta_fast)), 0), min(math.ceil(find_pair(self.beta_slow)), size - 1)
+        ramp = np.clip((np.arange(size // 2) - first) / max(last - first, 0.001), 0, 1)
+        frequencies = rotary_frequencies(base, size)
+        return frequencies / self.factor * ramp + frequencies * (1 - ramp)
 
 
 @register
 class Rotary(Wrapper):
-    r"""A score of queries and keys that are rotated by their positions, so that it depends on their distance.
+    r"""Rotary position embeddings (RoPE): a score of queries and keys that are rotated by angles proportional to their positions.
 
     $$s_{ij} = \mathrm{score}(R_i q_i, R_j k_j)$$
 
-    where $R_p$ turns the pair $f$ of features by the angle $p\,\omega_f$, $\omega_f = b^{-2f/H}$.
+    where $R_p$ rotates pair $f$ of features by the angle $p\,\omega_f$, $\omega_f = b^{-2f/H}$. A dot product of rotated vectors
+    depends on positions only through their distance.
 
     Args:
-        score: the score of the rotated vectors, such as `Dot()`.
+        score: The score of the rotated vectors, such as `Dot()`.
         base: $b$.
-        size: how many features are rotated, the first ones; all when not given. Even.
-        scaling: `LinearScaling`, `NTKScaling` or `YaRNScaling` for inputs longer than those of the training.
-        interleaved: whether features 2f and 2f + 1 form a pair, as in RoFormer and GPT-J; otherwise f and f + H/2, as in
+        size: The even number of features to rotate, the first ones; None for all.
+        scaling: `LinearScaling`, `NTKScaling` or `YaRNScaling`, for inputs longer than those of the training.
+        interleaved: If True, features 2f and 2f + 1 form a pair, as in RoFormer and GPT-J; otherwise f and f + H/2, as in
             GPT-NeoX, Llama and Keras.
 
-    Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). Positions count from the end: the last query stands at the
-    last key. Angles are computed in float32.
+    Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). By default the last query is at the
+    position of the last key. Angles are computed in float32.
 
     Raises:
-        ValueError: an odd size, more than there are features, or an unknown pairing.
+        ValueError: `size` is not even and positive, or is more than the number of features.
         TypeError: `score` is not a score.
 
     Example:
@@ -176,48 +177,49 @@ class Rotary(Wrapper):
             size = shape[-1] if self.size is None else self.size
             if size % 2 or size > shape[-1]:
                 raise ValueError(
-                    f"Rotary turns an even number of features, at most all. Received: size={size} for a {name} of size "
-                    f"{shape[-1]}. Give size={min(size, shape[-1]) // 2 * 2}."
+                    f"Rotary rotates an even number of features, at most all. Received: size={size} for a {name} of size "
+                    f"{shape[-1]}. Use size={min(size, shape[-1]) // 2 * 2}."
                 )
         super().build(query_shape, key_shape)
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        return self.score(*self.turned(query, key, block=block), block=block)
+        return self.score(*self.rotate(query, key, block=block), block=block)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        return self.score.prepare(*self.turned(query, key, block=block), block=block)
+        return self.score.prepare(*self.rotate(query, key, block=block), block=block)
 
-    def turned(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any]:
-        """Queries and keys rotated, in float32 or wider."""
+    def rotate(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any]:
+        """Rotate queries and keys, in float32 or wider."""
         size = query.shape[-1] if self.size is None else self.size
         scaling = self.scaling
-        frequencies = plain_frequencies(self.base, size) if scaling is None else scaling.frequencies(self.base, size)
+        frequencies = rotary_frequencies(self.base, size) if scaling is None else scaling.frequencies(self.base, size)
         magnitude = 1.0 if scaling is None else scaling.magnitude
         frequencies = ops.convert_to_tensor(frequencies.astype("float32"))
-        queries = self._rotated(query, angles(block.query_positions(), frequencies), magnitude)
-        return queries, self._rotated(key, angles(block.key_positions(), frequencies, keys=True), magnitude)
+        query = self._rotate(query, rotary_angles(block.query_positions(), frequencies), magnitude)
+        return query, self._rotate(key, rotary_angles(block.key_positions(), frequencies, keys=True), magnitude)
 
-    def _rotated(self, tensor: Any, angle: Any, magnitude: float) -> Any:
+    def _rotate(self, tensor: Any, angles: Any, magnitude: float) -> Any:
         tensor = upcast(tensor)
-        size = 2 * angle.shape[-1]
-        turning, kept = tensor[..., :size], tensor[..., size:]
-        cosine, sine = (ops.cast(magnitude * wave(angle), tensor.dtype) for wave in (ops.cos, ops.sin))
+        size = 2 * angles.shape[-1]
+        rotated, rest = tensor[..., :size], tensor[..., size:]
+        cosine, sine = (ops.cast(magnitude * function(angles), tensor.dtype) for function in (ops.cos, ops.sin))
         if not self.interleaved:
-            first, second = turning[..., : size // 2], turning[..., size // 2 :]
-            turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+            first, second = rotated[..., : size // 2], rotated[..., size // 2 :]
+            rotated = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
         else:
-            first, second = turning[..., 0::2], turning[..., 1::2]
-            turned = ops.stack([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-            turned = ops.reshape(turned, ops.shape(turning))
-        return ops.concatenate([turned, kept], axis=-1) if kept.shape[-1] else turned
+            shape = ops.shape(rotated)
+            first, second = rotated[..., 0::2], rotated[..., 1::2]
+            rotated = ops.stack([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+            rotated = ops.reshape(rotated, shape)
+        return ops.concatenate([rotated, rest], axis=-1) if rest.shape[-1] else rotated
 
 
-def plain_frequencies(base: float, size: int) -> np.ndarray:
-    """The frequencies of the size / 2 pairs, from 1 down to nearly 1 / base."""
+def rotary_frequencies(base: float, size: int) -> np.ndarray:
+    """Return the frequencies of the size / 2 pairs, from 1 down to nearly 1 / base, in float64."""
     return base ** (-np.arange(0, size, 2, dtype="float64") / size)
 
 
-def angles(positions: Any, frequencies: Any, keys: bool = False) -> Any:
-    """The angle of each position and frequency, (..., t, f) or, for the keys of a tile, (..., s, f)."""
+def rotary_angles(positions: Any, frequencies: Any, keys: bool = False) -> Any:
+    """Return the angle of each position and frequency: (..., t, f) from (..., t, 1), or (..., s, f) for keys (..., 1, s)."""
     positions = ops.swapaxes(positions, -1, -2) if keys else positions
     return ops.cast(positions, "float32") * frequencies

@@ -1,9 +1,9 @@
-"""Scores: how well a query and a key match, before any normalisation."""
+"""Scores: functions of a query and a key, which a normalizer turns into weights."""
 
 from typing import Any
 
 from limelight.core.component import resolve
-from limelight.scores.networks import Additive, LocationSensitive
+from limelight.scores.additive import Additive, LocationSensitive
 from limelight.scores.products import Bilinear, Cosine, Dot, NegativeSquaredDistance
 from limelight.scores.score import Bias, Score, Sum, build
 from limelight.scores.wrappers import LearnedScale, QKNorm, SoftCap
@@ -25,15 +25,20 @@ __all__ = [
     "get",
 ]
 
-SCALED_DOT = Dot()
-SCORES: dict[str, type] = {"dot": Dot, "bilinear": Bilinear, "cosine": Cosine, "distance": NegativeSquaredDistance}
+DEFAULT = Dot()
+SCORES: dict[str, type] = {
+    "dot": Dot,
+    "bilinear": Bilinear,
+    "cosine": Cosine,
+    "negative_squared_distance": NegativeSquaredDistance,
+}
 
 
 def get(value: Any) -> Score:
-    """A score from a score, its name, or None for the scaled dot product.
+    """Return a score, given as a score, by its name, or as None for the scaled dot product.
 
     Raises:
-        ValueError: an unknown name.
-        TypeError: something that is not a score.
+        ValueError: The name is unknown.
+        TypeError: The value is neither a score nor a name.
     """
-    return SCALED_DOT if value is None else resolve(value, SCORES, Score, "score")
+    return DEFAULT if value is None else resolve(value, SCORES, Score, "score")

@@ -1,4 +1,4 @@
-"""Scores that are products: dot, bilinear, cosine, and the distance that is made of them."""
+"""Scores made of dot products: dot, bilinear, cosine and negative squared distance."""
 
 import dataclasses
 import math
@@ -10,24 +10,28 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
 from limelight.core.precision import dot_products, upcast
-from limelight.scores.score import Score, head_count
+from limelight.core.validation import check_positive
+from limelight.scores.score import Score, get_num_heads
 
-# Of so many features a distance is the sum of the squares of their differences, which are held one after another.
-FEW = 4
+# Up to this number of features, a squared distance is computed from differences, one feature after another.
+MAX_SUBTRACTED_FEATURES = 4
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class Dot(Score):
-    r"""Dot product of query and key.
+    r"""Scaled dot product of query and key.
 
-    $$s_{ij} = c\,q_i \cdot k_j$$ with $c = 1/\sqrt{H}$ unless it is given.
+    $$s_{ij} = c\,q_i \cdot k_j$$
 
     Args:
-        scale: the factor $c$; None for $1/\sqrt{H}$, 1.0 for the unscaled product. `LearnedScale(Dot())` learns a factor.
+        scale: The factor $c$; None for $1/\sqrt{H}$, 1.0 for the unscaled product. `LearnedScale(Dot())` learns a factor.
 
-    Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). The product is accumulated in float32 or wider, so that
+    Shapes: query (..., T, H), key (..., S, H), scores (..., T, S). Products are accumulated in float32 or wider, so that
     float16 does not overflow.
+
+    Raises:
+        ValueError: Queries and keys differ in size.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -42,23 +46,23 @@ class Dot(Score):
     scale: float | None = None
 
     def factor(self, size: int) -> float:
-        """The number that the product is multiplied by, for heads of the given size."""
+        """Return the factor $c$ for heads of the given size."""
         return size**-0.5 if self.scale is None else self.scale
 
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
-        same_size(query, key, "A dot product")
-        found, factor = dot_products(query, key), self.factor(query.shape[-1])
-        return found if factor == 1 else found * factor
+        check_same_size(query, key, "A dot product")
+        scores, factor = dot_products(query, key), self.factor(query.shape[-1])
+        return scores if factor == 1 else scores * factor
 
 
 @register
 class Bilinear(LearnedComponent, Score):
-    r"""Luong's general score: a learned matrix between query and key, which may differ in size.
+    r"""Luong's "general" score: a learned matrix between query and key, which may differ in size.
 
     $$s_{ij} = q_i^\top W k_j$$
 
     Args:
-        kernel_initializer, kernel_regularizer: of $W$, shape (query size, key size).
+        kernel_initializer, kernel_regularizer: Those of $W$ (H, G).
 
     Shapes: query (..., T, H), key (..., S, G), scores (..., T, S).
 
@@ -97,21 +101,21 @@ class Bilinear(LearnedComponent, Score):
 
 @register
 class Cosine(LearnedComponent, Score):
-    r"""The cosine between query and key, over a learned temperature for each head.
+    r"""Cosine similarity of query and key, divided by a learned temperature for each head.
 
     $$s_{ij} = \frac{1}{\tau_n} \frac{q_i \cdot k_j}{\lVert q_i \rVert \lVert k_j \rVert}, \qquad
     \frac{1}{\tau_n} = \min(e^{\theta_n}, c_{\max})$$
 
-    A vector of zeros has the cosine 0 with every other.
+    A zero vector has cosine 0 with every other.
 
     Args:
-        scale: the first value of $1/\tau$.
-        largest: $c_{\max}$.
+        scale: The initial value of $1/\tau$.
+        max_scale: The upper bound $c_{\max}$.
 
     Shapes: query (..., N, T, H), key (..., N, S, H), scores (..., N, T, S); $\theta$ (N,).
 
     Raises:
-        ValueError: a scale that is not positive, or above the largest.
+        ValueError: `scale` is not in $(0, c_{\max}]$, or queries and keys differ in size.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -123,47 +127,48 @@ class Cosine(LearnedComponent, Score):
         Graves et al. 2014, arXiv:1410.5401; Liu et al. 2022, arXiv:2111.09883 (a temperature for each head).
     """
 
-    def __init__(self, scale: float = 10.0, largest: float = 100.0, **kwargs: Any) -> None:
+    def __init__(self, scale: float = 10.0, max_scale: float = 100.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 0 < scale <= largest:
+        if not 0 < scale <= max_scale:
             raise ValueError(
-                f"`scale` must be positive and at most `largest`. Received: scale={scale}, largest={largest}."
+                f"`scale` must be positive and at most `max_scale`. Received: scale={scale}, max_scale={max_scale}."
             )
-        self.scale, self.largest = scale, largest
+        self.scale, self.max_scale = scale, max_scale
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
-        first = keras.initializers.Constant(math.log(self.scale))
-        shape = (head_count(query_shape),)
-        self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer=first, autocast=False)
+        initializer = keras.initializers.Constant(math.log(self.scale))
+        shape = (get_num_heads(query_shape),)
+        self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer=initializer, autocast=False)
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         query, key, dot = self.prepare(query, key, block=block)
         return dot(query, key, block=block)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        same_size(query, key, "A cosine")
-        scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.log_scale), math.log(self.largest)))
-        query = unit(query)
-        return query * block.align(ops.cast(scale, query.dtype), "n"), unit(key), Dot(scale=1.0)
+        check_same_size(query, key, "A cosine")
+        scale = ops.exp(ops.minimum(ops.convert_to_tensor(self.log_scale), math.log(self.max_scale)))
+        query = l2_normalize(query)
+        return query * block.slice(ops.cast(scale, query.dtype), "n"), l2_normalize(key), Dot(scale=1.0)
 
 
 @register
 @dataclasses.dataclass(frozen=True)
 class NegativeSquaredDistance(Score):
-    r"""The squared distance between query and key, negative.
+    r"""Negative squared Euclidean distance of query and key.
 
     $$s_{ij} = -c\,\lVert q_i - k_j \rVert^2$$
 
-    With softmax it is a Gaussian kernel smoother (Nadaraya-Watson) of variance $1/2c$. Of more than 4 features it is multiplied
-    out, which is exact to about $10^{-7} c \lVert q \rVert^2$ in float32: vectors that lie far from the origin are centred first.
+    With softmax it is a Gaussian kernel smoother (Nadaraya-Watson) of variance $1/2c$. With more than 4 features it is computed
+    as $2 q \cdot k - \lVert q \rVert^2 - \lVert k \rVert^2$, with an error of about $10^{-7} c \lVert q \rVert^2$ in float32:
+    center vectors that lie far from the origin.
 
     Args:
-        scale: the factor $c > 0$.
+        scale: The factor $c > 0$.
 
     Shapes: query (..., T, H), key (..., S, H), scores (..., T, S).
 
     Raises:
-        ValueError: the scale is not positive.
+        ValueError: `scale` is not positive, or queries and keys differ in size.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -178,39 +183,38 @@ class NegativeSquaredDistance(Score):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise ValueError(f"`scale` must be positive. Received: scale={self.scale}.")
+        check_positive("scale", self.scale)
 
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
-        same_size(query, key, "A distance")
+        check_same_size(query, key, "A distance")
         query, key = upcast(query), upcast(key)
-        if query.shape[-1] <= FEW:
-            # Of times and places the differences are small beside the numbers: multiplied out, nothing would be left of them.
+        if query.shape[-1] <= MAX_SUBTRACTED_FEATURES:
+            # Few features are often times or coordinates, large numbers with small differences, which would cancel below.
             total = 0.0
             for feature in range(query.shape[-1]):
-                there = ops.swapaxes(key[..., feature : feature + 1], -1, -2)
-                total = total + ops.square(query[..., feature : feature + 1] - there)
+                column = ops.swapaxes(key[..., feature : feature + 1], -1, -2)
+                total = total + ops.square(query[..., feature : feature + 1] - column)
             return -self.scale * total
-        # Multiplied out: the differences themselves would take H times the room.
-        squares = squared(query) + ops.swapaxes(squared(key), -1, -2)  # (..., t, s)
+        # The differences themselves would need H times the memory.
+        squares = squared_norm(query) + ops.swapaxes(squared_norm(key), -1, -2)  # (..., t, s)
         return self.scale * (2.0 * dot_products(query, key) - squares)
 
 
-def squared(tensor: Any) -> Any:
-    """The squared length of each vector, (..., t, 1)."""
+def squared_norm(tensor: Any) -> Any:
+    """Compute the squared norm of each vector, (..., t, 1)."""
     return ops.sum(tensor * tensor, axis=-1, keepdims=True)
 
 
-def unit(tensor: Any) -> Any:
-    """Vectors of length 1, in float32 or wider; zeros stay zeros."""
+def l2_normalize(tensor: Any) -> Any:
+    """Normalize vectors to length 1, in float32 or wider. Zero vectors stay zero."""
     tensor = upcast(tensor)
-    return tensor * ops.rsqrt(ops.maximum(squared(tensor), 1e-12))
+    return tensor * ops.rsqrt(ops.maximum(squared_norm(tensor), 1e-12))
 
 
-def same_size(query: Any, key: Any, what: str) -> None:
-    """Raise where queries and keys are of different sizes."""
+def check_same_size(query: Any, key: Any, name: str) -> None:
+    """Raise ValueError unless queries and keys have the same size; `name` is that of the score."""
     if query.shape[-1] != key.shape[-1]:
         raise ValueError(
-            f"{what} needs query and key of the same size. Received: query size {query.shape[-1]}, key size "
+            f"{name} needs query and key of the same size. Received: query size {query.shape[-1]}, key size "
             f"{key.shape[-1]}. Use Bilinear() or Additive(units), which take different sizes, or project one of them."
         )

@@ -1,4 +1,4 @@
-"""What a score is, and how scores add."""
+"""The interface of scores, and their sum."""
 
 import dataclasses
 from typing import Any
@@ -12,30 +12,35 @@ from limelight.core.precision import upcast
 
 
 class Score(Component):
-    """Scores of queries against keys.
+    """Base class of scores.
 
-    It is called with a block of queries (b, n, t, H), a block of keys (b, n, s, H) and the tile that says where the block lies,
-    and returns scores (b, n, t, s), or what broadcasts to them, in float32 or wider.
+    A score is called with queries (b, n, t, H), keys (b, n, s, G) and the block that says where they are, and returns scores
+    broadcastable to (b, n, t, s), in float32 or wider. Scores add with `+`.
     """
 
     @property
     def cost(self) -> int:
-        """How many numbers are held at a time for each score, so that a path can choose its blocks."""
+        """The number of intermediate values per score, from which the block size is chosen."""
         return 1
 
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
-        """Scores of one block."""
+        """Return the scores of a block."""
         raise NotImplementedError
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, "Score"]:
-        """Whatever concerns queries and keys one by one, done once for all blocks.
+        """Transform each query and each key once, before scores are computed block by block.
 
-        A rotation or a projection is the same in every block that a query or key takes part in. A path that goes by blocks, or
-        that knows a kernel for plain dot products, calls this first on all queries (B, N, T, H) and all keys (B, K, S, H).
+        A rotation or a projection is the same in every block. What remains is often a dot product, for which there are fused
+        kernels.
+
+        Args:
+            query: All queries (B, N, T, H).
+            key: All keys (B, K, S, G).
+            block: The block of all queries and keys.
 
         Returns:
-            New queries, new keys, and the score that is left to compute between them. Calling that one on the new queries and
-            keys gives what calling this one on the old gives.
+            Transformed queries, transformed keys, and the score that is left to compute between them, which gives the same
+            scores as this one.
         """
         return query, key, self
 
@@ -49,19 +54,19 @@ class Score(Component):
 
 
 class Term(Score):
-    """A score that looks only at places, never at queries and keys themselves, and so adds to another. Abstract."""
+    """Base class of scores that depend on positions only, not on queries and keys."""
 
 
 @register
 class Sum(LearnedComponent, Score):
-    r"""Two scores added.
+    r"""Sum of two scores, written as `left + right`.
 
     $$s_{ij} = a_{ij} + b_{ij}$$
 
-    Written as `first + second`.
-
     Args:
-        left, right: the scores.
+        left, right: The scores.
+
+    Shapes: those of the scores.
 
     Example:
         >>> import limelight as ll
@@ -82,26 +87,28 @@ class Sum(LearnedComponent, Score):
         build(self.right, query_shape, key_shape)
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        # Keras's function, since TensorFlow's own adds no float64 to float32.
+        # TensorFlow's `+` does not promote float32 to float64.
         return ops.add(self.left(query, key, block=block), self.right(query, key, block=block))
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
         for first, second in ((self.left, self.right), (self.right, self.left)):
             if isinstance(second, Term):
-                query, key, rest = first.prepare(query, key, block=block)
-                return query, key, self if rest is first else Sum(rest, second)
+                query, key, prepared = first.prepare(query, key, block=block)
+                return query, key, self if prepared is first else Sum(prepared, second)
         return query, key, self
 
 
 @register
 @dataclasses.dataclass(frozen=True, eq=False)
 class Bias(Term):
-    r"""A bias that is given for one call.
+    r"""Additive bias, given as an array for one call.
 
     $$s_{ij} = b_{ij}$$
 
     Args:
-        array: float, broadcastable to (B, N, T, S). To forbid, use a mask: a large negative bias can leak.
+        array: float, broadcastable to (B, N, T, S). To forbid keys use a mask: a large negative bias can leak.
+
+    Shapes: scores as `array`.
 
     Example:
         >>> import numpy as np, limelight as ll
@@ -116,15 +123,15 @@ class Bias(Term):
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         array = upcast(ops.convert_to_tensor(self.array))
         array = ops.reshape(array, (1, -1)) if len(array.shape) < 2 else array
-        return block.align(array, "bnts" if len(array.shape) > 2 else "ts")
+        return block.slice(array, "bnts" if len(array.shape) > 2 else "ts")
 
 
 def build(score: Any, query_shape: tuple, key_shape: tuple) -> None:
-    """Build a score that learns, for queries and keys of the given shapes; nothing for one that does not."""
+    """Build a score that is a layer, for queries and keys of the given shapes."""
     if isinstance(score, keras.Layer) and not score.built:
         score.build(query_shape, key_shape)
 
 
-def head_count(shape: tuple) -> int:
-    """The number of heads N in a shape (..., N, T, H); 1 in one without a heads axis."""
+def get_num_heads(shape: tuple) -> int:
+    """Return the number of heads N of a shape (..., N, T, H); 1 if it has no axis of heads."""
     return shape[-3] if len(shape) > 3 else 1

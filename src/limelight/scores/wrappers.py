@@ -1,4 +1,4 @@
-"""Scores around another score: normalised vectors, a cap, a learned factor."""
+"""Scores that wrap another score: QK-norm, a soft cap, a learned scale."""
 
 import math
 from typing import Any
@@ -9,26 +9,27 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, deserialize, register
 from limelight.core.precision import upcast
-from limelight.scores.products import squared, unit
-from limelight.scores.score import Score, build, head_count
+from limelight.core.validation import check_positive
+from limelight.scores.products import l2_normalize, squared_norm
+from limelight.scores.score import Score, build, get_num_heads
 
 
 class Wrapper(LearnedComponent, Score):
-    """A score that changes what goes into another one, or what comes out. Abstract.
+    """Base class of scores that change the inputs or the output of another score.
 
     Args:
-        score: the inner score.
+        score: The wrapped score.
     """
 
     def __init__(self, score: Score, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        inner = deserialize(score)
-        if not isinstance(inner, Score):
+        score = deserialize(score)
+        if not isinstance(score, Score):
             raise TypeError(
-                f"`score` must be a Score. Received: {inner!r} of type {type(inner).__name__}. "
-                f"For example limelight.{type(self).__name__}(limelight.scores.Dot())."
+                f"`score` must be a Score. Received: {score!r} of type {type(score).__name__}. "
+                f"For example {type(self).__name__}(limelight.scores.Dot())."
             )
-        self.score = inner
+        self.score = score
 
     @property
     def cost(self) -> int:
@@ -40,20 +41,21 @@ class Wrapper(LearnedComponent, Score):
 
 @register
 class QKNorm(Wrapper):
-    r"""A score of queries and keys that are normalised first ("qk-norm"), so that scores cannot grow without bound.
+    r"""QK-norm: a score of normalized queries and keys, so that scores cannot grow without bound.
 
-    $$\hat q = g \odot \frac{q}{\sqrt{\mathrm{mean}(q^2) + \epsilon}}$$ and so for keys, with learned gains $g$; or
-    $\hat q = q / \lVert q \rVert$ without.
+    $$\hat q = g \odot \frac{q}{\sqrt{\mathrm{mean}(q^2) + \epsilon}}$$
+
+    with learned gains $g$ ("rms"), or $\hat q = q / \lVert q \rVert$ ("l2"); keys likewise.
 
     Args:
-        score: the score of the normalised vectors. `QKNorm(Rotary(Dot()))` normalises before it rotates.
-        kind: "rms" with learned gains of shape (H,) for queries and (G,) for keys, or "l2".
-        epsilon: $\epsilon$, of "rms".
+        score: The score of the normalized vectors. `QKNorm(Rotary(Dot()))` normalizes before it rotates.
+        kind: "rms", with learned gains (H,) for queries and (G,) for keys, or "l2".
+        epsilon: $\epsilon$ of "rms".
 
     Shapes: query (..., T, H), key (..., S, G), scores (..., T, S).
 
     Raises:
-        ValueError: an unknown kind.
+        ValueError: `kind` is neither "rms" nor "l2".
         TypeError: `score` is not a score.
 
     Example:
@@ -81,37 +83,37 @@ class QKNorm(Wrapper):
         super().build(query_shape, key_shape)
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        return self.score(*self.normed(query, key), block=block)
+        return self.score(*self.normalize(query, key), block=block)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        return self.score.prepare(*self.normed(query, key), block=block)
+        return self.score.prepare(*self.normalize(query, key), block=block)
 
-    def normed(self, query: Any, key: Any) -> tuple[Any, Any]:
-        """Queries and keys normalised, in float32 or wider."""
+    def normalize(self, query: Any, key: Any) -> tuple[Any, Any]:
+        """Normalize queries and keys, in float32 or wider."""
         if self.kind == "l2":
-            return unit(query), unit(key)
-        return self._scaled(query, self.query_gain), self._scaled(key, self.key_gain)
+            return l2_normalize(query), l2_normalize(key)
+        return self._rms_normalize(query, self.query_gain), self._rms_normalize(key, self.key_gain)
 
-    def _scaled(self, tensor: Any, gain: Any) -> Any:
+    def _rms_normalize(self, tensor: Any, gain: Any) -> Any:
         tensor = upcast(tensor)
         gain = ops.cast(ops.convert_to_tensor(gain), tensor.dtype)
-        return tensor * ops.rsqrt(squared(tensor) / tensor.shape[-1] + self.epsilon) * gain
+        return tensor * ops.rsqrt(squared_norm(tensor) / tensor.shape[-1] + self.epsilon) * gain
 
 
 @register
 class SoftCap(Wrapper):
-    r"""A score that is bent so that it stays between -cap and cap.
+    r"""Soft cap: a score bounded smoothly between -cap and cap.
 
     $$s'_{ij} = c \tanh(s_{ij} / c)$$
 
     Args:
-        score: the score that is capped.
-        cap: $c > 0$.
+        score: The score to cap.
+        cap: The bound $c > 0$.
 
-    Shapes: those of the inner score.
+    Shapes: those of the wrapped score.
 
     Raises:
-        ValueError: the cap is not positive.
+        ValueError: `cap` is not positive.
         TypeError: `score` is not a score.
 
     Example:
@@ -126,32 +128,31 @@ class SoftCap(Wrapper):
 
     def __init__(self, score: Score, cap: float, **kwargs: Any) -> None:
         super().__init__(score, **kwargs)
-        if not cap > 0:
-            raise ValueError(f"`cap` must be positive. Received: cap={cap}.")
+        check_positive("cap", cap)
         self.cap = cap
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         return self.cap * ops.tanh(self.score(query, key, block=block) / self.cap)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        query, key, rest = self.score.prepare(query, key, block=block)
-        return query, key, self if rest is self.score else SoftCap(rest, self.cap)
+        query, key, prepared = self.score.prepare(query, key, block=block)
+        return query, key, self if prepared is self.score else SoftCap(prepared, self.cap)
 
 
 @register
 class LearnedScale(Wrapper):
-    r"""A score times a learned factor for each head, kept positive.
+    r"""Learned scale: a score times a learned positive factor for each head.
 
     $$s'_{ij} = e^{\theta_n} s_{ij}$$
 
     Args:
-        score: the score that is scaled.
-        scale: the first value of the factor.
+        score: The score to scale.
+        scale: The initial value of the factor $e^{\theta_n}$.
 
-    Shapes: those of the inner score; $\theta$ (N,).
+    Shapes: those of the wrapped score; $\theta$ (N,).
 
     Raises:
-        ValueError: the scale is not positive.
+        ValueError: `scale` is not positive.
         TypeError: `score` is not a score.
 
     Example:
@@ -167,16 +168,15 @@ class LearnedScale(Wrapper):
 
     def __init__(self, score: Score, scale: float = 1.0, **kwargs: Any) -> None:
         super().__init__(score, **kwargs)
-        if not scale > 0:
-            raise ValueError(f"`scale` must be positive. Received: scale={scale}.")
+        check_positive("scale", scale)
         self.scale = scale
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
-        first = keras.initializers.Constant(math.log(self.scale))
-        shape = (head_count(query_shape),)
-        self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer=first, autocast=False)
+        initializer = keras.initializers.Constant(math.log(self.scale))
+        shape = (get_num_heads(query_shape),)
+        self.log_scale = self.add_weight(name="log_scale", shape=shape, initializer=initializer, autocast=False)
         super().build(query_shape, key_shape)
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        scale = block.align(ops.exp(ops.convert_to_tensor(self.log_scale)), "n")
+        scale = block.slice(ops.exp(ops.convert_to_tensor(self.log_scale)), "n")
         return ops.multiply(self.score(query, key, block=block), scale)

@@ -1,4 +1,4 @@
-"""Scores that are small networks: Bahdanau's, and the one that looks at where attention was before."""
+"""Additive and location-sensitive scores: networks of one hidden layer over query and key."""
 
 import dataclasses
 from typing import Any
@@ -9,40 +9,40 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
 from limelight.core.precision import upcast
+from limelight.core.validation import check_positive_int
 from limelight.scores.score import Score
 
 
-class Hidden(LearnedComponent, Score):
-    """A score that reads a hidden layer over query and key. Abstract.
+class HiddenLayerScore(LearnedComponent, Score):
+    """Base class of scores with a hidden layer over query and key.
 
     Args:
-        units: width of the hidden layer.
-        kernel_initializer, kernel_regularizer: of its kernels.
+        units: The width of the hidden layer.
+        kernel_initializer, kernel_regularizer: Those of its kernels.
     """
 
     def __init__(
         self, units: int, kernel_initializer: Any = "glorot_uniform", kernel_regularizer: Any = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(units, int) or units < 1:
-            raise ValueError(f"`units` must be a positive integer. Received: units={units!r}.")
+        check_positive_int("units", units)
         self.units = units
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
-        self.query_kernel = self.kernel("query_kernel", query_shape[-1])
-        self.key_kernel = self.kernel("key_kernel", key_shape[-1])
+        self.query_kernel = self.add_kernel("query_kernel", query_shape[-1])
+        self.key_kernel = self.add_kernel("key_kernel", key_shape[-1])
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros", autocast=False)
-        # Glorot over a vector: as if it were the matrix (units, 1) that it stands for.
-        self.readout = self.kernel("readout", self.units, 1)
+        # A matrix (units, 1), because Glorot initialization depends on the shape.
+        self.readout = self.add_kernel("readout", self.units, 1)
 
-    def kernel(self, name: str, size: int, units: int | None = None) -> Any:
-        """A new weight (size, units) of the hidden layer, with an initializer of its own."""
+    def add_kernel(self, name: str, size: int, units: int | None = None) -> Any:
+        """Add a weight of shape (size, units)."""
         return self.add_weight(
             name=name,
             shape=(size, self.units if units is None else units),
-            # A clone: one initializer object would give every weight of the same shape the same values.
+            # One initializer object gives all weights of the same shape the same values.
             initializer=self.kernel_initializer.clone(),
             regularizer=self.kernel_regularizer,
             autocast=False,
@@ -50,16 +50,16 @@ class Hidden(LearnedComponent, Score):
 
 
 @register
-class Additive(Hidden):
-    r"""Bahdanau's score: a small network of one hidden layer over query and key, which may differ in size.
+class Additive(HiddenLayerScore):
+    r"""Bahdanau's additive score: a network of one hidden layer over query and key, which may differ in size.
 
     $$s_{ij} = v^\top \tanh(W q_i + U k_j + b)$$
 
-    Luong's "concat" is the same, with $W$ and $U$ written as one matrix over query and key side by side.
+    Luong's "concat" score is the same: there $W$ and $U$ are one matrix, applied to the concatenation of query and key.
 
     Args:
-        units: width of the hidden layer.
-        kernel_initializer, kernel_regularizer: of $W$ (query size, units), $U$ (key size, units) and $v$ (units,).
+        units: The width of the hidden layer.
+        kernel_initializer, kernel_regularizer: Those of $W$ (H, units), $U$ (G, units) and $v$ (units,).
 
     Shapes: query (..., T, H), key (..., S, G), scores (..., T, S).
 
@@ -91,7 +91,11 @@ class Additive(Hidden):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Readout(Score):
-    """The rest of an additive score once queries and keys are projected: $v^T tanh(q_i + k_j)$."""
+    """Score of projected queries and keys, $v^T tanh(q_i + k_j)$: what remains of an additive score after `prepare`.
+
+    Args:
+        kernel: $v$, (units, 1).
+    """
 
     kernel: Any
 
@@ -105,24 +109,26 @@ class Readout(Score):
 
 
 @register
-class LocationSensitive(Hidden):
-    r"""A score that sees, besides query and key, where attention was at the step before.
+class LocationSensitive(HiddenLayerScore):
+    r"""Location-sensitive score: additive, with convolutional features of the attention weights of earlier steps.
 
     $$s_{ij} = v^\top \tanh(W q_i + U k_j + Z f_{ij} + b), \qquad f_i = F * w_{i-1}$$
 
-    It lives where previous weights exist: in `limelight.layers.AttentionCell`, which walks along the queries.
+    It needs the weights of earlier steps, and so works only in `limelight.layers.AttentionCell`, which computes one query after
+    another.
 
     Args:
-        units: width of the hidden layer.
-        filters: how many features the convolution $F$ makes of the weights.
-        kernel_size: how many neighbouring keys it sees.
-        over: "previous" for the weights of the step before, "coverage" for the sum of all earlier ones.
-        kernel_initializer, kernel_regularizer: of all kernels.
+        units: The width of the hidden layer.
+        filters: The number of filters of the convolution $F$ over the weights.
+        kernel_size: The number of keys that a filter covers.
+        over: "previous" to convolve the weights of the step before, "coverage" for the sum of the weights of all earlier steps.
+        kernel_initializer, kernel_regularizer: Those of all kernels; the filters are not regularized.
 
-    Shapes: query (..., T, H), key (..., S, G), weights of the step before (..., T, S), scores (..., T, S).
+    Shapes: query (..., T, H), key (..., S, G), weights of earlier steps (..., T, S), scores (..., T, S).
 
     Raises:
-        ValueError: a number that is not a positive integer, an unknown `over`, or a call without previous weights.
+        ValueError: `units`, `filters` or `kernel_size` is not a positive integer, `over` is neither "previous" nor "coverage",
+            or a call has no weights of earlier steps.
 
     Example:
         >>> import keras, limelight as ll
@@ -147,9 +153,8 @@ class LocationSensitive(Hidden):
         **kwargs: Any,
     ) -> None:
         super().__init__(units, kernel_initializer, kernel_regularizer, **kwargs)
-        for name, given in (("filters", filters), ("kernel_size", kernel_size)):
-            if not isinstance(given, int) or given < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={given!r}.")
+        check_positive_int("filters", filters)
+        check_positive_int("kernel_size", kernel_size)
         if over not in ("previous", "coverage"):
             raise ValueError(f'`over` must be "previous" or "coverage". Received: over={over!r}.')
         self.filters, self.kernel_size, self.over = filters, kernel_size, over
@@ -162,13 +167,13 @@ class LocationSensitive(Hidden):
             initializer=self.kernel_initializer.clone(),
             autocast=False,
         )
-        self.location_kernel = self.kernel("location_kernel", self.filters)
+        self.location_kernel = self.add_kernel("location_kernel", self.filters)
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         if block.history is None:
             raise ValueError(
-                "LocationSensitive needs the weights of the step before. Received: a call that has none. "
-                "Use it in limelight.layers.AttentionCell, which walks along the queries."
+                "LocationSensitive needs the weights of earlier steps. Received: a call without them. "
+                "Use it in limelight.layers.AttentionCell, which computes one query after another."
             )
         weights = upcast(getattr(block.history, self.over))  # (b, n, t, s)
         shape = tuple(ops.shape(weights))
