@@ -39,9 +39,14 @@ def on_config(config: Any) -> Any:
     return config
 
 
-class ExamplesExtension(GriffeExtension):
-    """Read the heading "Example:" as "Examples:", the only one of the two whose doctests griffe knows as code."""
+# Headings of docstrings, and the words by which griffe recognizes such a section.
+SECTIONS = {"Example:": "Examples:", "Call arguments:": "Other Args: Call arguments:"}
+
+
+class SectionsExtension(GriffeExtension):
+    """Recognize doctests below "Example:", and the arguments of a layer's call."""
 
     def on_object(self, *, obj: Any, **kwargs: Any) -> None:
         if obj.docstring is not None:
-            obj.docstring.value = re.sub(r"^( *)Example:$", r"\1Examples:", obj.docstring.value, flags=re.M)
+            for heading, known in SECTIONS.items():
+                obj.docstring.value = re.sub(rf"^( *){heading}$", rf"\1{known}", obj.docstring.value, flags=re.M)
