@@ -164,7 +164,7 @@ class MaskTracker(Recorder):
             for index, tensor in enumerate(_flatten_tensors(value)):
                 if "mask" in name:
                     self._paddings.pop(id(tensor), None)  # zeros of a mask are no padding
-                    values = masks.concrete(tensor) if "float" in str(tensor.dtype) else None
+                    values = masks.concrete_value(tensor) if "float" in str(tensor.dtype) else None
                     float_masks += [] if values is None else [(name, values)]
                     continue
                 own_name = ("query", "value", "key")[index] if isinstance(value, list) and index < 3 else name
@@ -184,7 +184,7 @@ class MaskTracker(Recorder):
                 return
 
     def _declare_padding(self, tensor: Any, mask: Any) -> None:
-        values = masks.concrete(mask)
+        values = masks.concrete_value(mask)
         if values is not None and values.ndim == 2:
             self._set_padding(tensor, Padding(values.astype(bool), is_declared=True))
 
@@ -208,7 +208,7 @@ def _flatten_tensors(structure: Any) -> list[Any]:
 
 def _guess_padding(tensor: Any) -> np.ndarray | None:
     """Return which positions (B, T) of an input are real if it looks padded: zeros at the end of some examples only."""
-    values = masks.concrete(tensor)
+    values = masks.concrete_value(tensor)
     if values is None or values.ndim not in (2, 3) or values.dtype.kind not in "iuf":
         return None
     if (values.ndim == 2) == (values.dtype.kind == "f"):
