@@ -1,192 +1,223 @@
-"""What a block of whole rows contributes to a survey, on any backend."""
+"""Statistics of attention, in one pass over blocks of whole rows."""
 
 import dataclasses
 from typing import Any
 
 from keras import ops
 
-from limelight import _attention_statistics
-from limelight.core.block import Block
+from limelight._attention_statistics import AttentionStatistics, block_edges, check_statistics_arguments
+from limelight.core.block import Block, Slice
+from limelight.engine import backend, thresholds
 from limelight.engine.call import AttentionCall
-from limelight.engine.dense_block import mixture
-from limelight.engine.reductions import PASSES, Passes, Weighed
-from limelight.masks.static_shapes import larger, smaller
+from limelight.engine.dense import apply_weights
+from limelight.engine.reductions import OPS, ReducedBlock, ReductionOps
+from limelight.masks import static_max, static_min
+
+
+def compute_statistics(
+    call: AttentionCall, value: Any, *, top_k: int, num_blocks: int, align: str | None = None
+) -> AttentionStatistics:
+    """Compute the statistics of a call, and its output if there are values; each with leading axes (B, N).
+
+    Args:
+        call: The attention call.
+        value: The values (B, K, S, V), or None.
+        top_k: The number of keys of each query.
+        num_blocks: The largest number of coarse blocks along an axis.
+        align: "start" or "end" to measure distances by indices aligned there, whatever the positions; None to use positions.
+
+    Raises:
+        ValueError: `top_k` or `num_blocks` is below 1.
+    """
+    check_statistics_arguments(top_k, num_blocks)
+    if call.is_broadcast:
+        call, value = _expand_batch(call, value)
+    fields = backend.active().attention_statistics(
+        call,
+        value,
+        scores_per_block=thresholds.current(call.query).statistics_scores_per_block,
+        top_k=top_k,
+        num_blocks=num_blocks,
+        align=align,
+    )
+    row_edges, column_edges = StatisticsSpec.from_call(call, top_k, num_blocks, align).edges
+    fields = {name: ops.stop_gradient(tensor) for name, tensor in fields.items()}
+    return AttentionStatistics(**fields, row_edges=row_edges, column_edges=column_edges)
+
+
+def _expand_batch(call: AttentionCall, value: Any) -> tuple[AttentionCall, Any]:
+    """Repeat queries, or keys and values, that serve all examples."""
+    batch = max(call.query.shape[0], call.key.shape[0])
+    query, key, value = (
+        None if tensor is None else ops.broadcast_to(tensor, (batch, *tuple(ops.shape(tensor))[1:]))
+        for tensor in (call.query, call.key, value)
+    )
+    return dataclasses.replace(call, query=query, key=key, block=call.block.replace(batch=Slice(batch))), value
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
-    """What a survey is to hold.
+class StatisticsSpec:
+    """What the statistics contain.
 
     Args:
-        top_k: how many keys of each query.
-        rows, columns: how many queries and keys there are in all; ints, or scalar tensors.
-        row_cells, column_cells: how many coarse blocks there are along either.
-        align: "start" or "end", where queries and keys are counted from there; None where they have positions.
+        top_k: The number of keys of each query.
+        rows, columns: T and S; ints, or scalar tensors.
+        num_row_blocks, num_column_blocks: The numbers of coarse blocks along them.
+        align: "start" or "end" to measure distances by indices aligned there; None to use positions.
     """
 
     top_k: int
     rows: Any
     columns: Any
-    row_cells: Any
-    column_cells: Any
+    num_row_blocks: Any
+    num_column_blocks: Any
     align: str | None = None
 
     @classmethod
-    def of(cls, call: AttentionCall, top_k: int, num_blocks: int, align: str | None) -> "Plan":
-        """The plan for a question, with at most so many coarse blocks along an axis."""
+    def from_call(cls, call: AttentionCall, top_k: int, num_blocks: int, align: str | None) -> "StatisticsSpec":
+        """Return the spec for a call, with at most `num_blocks` coarse blocks along an axis."""
         rows, columns = call.block.rows.total, call.block.columns.total
-        return cls(top_k, rows, columns, smaller(num_blocks, rows), smaller(num_blocks, columns), align)
+        return cls(top_k, rows, columns, static_min(num_blocks, rows), static_min(num_blocks, columns), align)
 
     @property
     def edges(self) -> tuple[Any, Any]:
-        """MaskFunction the coarse blocks of rows, and those of columns, begin and end."""
-        return edges(self.rows, self.row_cells), edges(self.columns, self.column_cells)
+        """The borders of the coarse blocks of rows and of columns; numpy if they are known."""
+        return _edges(self.rows, self.num_row_blocks), _edges(self.columns, self.num_column_blocks)
 
-    def reach(self, size: Any) -> Any:
-        """How many coarse blocks of rows a block of so many rows touches at most."""
+    def row_block(self, row: Any) -> Any:
+        """Return the index of the coarse block that a row lies in."""
+        return ((row + 1) * self.num_row_blocks - 1) // self.rows
+
+    def max_row_blocks(self, size: Any) -> Any:
+        """Return the largest number of coarse blocks of rows that a block of `size` rows overlaps."""
         if not isinstance(self.rows, int) or not isinstance(size, int):
-            return self.row_cells
-        cell = self.rows // self.row_cells
-        if self.rows % self.row_cells == 0 and self.rows % size == 0:
-            if cell % size == 0:
+            return self.num_row_blocks
+        coarse_size = self.rows // self.num_row_blocks
+        if self.rows % self.num_row_blocks == 0 and self.rows % size == 0:
+            if coarse_size % size == 0:
                 return 1
-            if size % cell == 0:
-                return size // cell
-        return min(self.row_cells, (size - 1) // cell + 2)
+            if size % coarse_size == 0:
+                return size // coarse_size
+        return min(self.num_row_blocks, (size - 1) // coarse_size + 2)
 
 
-def edges(length: Any, count: Any) -> Any:
-    """Borders of blocks of nearly equal size, (count + 1,); numpy where they are known."""
+def _edges(length: Any, count: Any) -> Any:
     if isinstance(length, int):
-        return _attention_statistics.edges(length, count)
+        return block_edges(length, count)
     return ops.arange(count + 1, dtype="int32") * length // count
 
 
-def cell_of(index: Any, length: Any, count: Any) -> Any:
-    """The coarse block in which an index lies."""
-    return ((index + 1) * count - 1) // length
-
-
-def said(weighed: Weighed, value: Any, plan: Plan, passes: Passes = PASSES) -> dict[str, Any]:
-    """What there is to say of each row of a block whose columns have values (b, k, s, V) or None: (b, n, t, ...) by name."""
-    raised, block = weighed.raised, weighed.block
-    rows = {
-        "entropy": weighed.entropy,
-        "logsumexp": weighed.logsumexp,
-        "top_keys": ops.where(weighed.largest > 0, weighed.places + ops.cast(block.columns.start, "int32"), -1),
-        "top_weights": weighed.largest,
-        "distance": weighed.shared(passes.apart(raised, *positions(block, plan, raised.dtype)))[..., 0],
-        "mass": weighed.mass,
-    }
-    if value is not None:
-        rows["output"] = ops.cast(weighed.shared(mixture(raised, value, block)), value.dtype)
-    return rows
-
-
-def positions(block: Block, plan: Plan, dtype: Any) -> tuple[Any, Any, Any]:
-    """Positions of a tile's queries, (..., t, 1), and keys, (..., s), as numbers of a dtype.
-
-    And the column that stands at the position of the first query, where both are counted one by one; else None.
-    """
-    align = plan.align or ("end" if block.given_query_positions is None and block.given_key_positions is None else None)
-    if align is None:
-        queries, keys, place = block.query_positions(), block.key_positions(), None
-    else:
-        shift = block.offset if align == "end" else 0
-        queries, keys = (
-            ops.expand_dims(block.rows.to_indices() + ops.cast(shift, "int32"), -1),
-            block.columns.to_indices(),
-        )
-        place = block.rows.start + shift - block.columns.start
-    # Cast before they are as many as the weights. Up to 16 million both are exact in float32.
-    return ops.cast(queries, dtype), ops.cast(keys, dtype), place
-
-
-def gathered(weighed: Weighed, counted: Any, reach: Any, plan: Plan, passes: Passes = PASSES) -> tuple[Any, Any, Any]:
-    """What a block contributes to its keys and coarse blocks.
+def row_statistics(
+    reduced: ReducedBlock, value: Any, spec: StatisticsSpec, reduction_ops: ReductionOps = OPS
+) -> dict[str, Any]:
+    """Return the statistics of each row of a block, (b, n, t, ...) by name.
 
     Args:
-        weighed: its weights.
-        counted: bool (t,), False for rows that another block contributes; None for none.
-        reach: of how many coarse blocks of rows, from that of the first row on, there may be something.
-        plan: what the survey is to hold.
-        passes: the backend's.
+        reduced: The block.
+        value: The values of its columns, (b, k, s, V), or None.
+        spec: What the statistics contain.
+        reduction_ops: The backend's.
+    """
+    unnormalized, block = reduced.unnormalized, reduced.block
+    positioned = block
+    if spec.align is not None:
+        positioned = dataclasses.replace(block, given_query_positions=None, given_key_positions=None)
+    # Cast while they are few. float32 is exact up to 16 million.
+    queries = ops.cast(positioned.query_positions(spec.align or "end"), unnormalized.dtype)
+    keys = ops.cast(positioned.key_positions(), unnormalized.dtype)
+    top_keys = reduced.top_indices + ops.cast(block.columns.start, "int32")
+    fields = {
+        "entropy": reduced.entropy,
+        "logsumexp": reduced.logsumexp,
+        "top_keys": ops.where(reduced.top_values > 0, top_keys, -1),
+        "top_weights": reduced.top_values,
+        "distance": reduced.rescale(reduction_ops.average_distance(unnormalized, queries, keys))[..., 0],
+        "mass": reduced.mass,
+    }
+    if value is not None:
+        fields["output"] = ops.cast(reduced.rescale(apply_weights(unnormalized, value, block)), value.dtype)
+    return fields
+
+
+def column_statistics(
+    reduced: ReducedBlock, is_new: Any, max_row_blocks: Any, spec: StatisticsSpec
+) -> tuple[Any, Any, Any]:
+    """Return what a block contributes to the statistics of its keys and coarse blocks.
+
+    Args:
+        reduced: The block.
+        is_new: bool (t,), False for rows that another block has counted; None if all are new.
+        max_row_blocks: The number of coarse blocks of rows to return, from that of the first row on.
+        spec: What the statistics contain.
 
     Returns:
-        The mass of each key (b, n, s); sums and maxima (b, n, reach, column_cells) of the coarse blocks.
+        The mass of each key (b, n, s); sums and maxima (b, n, max_row_blocks, num_column_blocks) of the coarse blocks.
     """
-    block, raised = weighed.block, weighed.raised
-    rows = block.rows.to_indices()
-    first = cell_of(rows[0], plan.rows, plan.row_cells)
-    share = ops.ones_like(raised[..., :1]) if weighed.share is None else weighed.share
-    share = ops.swapaxes(share, -1, -2)
-    if counted is not None:
-        share = ops.where(counted, share, 0.0)
-    if not alone(reach):
-        places = cell_of(rows, plan.rows, plan.row_cells) - first
-        chosen = ops.expand_dims(ops.arange(reach, dtype="int32"), -1) == places
-        share = ops.where(chosen, share, 0.0)
-    sums = passes.summed(share, raised)
+    unnormalized = reduced.unnormalized
+    rows = reduced.block.rows.to_indices()
+    scale = ops.ones_like(unnormalized[..., :1]) if reduced.scale is None else reduced.scale
+    scale = ops.swapaxes(scale, -1, -2)
+    if is_new is not None:
+        scale = ops.where(is_new, scale, 0.0)
+    if not _is_one(max_row_blocks):
+        indices = spec.row_block(rows) - spec.row_block(rows[0])
+        scale = ops.where(ops.expand_dims(ops.arange(max_row_blocks, dtype="int32"), -1) == indices, scale, 0.0)
+    sums = ops.matmul(scale, unnormalized)  # (b, n, max_row_blocks, s)
     return (
         ops.sum(sums, axis=-2),
-        ops.sum(by_columns(sums, block, plan), axis=-1),
-        peaks(weighed, rows, first, reach, plan),
+        ops.sum(split_columns(sums, reduced.block, spec), axis=-1),
+        _coarse_maxima(reduced, rows, max_row_blocks, spec),
     )
 
 
-def alone(reach: Any) -> bool:
-    """Whether the rows of a block lie in one coarse block."""
-    return isinstance(reach, int) and reach == 1
+def _coarse_maxima(reduced: ReducedBlock, rows: Any, max_row_blocks: Any, spec: StatisticsSpec) -> Any:
+    """Return the largest weights (b, n, max_row_blocks, num_column_blocks) of coarse blocks."""
+
+    def reduce_rows(weights: Any) -> Any:
+        if _is_one(max_row_blocks):
+            return ops.max(weights, axis=-2, keepdims=True)
+        return _max_by_row_blocks(weights, rows, max_row_blocks, spec)
+
+    block, unnormalized = reduced.block, reduced.unnormalized
+    if _divides_columns(block, unnormalized.shape[-1], spec):
+        # Columns first: less has to be rescaled, and neighbours lie together in memory.
+        return reduce_rows(reduced.rescale(ops.max(split_columns(unnormalized, block, spec), axis=-1)))
+    return ops.max(split_columns(reduce_rows(reduced.rescale(unnormalized)), block, spec), axis=-1)
 
 
-def peaks(weighed: Weighed, rows: Any, first: Any, reach: Any, plan: Plan) -> Any:
-    """The largest weights (b, n, reach, column_cells) in coarse blocks, from that of the first row on."""
-    block, raised = weighed.block, weighed.raised
-    by_rows = (
-        (lambda weights: ops.max(weights, axis=-2, keepdims=True))
-        if alone(reach)
-        else lambda weights: row_peaks(weights, rows, first, reach, plan)
-    )
-    if even(block, raised.shape[-1], plan):
-        # Columns first: there is less to multiply, and runs of columns lie together.
-        known = weighed.peaks is not None and weighed.peaks.shape[-1] % plan.column_cells == 0
-        found = ops.max(by_columns(weighed.peaks if known else raised, block, plan), axis=-1)
-        return by_rows(weighed.shared(found))
-    return ops.max(by_columns(by_rows(weighed.shared(raised)), block, plan), axis=-1)
-
-
-def even(block: Block, columns: Any, plan: Plan) -> bool:
-    """Whether a tile has all columns, and as many in each coarse block."""
-    return (
-        block.columns.is_full
-        and all(isinstance(count, int) for count in (columns, plan.column_cells))
-        and (columns % plan.column_cells == 0)
-    )
-
-
-def row_peaks(weights: Any, rows: Any, first: Any, reach: Any, plan: Plan) -> Any:
-    """The largest weights (b, n, reach, s) that coarse blocks of rows, from a first one on, have in each column."""
+def _max_by_row_blocks(weights: Any, rows: Any, max_row_blocks: Any, spec: StatisticsSpec) -> Any:
+    """Return the maxima (b, n, max_row_blocks, s) of weights (b, n, t, s) over coarse blocks of rows."""
     b, n, t, s = tuple(ops.shape(weights))
-    num_blocks = first + ops.arange(reach, dtype="int32")
-    begin = ops.maximum(num_blocks * plan.rows // plan.row_cells, rows[0])
-    end = ops.minimum((num_blocks + 1) * plan.rows // plan.row_cells, rows[-1] + 1)
-    most = smaller(t, -(-plan.rows // plan.row_cells))
-    places = ops.minimum(begin[:, None] + ops.arange(most, dtype="int32"), end[:, None] - 1) - rows[0]
-    places = ops.reshape(ops.clip(places, 0, t - 1), (-1,))
-    picked = ops.reshape(ops.take(weights, places, axis=-2), (b, n, reach, most, s))
-    return ops.where((begin < end)[:, None], ops.max(picked, axis=-2), 0.0)
+    indices = spec.row_block(rows[0]) + ops.arange(max_row_blocks, dtype="int32")
+    begin = ops.maximum(indices * spec.rows // spec.num_row_blocks, rows[0])
+    end = ops.minimum((indices + 1) * spec.rows // spec.num_row_blocks, rows[-1] + 1)
+    size = static_min(t, -(-spec.rows // spec.num_row_blocks))
+    gathered_rows = ops.minimum(begin[:, None] + ops.arange(size, dtype="int32"), end[:, None] - 1) - rows[0]
+    gathered_rows = ops.reshape(ops.clip(gathered_rows, 0, t - 1), (-1,))
+    gathered = ops.reshape(ops.take(weights, gathered_rows, axis=-2), (b, n, max_row_blocks, size, s))
+    return ops.where((begin < end)[:, None], ops.max(gathered, axis=-2), 0.0)
 
 
-def by_columns(sums: Any, block: Block, plan: Plan) -> Any:
-    """Numbers (b, n, c, s) of each column by coarse blocks of columns: (b, n, c, column_cells, widest), 0 where there is none."""
-    b, n, c, s = tuple(ops.shape(sums))
-    count = plan.column_cells
-    if even(block, s, plan):
-        return ops.reshape(sums, (b, n, c, count, s // count))
-    num_blocks = ops.arange(count, dtype="int32")
-    begin, end = num_blocks * plan.columns // count, (num_blocks + 1) * plan.columns // count
-    places = begin[:, None] + ops.arange(-(-plan.columns // count), dtype="int32")
-    here = places - ops.cast(block.columns.start, "int32")
-    there = ops.logical_and(ops.logical_and(here >= 0, here < s), places < end[:, None])
-    taken = ops.take(sums, ops.reshape(ops.clip(here, 0, larger(s, 1) - 1), (-1,)), axis=-1)
-    return ops.where(there, ops.reshape(taken, (b, n, c, count, -1)), 0.0)
+def split_columns(tensor: Any, block: Block, spec: StatisticsSpec) -> Any:
+    """Split the columns of (b, n, c, s) into coarse blocks: (b, n, c, num_column_blocks, size), zero-padded."""
+    b, n, c, s = tuple(ops.shape(tensor))
+    count = spec.num_column_blocks
+    if _divides_columns(block, s, spec):
+        return ops.reshape(tensor, (b, n, c, count, s // count))
+    indices = ops.arange(count, dtype="int32")
+    begin, end = indices * spec.columns // count, (indices + 1) * spec.columns // count
+    columns = begin[:, None] + ops.arange(-(-spec.columns // count), dtype="int32")
+    local = columns - ops.cast(block.columns.start, "int32")
+    exists = ops.logical_and(ops.logical_and(local >= 0, local < s), columns < end[:, None])
+    gathered = ops.take(tensor, ops.reshape(ops.clip(local, 0, static_max(s, 1) - 1), (-1,)), axis=-1)
+    return ops.where(exists, ops.reshape(gathered, (b, n, c, count, -1)), 0.0)
+
+
+def _divides_columns(block: Block, columns: Any, spec: StatisticsSpec) -> bool:
+    """Return True if a block has all columns, and all coarse blocks have the same number of them."""
+    count = spec.num_column_blocks
+    return block.columns.is_full and isinstance(columns, int) and isinstance(count, int) and columns % count == 0
+
+
+def _is_one(count: Any) -> bool:
+    return isinstance(count, int) and count == 1

@@ -1,4 +1,4 @@
-"""TensorFlow: a survey, gathered block by block, in a loop of Python's or `tf.while_loop`."""
+"""TensorFlow: statistics of attention, accumulated over blocks of rows, by a Python loop or `tf.while_loop`."""
 
 from typing import Any
 
@@ -8,149 +8,159 @@ from limelight.core.block import Block
 from limelight.core.component import no_autograph
 from limelight.core.precision import accumulation_dtype
 from limelight.engine.call import AttentionCall
-from limelight.engine.dense_block import block_weights, prepared
-from limelight.engine.reductions import Weighed, logits_of, of_softmax, of_weights
-from limelight.engine.statistics import Plan, cell_of, gathered, said
-from limelight.engine.tensorflow.grid import Grid, added, loop
-from limelight.engine.tensorflow.lengths import known, under_xla
-from limelight.engine.tensorflow.reductions import TensorFlowPasses
-from limelight.engine.tensorflow.softmax import Veil
+from limelight.engine.dense import compute_block_weights, prepare_for_blocks
+from limelight.engine.reductions import ReducedBlock, compute_logits, reduce_softmax, reduce_weights
+from limelight.engine.statistics import StatisticsSpec, column_statistics, row_statistics
+from limelight.engine.tensorflow.grid import AppliedMask, Grid, add_columns, loop
+from limelight.engine.tensorflow.tracing import static_length, under_xla
 
 
 @no_autograph
-def taken(
-    call: AttentionCall, value: Any = None, *, size: int, top_k: int, num_blocks: int, align: str | None
-) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
-    """What there is to say of each row, by name, and of keys and coarse blocks; in blocks of about so many scores."""
+def attention_statistics(
+    call: AttentionCall, value: Any = None, *, scores_per_block: int, top_k: int, num_blocks: int, align: str | None
+) -> dict[str, Any]:
+    """Compute the statistics of a call by name, all but the edges, in blocks of about so many scores."""
     if None in (*call.query.shape, *call.key.shape) and under_xla():
-        # XLA cannot turn a loop over blocks into code before it knows how many there are.
-        size = 1 << 60
-    call, plan = prepared(call), Plan.of(call, top_k, num_blocks, align)
-    return Walk(call, value, plan, size).all()
+        # XLA must know the number of blocks when it compiles.
+        scores_per_block = 1 << 60
+    call, spec = prepare_for_blocks(call), StatisticsSpec.from_call(call, top_k, num_blocks, align)
+    return StatisticsLoop(call, value, spec, scores_per_block).run()
 
 
-PASSES = TensorFlowPasses()
-
-
-class Walk:
-    """How the blocks lie, and the loops over them: one over examples and heads, and inside it one over blocks of rows.
+class StatisticsLoop:
+    """The loop over examples and heads, and inside it the loop over blocks of rows.
 
     Args:
-        question: what is asked, with queries and keys prepared.
+        call: The prepared call.
         value: (B, K, S, V), or None.
-        plan: what the survey is to hold.
-        size: about how many scores a block has.
+        spec: What the statistics contain.
+        scores_per_block: About how many scores a block has.
     """
 
-    def __init__(self, call: AttentionCall, value: Any, plan: Plan, size: int) -> None:
-        self.call, self.value, self.plan = call, value, plan
-        self.grid = Grid(call, call.query, call.key, size)
-        self.reach = plan.reach(self.grid.bt)
+    def __init__(self, call: AttentionCall, value: Any, spec: StatisticsSpec, scores_per_block: int) -> None:
+        self.call, self.value, self.spec = call, value, spec
+        self.grid = Grid(call, call.query, call.key, scores_per_block)
+        self.max_row_blocks = spec.max_row_blocks(self.grid.bt)
         self.dtype = getattr(tf, accumulation_dtype(call.query.dtype))
 
-    def all(self) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
-        """What there is to say of all rows, keys and coarse blocks."""
-        grid, plan = self.grid, self.plan
-        across, heads = grid.across, grid.units * grid.inner
-        shapes = self.shapes()
-        names = list(shapes)
-        rows = [tf.TensorArray(dtype, heads, element_shape=(known(across), *shape)) for shape, dtype in shapes.values()]
-        lead = (grid.cb, grid.cn)
-        received = tf.zeros((*lead, 1, plan.columns), self.dtype)
-        coarse = tf.zeros((*lead, plan.row_cells + self.reach - 1, plan.column_cells), self.dtype)
-        sums = [tf.TensorArray(self.dtype, heads, element_shape=one.shape) for one in (received, coarse, coarse)]
+    def run(self) -> dict[str, Any]:
+        """Return the statistics by name."""
+        grid, spec = self.grid, self.spec
+        num_row_blocks, num_heads = grid.across, grid.units * grid.inner
+        specs = self._row_specs()
+        leading = (grid.cb, grid.cn)
+        received = tf.zeros((*leading, 1, spec.columns), self.dtype)
+        coarse = tf.zeros((*leading, spec.num_row_blocks + self.max_row_blocks - 1, spec.num_column_blocks), self.dtype)
 
-        def head(index: Any, *arrays: Any) -> tuple:
-            unit, first = index // grid.inner, index % grid.inner * across
-            keys, values = (None if one is None else grid.unit(one, unit) for one in (self.call.key, self.value))
-            turned = grid.turned(self.call, keys)
+        def head_step(index: Any, *arrays: Any) -> tuple:
+            unit, first = index // grid.inner, index % grid.inner * num_row_blocks
+            keys, values = (
+                None if tensor is None else grid.unit(tensor, unit) for tensor in (self.call.key, self.value)
+            )
+            transposed_keys = grid.transpose_key(self.call, keys)
 
-            def step(number: Any, *state: Any) -> tuple:
+            def row_step(number: Any, *state: Any) -> tuple:
                 block = grid.block(self.call, unit, first + number)
-                found, more = self.block(block, keys, values, turned, number)
-                written = [array.write(number, found[name]) for name, array in zip(names, state[:-3], strict=True)]
-                return (*written, *self.joined(state[-3:], more, block))
+                reduced, value = self._reduce(block, keys, values, transposed_keys)
+                rows = row_statistics(reduced, value, spec)
+                is_new = block.rows.to_indices() >= number * grid.bt if grid.has_overlap else None
+                columns = column_statistics(reduced, is_new, self.max_row_blocks, spec)
+                *arrays, received, sums, maxima = state
+                written = [array.write(number, rows[name]) for name, array in zip(specs, arrays, strict=True)]
+                return (*written, *self._add(received, sums, maxima, columns, block))
 
-            # What is kept of each block lies in memory between what is not. Once a head is done it is put together, so that the
-            # gaps can be used again.
-            blocks = (tf.TensorArray(dtype, across, element_shape=shape) for shape, dtype in shapes.values())
-            *found, mass, means, peaks = loop(across, step, (*blocks, received, coarse, coarse))
-            kept = (*(array.stack() for array in found), mass, means, peaks)
-            return tuple(array.write(index, total) for array, total in zip(arrays, kept, strict=True))
+            # Row statistics lie in memory between the large arrays of the blocks. Each head's are stacked when it is done, so
+            # that the gaps can be used again.
+            blocks = (tf.TensorArray(dtype, num_row_blocks, element_shape=shape) for shape, dtype in specs.values())
+            *rows, received_sums, sums, maxima = loop(num_row_blocks, row_step, (*blocks, received, coarse, coarse))
+            results = (*(array.stack() for array in rows), received_sums, sums, maxima)
+            return tuple(array.write(index, result) for array, result in zip(arrays, results, strict=True))
 
-        *rows, mass, means, peaks = loop(heads, head, (*rows, *sums))
-        said = {name: self.laid_out(array.stack(), *shapes[name]) for name, array in zip(names, rows, strict=True)}
-        mass, means, peaks = (self.of_heads(array.stack()) for array in (mass, means, peaks))
-        return said, (mass[:, :, 0], means[:, :, : plan.row_cells], peaks[:, :, : plan.row_cells])
+        row_arrays = [
+            tf.TensorArray(dtype, num_heads, element_shape=(static_length(num_row_blocks), *shape))
+            for shape, dtype in specs.values()
+        ]
+        column_arrays = [
+            tf.TensorArray(self.dtype, num_heads, element_shape=like.shape) for like in (received, coarse, coarse)
+        ]
+        *rows, received, sums, maxima = loop(num_heads, head_step, (*row_arrays, *column_arrays))
+        fields = {name: self._concat_rows(array.stack()) for name, array in zip(specs, rows, strict=True)}
+        received, sums, maxima = (self._concat_heads(array.stack()) for array in (received, sums, maxima))
+        coarse_rows = slice(spec.num_row_blocks)
+        return {
+            **fields,
+            "received": received[:, :, 0],
+            "block_sums": sums[:, :, coarse_rows],
+            "block_max": maxima[:, :, coarse_rows],
+        }
 
-    def shapes(self) -> dict[str, tuple[tuple, Any]]:
-        """The shape (b, n, t, ...) and the dtype of what is said of a block of rows, by name."""
-        grid = self.grid
-        lead = (known(grid.cb), known(grid.cn), known(grid.bt))
-        found: dict[str, tuple[tuple, Any]] = {}
-        found |= dict.fromkeys(("entropy", "logsumexp", "distance", "mass"), (lead, self.dtype))
-        found["top_keys"] = ((*lead, self.plan.top_k), tf.int32)
-        found["top_weights"] = ((*lead, self.plan.top_k), self.dtype)
+    def _row_specs(self) -> dict[str, tuple[tuple, Any]]:
+        """Return the shape (b, n, t, ...) and the dtype of the row statistics of a block, by name."""
+        grid, top_k = self.grid, self.spec.top_k
+        leading = (static_length(grid.cb), static_length(grid.cn), static_length(grid.bt))
+        specs: dict[str, tuple[tuple, Any]] = {
+            **dict.fromkeys(("entropy", "logsumexp", "distance", "mass"), (leading, self.dtype)),
+            "top_keys": ((*leading, top_k), tf.int32),
+            "top_weights": ((*leading, top_k), self.dtype),
+        }
         if self.value is not None:
-            found["output"] = ((*lead, self.value.shape[-1]), self.value.dtype)
-        return found
+            specs["output"] = ((*leading, self.value.shape[-1]), self.value.dtype)
+        return specs
 
-    def block(
-        self, block: Block, keys: Any, values: Any, turned: Any, number: Any
-    ) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
-        """What a block says of its rows, and of keys and coarse blocks."""
-        grid = self.grid
-        key, value = (None if one is None else grid.shared(grid.columns(one, block)) for one in (keys, values))
-        weighed = self.weighed(block, grid.rows(self.call.query, block), key, turned)
-        counted = None
-        if not (isinstance(grid.t, int) and isinstance(grid.bt, int) and grid.t % grid.bt == 0):
-            counted = block.rows.to_indices() >= number * grid.bt
-        found = said(weighed, value, self.plan, PASSES)
-        return found, gathered(weighed, counted, self.reach, self.plan, PASSES)
-
-    def weighed(self, block: Block, query: Any, key: Any, turned: Any) -> Weighed:
-        """The weights of a block; from keys that are turned already, where they are."""
-        call, top_k = self.call, self.plan.top_k
-        if not call.normalizer.exponential:
-            return of_weights(block_weights(call, block, query, key), top_k)
-        veil = Veil(call.mask, block)
-        if turned is None:
-            logits = veil.over(logits_of(call, block, query, key))
-        else:
-            logits = call.normalizer.logits(tf.matmul(query, turned), block=block)
-        some = None if veil.permitted is None else veil.answered(tf.ones_like(logits[..., :1]))
-        return of_softmax(call, block, logits, None if some is None else some == 0, top_k, PASSES)
-
-    def joined(self, totals: Any, more: tuple[Any, Any, Any], block: Block) -> tuple[Any, ...]:
-        """The masses of keys, and the sums and maxima of coarse blocks, with those of one more block."""
-        received, sums, peaks = totals
-        first = cell_of(block.rows.to_indices()[0], self.plan.rows, self.plan.row_cells)
-        rest = self.plan.row_cells - 1 - first
-        sums, peaks = (
-            join(total, tf.pad(one, [[0, 0], [0, 0], [first, rest], [0, 0]]))
-            if not under_xla()
-            else self.scattered(total, one, first, join)
-            for total, one, join in zip((sums, peaks), more[1:], (tf.add, tf.maximum), strict=True)
+    def _reduce(self, block: Block, keys: Any, values: Any, transposed_keys: Any) -> tuple[ReducedBlock, Any]:
+        """Reduce a block, and return it with its values. Transposed keys are used if there are any."""
+        call, grid, top_k = self.call, self.grid, self.spec.top_k
+        query = grid.rows(call.query, block)
+        key, value = (
+            None if tensor is None else grid.repeat_heads(grid.columns(tensor, block)) for tensor in (keys, values)
         )
-        found = (added(received, more[0][:, :, None], block.columns), sums, peaks)
-        return tuple(tf.ensure_shape(one, total.shape) for one, total in zip(found, totals, strict=True))
+        if not call.normalizer.exponential:
+            return reduce_weights(compute_block_weights(call, block, query, key), top_k), value
+        mask = AppliedMask(call.mask, block)
+        if transposed_keys is None:
+            logits = mask.apply(compute_logits(call, block, query, key))
+        else:
+            logits = call.normalizer.logits(tf.matmul(query, transposed_keys), block=block)
+        is_empty = None if mask.mask is None else mask.zero_empty_rows(tf.ones_like(logits[..., :1])) == 0
+        return reduce_softmax(call, block, logits, is_empty, top_k), value
 
-    def scattered(self, total: Any, more: Any, first: Any, join: Any) -> Any:
-        """A total (b, n, length, s) joined with more from a place on, where paddings must be constants."""
-        turn = (2, 0, 1, 3)
-        places = tf.reshape(first + tf.range(self.reach), (-1, 1))
-        scatter = tf.tensor_scatter_nd_add if join is tf.add else tf.tensor_scatter_nd_max
-        return tf.transpose(scatter(tf.transpose(total, turn), places, tf.transpose(more, turn)), (1, 2, 0, 3))
+    def _add(
+        self, received: Any, sums: Any, maxima: Any, columns: tuple[Any, Any, Any], block: Block
+    ) -> tuple[Any, ...]:
+        """Add a block to the statistics of keys and coarse blocks."""
+        block_received, block_sums, block_maxima = columns
+        first = self.spec.row_block(block.rows.to_indices()[0])
+        totals = (
+            add_columns(received, block_received[:, :, None], block.columns),
+            self._update(sums, block_sums, first, tf.add),
+            self._update(maxima, block_maxima, first, tf.maximum),
+        )
+        return tuple(
+            tf.ensure_shape(total, like.shape) for total, like in zip(totals, (received, sums, maxima), strict=True)
+        )
 
-    def laid_out(self, blocks: Any, shape: tuple, dtype: Any) -> Any:
-        """(B, N, T, ...) from blocks (units * inner * across, b, n, t, ...)."""
-        found = self.grid.joined(blocks if len(shape) == 4 else blocks[..., None], shape[3] if len(shape) == 4 else 1)
-        return found if len(shape) == 4 else found[..., 0]
+    def _update(self, total: Any, part: Any, first: Any, combine: Any) -> Any:
+        """Combine a part (b, n, max_row_blocks, s) with a total (b, n, length, s) from a row on."""
+        if not under_xla():
+            rest = self.spec.num_row_blocks - 1 - first
+            return combine(total, tf.pad(part, [[0, 0], [0, 0], [first, rest], [0, 0]]))
+        # XLA needs constant paddings.
+        rows_first = (2, 0, 1, 3)
+        indices = tf.reshape(first + tf.range(self.max_row_blocks), (-1, 1))
+        scatter = tf.tensor_scatter_nd_add if combine is tf.add else tf.tensor_scatter_nd_max
+        total = scatter(tf.transpose(total, rows_first), indices, tf.transpose(part, rows_first))
+        return tf.transpose(total, (1, 2, 0, 3))
 
-    def of_heads(self, blocks: Any) -> Any:
-        """(B, N, x, y) from blocks (units * inner, b, n, x, y)."""
+    def _concat_rows(self, blocks: Any) -> Any:
+        """Return (B, N, T, ...) from blocks (heads, across, b, n, t, ...)."""
+        if blocks.shape.rank == 6:
+            return self.grid.concat_rows(blocks, blocks.shape[-1])
+        return self.grid.concat_rows(blocks[..., None], 1)[..., 0]
+
+    def _concat_heads(self, blocks: Any) -> Any:
+        """Return (B, N, x, y) from blocks (units * inner, b, n, x, y)."""
         grid = self.grid
         size = tf.shape(blocks)[3:]
-        blocks = tf.reshape(blocks, tf.concat([(grid.b // grid.cb, grid.n // grid.cn, grid.cb, grid.cn), size], axis=0))
-        blocks = tf.transpose(blocks, (0, 2, 1, 3, 4, 5))
+        shape = tf.concat([(grid.b // grid.cb, grid.n // grid.cn, grid.cb, grid.cn), size], axis=0)
+        blocks = tf.transpose(tf.reshape(blocks, shape), (0, 2, 1, 3, 4, 5))
         return tf.reshape(blocks, tf.concat([(grid.b, grid.n), size], axis=0))

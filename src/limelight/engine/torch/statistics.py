@@ -1,6 +1,6 @@
-"""PyTorch: a survey, gathered block by block."""
+"""PyTorch: statistics of attention, accumulated over blocks of rows."""
 
-import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,176 +8,175 @@ import torch
 
 from limelight.core.block import Block, Slice
 from limelight.core.precision import accumulation_dtype, upcast
-from limelight.engine import placement
-from limelight.engine.block_sizes import sizes
+from limelight.engine import backend
 from limelight.engine.call import AttentionCall
-from limelight.engine.dense_block import block_weights, prepared
-from limelight.engine.reductions import LONG, Weighed, logits_of, of_weights
-from limelight.engine.statistics import Plan, by_columns, cell_of
-from limelight.engine.torch import blockwise, softmax
-from limelight.engine.torch.distances import Distances
-from limelight.engine.torch.softmax import Scratch
-from limelight.normalizers import LOWEST, Softmax
+from limelight.engine.dense import compute_block_weights, prepare_for_blocks
+from limelight.engine.reductions import ReducedBlock, ReductionOps, compute_logits, reduce_softmax, reduce_weights
+from limelight.engine.statistics import StatisticsSpec, row_statistics, split_columns
+from limelight.engine.thresholds import choose_block_sizes
+from limelight.engine.torch import blockwise
+from limelight.normalizers import MASK_VALUE, Softmax, internal_softmax
 from limelight.scores import Dot
 
 
 @torch.no_grad()
-def taken(
-    call: AttentionCall, value: Any = None, *, size: int, top_k: int, num_blocks: int, align: str | None
-) -> tuple[dict[str, Any], tuple[Any, Any, Any]]:
-    """What there is to say of each row, by name, and of keys and coarse blocks; in blocks of about so many scores."""
-    call, plan = prepared(call), Plan.of(call, top_k, num_blocks, align)
-    walk = Walk(call, value, plan, size // 2)
-    # Products are quicker for more rows than a cache holds.
-    for block in blockwise.tiles(call, sizes(call, 8 * size)):
-        walk.step(block)
-    return walk.rows, (walk.received, walk.sums, walk.peaks)
+def attention_statistics(
+    call: AttentionCall, value: Any = None, *, scores_per_block: int, top_k: int, num_blocks: int, align: str | None
+) -> dict[str, Any]:
+    """Compute the statistics of a call by name, all but the edges, in blocks of about so many scores."""
+    call, spec = prepare_for_blocks(call), StatisticsSpec.from_call(call, top_k, num_blocks, align)
+    loop = StatisticsLoop(call, value, spec)
+    for block in blockwise.iterate_blocks(call, choose_block_sizes(call, scores_per_block)):
+        loop.step(block)
+    return loop.fields
 
 
-class Walk:
-    """The blocks, one after another, and what they have said so far.
+class InPlaceOps(ReductionOps):
+    """Reductions into memory that all blocks share: allocating memory takes longer than filling it."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Any] = {}
+
+    def buffer(self, name: str, shape: Any, like: Any) -> Any:
+        """Return memory of a shape; its content is that of the last use under this name."""
+        size = math.prod(shape)
+        if name not in self._buffers or self._buffers[name].numel() < size:
+            self._buffers[name] = torch.empty(size, dtype=like.dtype, device=like.device)
+        return self._buffers[name][:size].view(shape)
+
+    def softmax(self, logits: Any) -> Any:
+        """Return the softmax of each row."""
+        weights = self.buffer("weights", logits.shape, logits)
+        with internal_softmax():
+            return torch.softmax(logits, -1, out=weights)
+
+    def average(self, weights: Any, logits: Any) -> Any:
+        """Return the average of each row's logits, which are overwritten."""
+        return logits.mul_(weights).sum(-1, keepdim=True)
+
+    def average_distance(self, weights: Any, queries: Any, keys: Any) -> Any:
+        """Return the sum of each row of weights times the distances of positions."""
+        # The logits are no longer needed.
+        distances = self.buffer("logits", weights.shape, weights)
+        torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=distances)
+        return distances.abs_().mul_(weights).sum(-1, keepdim=True)
+
+    def take(self, rows: Any, indices: Any) -> Any:
+        """Return the elements of each row at its indices. Keras would look for negative ones."""
+        return rows.gather(-1, indices.long())
+
+
+class StatisticsLoop:
+    """The loop over blocks, and the statistics so far.
 
     Args:
-        question: what is asked, with queries and keys prepared.
+        call: The prepared call.
         value: (B, K, S, V), or None.
-        plan: what the survey is to hold.
-        size: about how many scores are gone over at a time.
+        spec: What the statistics contain.
     """
 
-    def __init__(self, call: AttentionCall, value: Any, plan: Plan, size: int) -> None:
-        self.call, self.value, self.plan, self.size = call, value, plan, size
-        query = call.query
-        lead, dtype = tuple(query.shape[:2]), getattr(torch, accumulation_dtype(query.dtype))
-        self.rows = room(call, value, plan, dtype)
-        self.received = query.new_zeros((*lead, plan.columns), dtype=dtype)
-        self.sums, self.peaks = (
-            query.new_zeros((*lead, plan.row_cells, plan.column_cells), dtype=dtype) for _ in range(2)
-        )
-        self.distances = Distances(call.block, plan, self.received)
-        self.edges = [int(edge) for edge in plan.edges[0]]
-        self.several = placement.accelerated(query)
-        self.scratch = Scratch()
+    def __init__(self, call: AttentionCall, value: Any, spec: StatisticsSpec) -> None:
+        self.call, self.value, self.spec = call, value, spec
+        self.ops = InPlaceOps()
+        self.row_edges = [int(edge) for edge in spec.edges[0]]
+        self.on_accelerator = backend.active().on_accelerator(call.query)
+        b, n, t, _ = call.query.shape
+        dtype, device = getattr(torch, accumulation_dtype(call.query.dtype)), call.query.device
+        logsumexp_of_empty = -math.inf if call.normalizer.exponential else math.nan
+        coarse_shape = (b, n, spec.num_row_blocks, spec.num_column_blocks)
+        # Rows that may attend to nothing are in no block: they keep these values.
+        self.fields = {
+            **{name: torch.zeros((b, n, t), dtype=dtype, device=device) for name in ("entropy", "distance", "mass")},
+            "logsumexp": torch.full((b, n, t), logsumexp_of_empty, dtype=dtype, device=device),
+            "top_keys": torch.full((b, n, t, spec.top_k), -1, dtype=torch.int32, device=device),
+            "top_weights": torch.zeros((b, n, t, spec.top_k), dtype=dtype, device=device),
+            "received": torch.zeros((b, n, spec.columns), dtype=dtype, device=device),
+            **{name: torch.zeros(coarse_shape, dtype=dtype, device=device) for name in ("block_sums", "block_max")},
+        }
+        if value is not None:
+            self.fields["output"] = value.new_zeros((b, n, t, value.shape[-1]))
 
     def step(self, block: Block) -> None:
-        """Take a block."""
-        call, key = self.call, self.call.key
-        query, key, value = blockwise.parts(block, call.query, key, key if self.value is None else self.value)
+        """Add a block to the statistics."""
+        key, value = self.call.key, self.value
+        query, key, value = blockwise.slice_block(block, self.call.query, key, key if value is None else value)
         if 1 < key.shape[1] < query.shape[1]:
-            key, value = (one.repeat_interleave(query.shape[1] // one.shape[1], 1) for one in (key, value))
-        weighed, columns = self.weighed(block, query, key)
-        raised = weighed.raised
-        said = {
-            "entropy": weighed.entropy,
-            "logsumexp": weighed.logsumexp,
-            "top_keys": torch.where(weighed.largest > 0, weighed.places + block.columns.start, -1),
-            "top_weights": weighed.largest,
-            "distance": weighed.shared(self.distances.sums(block, raised, self.scratch))[..., 0],
-            "mass": weighed.mass,
-        }
-        if self.value is not None:
-            dtype = torch.promote_types(raised.dtype, value.dtype)
-            said["output"] = weighed.shared(torch.matmul(raised.to(dtype), value.to(dtype)))
-        here = tuple(slice(span.start, span.start + span.length) for span in (block.batch, block.heads, block.rows))
-        for name, one in said.items():
-            place = self.rows[name][here]
-            (place[..., : one.shape[-1]] if name.startswith("top") else place).copy_(one)
-        self.gather(weighed, columns)
+            key, value = (tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1) for tensor in (key, value))
+        reduced = self._reduce(block, query, key)
+        rows = row_statistics(reduced, None if self.value is None else value, self.spec, self.ops)
+        slices = tuple(slice(part.start, part.start + part.length) for part in (block.batch, block.heads, block.rows))
+        for name, tensor in rows.items():
+            self.fields[name][slices].copy_(tensor)
+        self._add_columns(reduced)
 
-    def weighed(self, block: Block, query: Any, key: Any) -> tuple[Weighed, Any]:
-        """The weights of a block, and the sums and maxima of its columns for each coarse block of rows, where they are known."""
-        call, plan = self.call, self.plan
-        if not call.normalizer.exponential:
-            return of_weights(block_weights(call, block, query, key), plan.top_k), None
-        forbidden, empty = self.forbidden(block)
-        logits = self.logits(block, query, key)
-        for columns, where in forbidden:
-            logits[..., columns].masked_fill_(where, LOWEST)
-        if logits.shape[:2] == (1, 1) and logits.shape[-1] >= LONG and not self.several:
-            pieces, most = [rows for _, rows, _ in self.cut(block)], max(1, self.size // logits.shape[-1])
-            found = softmax.by_strips(logits[0, 0], pieces, most, self.scratch)
-        else:
-            found = softmax.whole(logits, self.scratch)
-        sinks = call.normalizer.sinks(block)
-        weighed = softmax.weighed(block, found, empty, sinks, plan.top_k)
-        if found.columns is None or weighed.share is not None:
-            return weighed, None
-        num_blocks = [num_blocks for num_blocks, _, _ in self.cut(block)]
-        return weighed, (slice(num_blocks[0].start, num_blocks[-1].stop), *found.columns)
+    def _reduce(self, block: Block, query: Any, key: Any) -> ReducedBlock:
+        if not self.call.normalizer.exponential:
+            return reduce_weights(compute_block_weights(self.call, block, query, key), self.spec.top_k)
+        logits = self._compute_logits(block, query, key)
+        is_empty = self._mask_logits(block, logits)
+        return reduce_softmax(self.call, block, logits, is_empty, self.spec.top_k, self.ops)
 
-    def logits(self, block: Block, query: Any, key: Any) -> Any:
-        """What the exponentials of a block are taken of, (b, n, t, s), before the mask."""
+    def _compute_logits(self, block: Block, query: Any, key: Any) -> Any:
+        """Compute the logits (b, n, t, s) before the mask, in memory that may be overwritten."""
         call = self.call
         if not (call.score == Dot(scale=1.0) and call.normalizer == Softmax()):
-            return logits_of(call, block, query, key).contiguous()
-        found = self.scratch.room("scores", (*query.shape[:3], key.shape[2]), query)
+            return compute_logits(call, block, query, key).contiguous()
+        logits = self.ops.buffer("logits", (*query.shape[:3], key.shape[2]), query)
         key = upcast(key).expand(*query.shape[:2], -1, -1).flatten(0, 1)
-        torch.bmm(query.flatten(0, 1), key.transpose(1, 2), out=found.flatten(0, 1))
-        return found
+        torch.bmm(query.flatten(0, 1), key.transpose(1, 2), out=logits.flatten(0, 1))
+        return logits
 
-    def forbidden(self, block: Block) -> tuple[list[tuple[slice, Any]], Any]:
-        """Runs of columns of a block, each with what the mask forbids there, (b, n, t, s), and which rows permit nothing.
+    def _mask_logits(self, block: Block, logits: Any) -> Any:
+        """Set logits to `MASK_VALUE` where the mask forbids, and return which rows are empty, (b, n, t, 1), or None.
 
-        A mask is looked at only in those columns that it does not permit to all rows.
+        The mask is evaluated only for those columns that it does not permit to all rows.
         """
         mask, columns = self.call.mask, block.columns
         if mask is None:
-            return [], None
+            return None
         begin, end = (int(bound) - columns.start for bound in mask.kv_full_range(block))
         begin = min(max(begin, 0), columns.length)
         end = min(max(end, begin), columns.length)
-        some, found = torch.full((), begin < end, device=self.received.device), []
+        has_any = torch.full((), begin < end, device=logits.device)
         for first, last in ((0, begin), (end, columns.length)):
             if first < last:
-                permitted = mask(block.replace(columns=Slice(columns.total, columns.start + first, last - first)))
-                found.append((slice(first, last), ~permitted))
-                some = some | permitted.any(-1, keepdim=True)
-        return found, None if bool(some.all()) else ~some
+                part = Slice(columns.total, columns.start + first, last - first)
+                permitted = mask(block.replace(columns=part))
+                logits[..., first:last].masked_fill_(~permitted, MASK_VALUE)
+                has_any = has_any | permitted.any(-1, keepdim=True)
+        return None if bool(has_any.all()) else ~has_any
 
-    def gather(self, weighed: Weighed, columns: Any) -> None:
-        """Add what a block contributes to its keys and coarse blocks, for which sums and maxima of its columns may be known."""
-        block, plan = weighed.block, self.plan
-        received, sums, peaks = (
-            block.heads.of(block.batch.of(one, 0), 1) for one in (self.received, self.sums, self.peaks)
+    def _add_columns(self, reduced: ReducedBlock) -> None:
+        """Add a block to the statistics of keys and coarse blocks."""
+        block = reduced.block
+        received, sums, maxima = (
+            block.heads.take(block.batch.take(self.fields[name], 0), 1)
+            for name in ("received", "block_sums", "block_max")
         )
-        received = block.columns.of(received, 2)
-        for num_blocks, mass, most in self.columns(weighed) if columns is None else [columns]:  # (b, n, count, s)
-            received.add_(mass.sum(2))
-            mass, most = (by_columns(one, block, plan) for one in (mass, most))
-            sums[:, :, num_blocks].add_(mass.sum(-1))
-            torch.maximum(peaks[:, :, num_blocks], most.amax(-1), out=peaks[:, :, num_blocks])
+        received = block.columns.take(received, 2)
+        for coarse, rows, count in self._split_rows(block):
+            weights = reduced.unnormalized[:, :, rows].unflatten(2, (count, -1))
+            if reduced.scale is not None:
+                weights = weights * reduced.scale[:, :, rows].unflatten(2, (count, -1))
+            column_sums, column_maxima = weights.sum(-2), weights.amax(-2)  # (b, n, count, s)
+            received.add_(column_sums.sum(2))
+            sums[:, :, coarse].add_(split_columns(column_sums, block, self.spec).sum(-1))
+            column_maxima = split_columns(column_maxima, block, self.spec).amax(-1)
+            torch.maximum(maxima[:, :, coarse], column_maxima, out=maxima[:, :, coarse])
 
-    def columns(self, weighed: Weighed) -> Iterator[tuple[slice, Any, Any]]:
-        """Which coarse blocks of rows lie together, and the sum and the maximum of each column in them, (b, n, count, s)."""
-        for num_blocks, rows, count in self.cut(weighed.block):
-            some = weighed.raised[:, :, rows].unflatten(2, (count, -1))
-            if weighed.share is not None:
-                some = some * weighed.share[:, :, rows].unflatten(2, (count, -1))
-            yield num_blocks, some.sum(-2), some.amax(-2)
+    def _split_rows(self, block: Block) -> Iterator[tuple[slice, slice, int]]:
+        """Yield coarse blocks of rows, the rows of a block that lie in them, and their number.
 
-    def cut(self, block: Block) -> Iterator[tuple[slice, slice, int]]:
-        """Coarse blocks of rows, which rows of a tile lie in them, and how many they are: one at a time, which fits a cache; on
-        an accelerator all at once, where they are equally long and none goes on in another tile."""
-        plan, edges = self.plan, self.edges
+        They come one at a time, which fits a cache; on an accelerator all at once, if they have the same size and end with the
+        block.
+        """
+        spec, edges = self.spec, self.row_edges
         begin, end = block.rows.start, block.rows.start + block.rows.length
-        first, last = (cell_of(row, plan.rows, plan.row_cells) for row in (begin, end - 1))
-        long = plan.rows // plan.row_cells
-        if self.several and plan.rows % plan.row_cells == 0 and begin % long == 0 and end % long == 0:
+        first, last = spec.row_block(begin), spec.row_block(end - 1)
+        size = spec.rows // spec.num_row_blocks
+        if self.on_accelerator and spec.rows % spec.num_row_blocks == begin % size == end % size == 0:
             yield slice(first, last + 1), slice(None), last + 1 - first
             return
-        for cell in range(first, last + 1):
-            rows = slice(max(edges[cell], begin) - begin, min(edges[cell + 1], end) - begin)
-            yield slice(cell, cell + 1), rows, 1
-
-
-def room(call: AttentionCall, value: Any, plan: Plan, dtype: Any) -> dict[str, Any]:
-    """Room for what is said of all rows, (B, N, T, ...), filled with what is said of those that may attend to nothing."""
-    shape = tuple(call.query.shape[:3])
-    nothing = float("-inf" if call.normalizer.exponential else "nan")
-    make = functools.partial(torch.full, dtype=dtype, device=call.query.device)
-    found = {
-        **{name: make(shape, 0.0) for name in ("entropy", "distance", "mass")},
-        "logsumexp": make(shape, nothing),
-        "top_keys": make((*shape, plan.top_k), -1, dtype=torch.int32),
-        "top_weights": make((*shape, plan.top_k), 0.0),
-    }
-    return found if value is None else {**found, "output": make((*shape, value.shape[-1]), 0.0, dtype=value.dtype)}
+        for index in range(first, last + 1):
+            rows = slice(max(edges[index], begin) - begin, min(edges[index + 1], end) - begin)
+            yield slice(index, index + 1), rows, 1
