@@ -1,4 +1,4 @@
-"""The page in a real browser: no error, no request, no markup from data, and everything by mouse, keyboard and address."""
+"""The page in a real browser: no errors, requests or markup from data; mouse, keyboard and address."""
 
 import base64
 import json
@@ -15,10 +15,11 @@ import pytest
 
 from limelight import report
 from limelight.maps import AttentionMap
-from limelight.report import page, texts
+from limelight.report.figures import shade
+from limelight.report.page import read_asset
 from report.studies import ATTACK, make_maps, make_results
 
-pytestmark = [pytest.mark.backend_free, pytest.mark.slow]
+pytestmark = [pytest.mark.backend_free, pytest.mark.browser, pytest.mark.slow]
 
 CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
 FLAGS = (
@@ -37,7 +38,7 @@ FLAGS = (
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Headless Chromium with a fresh profile, that keeps its logs."""
+    """Start headless Chromium with a new profile and with logs."""
     if CHROMIUM is None or DRIVER is None:
         pytest.skip("needs chromium and chromedriver on the PATH (Debian: chromium, chromium-driver)")
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -54,12 +55,21 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Tab:
-    """What a test does with the page, and what it may ask."""
+    """The actions of a test on the page, and what it can read."""
 
     def __init__(self, driver: Any) -> None:
         self.driver = driver
 
     def open(self, path: Path, state: str = "") -> None:
+        """Open a page with a state; a page that is open already only reads the state, which is much faster."""
+        if self.run("return location.href").split("#")[0] == path.as_uri():
+            self.run("scrollTo(0, 0); document.activeElement.blur(); location.hash = arguments[0]", state)
+            self.run("return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))")
+        else:
+            self.driver.get(f"{path.as_uri()}#{state}")
+
+    def reload(self, path: Path, state: str = "") -> None:
+        """Load a page anew."""
         self.driver.get("about:blank")
         self.driver.get(f"{path.as_uri()}#{state}")
 
@@ -105,51 +115,52 @@ class Tab:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
 
     def requests(self) -> set[str]:
-        """Every address that was asked for since the last call."""
+        """Return every address that was requested since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        asked = {
+        addresses = {
             event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
         }
-        # The browser's own first page.
-        return {address for address in asked if not address.startswith("chrome://")}
+        # Without the start page of the browser.
+        return {address for address in addresses if not address.startswith("chrome://")}
 
-    def complaints(self) -> list[str]:
-        """Errors and warnings on the console since the last call."""
+    def console_messages(self) -> list[str]:
+        """Return the errors and warnings on the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
 
 @pytest.fixture
 def tab(browser: Any) -> Iterator[Tab]:
-    """The browser at the size of a desk, after which nothing was complained of."""
-    opened = Tab(browser)
-    # Leave the browser's own first page, which asks for much, before anything is counted.
-    browser.get("about:blank")
-    opened.complaints()
-    opened.requests()
-    opened.size(1280)
-    yield opened
+    """A tab of desktop size; after the test its console must be empty."""
+    tab = Tab(browser)
+    # Leave the start page of the browser, which sends requests, before they are counted.
+    if not browser.current_url.startswith("file:"):
+        browser.get("about:blank")
+    tab.console_messages()
+    tab.requests()
+    tab.size(1280)
+    yield tab
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert opened.complaints() == []
+    assert tab.console_messages() == []
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with everything in it."""
+    """A report with all sections."""
     return report.write(tmp_path_factory.mktemp("report") / "report.html", make_maps(), results=make_results())
 
 
-def told_share(text: str) -> float:
-    """The share of the attention that a line tells of."""
+def parse_share(text: str) -> float:
+    """Return the fraction of the attention that a line states."""
     found = re.search(r"([\d.]+)\u202f% of the attention", text)
     assert found, text
     return float(found[1]) / 100
 
 
-def test_opens_from_the_disk_without_an_error_or_a_request(tab, path):
+def test_opens_without_errors_and_requests(tab, path):
     tab.open(path)
     tab.wait(lambda: tab.one("canvas").size["height"] > 100)
     assert tab.requests() == {path.as_uri()}
-    assert tab.complaints() == []
+    assert tab.console_messages() == []
     assert tab.one(".verdict").text == make_results()["verdict"][0]
 
 
@@ -164,15 +175,16 @@ def test_markup_in_a_review_is_text(tab, path):
         _ = tab.driver.switch_to.alert.text
 
 
-def test_the_policy_stops_what_is_not_the_pages_own(tab, path):
+def test_policy_blocks_other_scripts_and_images(tab, path):
     tab.open(path)
     tab.run("const s = document.createElement('script'); s.textContent = 'window.broken = 1'; document.body.append(s);")
     tab.run("const i = document.createElement('img'); i.src = 'https://example.org/x.png'; document.body.append(i);")
-    tab.wait(lambda: len(found := tab.complaints()) >= 2 and all("Content Security Policy" in text for text in found))
+    tab.wait(lambda: len(messages := tab.console_messages()) >= 2 and all("Content Security Policy" in text for text in messages))
     assert tab.run("return window.broken") is None
+    tab.driver.get("about:blank")
 
 
-def test_texts_are_chosen_by_kind_and_by_words(tab, path):
+def test_texts_are_filtered_by_kind_and_search(tab, path):
     tab.open(path)
     assert len(tab.shown("#texts article")) == 12
     tab.one('[data-kind="uncertain"]').click()
@@ -190,7 +202,7 @@ def test_texts_are_chosen_by_kind_and_by_words(tab, path):
     assert tab.text("#found").startswith("No example fits")
 
 
-def test_hovering_tells_and_a_pin_stands(tab, path):
+def test_hovering_describes_and_pinning_stays(tab, path):
     tab.open(path)
     example = make_results()["examples"][2]
     card = tab.all("#texts article")[2]
@@ -198,7 +210,7 @@ def test_hovering_tells_and_a_pin_stands(tab, path):
     told = card.find_element("css selector", ".told")
     tab.hover(marks[6])
     assert told.text.startswith("“pacing”: ")
-    assert told_share(told.text) == pytest.approx(example["weights"][6], abs=6e-4)
+    assert parse_share(told.text) == pytest.approx(example["weights"][6], abs=6e-4)
     stale = example["tokens"].index("stale")
     marks[stale].click()
     assert "“stale”" in told.text
@@ -211,7 +223,7 @@ def test_hovering_tells_and_a_pin_stands(tab, path):
     assert told.text.startswith("“pacing”: ")
 
 
-def test_a_series_is_shown_as_bars(tab, tmp_path):
+def test_series_is_shown_as_bars(tab, tmp_path):
     weights = [0.1, 0.2, 0.4, 0.3]
     series = {
         "id": 5,
@@ -232,7 +244,7 @@ def test_a_series_is_shown_as_bars(tab, tmp_path):
     assert tab.text("#texts .told") == "“step 3”: 40\u202f% of the attention, 1.6 times its equal share, 1st of 4"
 
 
-def test_keys_move_the_token_and_pin_it(tab, path):
+def test_keys_move_and_pin_the_token(tab, path):
     tab.open(path)
     card = tab.all("#texts article")[1]
     tab.run("arguments[0].focus()", card.find_element("css selector", ".reading"))
@@ -247,7 +259,7 @@ def test_keys_move_the_token_and_pin_it(tab, path):
     assert tab.state() == {"example": "1", "token": "2"}
 
 
-def test_the_address_brings_the_state_back(tab, path):
+def test_address_restores_the_state(tab, path):
     tab.open(
         path, "kind=uncertain&example=6&token=4&pinned=1&map=1&head=2&text=1&row=5&column=3&held=1&measure=distance"
     )
@@ -263,23 +275,23 @@ def test_the_address_brings_the_state_back(tab, path):
 
 def test_links_within_the_page_keep_the_state(tab, path):
     tab.open(path, "find=film")
-    tab.one('nav a[href="#making"]').click()
-    tab.wait(lambda: abs(tab.one("#making").location["y"] - tab.run("return scrollY")) < 900)
+    tab.one('nav a[href="#provenance"]').click()
+    tab.wait(lambda: abs(tab.one("#provenance").location["y"] - tab.run("return scrollY")) < 900)
     assert tab.state() == {"find": "film"}
 
 
-def test_the_matrix_by_mouse(tab, path):
+def test_matrix_by_mouse(tab, path):
     from selenium.webdriver import ActionChains
 
-    seen = make_maps()["encoder/block_2"]
-    tokens = list(seen.tokens[0])
+    attention_map = make_maps()["encoder/block_2"]
+    tokens = list(attention_map.tokens[0])
     assert len(set(tokens)) == len(tokens)
     tab.open(path, "map=1")
     canvas = tab.wait(lambda: (found := tab.one("canvas")).size["height"] > 100 and found)
     tab.hover(canvas, -20, 30)
     reads, read = re.match("“(.*)” reads “(.*?)”", tab.text("#map-told")).groups()
-    expected = seen.weights(examples=[0])[0, 0, tokens.index(reads), tokens.index(read)]
-    assert told_share(tab.text("#map-told")) == pytest.approx(expected, abs=6e-3)
+    expected = attention_map.weights(examples=[0])[0, 0, tokens.index(reads), tokens.index(read)]
+    assert parse_share(tab.text("#map-told")) == pytest.approx(expected, abs=6e-3)
     assert tab.text("#maps .side caption") == f"“{reads}” reads"
     ActionChains(tab.driver).click().perform()
     assert tab.text("#maps .side caption") == f"“{reads}” reads (pinned)"
@@ -290,7 +302,7 @@ def test_the_matrix_by_mouse(tab, path):
     assert tab.state() == {"map": "1", "row": str(row), "column": str(column), "held": "1"}
 
 
-def test_the_matrix_by_keyboard(tab, path):
+def test_matrix_by_keyboard(tab, path):
     maps = make_maps()
     tab.open(path)
     tab.run("document.querySelector('.matrix').focus()")
@@ -308,7 +320,7 @@ def test_the_matrix_by_keyboard(tab, path):
     assert tab.text(".stage h4") == "encoder/block_1, head 2 of 4"
 
 
-def test_the_grid_of_heads_by_keyboard(tab, path):
+def test_grid_of_heads_by_keyboard(tab, path):
     tab.open(path)
     assert [button.get_attribute("tabindex") for button in tab.all(".head")].count("0") == 1
     assert tab.one(".head").get_attribute("aria-label").startswith("encoder/block_1, head 1: reads ")
@@ -336,7 +348,7 @@ def test_help_opens_and_closes(tab, path):
 
 def test_views_are_saved_as_svg(tab, path, tmp_path):
     tab.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
-    tab.open(path, "map=0&head=1")
+    tab.reload(path, "map=0&head=1")
     tab.run("document.querySelector('.matrix').focus()")
     tab.keys("s")
     (drawn,) = tab.wait(lambda: list(tmp_path.glob("*.svg")))
@@ -346,7 +358,7 @@ def test_views_are_saved_as_svg(tab, path, tmp_path):
     tokens = list(make_maps()["encoder/block_1"].tokens[0])
     assert [name for name in names if name in tokens] == tokens * 2
     drawn.unlink()
-    tab.open(path, "example=0&token=0")
+    tab.reload(path, "example=0&token=0")
     tab.keys("s")
     (drawn,) = tab.wait(lambda: list(tmp_path.glob("*.svg")))
     tree = ElementTree.fromstring(tab.wait(drawn.read_text))
@@ -354,7 +366,7 @@ def test_views_are_saved_as_svg(tab, path, tmp_path):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_never_scrolls_sideways(tab, path, width):
+def test_page_does_not_scroll_sideways(tab, path, width):
     tab.size(width)
     tab.open(path)
     tab.wait(lambda: tab.one("canvas").size["height"] > 100)
@@ -368,17 +380,17 @@ def test_the_page_never_scrolls_sideways(tab, path, width):
     assert wide == []
 
 
-def luminance(colour: str) -> float:
-    """The relative luminance of a computed colour (WCAG 2)."""
-    channels = [float(number) for number in re.findall(r"[\d.]+(?:e-?\d+)?", colour.removeprefix("color(srgb"))][:3]
-    if not colour.startswith("color("):
+def luminance(color: str) -> float:
+    """Return the relative luminance of a computed color (WCAG 2)."""
+    channels = [float(number) for number in re.findall(r"[\d.]+(?:e-?\d+)?", color.removeprefix("color(srgb"))][:3]
+    if not color.startswith("color("):
         channels = [channel / 255 for channel in channels]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_shade_can_be_read(tab, path, scheme):
+def test_every_shade_has_enough_contrast(tab, path, scheme):
     tab.size(1280, scheme=scheme)
     tab.open(path)
     found = tab.run(
@@ -403,18 +415,19 @@ def test_every_shade_can_be_read(tab, path, scheme):
         assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ink, background)
         if name.startswith("weight"):
             backgrounds.append(luminance(background))
-    # More attention is always further from the page.
+    # More attention always differs more from the page.
     steps = np.diff(backgrounds)
     assert (steps > 0).all() if scheme == "dark" else (steps < 0).all()
 
 
-def test_numbers_and_texts_are_there_without_scripts(tab, path):
+def test_numbers_and_texts_without_scripts(tab, path):
     tab.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        tab.open(path)
+        tab.reload(path)
         nodes = tab.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     finally:
         tab.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+        tab.driver.get("about:blank")
     read = " ".join(node["name"]["value"] for node in nodes if node.get("role", {}).get("value") == "StaticText")
     for expected in [
         "Attention raised accuracy from",
@@ -428,7 +441,7 @@ def test_numbers_and_texts_are_there_without_scripts(tab, path):
     assert "Search" not in read
 
 
-def test_every_form_of_deflate_is_read(tab, random):
+def test_every_deflate_block_type_is_decoded(tab, random):
     tab.driver.get("about:blank")
     repeated = bytes(random.integers(0, 3, 70_001, dtype=np.uint8))
     noise = bytes(random.integers(0, 256, 70_001, dtype=np.uint8))
@@ -436,7 +449,7 @@ def test_every_form_of_deflate_is_read(tab, random):
     stored, fast, best = (0, zlib.Z_DEFAULT_STRATEGY), (1, zlib.Z_DEFAULT_STRATEGY), (9, zlib.Z_DEFAULT_STRATEGY)
     forms = [stored, fast, best, (9, zlib.Z_FIXED), (9, zlib.Z_HUFFMAN_ONLY)]
     script = (
-        page.asset("decode.js")
+        read_asset("decode.js")
         + """
         let text = "";
         for (const byte of unpack(arguments[0], arguments[1])) text += String.fromCharCode(byte);
@@ -446,7 +459,7 @@ def test_every_form_of_deflate_is_read(tab, random):
     for content in (b"", b"\x07", b"ab" * 20_011, repeated, noise, runs):
         for level, strategy in forms:
             packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
-            # A flush puts a stored block behind a compressed one.
+            # A flush adds a stored block after a compressed one.
             stream = b"".join(
                 packer.compress(content[start : start + 5_003]) + packer.flush(zlib.Z_SYNC_FLUSH)
                 for start in range(0, len(content), 5_003)
@@ -455,18 +468,18 @@ def test_every_form_of_deflate_is_read(tab, random):
             assert base64.b64decode(tab.run(script, packed, len(content))) == content
 
 
-def test_script_and_page_shade_alike(tab):
+def test_script_and_python_agree_on_shades(tab):
     tab.driver.get("about:blank")
     weights = [0.0, 1e-9, 0.003, 0.01, 0.02, 0.05, 0.11, 0.25, 0.6, 1.0]
-    script = page.asset("common.js") + "return arguments[0].map((weight) => shade(weight, 37));"
-    assert tab.run(script, weights) == [texts.shade(weight, 37) for weight in weights]
+    script = read_asset("common.js") + "return arguments[0].map((weight) => shade(weight, 37));"
+    assert tab.run(script, weights) == [shade(weight, 37) for weight in weights]
 
 
-def test_shares_in_per_cent(tab):
+def test_percentages(tab):
     tab.driver.get("about:blank")
     shares = [0, 0.00005, 0.0005, 0.005, 0.0996, 0.123, 0.994, 0.9971, 0.9999, 1]
     expected = ["0", "< 0.01", "0.05", "0.5", "10", "12", "99", "99.7", "> 99.9", "100"]
-    script = page.asset("common.js") + "return arguments[0].map(percent);"
+    script = read_asset("common.js") + "return arguments[0].map(percent);"
     assert tab.run(script, shares) == [f"{share}\u202f%" for share in expected]
 
 
@@ -476,8 +489,8 @@ def test_long_maps(tab, tmp_path, random):
     held /= held.sum(axis=-1, keepdims=True)
     held[1, 300] = 0
     held[1, 300, [5, 600, 1030]] = 0.5, 0.3, 0.2
-    seen = AttentionMap.from_weights(held, path="long", tokens=[f"k{index}" for index in range(keys)])
-    tab.open(report.write(tmp_path / "long.html", seen), "head=1&row=300&column=600&held=1")
+    attention_map = AttentionMap.from_weights(held, path="long", tokens=[f"k{index}" for index in range(keys)])
+    tab.open(report.write(tmp_path / "long.html", attention_map), "head=1&row=300&column=600&held=1")
     listed = [element.get_property("textContent") for element in tab.all("#maps .side tbody tr")]
     assert listed[:3] == ["k550\u202f%", "k60030\u202f%", "k103020\u202f%"]
     assert tab.text("#map-told").endswith("30\u202f% at most")
@@ -489,10 +502,10 @@ def test_long_maps(tab, tmp_path, random):
     assert left == pytest.approx(1 - top, abs=0.02)
 
 
-def test_a_frame_in_a_notebook(tab, tmp_path):
-    shown = report.Report(make_maps(), results=make_results())
+def test_notebook_frame(tab, tmp_path):
+    page = report.Report(make_maps(), results=make_results())
     notebook = tmp_path / "notebook.html"
-    notebook.write_text(f"<!doctype html><title>n</title>{shown._repr_html_()}", encoding="utf-8")
+    notebook.write_text(f"<!doctype html><title>n</title>{page._repr_html_()}", encoding="utf-8")
     tab.open(notebook)
     tab.driver.switch_to.frame(0)
     tab.wait(lambda: tab.one("canvas").size["height"] > 100)
@@ -501,7 +514,7 @@ def test_a_frame_in_a_notebook(tab, tmp_path):
     tab.driver.switch_to.default_content()
 
 
-def test_reports_of_one_kind_only(tab, tmp_path):
+def test_reports_with_one_part_only(tab, tmp_path):
     results = make_results()
     for name, arguments in {
         "maps": {"maps": make_maps()},

@@ -94,7 +94,7 @@ def test_page_shows_the_results(results, maps):
         "+0.3 to +2.7",
         "−0.7",
         "sha256:9b1f4c27d0e2a6",
-        "24 duplicates removed",
+        "duplicates removed: 24",
         "jax 0.10.2",
         "Every run",
         "Confusion matrix, 5 runs together",

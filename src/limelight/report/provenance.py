@@ -31,7 +31,7 @@ def build(results: Mapping[str, Any]) -> dict[str, Any]:
         ]
         if parts
         else [],
-        "repairs": [f"{format_count(entry.get('count'))} {entry.get('what', '')}" for entry in repairs],
+        "repairs": [f"{entry.get('what', '')}: {format_count(entry.get('count'))}" for entry in repairs],
         "settings": _pairs(results.get("settings")),
         "versions": _pairs(results.get("environment")),
     }
