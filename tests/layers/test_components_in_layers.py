@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
+from compiling import predict
 from limelight.layers import MultiHeadAttention
 from limelight.masks import Mask
 from limelight.normalizers import Normalizer
@@ -55,13 +56,15 @@ COMPONENTS = {
         ll.normalizers.TopK(3, ll.normalizers.Sparsemax()),
     ),
     "yarn": (
-        ll.positions.Rotary(ll.scores.QKNorm(ll.scores.Dot()), scaling=ll.positions.YaRNScaling(2.0, trained=5)),
+        ll.positions.Rotary(
+            ll.scores.QKNorm(ll.scores.Dot()), scaling=ll.positions.YaRNScaling(2.0, original_length=5)
+        ),
         None,
         "softmax",
     ),
 }
 # These hold the tensors of one call, need the history of an RNN, or belong to linear attention.
-ELSEWHERE = {"ArrayMask", "Bias", "L1", "LocationSensitive", "Padding", "Segments", "Slots"}
+ELSEWHERE = {"ArrayMask", "Bias", "L1", "LocationSensitive", "Padding", "Segments", "CacheSlots"}
 # Half of the layers share keys and values among heads, half have a gate.
 VARIANTS = ({"num_kv_heads": 1}, {"use_gate": True, "use_bias": False})
 
@@ -145,7 +148,7 @@ def test_saved_loaded_and_cloned(trained, words, tmp_path):
     # The clone of what was loaded: tracing one model more would cost as much as all the rest.
     cloned = keras.models.clone_model(loaded)
     cloned.set_weights(loaded.get_weights())
-    before, after = model.predict(words, verbose=0), cloned.predict(words, verbose=0)
+    before, after = predict(model, words), predict(cloned, words)
     for name, expected, found in zip(COMPONENTS, before.T, after.T, strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-6, err_msg=name)
 
@@ -188,4 +191,4 @@ def test_inner_normalizer_is_trained_and_saved(random, tmp_path):
 def test_top_k_takes_a_normalizer():
     with pytest.raises(TypeError, match=r"`normalizer` must be a Normalizer\. Received: 'sparsemax'"):
         ll.normalizers.TopK(2, "sparsemax")
-    assert ll.normalizers.TopK(2, ll.normalizers.Monotonic()).linked_rows
+    assert ll.normalizers.TopK(2, ll.normalizers.Monotonic()).needs_all_rows

@@ -9,6 +9,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
+from compiling import predict
 from limelight.layers import HierarchicalPooling
 
 B, S, W, D = 2, 3, 5, 7
@@ -74,20 +75,19 @@ def test_encoders_train_save_and_load(random: np.random.Generator, tmp_path: Pat
     assert (vector.shape, word_weights.shape, sentence_weights.shape) == ((None, 4), (None, None, None), (None, None))
     model = keras.Model(ids, [keras.layers.Dense(2)(vector), word_weights, sentence_weights])
     tokens = np.where(mask(), random.integers(1, 11, size=(B, S, W)), 0)
-    model.compile("adam", ["mse", None, None])
+    model.compile("adam", ["mse", None, None], jit_compile=keras.backend.backend() == "jax")
     model.fit(tokens, random.normal(size=(B, 2)), verbose=0)
-    expected = model.predict(tokens, verbose=0)
+    expected = predict(model, tokens)
     assert not expected[1][~mask()].any()
     assert not expected[2][0, 2]
     model.save(tmp_path / "model.keras")
-    for found, wanted in zip(
-        keras.models.load_model(tmp_path / "model.keras").predict(tokens, verbose=0), expected, strict=True
-    ):
-        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for after, before in zip(predict(loaded, tokens), expected, strict=True):
+        np.testing.assert_allclose(after, before, atol=1e-6)
     # More words and sentences of padding change nothing.
     padded = np.zeros((B, S + 1, W + 2), "int32")
     padded[:, :S, :W] = tokens
-    np.testing.assert_allclose(model.predict(padded, verbose=0)[0], expected[0], atol=1e-5)
+    np.testing.assert_allclose(predict(model, padded)[0], expected[0], atol=1e-5)
 
 
 def test_learned_score_is_not_shared_between_levels() -> None:

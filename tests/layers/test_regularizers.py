@@ -129,7 +129,12 @@ def test_training_reduces_the_penalty(random: np.random.Generator) -> None:
         steps, return_attention_scores=True
     )
     model = keras.Model(steps, [vector, shown])
-    model.compile(keras.optimizers.Adam(0.05), ["mse", None], loss_weights=[0.0, 0.0])
+    model.compile(
+        keras.optimizers.Adam(0.05),
+        ["mse", None],
+        loss_weights=[0.0, 0.0],
+        jit_compile=keras.backend.backend() == "jax",
+    )
     x = random.normal(size=(8, T, 4)).astype("float32")
     before = float(Orthogonality(1.0, axis=-2)(model.predict(x, verbose=0)[1]))
     model.fit(x, np.zeros((8, 2, 4)), epochs=20, verbose=0)

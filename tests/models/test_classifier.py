@@ -45,7 +45,7 @@ def softmax(x):
 
 
 def test_text_classifier_against_loops():
-    model = randomize(text_classifier(13, 3, units=5, width=7))
+    model = randomize(text_classifier(13, 3, units=5, embedding_dim=7))
     ids = [4, 11, 2, 2]
     weights = {layer.name: layer.get_weights() for layer in model.layers}
 
@@ -78,7 +78,7 @@ def test_series_classifier_against_loops(random):
 @pytest.mark.parametrize("pooling", [layers.AttentionPooling, keras.layers.GlobalAveragePooling1D])
 def test_padding_has_no_effect(pooling, random):
     ids = [np.array([3, 8, 2]), np.array([5, 1, 7, 9, 9])]
-    text = randomize(text_classifier(11, 3, pooling=pooling(), units=5, width=7))
+    text = randomize(text_classifier(11, 3, pooling=pooling(), units=5, embedding_dim=7))
     short, long = (data.pad(ids, length)[0] for length in (5, 13))
     np.testing.assert_allclose(probabilities(text, short), probabilities(text, long), rtol=2e-5)
     np.testing.assert_allclose(probabilities(text, ids[0][None]), probabilities(text, long)[:1], rtol=2e-5)
@@ -92,7 +92,7 @@ def test_padding_has_no_effect(pooling, random):
 
 
 def test_dropout_is_active_in_training_only():
-    model = text_classifier(11, 2, units=5, width=7, dropout=0.5, word_dropout=0.5)
+    model = text_classifier(11, 2, units=5, embedding_dim=7, dropout=0.5, word_dropout=0.5)
     ids = np.array([[3, 8, 2, 9]])
     assert np.ptp([probabilities(model, ids)[0, 0] for _ in range(3)]) == 0
     training = [np.asarray(keras.ops.convert_to_numpy(model(ids, training=True)))[0, 0] for _ in range(5)]
@@ -100,7 +100,7 @@ def test_dropout_is_active_in_training_only():
 
 
 def test_word_dropout_drops_whole_words():
-    model = text_classifier(11, 2, units=5, width=7, dropout=0.0, word_dropout=0.5)
+    model = text_classifier(11, 2, units=5, embedding_dim=7, dropout=0.0, word_dropout=0.5)
     words = keras.Model(model.input, model.get_layer("word_dropout").output)
     vectors = np.asarray(keras.ops.convert_to_numpy(words(np.full((3, 29), 4), training=True)))
     gone = (vectors == 0).all(-1)
@@ -111,7 +111,7 @@ def test_word_dropout_drops_whole_words():
 @pytest.mark.parametrize("kind", ["text", "series"])
 def test_model_can_be_saved_and_loaded(kind, tmp_path, random):
     if kind == "text":
-        model, inputs = text_classifier(11, 3, units=5, width=7), np.array([[3, 8, 2, 0]])
+        model, inputs = text_classifier(11, 3, units=5, embedding_dim=7), np.array([[3, 8, 2, 0]])
     else:
         model = series_classifier(2, 3, units=5, mean=[1, 2], variance=[3, 4])
         inputs = {
@@ -126,9 +126,12 @@ def test_model_can_be_saved_and_loaded(kind, tmp_path, random):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: text_classifier(0, 2), r"`vocabulary` must be at least 1\. Received: 0\."),
-        (lambda: text_classifier(9, 0), r"`classes` must be at least 1\. Received: 0\."),
-        (lambda: series_classifier(-1, 2), r"`channels` must be at least 1\. Received: -1\."),
+        (
+            lambda: text_classifier(0, 2),
+            r"`vocabulary_size` must be a positive integer\. Received: vocabulary_size=0\.",
+        ),
+        (lambda: text_classifier(9, 0), r"`num_classes` must be a positive integer\. Received: num_classes=0\."),
+        (lambda: series_classifier(-1, 2), r"`num_channels` must be a positive integer\. Received: num_channels=-1\."),
     ],
 )
 def test_invalid_sizes_raise(build, message):

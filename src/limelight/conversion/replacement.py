@@ -8,7 +8,7 @@ import numpy as np
 
 from limelight import layers
 from limelight._keras_private import get_flash_attention, iterate_layers
-from limelight.masks import Causal, Mask, SlidingWindow, both
+from limelight.masks import Causal, Mask, SlidingWindow, intersect
 
 CONVERTIBLE = (
     keras.layers.MultiHeadAttention,
@@ -64,7 +64,7 @@ def _make_replacement(layer: Any, causal: bool) -> keras.Layer:
     if cls is layers.MultiHeadAttention:
         window = config.pop("sliding_window")
         if window is not None:
-            mask = both(mask, SlidingWindow(window - 1, window - 1, align="start"))
+            mask = intersect(mask, SlidingWindow(window - 1, window - 1, align="start"))
         config["flash_attention"] = get_flash_attention(layer)
     if isinstance(layer, keras.layers.GroupQueryAttention):
         names = {"num_heads": "num_query_heads", "key_dim": "head_dim", "num_kv_heads": "num_key_value_heads"}

@@ -13,7 +13,7 @@ from limelight.core.precision import upcast
 from limelight.layers.attention_core import AttentionCore
 from limelight.layers.axes import to_mask
 from limelight.layers.projections import serialize_dtype_policies
-from limelight.scores.networks import Readout
+from limelight.scores.additive import Readout
 
 
 @register
@@ -137,13 +137,13 @@ class Attention(keras.Layer):
         query_mask, *key_masks = mask or [None]
         combined = masks.Causal() if use_causal_mask else None
         if query_mask is not None:
-            combined = masks.both(combined, masks.Padding(queries=query_mask))
+            combined = masks.intersect(combined, masks.Padding(queries=query_mask))
         for key_mask in key_masks:
             if key_mask is not None:
-                combined = masks.both(combined, masks.Padding(keys=key_mask))
+                combined = masks.intersect(combined, masks.Padding(keys=key_mask))
         if attention_mask is not None:
             query_shape, key_shape = tuple(ops.shape(query))[:-1], tuple(ops.shape(key))[:-1]
-            combined = masks.both(combined, to_mask(attention_mask, query_shape, key_shape))
+            combined = masks.intersect(combined, to_mask(attention_mask, query_shape, key_shape))
         output, weights = self.core.attend(
             query,
             key,

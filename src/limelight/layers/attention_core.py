@@ -45,7 +45,7 @@ class AttentionCore(keras.Layer):
         self.mask = masks.get(deserialize(mask))
         self.normalizer = normalizers.get(deserialize(normalizer))
         # Keras finds layers in attributes only, not in the fields of a component that is a dataclass.
-        inner = normalizers.within(self.normalizer)
+        inner = normalizers.find_layer(self.normalizer)
         self.inner_normalizer = None if inner is self.normalizer else inner
         self.dropout = dropout
         self.seed = seed
@@ -106,7 +106,7 @@ class AttentionCore(keras.Layer):
             key,
             value,
             score=self.score if score is None else score,
-            mask=masks.both(self.mask, mask),
+            mask=masks.intersect(self.mask, mask),
             normalizer=self.normalizer,
             layer=layer,
             query_positions=query_positions,

@@ -103,12 +103,12 @@ class AxisLayout:
         mask = None
         for padding in (value_mask, key_mask):
             if padding is not None:
-                mask = masks.both(mask, masks.Padding(keys=self.merge_padding_mask(padding)))
+                mask = masks.intersect(mask, masks.Padding(keys=self.merge_padding_mask(padding)))
         if query_mask is not None:
-            mask = masks.both(mask, masks.Padding(queries=self.merge_padding_mask(query_mask)))
+            mask = masks.intersect(mask, masks.Padding(queries=self.merge_padding_mask(query_mask)))
         if attention_mask is not None:
             array = self.merge_attention_mask(attention_mask)
-            mask = masks.both(mask, to_mask(array, self.query_shape, self.key_shape))
+            mask = masks.intersect(mask, to_mask(array, self.query_shape, self.key_shape))
         return mask
 
 
@@ -124,7 +124,7 @@ def to_mask(array: Any, query_shape: tuple, key_shape: tuple) -> masks.Mask:
         ValueError: The mask is additive or holds other numbers than 0 and 1; its shape is none of these, or it is ambiguous: a
             square matrix in a batch of as many examples could be (B, S) as well as (T, S).
     """
-    array = masks.boolean(array, "`attention_mask`")
+    array = masks.as_bool(array, "`attention_mask`")
     rank, full_rank = len(array.shape), len(query_shape) + 1
     if rank == 2 and full_rank > 2:
         if not _is_unambiguous(tuple(array.shape), query_shape, key_shape):

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 from keras import ops
 
 from limelight import masks
+from limelight.core.validation import check_positive_int
 
 
 class KVCache(NamedTuple):
@@ -64,8 +65,7 @@ class KVCache(NamedTuple):
         """
         sizes = {"batch_size": batch_size, "num_kv_heads": num_kv_heads, "size": size, "key_dim": key_dim}
         for name, number in sizes.items():
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={number!r}.")
+            check_positive_int(name, number)
         value_dim = key_dim if value_dim is None else value_dim
         return cls(
             ops.zeros((batch_size, num_kv_heads, size, key_dim), dtype=dtype),
@@ -89,7 +89,7 @@ class KVCache(NamedTuple):
         self._check_shapes(key, value)
         num_steps = ops.shape(key)[2]
         size = self.positions.shape[1]
-        real = ops.ones((1, num_steps), dtype="bool") if mask is None else masks.boolean(mask, "`mask`")
+        real = ops.ones((1, num_steps), dtype="bool") if mask is None else masks.as_bool(mask, "`mask`")
         length = self.length + ops.sum(ops.cast(real, "int32"), axis=1)  # (B,)
         # The position that each slot holds afterwards: the last one before the new length that belongs there.
         last = ops.expand_dims(length, 1) - 1
@@ -109,7 +109,7 @@ class KVCache(NamedTuple):
 
     def mask(self) -> masks.Padding:
         """Return the mask that excludes empty slots."""
-        return masks.Slots(keys=self.positions >= 0)
+        return masks.CacheSlots(keys=self.positions >= 0)
 
     def update(
         self, key: Any, value: Any, value_mask: Any, key_mask: Any, max_lookback: int | None = None
@@ -128,7 +128,7 @@ class KVCache(NamedTuple):
             are those of the updated cache, unless the last new steps overwrite slots that the first ones look back to: then
             they are the old slots followed by the new steps.
         """
-        given = [masks.boolean(mask, "a mask") for mask in (value_mask, key_mask) if mask is not None]
+        given = [masks.as_bool(mask, "a mask") for mask in (value_mask, key_mask) if mask is not None]
         real = None if not given else given[0] if len(given) == 1 else ops.logical_and(*given)
         cache = self.append(key, value, real)
         positions = cache.last_positions(ops.shape(key)[2], real)
@@ -169,7 +169,7 @@ class KVCache(NamedTuple):
         """
         if mask is None:
             return ops.expand_dims(self.length, 1) - num_steps + ops.arange(num_steps, dtype="int32")
-        real = ops.cast(masks.boolean(mask, "`mask`"), "int32")
+        real = ops.cast(masks.as_bool(mask, "`mask`"), "int32")
         before = self.length - ops.sum(real, axis=1)
         return ops.expand_dims(before, 1) + ops.cumsum(real, axis=1) - 1
 

@@ -10,6 +10,7 @@ from limelight import functional, masks, normalizers, scores
 from limelight._keras_private import get_keras_mask
 from limelight.core.component import LearnedComponent, deserialize, register
 from limelight.core.precision import upcast
+from limelight.core.validation import check_positive_int
 from limelight.engine.call import AttentionCall, make_call
 from limelight.layers.projections import ProjectionConfig, get_sublayer_policy, serialize_dtype_policies
 
@@ -81,10 +82,7 @@ class FavorFeatures(Features):
 
     def __init__(self, num_features: int | None = None, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if num_features is not None and (not isinstance(num_features, int) or num_features < 1):
-            raise ValueError(
-                f"`num_features` must be a positive integer or None. Received: num_features={num_features!r}."
-            )
+        check_positive_int("num_features", num_features, optional=True)
         self.num_features, self.seed = num_features, seed
 
     def build(self, shape: tuple, *others: tuple) -> None:
@@ -194,8 +192,7 @@ class LinearAttention(keras.Layer):
         super().__init__(**kwargs)
         value_dim = key_dim if value_dim is None else value_dim
         for name, size in (("num_heads", num_heads), ("key_dim", key_dim), ("value_dim", value_dim)):
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={size!r}.")
+            check_positive_int(name, size)
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
         self.causal, self.use_bias, self._output_width = causal, use_bias, output_shape
         self.features = _resolve_features(deserialize(features))
@@ -236,7 +233,7 @@ class LinearAttention(keras.Layer):
         mask = None
         for padding in (value_mask, key_mask):
             if padding is not None:
-                padding = masks.boolean(padding, "a mask")[:, None, :, None]  # (B, 1, S, 1)
+                padding = masks.as_bool(padding, "a mask")[:, None, :, None]  # (B, 1, S, 1)
                 mask = padding if mask is None else ops.logical_and(mask, padding)
         projected = (self.query_dense(query), self.key_dense(key), self.value_dense(value))
         query_heads, key_heads, values = (upcast(ops.transpose(tensor, (0, 2, 1, 3))) for tensor in projected)
@@ -245,7 +242,7 @@ class LinearAttention(keras.Layer):
         if mask is not None:
             keys = ops.where(mask, keys, 0.0)
         if query_mask is not None:
-            queries = ops.where(masks.boolean(query_mask, "`query_mask`")[:, None, :, None], queries, 0.0)
+            queries = ops.where(masks.as_bool(query_mask, "`query_mask`")[:, None, :, None], queries, 0.0)
         functional.announce_call(lambda: self._make_call(queries, keys))
         attend = _attend_causally if self.causal else _attend
         # One more value, 1 everywhere: its sum normalizes the others.

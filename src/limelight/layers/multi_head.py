@@ -238,9 +238,9 @@ class MultiHeadAttention(keras.Layer):
                 cache, layout, key, value, value_mask, key_mask
             )
             projected = heads = layout.move_heads_first(projected_query), keys, values
-            mask = masks.both(layout.combine_masks(query_mask), cache_mask)
-        mask = masks.both(mask, self._window_mask())
-        mask = masks.both(mask, masks.Causal()) if use_causal_mask else mask
+            mask = masks.intersect(layout.combine_masks(query_mask), cache_mask)
+        mask = masks.intersect(mask, self._window_mask())
+        mask = masks.intersect(mask, masks.Causal()) if use_causal_mask else mask
         if self._is_overridden:
             array = self._materialize_mask(mask, *heads[:2])
             output, weights = self._compute_attention(*projected, array, training, return_attention_scores)
@@ -294,7 +294,7 @@ class MultiHeadAttention(keras.Layer):
             layout.move_heads_first(key),
             layout.move_heads_first(value),
             layer=self,
-            mask=masks.both(mask, masks.Causal() if use_causal_mask else None),
+            mask=masks.intersect(mask, masks.Causal() if use_causal_mask else None),
             return_weights=return_attention_scores,
             training=training,
             has_heads=True,
@@ -308,7 +308,7 @@ class MultiHeadAttention(keras.Layer):
 
     def _materialize_mask(self, mask: masks.Mask | None, query: Any, key: Any) -> Any:
         """Return the masks of the layer and of a call as one array (B, 1, T, S), or None; query and key have heads first."""
-        combined = masks.both(self.core.mask, mask)
+        combined = masks.intersect(self.core.mask, mask)
         if combined is None:
             return None
         block = make_call(query, key).block
@@ -384,7 +384,7 @@ class MultiHeadAttention(keras.Layer):
 
     def _max_lookback(self) -> int | None:
         """Return how many positions back a query may attend; None if neither mask nor window limits it."""
-        mask = masks.both(self.core.mask, self._window_mask())
+        mask = masks.intersect(self.core.mask, self._window_mask())
         return None if mask is None else mask.max_lookback()
 
     def _resolve_axes(self, rank: int) -> tuple[int, ...]:

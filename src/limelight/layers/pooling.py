@@ -8,6 +8,7 @@ from keras import ops
 
 from limelight import masks, scores
 from limelight.core.component import deserialize, register
+from limelight.core.validation import check_positive_int
 from limelight.layers.attention_core import AttentionCore
 from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
 
@@ -77,9 +78,8 @@ class AttentionPooling(keras.Layer):
         # The layer itself projects the steps once; what remains of the additive score is a dot product.
         core_score = scores.Dot(scale=1.0) if self._is_additive else score
         self.core = AttentionCore(core_score, mask, normalizer, dropout, seed, attention_regularizer)
-        for name, size in (("units", units), ("num_queries", num_queries)):
-            if size is not None and (not isinstance(size, int) or size < 1):
-                raise ValueError(f"`{name}` must be a positive integer or None. Received: {name}={size!r}.")
+        check_positive_int("units", units, optional=True)
+        check_positive_int("num_queries", num_queries, optional=True)
         if units is not None and not self._is_additive:
             raise ValueError(f'`units` requires score="additive". Received: units={units} with score={score!r}.')
         self.units = units

@@ -11,6 +11,7 @@ from limelight import functional, masks, normalizers, scores
 from limelight._keras_private import DropoutRNNCell, get_keras_mask
 from limelight.core.block import History
 from limelight.core.component import deserialize, register
+from limelight.core.validation import check_positive_int
 from limelight.engine.call import make_call
 from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
 
@@ -78,15 +79,14 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(memory_size, int) or memory_size < 1:
-            raise ValueError(f"`memory_size` must be a positive integer. Received: memory_size={memory_size!r}.")
+        check_positive_int("memory_size", memory_size)
         if attend not in ("before", "after"):
             raise ValueError(f'`attend` must be "before" or "after". Received: attend={attend!r}.')
         self.cell, self.memory_size, self.attend = deserialize(cell), memory_size, attend
         self.units = self.output_size = _get_output_size(self.cell)
         self.score = scores.get(scores.Additive(self.units) if score is None else deserialize(score))
         self.normalizer = normalizers.get(deserialize(normalizer))
-        inner = normalizers.within(self.normalizer)
+        inner = normalizers.find_layer(self.normalizer)
         self.inner_normalizer = None if inner is self.normalizer else inner
         self.mask = masks.get(deserialize(mask))
         self._seeded_normalizer: Any = None
@@ -128,7 +128,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         mask = get_keras_mask(memory) if mask is None else mask
         if mask is not None:
             # Zero the padding once instead of at each step.
-            mask = mask if isinstance(mask, keras.KerasTensor) else masks.boolean(mask, "`mask`")
+            mask = mask if isinstance(mask, keras.KerasTensor) else masks.as_bool(mask, "`mask`")
             memory = ops.where(ops.expand_dims(mask, -1), memory, ops.zeros_like(memory))
         if isinstance(memory, keras.KerasTensor):
             # A symbolic reshape would need the batch size.
@@ -176,14 +176,16 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
     def _attend(self, query: Any, memory: Any, memory_mask: Any, position: Any, history: History) -> tuple[Any, Any]:
         """Return the context (B, M) of a query (B, U), and the weights (B, S)."""
         position = ops.cast(position[:, :1] + BASE * position[:, 1:], "int32")
-        padding = masks.Slots(keys=memory_mask > 0.5)
+        padding = masks.CacheSlots(keys=memory_mask > 0.5)
         call = make_call(
             ops.expand_dims(query, 1),
             memory,
             score=self.score,
-            mask=masks.both(self.mask, padding),
+            mask=masks.intersect(self.mask, padding),
             # Each step is a call with one row: its noise must depend on the position.
-            normalizer=self.normalizer if self._seeded_normalizer is None else self._seeded_normalizer.at(position[0]),
+            normalizer=self.normalizer
+            if self._seeded_normalizer is None
+            else self._seeded_normalizer.at_step(position[0]),
             query_positions=position,
             layer=self,
         )
@@ -199,7 +201,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
     def get_dropout_mask(self, step_input: Any) -> None:
         """Draw the noise of the normalizer, and the dropout masks of the inner cells' inputs."""
         # Bypasses the attribute tracking of Keras and PyTorch, which would find one more sublayer.
-        object.__setattr__(self, "_seeded_normalizer", self.normalizer.sample_seed())
+        object.__setattr__(self, "_seeded_normalizer", self.normalizer.with_noise())
         width = step_input.shape[-1] + self._context_size
         for cell in _get_cells(self.cell):
             if isinstance(cell, DropoutRNNCell):

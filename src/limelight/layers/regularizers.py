@@ -7,6 +7,7 @@ from keras import ops
 
 from limelight.core.component import register
 from limelight.core.precision import upcast
+from limelight.core.validation import check_positive
 
 
 class WeightRegularizer(keras.regularizers.Regularizer):
@@ -152,8 +153,7 @@ class Diagonal(WeightRegularizer):
 
     def __init__(self, factor: float = 0.01, width: float = 0.2) -> None:
         super().__init__(factor)
-        if not width > 0:
-            raise ValueError(f"`width` must be positive. Received: width={width}.")
+        check_positive("width", width)
         self.width = width
 
     def penalty(self, weights: Any) -> Any:

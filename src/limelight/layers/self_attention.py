@@ -7,6 +7,7 @@ from keras import ops
 
 from limelight import masks
 from limelight.core.component import register
+from limelight.core.validation import check_positive_int
 from limelight.layers.attention_core import AttentionCore
 from limelight.layers.axes import to_mask
 from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
@@ -75,9 +76,8 @@ class SelfAttention(keras.Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.core = AttentionCore(score, mask, normalizer, dropout, seed, attention_regularizer)
-        for name, size in (("units", units), ("value_units", units if value_units is None else value_units)):
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={size!r}.")
+        check_positive_int("units", units)
+        check_positive_int("value_units", value_units, optional=True)
         self.units = units
         self.value_units = units if value_units is None else value_units
         self.use_bias = use_bias
@@ -118,7 +118,7 @@ class SelfAttention(keras.Layer):
         mask = inputs_mask if mask is None else mask
         combined = None if mask is None else masks.Padding(keys=mask, queries=mask)
         if attention_mask is not None:
-            combined = masks.both(combined, to_mask(attention_mask, shape, shape))
+            combined = masks.intersect(combined, to_mask(attention_mask, shape, shape))
         output, weights = self.core.attend(
             self.query_dense(inputs),
             self.key_dense(inputs),

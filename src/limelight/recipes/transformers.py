@@ -289,8 +289,7 @@ def gemma(
             earlier positions.
         cap: c.
         query_pre_attn_scalar: a, whose square root divides the scores; H when not given, as in the 2B and 9B models. The 27B
-        model
-            has 144, with heads of size 128.
+            model has 144, with heads of size 128.
         base: Base of the rotary frequencies.
         kwargs: Arguments of `limelight.layers.MultiHeadAttention`; no bias unless `use_bias=True`, as in the paper.
 
@@ -338,7 +337,7 @@ def gpt_oss(
             positions.
         base: Base of the rotary frequencies.
         scaling: Scaling of the rotary frequencies; the models reach 131072 positions with
-            `limelight.positions.YaRNScaling(32.0, trained=4096)`, whose bounds are rounded here, but not in their code.
+            `limelight.positions.YaRNScaling(32.0, original_length=4096)`, whose bounds are rounded here, but not in their code.
         use_bias: Whether the projections have a bias, as in the models.
         kwargs: Arguments of `limelight.layers.MultiHeadAttention`.
 
