@@ -11,7 +11,7 @@ from keras import ops
 import limelight as ll
 import oracles
 from contracts.cases import CASES, B, Case, N, T, V
-from contracts.test_contract import inputs, learned, numpy
+from contracts.test_contract import inputs, numpy, randomize
 from gradients import gradients
 from limelight.engine import backend, implementations, thresholds
 from limelight.engine.call import make_call
@@ -47,7 +47,7 @@ def supported(arrays: Any, parts: dict[str, Any]) -> list[str]:
 def test_gradients_equal_those_of_dense(case: Case) -> None:
     arrays = inputs(case.size)
     parts = case.parts()
-    variables, _ = learned(parts, *arrays[:2])
+    variables, _ = randomize(parts, *arrays[:2])
     target = np.random.default_rng(41).normal(size=(B, N, T, V)).astype("float32")
 
     def loss(*arrays: Any) -> Any:
@@ -71,7 +71,7 @@ def test_output_equals_the_oracle(name: str, kv_heads: int) -> None:
     case = next(case for case in CASES if case.name == name)
     arrays = inputs(case.size, kv_heads)
     parts = case.parts()
-    _, parameters = learned(parts, *arrays[:2])
+    _, parameters = randomize(parts, *arrays[:2])
     expected = oracles.attend(*arrays, **case.oracle, parameters=parameters)
     for implementation in supported(arrays, parts):
         with thresholds.using(implementation=implementation):
@@ -112,7 +112,7 @@ def test_blocks_under_xla(name: str) -> None:
     case = next(case for case in CASES if case.name == name)
     arrays = inputs(case.size)
     parts = case.parts()
-    learned(parts, *arrays[:2])
+    randomize(parts, *arrays[:2])
 
     def output_and_gradients(query: Any, key: Any, value: Any) -> Any:
         with tf.GradientTape() as tape:

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class Backend(abc.ABC):
-    """What the engine needs from a backend. Each folder beside this module implements it once, as its `BACKEND`.
+    """Attention, tracing and gradients on one backend. Each folder beside this module implements it once, as its `BACKEND`.
 
     Attributes:
-        cpu_thresholds: the sizes at which one implementation gives way to another, on a CPU.
-        accelerator_thresholds: the same, on an accelerator.
-        fused_kernel: the name of the fused kernel in explanations, if there is one.
+        cpu_thresholds: The sizes at which one implementation gives way to another, on a CPU.
+        accelerator_thresholds: The same, on an accelerator.
+        fused_kernel: The name of the fused kernel in explanations, if there is one.
         has_online_softmax: True if `online_softmax` is implemented.
     """
 

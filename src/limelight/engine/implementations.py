@@ -54,7 +54,7 @@ def choose(call: AttentionCall, value: Any = None, dropout: float = 0.0) -> Impl
     may_fuse = in_parallel and not dropout and forced in ("fused", None)
     if may_fuse and active.supports_fused(call, value, forced=forced is not None):
         return _fused(active.fused_kernel)
-    candidates = {"dense": Implementation("dense", "it was asked for.")}
+    candidates = {"dense": Implementation("dense", "it was requested.")}
     obstacle = "queries and keys are broadcast against each other, or a history is given."
     if in_parallel:
         obstacle = active.blockwise_obstacle(call, forced=forced is not None)

@@ -13,7 +13,7 @@ from limelight.engine.call import AttentionCall
 
 @dataclasses.dataclass(frozen=True)
 class Thresholds:
-    """What the choice of an implementation depends on besides the call.
+    """Sizes on which the choice of an implementation depends.
 
     Args:
         max_dense_scores: Up to this number of scores, all are computed at once.
@@ -79,7 +79,7 @@ class BlockSizes:
 def choose_block_sizes(call: AttentionCall, scores_per_block: int) -> BlockSizes:
     """Choose blocks of about so many scores: all of some examples, or some heads of one, or some rows of one head.
 
-    An unknown length is taken for long. Under a mask that leaves few columns to each row, such as a window, blocks have few rows
+    An unknown length counts as long. Under a mask that leaves few columns to each row, such as a window, blocks have few rows
     of many heads.
     """
     (examples, heads, rows, _), (_, kv_heads, columns, _) = call.query.shape, call.key.shape
