@@ -158,7 +158,7 @@ def export_call(
 
 def to_source(tensors: dict[str, Any], settings: dict[str, Any]) -> Source:
     """Make a map's source from tensors that a model returned, and the settings that belong to them."""
-    arrays = {name: to_numpy(tensor) for name, tensor in tensors.items()}
+    arrays: dict[str, Any] = {name: to_numpy(tensor) for name, tensor in tensors.items()}
     if "entropy" in arrays:
         return StatisticsSource(**arrays)
     if "weights" in arrays:
