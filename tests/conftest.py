@@ -29,17 +29,21 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 import numpy as np
 import pytest
 
+from selection import is_full
+
 # Backends keep much of what they have compiled: looking through all of it as often as Python would takes a tenth of the time.
 gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On other backends than JAX, leave out the tests that touch none: they run once (`make test-cli test-rest`)."""
-    if os.environ["KERAS_BACKEND"] == "jax":
-        return
-    done = [item for item in items if item.get_closest_marker("backend_free")]
-    items[:] = [item for item in items if not item.get_closest_marker("backend_free")]
-    config.hook.pytest_deselected(items=done)
+    """Deselect tests without a backend on all but JAX, and tests marked `full` on all but one backend."""
+    markers = set() if is_full() else {"full"}
+    if os.environ["KERAS_BACKEND"] != "jax":
+        markers.add("backend_free")
+    deselected = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
+    if deselected:
+        items[:] = [item for item in items if item not in set(deselected)]
+        config.hook.pytest_deselected(items=deselected)
 
 
 @pytest.fixture

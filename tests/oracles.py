@@ -50,8 +50,12 @@ def attention_weights(
 
 
 def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, **parts: Any) -> np.ndarray:
-    """Outputs (B, N, T, V) for values (B, K, S, V), in float64."""
-    weights = attention_weights(query, key, **parts)
+    """Compute outputs (B, N, T, V) for values (B, K, S, V), in float64."""
+    return average(attention_weights(query, key, **parts), value)
+
+
+def average(weights: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """Average values (B, K, S, V) with weights (B, N, T, S), in float64."""
     examples, heads, rows, columns = weights.shape
     output = np.zeros((examples, heads, rows, value.shape[-1]))
     for example in range(examples):
@@ -63,8 +67,10 @@ def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray, **parts: Any) 
     return output
 
 
-def slope(function: Callable[..., float], arrays: Sequence[np.ndarray], directions: Sequence[np.ndarray]) -> float:
-    """The derivative of a scalar function of arrays along one direction in all of them, by central differences."""
+def directional_derivative(
+    function: Callable[..., float], arrays: Sequence[np.ndarray], directions: Sequence[np.ndarray]
+) -> float:
+    """Compute the derivative of a scalar function of arrays along given directions, by central differences."""
     step = 1e-6
     ahead = function(*(array + step * direction for array, direction in zip(arrays, directions, strict=True)))
     behind = function(*(array - step * direction for array, direction in zip(arrays, directions, strict=True)))

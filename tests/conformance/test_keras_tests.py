@@ -11,6 +11,7 @@ from limelight import layers
 
 # Keras's files are written for settings under which a warning is no error.
 pytestmark = [
+    pytest.mark.full,
     pytest.mark.filterwarnings("ignore:When providing `inputs` as a dict:UserWarning"),
     pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer:UserWarning"),
 ]

@@ -1,4 +1,4 @@
-"""ONNX's cases for its operator `Attention`, asked of `attend`, `attention_weights` and `KVCache`: all of them, none is left out."""
+"""All of ONNX's cases for its operator `Attention`, computed by `attend`, `attention_weights` and `KVCache`."""
 
 from typing import Any
 
@@ -75,16 +75,16 @@ def mask(node: Node, cache: KVCache | None, columns: int) -> masks.Mask | None:
     found: masks.Mask | None = ll.masks.Causal("start") if node.attributes.get("is_causal") else None
     sides = [node.attributes.get(f"{side}_window_size", -1) for side in ("left", "right")]
     if max(sides) >= 0:
-        found = masks.both(
+        found = masks.intersect(
             found, ll.masks.SlidingWindow(*(None if size < 0 else size for size in sides), align="start")
         )
     if cache is not None:
-        found = masks.both(found, cache.mask())
+        found = masks.intersect(found, cache.mask())
     array = node.inputs.get("attn_mask")
     if array is None:
         return found
     permitted = array if array.dtype == bool else ~np.isneginf(array.astype("float32"))
-    return masks.both(found, ll.masks.ArrayMask(full(permitted, columns)))
+    return masks.intersect(found, ll.masks.ArrayMask(full(permitted, columns)))
 
 
 def full(array: np.ndarray, columns: int) -> np.ndarray:
@@ -94,11 +94,11 @@ def full(array: np.ndarray, columns: int) -> np.ndarray:
 
 
 def positions(node: Node, cache: KVCache | None, rows: int) -> dict[str, Any]:
-    """MaskFunction queries and keys of a cache stand: the first query after all that is past, or the last at the end of what is real."""
+    """Return the positions of queries and keys if there is a cache: new queries follow the past, or end with the real keys."""
     if cache is None:
         return {}
     past = node.inputs.get("past_key")
-    queries = cache.latest(rows) if past is None else past.shape[2] + np.arange(rows)
+    queries = cache.last_positions(rows) if past is None else past.shape[2] + np.arange(rows)
     return {"query_positions": queries, "key_positions": cache.positions}
 
 

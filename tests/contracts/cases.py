@@ -1,4 +1,4 @@
-"""What must pass the contract: one line for each part, beside its oracle."""
+"""The cases of the contract: each component with its oracle."""
 
 import dataclasses
 from collections.abc import Callable
@@ -25,8 +25,8 @@ KEY_SEGMENTS = np.array([[0, 0, 0, 1, 1, 2, 2], [1, 1, 1, 1, 2, 2, 2]])
 
 
 @keras.saving.register_keras_serializable("tests")
-def every_third(query: Any, key: Any) -> Any:
-    """A rule of positions."""
+def positions_divisible_by_3(query: Any, key: Any) -> Any:
+    """Permit pairs whose positions sum to a multiple of 3."""
     return (query + key) % 3 == 0
 
 
@@ -168,7 +168,7 @@ CASES = [
     ),
     score(
         "rotary scaled by YaRN",
-        lambda: ll.positions.Rotary(ll.scores.Dot(), scaling=ll.positions.YaRNScaling(4.0, trained=64)),
+        lambda: ll.positions.Rotary(ll.scores.Dot(), scaling=ll.positions.YaRNScaling(4.0, original_length=64)),
         oracles.rotary(DOT, oracles.yarn_frequencies(4.0, 64), magnitude=1.1386294361119891),
         size=10,
     ),
@@ -205,7 +205,7 @@ CASES = [
     ),
     mask(
         "where",
-        lambda: ll.masks.MaskFunction(every_third),
+        lambda: ll.masks.MaskFunction(positions_divisible_by_3),
         lambda i, j, place: (place.queries[i] + place.keys[j]) % 3 == 0,
     ),
     normalizer("sink", ll.normalizers.Sink, oracles.sink()),
@@ -224,7 +224,7 @@ CASES = [
         lambda: ll.normalizers.TopK(2, ll.normalizers.Sparsemax()),
         oracles.top_k(2, oracles.entmax(2.0)),
     ),
-    normalizer("hard", ll.normalizers.Hardmax, oracles.hard, smooth=False),
+    normalizer("hardmax", ll.normalizers.Hardmax, oracles.hard, smooth=False),
     normalizer("gumbel at rest", lambda: ll.normalizers.GumbelSoftmax(0.5), oracles.softmax(0.5)),
     normalizer("hard gumbel at rest", lambda: ll.normalizers.GumbelSoftmax(hard=True), oracles.hard, smooth=False),
     normalizer("monotonic", lambda: ll.normalizers.Monotonic(-0.5), oracles.monotonic, linked=True),

@@ -1,4 +1,4 @@
-"""Masks: what they permit, which blocks they leave empty or fill, and how they look in print."""
+"""Masks: what they permit, the kinds of their blocks, and their text rendering."""
 
 from typing import Any
 
@@ -30,20 +30,20 @@ PATTERNS = [
 
 
 def dense(mask: masks.Mask, rows: int, columns: int) -> np.ndarray:
-    """A mask on everything, (rows, columns)."""
-    found = ops.convert_to_numpy(mask(Block.full(1, 1, rows, columns)))
-    return np.broadcast_to(found, (rows, columns))
+    """Return the mask of all rows and columns."""
+    array = ops.convert_to_numpy(mask(Block.full(1, 1, rows, columns)))
+    return np.broadcast_to(array, (rows, columns))
 
 
 @pytest.mark.parametrize("mask", PATTERNS, ids=lambda mask: repr(mask)[:60])
 @pytest.mark.parametrize(("rows", "columns", "size"), [(13, 13, 4), (5, 17, 3), (17, 5, 4)])
-def test_blocks_are_empty_or_full_only_where_the_mask_is(mask: masks.Mask, rows: int, columns: int, size: int) -> None:
-    covers, whole = mask.block_kinds(rows, columns, size), dense(mask, rows, columns)
-    assert covers.shape == (-(-rows // size), -(-columns // size))
-    for (row, column), cover in np.ndenumerate(covers):
+def test_empty_and_full_blocks_agree_with_the_dense_mask(mask: masks.Mask, rows: int, columns: int, size: int) -> None:
+    kinds, whole = mask.block_kinds(rows, columns, size), dense(mask, rows, columns)
+    assert kinds.shape == (-(-rows // size), -(-columns // size))
+    for (row, column), kind in np.ndenumerate(kinds):
         block = whole[row * size : (row + 1) * size, column * size : (column + 1) * size]
-        assert cover != 0 or not block.any()
-        assert cover != 2 or block.all()
+        assert kind != 0 or not block.any()
+        assert kind != 2 or block.all()
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_blocks_are_empty_or_full_only_where_the_mask_is(mask: masks.Mask, rows:
     ],
     ids=["causal", "window", "prefix", "blocks", "not", "where"],
 )
-def test_the_cover_of_blocks(mask: masks.Mask, expected: list[list[int]]) -> None:
+def test_block_kinds(mask: masks.Mask, expected: list[list[int]]) -> None:
     np.testing.assert_array_equal(mask.block_kinds(9, 9, 3), expected)
 
 
-def test_nothing_is_said_of_a_tile_whose_place_is_not_known() -> None:
+def test_a_block_at_unknown_positions_is_partial() -> None:
     block = Block.full(1, 1, 8, 8, given_query_positions=np.arange(8))
     picked = Block.full(1, 1, 8, 8).replace(rows=Slice(8, indices=(1, 5)))
     for mask in PATTERNS:
@@ -71,14 +71,14 @@ def test_nothing_is_said_of_a_tile_whose_place_is_not_known() -> None:
     assert ll.masks.Padding(np.ones((2, 8), bool)).block_kind(Block.full(2, 1, 8, 8)) == "partial"
 
 
-def test_a_block_has_its_partners_whatever_the_length() -> None:
+def test_random_blocks_do_not_depend_on_the_length() -> None:
     mask = ll.masks.BigBird(2, 1, 1, 2, seed=3)
     np.testing.assert_array_equal(dense(mask, 40, 40)[:24, :24], dense(mask, 24, 24))
     assert dense(mask, 40, 40).sum() > dense(ll.masks.BigBird(2, 1, 1, 0), 40, 40).sum()
     assert (dense(mask, 40, 40) != dense(ll.masks.BigBird(2, 1, 1, 2, seed=4), 40, 40)).any()
 
 
-def test_given_positions_stand_in_place_of_counted_ones() -> None:
+def test_given_positions_replace_implicit_ones() -> None:
     block = Block.full(1, 1, 2, 3, given_query_positions=np.array([[4, 9]]), given_key_positions=np.array([[4, 5, 9]]))
     expected = {
         ll.masks.Causal(): [[1, 0, 0], [1, 1, 1]],
@@ -86,12 +86,12 @@ def test_given_positions_stand_in_place_of_counted_ones() -> None:
         ll.masks.Prefix(5): [[1, 0, 0]] * 2,
     }
     for mask, permitted in expected.items():
-        found = np.broadcast_to(ops.convert_to_numpy(mask(block)), (1, 1, 2, 3))
-        np.testing.assert_array_equal(found[0, 0], permitted)
+        array = np.broadcast_to(ops.convert_to_numpy(mask(block)), (1, 1, 2, 3))
+        np.testing.assert_array_equal(array[0, 0], permitted)
         assert mask.kv_range(block) == (0, 3)
 
 
-def test_a_picture_shows_eight_by_eight() -> None:
+def test_str_renders_eight_rows_and_columns() -> None:
     assert str(ll.masks.Causal()).splitlines()[:2] == ["■ · · · · · · ·", "■ ■ · · · · · ·"]
     assert str(ll.masks.Padding(np.array([[1, 1, 0], [1, 0, 0]]))).splitlines() == ["■ ■ ·"] * 8
     assert str(ll.masks.Padding(queries=np.array([True, False]))) == "■ ■\n· ·"
@@ -107,7 +107,7 @@ def test_a_function_of_positions_is_a_mask() -> None:
     np.testing.assert_array_equal(ops.convert_to_numpy(weights), np.eye(3))
 
 
-def test_a_layer_with_a_function_is_saved_by_its_name(tmp_path: Any) -> None:
+def test_a_function_is_saved_by_its_registered_name(tmp_path: Any) -> None:
     @keras.saving.register_keras_serializable("tests", "nearby")
     def nearby(query: Any, key: Any) -> Any:
         return ops.abs(query - key) < 2
@@ -125,9 +125,9 @@ def test_a_layer_with_a_function_is_saved_by_its_name(tmp_path: Any) -> None:
     [
         (lambda: ll.masks.SlidingWindow(-1), ValueError, "non-negative integer or None.*left=-1"),
         (lambda: ll.masks.Prefix(2.5), ValueError, "non-negative integer.*2.5"),
-        (lambda: ll.masks.Dilated(0), ValueError, "positive integer.*step=0"),
-        (lambda: ll.masks.BigBird(0), ValueError, "at least 1.*size=0"),
-        (lambda: ll.masks.BigBird(2, partners=-1), ValueError, "at least 0.*partners=-1"),
+        (lambda: ll.masks.Dilated(0), ValueError, "positive integer.*dilation=0"),
+        (lambda: ll.masks.BigBird(0), ValueError, "positive integer.*block_size=0"),
+        (lambda: ll.masks.BigBird(2, num_random_blocks=-1), ValueError, "non-negative integer.*num_random_blocks=-1"),
         (lambda: ll.masks.Segments(np.array([0.5])), TypeError, "array of integers"),
         (lambda: ll.masks.MaskFunction("causal"), TypeError, "function of query and key positions.*causal"),
         (lambda: ll.masks.MaskFunction(lambda query, key: key, "middle"), ValueError, '"end" or "start"'),
@@ -139,6 +139,6 @@ def test_a_layer_with_a_function_is_saved_by_its_name(tmp_path: Any) -> None:
         (lambda: ll.masks.ArrayMask([[0.5]]), ValueError, "only True and False"),
     ],
 )
-def test_a_wrong_mask_says_what_is_wrong(wrong: Any, error: type[Exception], message: str) -> None:
+def test_wrong_arguments_raise(wrong: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
         wrong()

@@ -34,12 +34,12 @@ ROTARIES = {
     ),
     "yarn": (
         {"scaling_factor": 4.0, "rope_type": "yarn", "original_max_position_embeddings": 64},
-        {"scaling": ll.positions.YaRNScaling(4.0, trained=64)},
+        {"scaling": ll.positions.YaRNScaling(4.0, original_length=64)},
     ),
     "yarn between other turns": (
         {"scaling_factor": 8.0, "rope_type": "yarn", "original_max_position_embeddings": 512, "beta_fast": 16.0,
          "beta_slow": 2.0},
-        {"scaling": ll.positions.YaRNScaling(8.0, trained=512, fast=16.0, slow=2.0)},
+        {"scaling": ll.positions.YaRNScaling(8.0, original_length=512, beta_fast=16.0, beta_slow=2.0)},
     ),
     "of a part": ({}, {"size": 6}),
 }  # fmt: skip

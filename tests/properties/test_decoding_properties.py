@@ -28,7 +28,7 @@ def decoded(cache: KVCache, tensors: list[np.ndarray], real: np.ndarray, parts: 
     for start in range(0, LENGTH, COUNT):
         now = slice(start, start + COUNT)
         query, key, value = (tensor[:, :, now] for tensor in tensors)
-        cache, seen, queries = cache.continued(key, value, real[:, now], None, parts["mask"].max_lookback())
+        cache, seen, queries = cache.update(key, value, real[:, now], None, parts["mask"].max_lookback())
         given = {
             **parts,
             "mask": parts["mask"] & seen.mask(),

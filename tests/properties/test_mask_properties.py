@@ -1,4 +1,4 @@
-"""What a mask says of blocks is what it is: any combination of masks, any span."""
+"""The blocks of a mask agree with the dense mask: any combination of masks, any slice."""
 
 import numpy as np
 from hypothesis import given
@@ -14,46 +14,48 @@ SIZES = st.sampled_from([(2, 4), (5, 3)])
 
 
 def dense(mask: Mask, block: Block) -> np.ndarray:
-    """A mask on a tile, (b, n, t, s)."""
+    """Return the mask of a block, (b, n, t, s)."""
     return np.broadcast_to(
-        numpy(mask(block)), [span.length for span in (block.batch, block.heads, block.rows, block.columns)]
+        numpy(mask(block)), [part.length for part in (block.batch, block.heads, block.rows, block.columns)]
     )
 
 
-def made(pattern: Pattern) -> Mask:
-    """A pattern of all queries and keys."""
+def build(pattern: Pattern) -> Mask:
+    """Build the mask of all queries and keys."""
     return pattern.make(np.arange(ROWS), np.arange(COLUMNS))
 
 
 @examined
 @given(patterns, SIZES, st.integers(0, ROWS - 1), st.integers(0, COLUMNS - 1))
-def test_a_tile_is_a_part_of_the_whole(pattern: Pattern, size: tuple[int, int], row: int, column: int) -> None:
-    mask, whole = made(pattern), Block.full(B, N, ROWS, COLUMNS)
-    # A span never reaches beyond the end: there it is moved back.
+def test_a_block_equals_its_slice_of_the_dense_mask(
+    pattern: Pattern, size: tuple[int, int], row: int, column: int
+) -> None:
+    mask, whole = build(pattern), Block.full(B, N, ROWS, COLUMNS)
+    # A slice must end within the axis.
     rows, columns = (
         Slice(total, min(start, total - length), length)
         for total, start, length in zip(LARGEST, (row, column), size, strict=True)
     )
     block = whole.replace(rows=rows, columns=columns)
     everything = dense(mask, whole)
-    block = everything[:, :, rows.start :, columns.start :][:, :, : size[0], : size[1]]
-    np.testing.assert_array_equal(dense(mask, block), block)
-    cover = mask.block_kind(block)
-    assert cover != "empty" or not block.any()
-    assert cover != "full" or block.all()
+    expected = everything[:, :, rows.start :, columns.start :][:, :, : size[0], : size[1]]
+    np.testing.assert_array_equal(dense(mask, block), expected)
+    kind = mask.block_kind(block)
+    assert kind != "empty" or not expected.any()
+    assert kind != "full" or expected.all()
     first, last = (numpy(bound) for bound in mask.kv_range(block.replace(columns=Slice(COLUMNS))))
-    seen = everything[:, :, rows.start : rows.start + size[0]]
-    assert not seen[..., : int(first.min())].any()
-    assert not seen[..., max(int(last.max()), 0) :].any()
+    rows_mask = everything[:, :, rows.start : rows.start + size[0]]
+    assert not rows_mask[..., : int(first.min())].any()
+    assert not rows_mask[..., max(int(last.max()), 0) :].any()
 
 
 @examined
 @given(patterns, st.sampled_from([3, 4]))
-def test_blocks_are_those_of_the_dense_mask(pattern: Pattern, size: int) -> None:
-    mask = made(pattern)
-    everything, covers = dense(mask, Block.full(B, N, ROWS, COLUMNS)), mask.block_kinds(ROWS, COLUMNS, size)
-    assert covers.shape == (-(-ROWS // size), -(-COLUMNS // size))
-    for (row, column), cover in np.ndenumerate(covers):
+def test_block_kinds_agree_with_the_dense_mask(pattern: Pattern, size: int) -> None:
+    mask = build(pattern)
+    everything, kinds = dense(mask, Block.full(B, N, ROWS, COLUMNS)), mask.block_kinds(ROWS, COLUMNS, size)
+    assert kinds.shape == (-(-ROWS // size), -(-COLUMNS // size))
+    for (row, column), kind in np.ndenumerate(kinds):
         block = everything[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size]
-        assert cover != 0 or not block.any()
-        assert cover != 2 or block.all()
+        assert kind != 0 or not block.any()
+        assert kind != 2 or block.all()

@@ -1,4 +1,4 @@
-"""What holds for the weights and the output whatever the parts, drawn at random from all there are."""
+"""Properties of weights and outputs that hold for all components."""
 
 from typing import Any
 
@@ -27,12 +27,12 @@ from properties.drawing import (
 )
 
 ROWS, COLUMNS = np.arange(T), np.arange(S)
-# The last query stands at the last key.
+# The last query is at the position of the last key.
 PLACES = {"query_positions": ROWS + S - T, "key_positions": COLUMNS}
 
 
 def permitted(mask: Mask) -> np.ndarray:
-    """A mask on everything, (B, N, T, S)."""
+    """Return the dense mask, (B, N, T, S)."""
     return np.broadcast_to(numpy(mask(Block.full(B, N, T, S))), (B, N, T, S))
 
 
@@ -41,17 +41,17 @@ def permitted(mask: Mask) -> np.ndarray:
 def test_the_order_of_keys_does_not_matter(
     score: Case, pattern: Pattern, normalizer: Case, seed: int, order: list[int]
 ) -> None:
-    # A monotonic reader goes by the order of keys; the middle of a Gaussian lies between the first key and the last.
+    # Monotonic attention depends on the order of keys, the center of a Gaussian window on their number.
     assume(normalizer.name != "monotonic" and score.name != "gaussian")
     query, key, value = numbers(seed)
     parts = {"score": part(score), "normalizer": part(normalizer)}
     expected = numpy(ll.attend(query, key, value, mask=pattern.make(ROWS, COLUMNS), **parts, **PLACES))
     shuffled = {"mask": pattern.make(ROWS, np.array(order)), **PLACES, "key_positions": np.array(order)}
-    found = numpy(ll.attend(query, key[:, :, order], value[:, :, order], **parts, **shuffled))
-    np.testing.assert_allclose(found, expected, atol=2e-5)
+    output = numpy(ll.attend(query, key[:, :, order], value[:, :, order], **parts, **shuffled))
+    np.testing.assert_allclose(output, expected, atol=2e-5)
 
 
-# Each part more is compiled for another shape: those that differ in what padding could do to them will do.
+# Each component is compiled for another shape: only those on which padding could have different effects.
 PADDED = st.sampled_from([case for case in SCORES if case.name in ("scaled", "alibi", "rotary", "shaw", "rms normed")])
 SHARED = st.sampled_from([case for case in NORMALIZERS if case.name in ("sink", "sigmoid", "top k", "sparsemax")])
 
@@ -59,16 +59,16 @@ SHARED = st.sampled_from([case for case in NORMALIZERS if case.name in ("sink", 
 @examined
 @given(PADDED, patterns, SHARED, seeds)
 def test_padding_changes_nothing(score: Case, pattern: Pattern, normalizer: Case, seed: int) -> None:
-    accumulation_dtype = numbers(seed, T + MORE, S + MORE, S + MORE)
+    padded_tensors = numbers(seed, T + MORE, S + MORE, S + MORE)
     parts = {"score": part(score), "normalizer": part(normalizer)}
-    narrow = [tensor[:, :, :length] for tensor, length in zip(accumulation_dtype, (T, S, S), strict=True)]
+    narrow = [tensor[:, :, :length] for tensor, length in zip(padded_tensors, (T, S, S), strict=True)]
     expected = numpy(ll.attend(*narrow, mask=pattern.make(ROWS, COLUMNS), **parts, **PLACES))
     rows, columns = np.arange(T + MORE), np.arange(S + MORE)
-    real = ll.masks.Padding(np.block(columns < S, (B, 1)), np.block(rows < T, (B, 1)))
+    real = ll.masks.Padding(np.tile(columns < S, (B, 1)), np.tile(rows < T, (B, 1)))
     padded = {"mask": pattern.make(rows, columns) & real, "query_positions": rows + S - T, "key_positions": columns}
-    found = numpy(ll.attend(*accumulation_dtype, **parts, **padded))
-    np.testing.assert_allclose(found[:, :, :T], expected, atol=2e-5)
-    assert not found[:, :, T:].any()
+    output = numpy(ll.attend(*padded_tensors, **parts, **padded))
+    np.testing.assert_allclose(output[:, :, :T], expected, atol=2e-5)
+    assert not output[:, :, T:].any()
 
 
 @examined
