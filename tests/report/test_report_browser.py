@@ -179,7 +179,11 @@ def test_policy_blocks_other_scripts_and_images(tab, path):
     tab.open(path)
     tab.run("const s = document.createElement('script'); s.textContent = 'window.broken = 1'; document.body.append(s);")
     tab.run("const i = document.createElement('img'); i.src = 'https://example.org/x.png'; document.body.append(i);")
-    tab.wait(lambda: len(messages := tab.console_messages()) >= 2 and all("Content Security Policy" in text for text in messages))
+    tab.wait(
+        lambda: (
+            len(messages := tab.console_messages()) >= 2 and all("Content Security Policy" in text for text in messages)
+        )
+    )
     assert tab.run("return window.broken") is None
     tab.driver.get("about:blank")
 

@@ -44,12 +44,13 @@ def families(texts: Iterable[str]) -> list[str]:
     # Format characters and combining marks have no glyph of their own.
     characters = {c for text in texts for c in text if not c.isascii() and unicodedata.category(c) not in ("Cf", "Mn")}
     chosen = dict.fromkeys([_DEFAULT, *(_find_family(character) for character in sorted(characters))])
-    if None not in chosen:
-        return list(chosen)
+    installed = [family for family in chosen if family is not None]
+    if len(installed) == len(chosen):
+        return installed
     for character in sorted(characters):
         if _find_family(character) is None:
             _warn_once(character)
-    return [*filter(None, chosen), _LAST_RESORT]
+    return [*installed, _LAST_RESORT]
 
 
 def visible(text: object, max_length: int | None = None) -> str:

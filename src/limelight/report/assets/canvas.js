@@ -1,4 +1,4 @@
-// The matrix on its canvas: cells, thinned names on both axes, the row and the column in hand.
+// The matrix on its canvas: cells, thinned names on both axes, the current row and column.
 
 const NAME_WIDTH = 96;
 const PALETTE = Array.from({ length: 256 }, (_, level) => [...viridis(level / 255), 255]);
@@ -14,7 +14,7 @@ function matrixView(canvas, box) {
     const down = Math.min(cell, 620 / matrix.rows);
     return { strip: false, left: gutter, top: NAME_WIDTH, cell, tall: down, width: wide, height: NAME_WIDTH + down * matrix.rows + 4 };
   }
-  // What upright names take below a strip: the longest of them, none more than there is.
+  // The height of the rotated names below a strip: the longest name, at most NAME_WIDTH.
   function nameRoom(matrix) {
     const pen = canvas.getContext("2d");
     pen.font = `12px ${getComputedStyle(box).fontFamily}`;
@@ -80,7 +80,7 @@ function matrixView(canvas, box) {
       label(pen, look, strong, matrix.keyName(matrix.columnStart(index)), left + (index + 0.5) * cell + 4, top + tall + 8, -Math.PI / 2);
     });
   }
-  // Every name that has room, and always those in hand: a neighbour of theirs gives way.
+  // Every name that fits, and always the current ones: their neighbours are left out.
   function names(pen, look, count, step, chosen, write) {
     const each = Math.max(1, Math.ceil(13 / step));
     for (let index = 0; index < count; index += each) {
@@ -113,16 +113,16 @@ function matrixView(canvas, box) {
 // Weights as pixels. Where there are more cells than pixels a pixel shows the greatest of its cells: a mean would hide spikes.
 function paint(matrix, mostWide, mostHigh) {
   const wide = Math.max(1, Math.min(matrix.columns, mostWide)), high = Math.max(1, Math.min(matrix.rows, mostHigh));
-  const held = new Float32Array(wide * high);
+  const maxima = new Float32Array(wide * high);
   for (let row = 0; row < matrix.rows; row++) {
     const line = Math.floor((row * high) / matrix.rows) * wide;
     for (let column = 0; column < matrix.columns; column++) {
       const at = line + Math.floor((column * wide) / matrix.columns);
-      held[at] = Math.max(held[at], matrix.values[row * matrix.columns + column]);
+      maxima[at] = Math.max(maxima[at], matrix.values[row * matrix.columns + column]);
     }
   }
   const image = make("canvas", { width: wide, height: high }), pen = image.getContext("2d"), pixels = pen.createImageData(wide, high);
-  held.forEach((value, index) => pixels.data.set(PALETTE[Math.round(255 * Math.sqrt(value / matrix.most))], 4 * index));
+  maxima.forEach((value, index) => pixels.data.set(PALETTE[Math.round(255 * Math.sqrt(value / matrix.most))], 4 * index));
   pen.putImageData(pixels, 0, 0);
   return image;
 }

@@ -1,4 +1,4 @@
-// What every view shares: elements made of text, never of markup; numbers; colours.
+// Shared by all views: elements made from text, never from markup; numbers; colors.
 
 function make(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -42,7 +42,7 @@ function ordinal(number) {
   return `${number}${ending}`;
 }
 
-// What a person can say of a token: spaces and line ends have no look of their own.
+// Make spaces and line ends visible.
 const visible = (token) => token.replace(/\n/g, "↵").replace(/^\s+$/, "␣") || "∅";
 
 // The shade of a token, 0 to 8: 2 is its equal share of the attention, two more for each doubling.
@@ -81,7 +81,7 @@ function ranking(tokens, weights, most, { caption, current = -1, onpick = null, 
     return make("tr", { class: index === current ? "current" : null },
       make("th", { scope: "row", dir: "auto" }, name), make("td", {}, bar), make("td", { class: "number" }, percent(weights[index])));
   });
-  // What 8 bits round away is nobody's attention.
+  // Ignore the rounding error of 8 bits.
   const left = rest && other > 0.005 ? make("p", { class: "note" }, `Not shown: ${percent(other)}, on other tokens`) : null;
   return [make("table", { class: "ranking" }, make("caption", {}, caption), make("tbody", {}, rows)), left].filter(Boolean);
 }

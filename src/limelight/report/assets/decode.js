@@ -1,4 +1,4 @@
-// From base64 to bytes: a zlib stream taken apart here, at once and in every browser, so that no view ever waits.
+// From base64 to bytes: a zlib stream decoded synchronously in every browser, so that no view waits.
 
 const LENGTH_BASE = [3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258];
 const LENGTH_EXTRA = [0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0];
@@ -27,22 +27,22 @@ function codeTable(lengths) {
 
 function inflate(source, size) {
   const out = new Uint8Array(size);
-  let at = 2, written = 0, bits = 0, held = 0;
+  let position = 2, written = 0, bits = 0, bitCount = 0;
   const fill = (count) => {
-    for (; held < count; held += 8) bits |= source[at++] << held;
+    for (; bitCount < count; bitCount += 8) bits |= source[position++] << bitCount;
   };
   const take = (count) => {
     fill(count);
     const value = bits & ((1 << count) - 1);
     bits >>>= count;
-    held -= count;
+    bitCount -= count;
     return value;
   };
   const symbol = ({ table, most }) => {
     fill(most);
     const entry = table[bits & (table.length - 1)];
     bits >>>= entry & 15;
-    held -= entry & 15;
+    bitCount -= entry & 15;
     return entry >> 4;
   };
   const dynamicCodes = () => {
@@ -66,12 +66,12 @@ function inflate(source, size) {
     last = take(1);
     const kind = take(2);
     if (kind === 0) {
-      // Stored: back to whole bytes, those held already among them.
-      at -= held >> 3;
-      bits = held = 0;
-      const length = source[at] | (source[at + 1] << 8);
-      out.set(source.subarray(at + 4, at + 4 + length), written);
-      at += 4 + length;
+      // Stored: back to whole bytes, including those in the bit buffer.
+      position -= bitCount >> 3;
+      bits = bitCount = 0;
+      const length = source[position] | (source[position + 1] << 8);
+      out.set(source.subarray(position + 4, position + 4 + length), written);
+      position += 4 + length;
       written += length;
       continue;
     }

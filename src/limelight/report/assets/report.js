@@ -1,4 +1,4 @@
-// The page at work: its state, which the address keeps, and its keys.
+// The state of the page, which the address stores, and its keys.
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const FRESH = { kind: "", find: "", example: -1, token: -1, pinned: false, map: 0, text: 0, head: 0, row: 0, column: 0, held: false, measure: "entropy" };
@@ -7,9 +7,9 @@ const state = { ...FRESH };
 let active = data.texts.length ? "texts" : "maps";
 
 function readAddress() {
-  const given = new URLSearchParams(location.hash.slice(1));
+  const parameters = new URLSearchParams(location.hash.slice(1));
   for (const [name, fresh] of Object.entries(FRESH)) {
-    const value = given.get(name);
+    const value = parameters.get(name);
     if (value === null) state[name] = fresh;
     else if (typeof fresh === "number") state[name] = Number.parseInt(value, 10) || 0;
     else state[name] = typeof fresh === "boolean" ? value === "1" : value;
@@ -20,13 +20,13 @@ function readAddress() {
 }
 
 function writeAddress() {
-  const given = new URLSearchParams();
+  const parameters = new URLSearchParams();
   for (const [name, fresh] of Object.entries(FRESH)) {
-    if (state[name] !== fresh) given.set(name, typeof fresh === "boolean" ? "1" : String(state[name]));
+    if (state[name] !== fresh) parameters.set(name, typeof fresh === "boolean" ? "1" : String(state[name]));
   }
   // A frame in a notebook has no address of its own to keep it in.
   try {
-    history.replaceState(null, "", `#${given}`);
+    history.replaceState(null, "", `#${parameters}`);
   } catch { /* the state lasts as long as the page */ }
 }
 
@@ -83,10 +83,10 @@ document.getElementById("help-button")?.addEventListener("click", () => help.sho
 const KEYS = {
   "/": () => texts?.search.focus(),
   "?": () => (help.open ? help.close() : help.showModal()),
-  "[": () => viewer?.turn(-1, 0),
-  "]": () => viewer?.turn(1, 0),
-  "{": () => viewer?.turn(0, -1),
-  "}": () => viewer?.turn(0, 1),
+  "[": () => viewer?.moveHead(-1, 0),
+  "]": () => viewer?.moveHead(1, 0),
+  "{": () => viewer?.moveHead(0, -1),
+  "}": () => viewer?.moveHead(0, 1),
   s: () => {
     if (active === "maps" && viewer) viewer.save();
     else if (texts?.current()) saveFigure(texts.current().figure(), `text-${state.example + 1}`);

@@ -1,4 +1,4 @@
-// Figures that can stand alone: SVG with its own colours and letters, made from the numbers and not from the screen.
+// Figures as standalone SVG, made from the numbers and not from the screen.
 
 const FONT = "system-ui, sans-serif";
 

@@ -1,4 +1,4 @@
-// The highlighted texts: filtered by kind, searched, and a token at a time told in words.
+// The highlighted texts: filtered by kind, searched, and one token at a time described in words.
 
 function startTexts(texts, state, changed) {
   const root = document.getElementById("texts");

@@ -69,7 +69,7 @@ function startViewer(maps, state, changed) {
     const { rows, columns } = matrix.example;
     choose({ row: clamp(state.row + down, 0, rows - 1), column: clamp(state.column + across, 0, columns - 1) });
   }
-  function turn(heads, layers) {
+  function moveHead(heads, layers) {
     const map = clamp(state.map + layers, 0, maps.length - 1);
     choose({ map, head: clamp(state.head + heads, 0, maps[map].heads - 1) });
   }
@@ -90,7 +90,7 @@ function startViewer(maps, state, changed) {
   });
   new ResizeObserver(() => update()).observe(box);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => update());
-  return { apply, move, turn, save: saveView, pin: () => choose({ held: !state.held }), focus: () => box.focus({ preventScroll: true }) };
+  return { apply, move, moveHead, save: saveView, pin: () => choose({ held: !state.held }), focus: () => box.focus({ preventScroll: true }) };
 }
 
 // The first words of an example of the batch, to choose it by.
@@ -115,8 +115,8 @@ function keyText(names, values, column) {
   return nodes;
 }
 
-// One head on one example, every weight or blocks of them, behind the same questions. Cells are what is drawn; rows and
-// columns of the matrix count cells, those of the example tokens.
+// One head on one example, every weight or blocks of them, with the same interface. Cells are what is drawn; rows and
+// columns of the matrix count cells, those of the example count tokens.
 function readMatrix(example, head) {
   const queries = example.queries ?? (example.rows === example.columns ? example.keys : null);
   const queryName = (token) => queries?.[token] ?? `#${token + 1}`, keyName = (token) => example.keys?.[token] ?? `#${token + 1}`;
