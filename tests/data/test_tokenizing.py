@@ -81,6 +81,11 @@ def test_any_text_is_covered_by_its_tokens(text):
         ("''quoted''", ["'", "'", "quoted", "'", "'"]),
         ("3.5% of snake_case", ["3", ".", "5", "%", "of", "snake_case"]),
         ("東京は", ["東", "京", "は"]),
+        ("iPhone7手机很好", ["iPhone7", "手", "机", "很", "好"]),
+        ("2023年3月", ["2023", "年", "3", "月"]),
+        ("ABCコーヒー", ["ABC", "コ", "ー", "ヒ", "ー"]),
+        ("ราคา500บาท", ["ร", "า", "ค", "า", "500", "บ", "า", "ท"]),
+        ("a'東", ["a", "'", "東"]),
         ("👩‍👩‍👧‍👦👍🏽🇩🇪", ["👩‍👩‍👧‍👦", "👍🏽", "🇩🇪"]),
         ("हिन्दी में", ["हिन्दी", "में"]),
         ("می‌خواهم", ["می‌خواهم"]),
@@ -91,6 +96,31 @@ def test_any_text_is_covered_by_its_tokens(text):
 )
 def test_texts_are_split_into_tokens(text, tokens):
     assert list(Tokenizer([]).encode([text])[0].tokens) == tokens
+
+
+SPACELESS_SCRIPTS = ("CJK ", "HIRAGANA ", "KATAKANA", "THAI ", "LAO ", "KHMER ", "MYANMAR ", "IDEOGRAPHIC ITERATION")
+
+
+def test_a_word_ends_where_a_script_without_spaces_begins():
+    # The names in Python's Unicode database tell the scripts, independently of the tokenizer's blocks.
+    letters = [
+        character
+        for character in map(chr, range(0x30000))
+        if unicodedata.category(character) in ("Lo", "Lm", "Nd")
+        and unicodedata.name(character, "").startswith(SPACELESS_SCRIPTS)
+        and unicodedata.is_normalized("NFC", character)
+    ]
+    assert len(letters) > 80_000
+    tokenizer = Tokenizer([])
+    for before, after, step in (("7", "x7", 1), ("b", "", 13), ("é_", "9", 13), ("it's", "Ж", 13)):
+        encodings = tokenizer.encode([f"{before}{letter}{after}" for letter in letters[::step]])
+        for encoding, letter in zip(encodings, letters[::step], strict=True):
+            assert encoding.tokens == (before, letter, *([after] if after else []))
+
+
+def test_other_scripts_still_form_words():
+    for word in ("3월에서", "Straße7", "Привет2", "हिन्दी", "مرحبا", "বাংলা"):
+        assert Tokenizer([]).encode([f"({word})"])[0].tokens == ("(", word, ")")
 
 
 def test_the_vocabulary_is_sorted_by_frequency_then_by_word(random):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from limelight import _files
-from limelight.data.unicode import compose
+from limelight.data.unicode import SPACELESS, compose
 from limelight.exceptions import DataError
 
 PADDING, UNKNOWN = 0, 1
@@ -22,10 +22,11 @@ _CHUNK = 1000
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 # A token is, first match wins: one character of a script that is written without spaces, with its marks; a word of at
-# most 64 letters, digits and marks, optionally with an apostrophe inside ("don't"); or any other grapheme (an emoji with all
-# its parts, a punctuation mark). The limits keep every token short, whatever the text.
-_SPACELESS = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]\p{M}*"
-_WORD = r"[\p{L}\p{M}\p{N}_\x{200C}\x{200D}]{1,64}(?:'[\p{L}\p{M}]{1,16})?"
+# most 64 letters, digits and marks of other scripts, optionally with an apostrophe inside ("don't"); or any other grapheme
+# (an emoji with all its parts, a punctuation mark). The limits keep every token short, whatever the text.
+_SPACELESS = rf"[{SPACELESS}]\p{{M}}*"
+_LETTERS = rf"[\p{{L}}\p{{M}}&&[^{SPACELESS}]]"
+_WORD = rf"[\p{{L}}\p{{M}}\p{{N}}_\x{{200C}}\x{{200D}}&&[^{SPACELESS}]]{{1,64}}(?:'{_LETTERS}{{1,16}})?"
 # White space for Python that \s does not match.
 _SEPARATORS = r"\x{1C}-\x{1F}"
 _TOKEN = rf"{_SPACELESS}|{_WORD}|(?![\s{_SEPARATORS}])\X"
@@ -71,7 +72,8 @@ class Tokenizer:
     """A word-level tokenizer: lower-cased words and punctuation marks, numbered by frequency.
 
     Id 0 is padding and 1 any unknown word; the vocabulary starts at 2. Texts are normalized first (Unicode NFC, straight
-    apostrophes). Scripts written without spaces are split into characters; an emoji stays whole.
+    apostrophes). Scripts written without spaces are split into characters, also beside a digit or a Latin letter; an emoji
+    stays whole.
 
     Args:
         words: The vocabulary in lower case, most frequent first.

@@ -1,6 +1,15 @@
-"""Unicode NFC with the offsets of each character in the original text."""
+"""Unicode: NFC with the offsets of each character in the original text, and scripts that are written without spaces."""
 
 import unicodedata
+
+# The blocks of Han, Hiragana, Katakana, Thai, Lao, Khmer and Myanmar, as the inside of a character class that Python's `re`
+# and the library `tokenizers` both read. Blocks rather than scripts: the Japanese long vowel mark belongs to no script.
+SPACELESS = (
+    "\u0e01-\u0eff\u1000-\u109f\u1780-\u17ff\u19e0-\u19ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035"
+    "\u3038-\u303c\u3041-\u3096\u3099-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\uff66-\uff9f\U00016fe0-\U00016fff\U0001aff0-\U0001b16f"
+    "\U00020000-\U0003ffff"
+)
 
 
 def compose(text: str) -> tuple[str, list[tuple[int, int]] | None]:
