@@ -39,6 +39,9 @@ def surface(text):
 
 def check(text, encoding, words):
     """Check that offsets increase, cover everything but white space, and match the ids."""
+    if not text.strip():
+        assert (encoding.ids.tolist(), encoding.tokens, encoding.offsets) == ([1], ("",), ((0, 0),))
+        return
     end = 0
     for id, token, (start, stop) in zip(encoding.ids, encoding.tokens, encoding.offsets, strict=True):
         assert end <= start < stop <= len(text)
@@ -55,7 +58,7 @@ def test_offsets_of_tokens_in_any_script(text):
     words = {word: index for index, word in enumerate(tokenizer.words, start=2)}
     encoding = tokenizer.encode([text])[0]
     check(text, encoding, words)
-    assert 1 not in encoding.ids
+    assert (1 in encoding.ids) == (not text.strip())
     assert 0 not in encoding.ids
     assert encoding.ids.dtype == np.int32
 
@@ -66,7 +69,7 @@ def test_any_text_is_covered_by_its_tokens(text):
     encoding = Tokenizer(["a", "0", "é", "!"]).encode([text])[0]
     end = 0
     for start, stop in encoding.offsets:
-        assert end <= start < stop
+        assert end <= start < stop or not text.strip()
         assert text[end:start].strip() == ""
         end = stop
     assert text[end:].strip() == ""
@@ -145,7 +148,7 @@ def test_ids_upper_case_forms_and_unknown_words():
 
 def test_truncation_is_counted():
     encodings = Tokenizer(["a"]).encode(["a a a a a a a", "a a", ""], length=5)
-    assert [(len(each), each.truncated) for each in encodings] == [(5, 2), (2, 0), (0, 0)]
+    assert [(len(each), each.truncated) for each in encodings] == [(5, 2), (2, 0), (1, 0)]
     assert encodings[0].offsets[-1] == (8, 9)
     assert encodings[0].ids.tolist() == [2] * 5
 
@@ -156,9 +159,22 @@ def test_a_length_that_is_not_positive(length):
         Tokenizer(["a"]).encode(["a"], length=length)
 
 
+@pytest.mark.parametrize("blank", ["", " ", "\n\t\u3000\x1c"])
+@pytest.mark.parametrize("length", [None, 3])
+def test_a_blank_text_is_one_unknown_token(blank, length):
+    encoding = Tokenizer(["a"]).encode([blank], length)[0]
+    assert (encoding.ids.tolist(), encoding.tokens, encoding.offsets) == ([1], ("",), ((0, 0),))
+    assert (encoding.ids.dtype, encoding.spans.dtype, encoding.text, encoding.truncated) == (
+        np.int32,
+        np.int32,
+        blank,
+        0,
+    )
+
+
 def test_more_texts_than_one_chunk_keep_their_order():
     encodings = Tokenizer(["a"]).encode(["a " * (number % 7) for number in range(2503)])
-    assert [len(each) for each in encodings] == [number % 7 for number in range(2503)]
+    assert [len(each) for each in encodings] == [max(1, number % 7) for number in range(2503)]
 
 
 def test_special_names_in_a_text_are_ordinary_text():

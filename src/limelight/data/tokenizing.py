@@ -145,7 +145,8 @@ class Tokenizer:
             length: The maximum number of tokens of a text, or None for all.
 
         Returns:
-            An `Encoding` for each text; its `truncated` is the number of tokens that were cut off.
+            An `Encoding` for each text; its `truncated` is the number of tokens that were cut off. A blank text becomes one
+            unknown token, so that any text can be predicted.
 
         Raises:
             ValueError: `length` is not positive.
@@ -169,6 +170,9 @@ class Tokenizer:
             if offsets is not None:
                 spans = [(offsets[start][0], offsets[end - 1][1]) for start, end in spans]
             truncated = len(encoding.ids) - len(ids)
+            if not len(ids):
+                # A sequence must not be empty: a blank text is one unknown token.
+                ids, spans = np.array([UNKNOWN], dtype=np.int32), [(0, 0)]
             yield Encoding(ids, np.array(spans, dtype=np.int32).reshape(-1, 2), text, truncated)
 
     def save(self, path: str | os.PathLike[str]) -> None:
