@@ -215,7 +215,8 @@ def test_predictions_are_not_captured(kind, steps, random):
                 return ops.softmax(self.dense(x))
 
         model = Model()
-    assert not ll.capture(model, steps)
+    with pytest.warns(ll.inspection.CaptureWarning, match="No attention was seen in"):
+        assert not ll.capture(model, steps)
 
 
 def test_class_probabilities_inside_a_model_are_not_captured(steps):
@@ -225,7 +226,8 @@ def test_class_probabilities_inside_a_model_are_not_captured(steps):
     y = keras.Input((T, D))
     other = layers.Dense(C, activation="softmax")(layers.GlobalMaxPooling1D()(y))
     model = keras.Model(y, layers.Average()([member(y), other]))
-    assert not ll.capture(model, steps)
+    with pytest.warns(ll.inspection.CaptureWarning, match="No attention was seen in"):
+        assert not ll.capture(model, steps)
 
 
 def test_a_layer_that_cannot_be_captured_is_named(steps):
@@ -237,6 +239,44 @@ def test_a_layer_that_cannot_be_captured_is_named(steps):
     model = keras.Model(x, SigmoidAttention(name="mixing")(x))
     with pytest.warns(ll.inspection.CaptureWarning, match=r"'mixing' \(SigmoidAttention\): it calls no softmax"):
         assert not ll.capture(model, steps)
+
+
+def test_an_empty_capture_says_so_once(steps):
+    x = keras.Input((T, D))
+    extractor = ll.AttentionExtractor(keras.Model(x, layers.Dense(C)(x), name="plain"))
+    with pytest.warns(ll.inspection.CaptureWarning, match=r"No attention was seen in 'plain' \(Functional\)"):
+        _, exported = extractor(ops.convert_to_tensor(steps))
+    assert not extractor.to_maps(exported)
+    # Another warning would be an error.
+    extractor(ops.convert_to_tensor(steps))
+
+
+def test_a_pattern_that_matches_no_attention_is_an_error(steps):
+    x = keras.Input((T, D))
+    model = keras.Model(x, layers.Attention(name="second")([SelfAttention(name="first")(x), x]))
+    assert list(ll.capture(model, steps, layers=["sec*"])) == ["second"]
+    for patterns in ("typo/*", ["first", "typo/*"]):
+        with pytest.raises(ValueError, match=r"Received: \['typo/\*'\].*\['first', 'second'\]"):
+            ll.capture(model, steps, layers=patterns)
+
+
+def test_layers_that_prepare_masks_and_biases_are_no_attention(steps):
+    class ComputeAttentionMask(keras.Layer):
+        def call(self, mask):
+            return mask[:, None, :] > 0
+
+    class RelativeAttentionBias(keras.Layer):
+        def build(self, shape):
+            self.bias = self.add_weight(shape=(2, T, T), name="bias")
+
+        def call(self, x):
+            return self.bias + ops.zeros_like(x[:1, :1, :1, None])
+
+    x, mask = keras.Input((T, D)), keras.Input((T,))
+    mixed = layers.MultiHeadAttention(2, 3, name="mixing")(x, x, attention_mask=ComputeAttentionMask()(mask))
+    model = keras.Model([x, mask], [mixed, RelativeAttentionBias()(x)])
+    # A warning would be an error.
+    assert list(ll.capture(model, [steps, np.ones((B, T), "float32")])) == ["mixing"]
 
 
 def test_softmaxes_of_the_backend(steps):

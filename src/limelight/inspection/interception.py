@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras import ops
 
 from limelight import _keras_private, functional
 from limelight.engine import backend
@@ -25,7 +26,11 @@ _originals: list[tuple[Any, str, Any]] = []
 
 @contextlib.contextmanager
 def recording(recorder: Recorder) -> Iterator[None]:
-    """Record the attention of the model that runs inside, in this thread or task only."""
+    """Record the attention of the model that runs inside, in this thread or task only.
+
+    Raises:
+        ValueError: a pattern of the recorder matched no attention.
+    """
 
     def listener(call: AttentionCall) -> None:
         recorder.record(call.layer, lambda: call)
@@ -37,6 +42,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
     hook = functional.on_call(listener, None if recorder.intervention is None else transform)
     with _replaced_functions(), recorder.activate(), hook:
         yield
+    recorder.check_patterns()
 
 
 @contextlib.contextmanager
@@ -102,7 +108,7 @@ def _call_operation(recorder: Recorder, original: Callable[..., Any], operation:
             if operation is recorder.model:
                 softmaxes.drop_predictions(recorder, outputs)
             elif counts == (len(recorder.skipped), len(recorder.records)):
-                _skip_if_named_attention(recorder, operation)
+                _skip_if_named_attention(recorder, operation, outputs)
     return outputs
 
 
@@ -127,15 +133,26 @@ def _run_and_record(
     return _run(original, operation, *args, **kwargs)
 
 
-def _skip_if_named_attention(recorder: Recorder, operation: Any) -> None:
+def _skip_if_named_attention(recorder: Recorder, operation: Any, outputs: Any) -> None:
     """Warn of a layer whose name says that it attends, and in which nothing was seen."""
-    path, class_name = recorder.path(operation), type(operation).__name__
-    if isinstance(operation, keras.Layer) and "attention" in class_name.lower() and recorder.matches(path):
+    class_name = type(operation).__name__
+    if not isinstance(operation, keras.Layer) or not _names_attention(class_name):
+        return
+    # A mask is no attention; neither is a layer that returns nothing.
+    dtypes = [keras.backend.standardize_dtype(x.dtype) for x in keras.tree.flatten(outputs) if ops.is_tensor(x)]
+    path = recorder.path(operation)
+    if any("float" in dtype for dtype in dtypes) and recorder.matches(path):
         reason = (
             "it calls no softmax and no fused attention that limelight knows. Describe it with "
             "limelight.inspection.register_adapter"
         )
         recorder.skip(path, class_name, reason)
+
+
+def _names_attention(class_name: str) -> bool:
+    """Return True if the name of a class says that it attends, not that it prepares a mask or bias for one that does."""
+    name = class_name.lower()
+    return "attention" in name and not any(part in name for part in ("mask", "bias", "embedding", "encoding"))
 
 
 def _run(original: Callable[..., Any], operation: Any, *args: Any, **kwargs: Any) -> Any:

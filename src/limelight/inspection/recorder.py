@@ -93,6 +93,7 @@ class Recorder:
         self.stack: list[Any] = []
         self.records: list[Record] = []
         self.skipped: list[str] = []
+        self.paths: list[str] = []
         self.dense_masks: dict[int, Any] = {}
         self.sequence_lengths: set[int | None] = set()
         self.rnn_loop: Any = None
@@ -162,8 +163,34 @@ class Recorder:
         return "/".join(operation.name for operation in layers) or self.model.name
 
     def matches(self, path: str) -> bool:
-        """Return True if one of the user's patterns matches a path."""
+        """Return True if one of the user's patterns matches the path of an attention; remember the path."""
+        if path not in self.paths:
+            self.paths.append(path)
         return self.layers is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.layers)
+
+    def check_patterns(self) -> None:
+        """Check that each of the user's patterns matched an attention, once the model has run.
+
+        Raises:
+            ValueError: a pattern matched none.
+        """
+        unmatched = [pattern for pattern in self.layers or () if not fnmatch.filter(self.paths, pattern)]
+        if unmatched:
+            raise ValueError(
+                f"`layers` must match the paths of attention layers. Received: {unmatched}, which match none of the "
+                f"layers in which attention was seen: {self.paths}."
+            )
+
+    def warnings(self) -> list[str]:
+        """Return what could not be captured, a sentence each, once the model has run."""
+        messages = [f"No attention was captured of {message}." for message in self.skipped]
+        if not self.records and not messages:
+            messages.append(
+                f"No attention was seen in {self.model.name!r} ({type(self.model).__name__}): no layer of it is known to "
+                "attend, calls a fused attention, or uses the result of a softmax. Describe layers that attend in another "
+                "way with limelight.inspection.register_adapter."
+            )
+        return messages
 
     def record(
         self, layer: Any, observe: Callable[[], ObservedAttention | AttentionCall], pending: Any = None
