@@ -10,13 +10,15 @@ from limelight.core.block import Block, Slice
 from limelight.core.precision import accumulation_dtype, upcast
 from limelight.engine import backend
 from limelight.engine.call import AttentionCall
-from limelight.engine.dense import compute_block_weights, prepare_for_blocks
+from limelight.engine.dense import apply_weights, compute_block_weights, prepare_for_blocks
 from limelight.engine.reductions import ReducedBlock, ReductionOps, compute_logits, reduce_softmax, reduce_weights
 from limelight.engine.statistics import StatisticsSpec, row_statistics, split_columns
 from limelight.engine.thresholds import choose_block_sizes
 from limelight.engine.torch import blockwise
 from limelight.normalizers import MASK_VALUE, Softmax, internal_softmax
 from limelight.scores import Dot
+
+ROWS_PER_PRODUCT = 8  # so many times as many rows are multiplied at a time as are reduced
 
 
 @torch.no_grad()
@@ -25,8 +27,10 @@ def attention_statistics(
 ) -> dict[str, Any]:
     """Compute the statistics of a call by name, all but the edges, in blocks of about so many scores."""
     call, spec = prepare_for_blocks(call), StatisticsSpec.from_call(call, top_k, num_blocks, align)
-    loop = StatisticsLoop(call, value, spec)
-    for block in blockwise.iterate_blocks(call, choose_block_sizes(call, scores_per_block)):
+    loop = StatisticsLoop(call, value, spec, scores_per_strip=scores_per_block // 2)
+    # On a CPU a product is faster with more rows than a cache holds; what follows goes over strips of them.
+    larger = 1 if loop.on_accelerator else ROWS_PER_PRODUCT
+    for block in blockwise.iterate_blocks(call, choose_block_sizes(call, larger * scores_per_block)):
         loop.step(block)
     return loop.fields
 
@@ -36,6 +40,7 @@ class InPlaceOps(ReductionOps):
 
     def __init__(self) -> None:
         self._buffers: dict[str, Any] = {}
+        self.weights: Any = None  # where `softmax` puts its result
 
     def buffer(self, name: str, shape: Any, like: Any) -> Any:
         """Return memory of a shape; its content is that of the last use under this name."""
@@ -46,9 +51,8 @@ class InPlaceOps(ReductionOps):
 
     def softmax(self, logits: Any) -> Any:
         """Return the softmax of each row."""
-        weights = self.buffer("weights", logits.shape, logits)
         with internal_softmax():
-            return torch.softmax(logits, -1, out=weights)
+            return torch.softmax(logits, -1, out=self.weights)
 
     def average(self, weights: Any, logits: Any) -> Any:
         """Return the average of each row's logits, which are overwritten."""
@@ -57,7 +61,7 @@ class InPlaceOps(ReductionOps):
     def average_distance(self, weights: Any, queries: Any, keys: Any) -> Any:
         """Return the sum of each row of weights times the distances of positions."""
         # The logits are no longer needed.
-        distances = self.buffer("logits", weights.shape, weights)
+        distances = self.buffer("distances", weights.shape, weights)
         torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=distances)
         return distances.abs_().mul_(weights).sum(-1, keepdim=True)
 
@@ -73,10 +77,11 @@ class StatisticsLoop:
         call: The prepared call.
         value: (B, K, S, V), or None.
         spec: What the statistics contain.
+        scores_per_strip: The number of scores to reduce at a time, about.
     """
 
-    def __init__(self, call: AttentionCall, value: Any, spec: StatisticsSpec) -> None:
-        self.call, self.value, self.spec = call, value, spec
+    def __init__(self, call: AttentionCall, value: Any, spec: StatisticsSpec, *, scores_per_strip: int) -> None:
+        self.call, self.value, self.spec, self.scores_per_strip = call, value, spec, scores_per_strip
         self.ops = InPlaceOps()
         self.row_edges = [int(edge) for edge in spec.edges[0]]
         self.on_accelerator = backend.active().on_accelerator(call.query)
@@ -102,19 +107,41 @@ class StatisticsLoop:
         query, key, value = blockwise.slice_block(block, self.call.query, key, key if value is None else value)
         if 1 < key.shape[1] < query.shape[1]:
             key, value = (tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1) for tensor in (key, value))
-        reduced = self._reduce(block, query, key)
-        rows = row_statistics(reduced, None if self.value is None else value, self.spec, self.ops)
-        slices = tuple(slice(part.start, part.start + part.length) for part in (block.batch, block.heads, block.rows))
-        for name, tensor in rows.items():
-            self.fields[name][slices].copy_(tensor)
-        self._add_columns(reduced)
-
-    def _reduce(self, block: Block, query: Any, key: Any) -> ReducedBlock:
         if not self.call.normalizer.exponential:
-            return reduce_weights(compute_block_weights(self.call, block, query, key), self.spec.top_k)
+            weights = compute_block_weights(self.call, block, query, key)
+            self._add(reduce_weights(weights, self.spec.top_k), None if self.value is None else value)
+            return
         logits = self._compute_logits(block, query, key)
         is_empty = self._mask_logits(block, logits)
-        return reduce_softmax(self.call, block, logits, is_empty, self.spec.top_k, self.ops)
+        weights = self.ops.buffer("weights", logits.shape, logits)
+        for rows in self._strips(logits):
+            strip = block.replace(rows=Slice(block.rows.total, block.rows.start + rows.start, rows.stop - rows.start))
+            self.ops.weights = weights[:, :, rows]
+            empty = None if is_empty is None else is_empty.expand(*logits.shape[:3], 1)[:, :, rows]
+            reduced = reduce_softmax(self.call, strip, logits[:, :, rows], empty, self.spec.top_k, self.ops)
+            self._add(reduced, None)
+            if self.value is not None and reduced.scale is not None:
+                self.ops.weights.mul_(reduced.scale)
+        if self.value is not None:
+            self._write("output", block, apply_weights(weights, value, block))
+
+    def _strips(self, logits: Any) -> Iterator[slice]:
+        """Yield runs of rows of a block that fit a cache; all rows on an accelerator."""
+        batch, heads, rows, columns = logits.shape
+        size = rows if self.on_accelerator else max(1, self.scores_per_strip // (batch * heads * columns))
+        for start in range(0, rows, size):
+            yield slice(start, min(start + size, rows))
+
+    def _add(self, reduced: ReducedBlock, value: Any) -> None:
+        """Add a reduced block, and its output if there are values, to the statistics."""
+        for name, tensor in row_statistics(reduced, value, self.spec, self.ops).items():
+            self._write(name, reduced.block, tensor)
+        self._add_columns(reduced)
+
+    def _write(self, name: str, block: Block, rows: Any) -> None:
+        """Write the statistics of the rows of a block to their place."""
+        slices = tuple(slice(part.start, part.start + part.length) for part in (block.batch, block.heads, block.rows))
+        self.fields[name][slices].copy_(rows)
 
     def _compute_logits(self, block: Block, query: Any, key: Any) -> Any:
         """Compute the logits (b, n, t, s) before the mask, in memory that may be overwritten."""
