@@ -4,7 +4,7 @@ Nothing else in limelight imports `keras.src` or reads an underscored attribute 
 Keras 3.15.1, the oldest version that limelight supports; a newer Keras that moves one is followed here alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -32,6 +32,8 @@ __all__ = [
     "get_value_dense",
     "is_rematerialized",
     "iterate_layers",
+    "make_predictor",
+    "run_predict_step",
 ]
 
 # The functions of the backend, of which `inspection` replaces some while it records; the public `keras.backend` has none.
@@ -100,3 +102,48 @@ def get_lambda_output_shape(layer: keras.layers.Lambda) -> Any:
 def get_compile_arguments(model: Any) -> dict[str, Any]:
     """Return the arguments of `compile` as objects: `get_compile_config` gives them serialized."""
     return dict(model._compile_config.config)
+
+
+def make_predictor(model: Any, predict_batch: Callable[[Any], Any]) -> Any:
+    """Return a stand-in for a model that predicts each batch by a function.
+
+    `predict` of Keras, and that of a model's own class, prepare data of many kinds for one function of the model, which runs a
+    batch and which cannot be replaced in public. The stand-in has the model's class and its attributes except for this function,
+    so that the model is not touched.
+
+    Args:
+        model: the model, or a layer, to which `keras.Model.predict` is then added.
+        predict_batch: receives a batch as a data set yields it, and returns the outputs.
+    """
+    is_jax = _backend.backend() == "jax"
+
+    class Predictor(type(model) if isinstance(model, keras.Model) else keras.Model):
+        # The state is that of the model, and JAX must not take it away.
+        variables = trainable_variables = non_trainable_variables = ()
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return model(*args, **kwargs)
+
+    Predictor.__name__ = type(model).__name__
+    predictor: Any = object.__new__(Predictor) if isinstance(model, keras.Model) else Predictor()
+    if is_jax:
+        function: Any = lambda state, iterator: (predict_batch(next(iterator)), state)  # noqa: E731
+    else:
+        function = lambda data: predict_batch(data[0])  # noqa: E731
+    attributes = vars(model) if isinstance(model, keras.Model) else {}
+    vars(predictor).update({**attributes, "steps_per_execution": 1, "predict_function": function})
+    return predictor
+
+
+def run_predict_step(model: Any, data: Any) -> Any:
+    """Return the outputs of a model's `predict_step` for a batch: on JAX it takes the state, and returns the new state."""
+    if not isinstance(model, keras.Model):
+        return model(keras.utils.unpack_x_y_sample_weight(data)[0], training=False)
+    if _backend.backend() != "jax":
+        return model.predict_step(data)
+    variables = model.non_trainable_variables
+    state = tuple([variable.value for variable in group] for group in (model.trainable_variables, variables))
+    outputs, values = model.predict_step(state, data)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return outputs

@@ -41,9 +41,13 @@ def test_gradients_are_zero_where_there_is_no_dependence() -> None:
 @pytest.mark.parametrize("jit", [None, False, True])
 def test_stateless_models_return_new_values_and_keep_their_own(jit: bool | None) -> None:
     counter = keras.Sequential([keras.Input((3,)), Counter()])
-    run = ACTIVE.run_stateless(counter) if jit is None else ACTIVE.compile_stateless(counter, jit=jit)
+
+    def run(values: list[Any], inputs: Any) -> Any:
+        return backend.run_stateless(counter, ACTIVE.state_variables(counter), values, inputs)
+
+    compiled = run if jit is None else ACTIVE.compile(run, jit=jit)
     values = [ops.convert_to_tensor(5.0)]
-    outputs, (count,) = run(values, ops.ones((2, 3)))
+    outputs, (count,) = compiled(values, ops.ones((2, 3)))
     np.testing.assert_array_equal(ops.convert_to_numpy(outputs), np.full((2, 3), 6.0))
     assert float(ops.convert_to_numpy(count)) == 6
     assert float(ops.convert_to_numpy(counter.non_trainable_variables[0])) == 0

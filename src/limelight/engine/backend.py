@@ -85,26 +85,18 @@ class Backend(abc.ABC):
         """
         return None
 
-    def compile_stateless(self, model: Any, *, jit: bool) -> Callable[..., Any]:
-        """Compile a model for inference.
+    def state_variables(self, model: Any) -> list[Any]:
+        """Return the variables of a model whose values `compile` must see as arguments, not as constants or by reference."""
+        return model.non_trainable_variables
+
+    def compile(self, function: Callable[..., Any], *, jit: bool) -> Callable[..., Any]:
+        """Compile a function of tensors for inference.
 
         Args:
-            model: A built model. It is not changed.
+            function: A function of structures of tensors that changes no variable (see `run_stateless`).
             jit: Compile with XLA.
-
-        Returns:
-            A function of (values of the non-trainable variables, inputs) to (outputs, new values of these variables).
         """
-        return self.run_stateless(model)
-
-    def run_stateless(self, model: Any) -> Callable[..., Any]:
-        """Return the function of `compile_stateless` uncompiled; it passes keyword arguments on to the model."""
-
-        def run(values: list[Any], inputs: Any, **kwargs: Any) -> Any:
-            with self.no_gradient():
-                return call_stateless(model, values, inputs, **kwargs)
-
-        return run
+        return function
 
     def no_gradient(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which nothing is recorded for a gradient."""
@@ -119,19 +111,25 @@ class Backend(abc.ABC):
         """Return the module and the name of each softmax that code written for this backend may call."""
 
 
-def call_stateless(model: Any, values: list[Any], inputs: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
-    """Call a model with given values of its non-trainable variables.
+def run_stateless(
+    function: Callable[..., Any], variables: list[Any], values: list[Any], *args: Any, **kwargs: Any
+) -> tuple[Any, list[Any]]:
+    """Run a function with given values of some variables.
 
     Returns:
-        The outputs, and the values that these variables would have afterwards. The model is not changed.
+        The result, and the values that these variables would have afterwards. The variables are not changed.
     """
-    variables = model.non_trainable_variables
     with keras.StatelessScope(list(zip(variables, values, strict=True))) as scope:
-        outputs = model(inputs, **kwargs)
+        result = function(*args, **kwargs)
     updated = [scope.get_current_value(variable) for variable in variables]
-    return outputs, [
+    return result, [
         variable.value if value is None else value for variable, value in zip(variables, updated, strict=True)
     ]
+
+
+def call_stateless(model: Any, values: list[Any], inputs: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
+    """Call a model with given values of its non-trainable variables. See `run_stateless`."""
+    return run_stateless(model, model.non_trainable_variables, values, inputs, **kwargs)
 
 
 @functools.cache

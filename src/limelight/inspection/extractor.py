@@ -1,13 +1,14 @@
 """A model around a model, which returns the attention of the layers inside besides the outputs."""
 
-import itertools
+import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from limelight import _keras_private
 from limelight._attention_statistics import AttentionStatistics, check_statistics_arguments
 from limelight.engine import backend
 from limelight.inspection._observed_attention import compute_statistics, export_call, to_source
@@ -25,7 +26,8 @@ class _Cache:
 
     def __init__(self) -> None:
         self.runs: list[list[_Entry]] = []
-        self.functions: dict[bool | None, Any] = {}
+        self.functions: dict[tuple[str, bool | None], Any] = {}
+        self.warned: set[str] = set()
 
     def get_run_id(self, entries: list[_Entry]) -> str:
         """Return the id of a run with these entries; equal runs share one."""
@@ -50,8 +52,8 @@ class AttentionExtractor(keras.Model):
         top_k, num_blocks: the size of the statistics, as in `limelight.attention_statistics`.
 
     Call arguments:
-        inputs: the inputs of the model. `extractor(inputs)` returns the model's outputs, and tensors that `extractor.to_maps`
-            makes into maps.
+        inputs: those of the model, further ones included. `extractor(inputs)` returns the model's outputs, and tensors that
+            `extractor.to_maps` makes into maps.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
@@ -87,10 +89,14 @@ class AttentionExtractor(keras.Model):
         self.built = model.built
         self._cache = _Cache()
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
+    def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        return self._record(self.model, inputs, *args, training=training, **kwargs)
+
+    def _record(self, function: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
+        """Call a function that runs the model, and return its outputs and the exported tensors."""
         recorder = Recorder(self.model, self.patterns, self.statistics)
         with recording(recorder):
-            outputs = self.model(inputs, training=training)
+            outputs = function(*args, **kwargs)
         return outputs, self._export(recorder)
 
     def _export(self, recorder: Recorder) -> dict[str, Any]:
@@ -98,8 +104,10 @@ class AttentionExtractor(keras.Model):
 
         A compiled function runs this once for each shape, and the structure of its outputs carries the id to each later call.
         """
-        for message in recorder.skipped:
-            warnings.warn(f"No attention was captured of {message}.", CaptureWarning, stacklevel=2)
+        for message in recorder.warnings():
+            if message not in self._cache.warned:
+                self._cache.warned.add(message)
+                warnings.warn(message, CaptureWarning, stacklevel=2)
         calls: dict[str, int] = {}
         entries: list[_Entry] = []
         exported = {}
@@ -121,51 +129,80 @@ class AttentionExtractor(keras.Model):
         )
 
     def predict_on_batch(self, x: Any) -> tuple[Any, AttentionMaps]:
-        """Return the model's outputs for one batch, and its maps."""
-        outputs, maps, _ = self._run(x, self._get_state())
-        return outputs, maps
+        """Return what `model.predict_on_batch` returns for one batch, and the maps of it."""
+        return self._predict("predict_on_batch", x, {})
 
     def predict(
-        self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
+        self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None, **kwargs: Any
     ) -> tuple[Any, AttentionMaps]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Return the model's outputs for data, compiled and in batches, and the maps of all of it.
+        """Return what `model.predict` returns for data, and the maps of all of it.
+
+        The model's own `predict`, `predict_step`, `run_eagerly` and `jit_compile` are respected.
 
         Args:
-            x: arrays, or a data set of any kind that `model.predict` takes.
-            batch_size: the number of examples in a batch if `x` is arrays; 32 by default.
-            verbose: show a progress bar.
-            steps: the number of batches to take of a data set; all by default.
+            x: whatever `model.predict` takes.
+            batch_size, verbose, steps: as in `model.predict`; nothing is shown by default.
+            **kwargs: further arguments of `model.predict`.
 
         Returns:
-            The outputs as numpy, as `model.predict` returns them, and `AttentionMaps`. If batches have different lengths the maps
-            are padded, and the padding is masked.
+            The outputs, and `AttentionMaps`. If batches have different lengths the maps are padded, and the padding is masked.
+
+        Raises:
+            ValueError: the model has a `predict` of its own, which runs it in another way than that of `keras.Model`.
         """
-        state, outputs, maps = self._get_state(), [], []
-        batches = itertools.islice(_iter_batches(x, batch_size or 32), steps)
-        total = _count_batches(x, batch_size or 32, steps)
-        progress = keras.utils.Progbar(total) if verbose and verbose != "auto" else None
-        for number, batch in enumerate(batches, start=1):
-            batch_outputs, batch_maps, state = self._run(batch, state)
-            outputs.append(batch_outputs)
+        arguments = {"batch_size": batch_size, "verbose": verbose, "steps": steps}
+        return self._predict("predict", x, {**_drop_defaults(self.model, arguments), **kwargs})
+
+    def _predict(self, method: str, x: Any, arguments: dict[str, Any]) -> tuple[Any, AttentionMaps]:
+        """Run a method of the model that predicts, and collect the maps of each batch."""
+        maps: list[AttentionMaps] = []
+        values: list[Any] | None = None
+
+        def predict_batch(data: Any) -> Any:
+            nonlocal values
+            if not self.model.built:
+                self.model(keras.utils.unpack_x_y_sample_weight(data)[0])
+            self.built = True
+            outputs, batch_maps, values = self._run(self._predict_step, data, values)
             maps.append(batch_maps)
-            if progress is not None:
-                progress.update(number)
-        return _concatenate(outputs), AttentionMaps.concat(maps)
+            return outputs
 
-    def _get_state(self) -> list[Any]:
-        return [variable.value for variable in self.model.non_trainable_variables]
+        outputs = getattr(_keras_private.make_predictor(self.model, predict_batch), method)(x, **arguments)
+        if not maps:
+            raise ValueError(
+                f"`{method}` must run the model by `keras.Model.{method}`, so that its attention can be captured. Received: "
+                f"{type(self.model).__name__}.{method}, which does not. Use `limelight.capture` on the model's inputs."
+            )
+        return outputs, AttentionMaps.concat(maps)
 
-    def _run(self, x: Any, state: list[Any]) -> tuple[Any, AttentionMaps, list[Any]]:
-        if not self.model.built:
-            self.model(x)
-            self.built, state = True, self._get_state()
-        jit = None if getattr(self.model, "run_eagerly", False) else bool(getattr(self.model, "jit_compile", True))
-        if jit not in self._cache.functions:
-            active = backend.active()
-            function = active.run_stateless(self) if jit is None else active.compile_stateless(self, jit=jit)
-            self._cache.functions[jit] = function
-        (outputs, exported), state = self._cache.functions[jit](state, x)
-        return keras.tree.map_structure(keras.ops.convert_to_numpy, outputs), self.to_maps(exported), state
+    def _predict_step(self, data: Any) -> Any:
+        return self._record(_keras_private.run_predict_step, self.model, data)
+
+    def _run(self, step: Any, data: Any, values: list[Any] | None = None) -> tuple[Any, AttentionMaps, list[Any]]:
+        """Run a step as the model would: compiled, unless it is to run eagerly.
+
+        Args:
+            step: a function that returns outputs and exported tensors; two with one name are taken for the same.
+            data: the argument of the step.
+            values: those of the model's state variables after the last batch; by default what they are now.
+
+        Returns:
+            The outputs, the maps and new values of the state variables. The variables are not changed.
+        """
+        model, active = self.model, backend.active()
+        jit = None if getattr(model, "run_eagerly", False) else bool(getattr(model, "jit_compile", True))
+
+        def run(values: list[Any], data: Any) -> Any:
+            return backend.run_stateless(step, active.state_variables(model), values, data)
+
+        function = self._cache.functions.get((step.__name__, jit))
+        if function is None:
+            function = run if jit is None else active.compile(run, jit=jit)
+            self._cache.functions[step.__name__, jit] = function
+        values = [variable.value for variable in active.state_variables(model)] if values is None else values
+        with active.no_gradient():
+            (outputs, exported), values = function(values, data)
+        return outputs, self.to_maps(exported), values
 
 
 def capture(
@@ -174,6 +211,7 @@ def capture(
     tokens: Any = None,
     layers: str | Sequence[str] | None = None,
     *,
+    kwargs: Mapping[str, Any] | None = None,
     training: bool = False,
     store: str = "qk",
     top_k: int = 16,
@@ -185,10 +223,11 @@ def capture(
 
     Args:
         model: a built model.
-        batch: the inputs of the model.
+        batch: the inputs of the model: the first argument of its call.
         tokens: a list of strings for each example of the batch (or for the only one), which may be shorter than the padded input.
             Anything with `tokens` and `offsets`, such as an encoding from `tokenizers`, can take the place of a list.
         layers: patterns of the layers' paths, such as "decoder/*"; all by default.
+        kwargs: further arguments of the model's call by name, such as {"memory": memory} of a decoder.
         training: run the model as in training, with dropout. Weights are those before dropout.
         store: "qk"; or "statistics" for long inputs: statistics only, computed inside the compiled model (with `training`, the
             model runs eagerly).
@@ -209,17 +248,27 @@ def capture(
         >>> maps["reader"].shape, list(maps["reader"].tokens[0])
         ((1, 1, 3, 3), ['a', 'b', 'c'])
     """
+    kwargs = dict(kwargs or {})
     extractor = AttentionExtractor(model, layers, store, top_k, num_blocks)
     if not model.built:
-        model(batch)
+        model(batch, **kwargs)
         extractor.built = True
     if store == "statistics" and not training:
-        _, maps = extractor.predict_on_batch(batch)
-    else:
-        state = [variable.value for variable in model.non_trainable_variables]
-        (_, exported), _ = backend.active().run_stateless(extractor)(state, batch, training=training)
-        maps = extractor.to_maps(exported)
-    return add_tokens(maps, tokens, batch)
+        tensors = {name: _to_arrays(value) for name, value in kwargs.items() if _has_arrays(value)}
+
+        def call_step(data: Any) -> Any:
+            inputs, tensors = data
+            return extractor._record(model, inputs, training=False, **{**kwargs, **tensors})
+
+        _, maps, _ = extractor._run(call_step, (_to_arrays(batch), tensors))
+        return add_tokens(maps, tokens, batch)
+    variables = model.non_trainable_variables
+    values = [variable.value for variable in variables]
+    with backend.active().no_gradient():
+        (_, exported), _ = backend.run_stateless(
+            extractor._record, variables, values, model, batch, training=training, **kwargs
+        )
+    return add_tokens(extractor.to_maps(exported), tokens, batch)
 
 
 def add_tokens(maps: AttentionMaps, tokens: Any, batch: Any) -> AttentionMaps:
@@ -245,48 +294,20 @@ def add_tokens(maps: AttentionMaps, tokens: Any, batch: Any) -> AttentionMaps:
     return maps.with_tokens(tokens, length)
 
 
-def _iter_batches(data: Any, batch_size: int) -> Iterator[Any]:
-    """Iterate over the inputs of each batch of arrays, or of a data set that yields batches."""
-    if _is_arrays(data):
-        for start in range(0, _count_examples(data), batch_size):
-            yield keras.tree.map_structure(lambda leaf: leaf[start : start + batch_size], data)  # noqa: B023
-        return
-    is_indexed = isinstance(data, keras.utils.PyDataset)
-    for batch in (data[index] for index in range(len(data))) if is_indexed else data:
-        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
+def _drop_defaults(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Drop the arguments that are None, and those that a model's own `predict` does not take."""
+    parameters = inspect.signature(getattr(model, "predict", keras.Model.predict)).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in arguments.items() if value is not None and (takes_any or name in parameters)}
 
 
-def _is_arrays(data: Any) -> bool:
-    """Return True if data is an array, or a list or dict of arrays, and no data set."""
-    if isinstance(data, (list, tuple, dict)):
-        return all(_is_arrays(leaf) for leaf in keras.tree.flatten(data))
-    return hasattr(data, "shape") and hasattr(data, "__getitem__")
+def _has_arrays(value: Any) -> bool:
+    return any(hasattr(leaf, "shape") for leaf in keras.tree.flatten(value))
 
 
-def _count_examples(data: Any) -> int:
-    lengths = {leaf.shape[0] for leaf in keras.tree.flatten(data)}
-    if len(lengths) != 1:
-        raise ValueError(f"All inputs must have the same number of examples. Received: {sorted(lengths)}.")
-    return lengths.pop()
-
-
-def _count_batches(data: Any, batch_size: int, steps: int | None) -> int | None:
-    """Return the number of batches, or None if it is unknown."""
-    if _is_arrays(data):
-        return -(-_count_examples(data) // batch_size)
-    if steps is not None:
-        return steps
-    return len(data) if hasattr(data, "__len__") else None
-
-
-def _concatenate(outputs: list[Any]) -> Any:
-    """Concatenate the outputs of all batches."""
-    if not outputs:
-        raise ValueError("There must be at least one batch. Received: data without any.")
-    shapes = {tuple(leaf.shape[1:] for leaf in keras.tree.flatten(batch)) for batch in outputs}
-    if len(shapes) > 1:
-        raise ValueError(
-            "The outputs of all batches must have the same shape to be concatenated. Received: "
-            f"{sorted(shapes)[:4]}. Call predict_on_batch on each batch, or pad all to one length."
-        )
-    return keras.tree.map_structure(lambda *leaves: np.concatenate(leaves), *outputs)
+def _to_arrays(structure: Any) -> Any:
+    """Convert the tensors of another backend to numpy: a compiled function does not take them."""
+    return keras.tree.map_structure(
+        lambda leaf: np.asarray(leaf) if hasattr(leaf, "__array__") and not keras.ops.is_tensor(leaf) else leaf,
+        structure,
+    )

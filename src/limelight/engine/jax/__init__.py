@@ -60,8 +60,11 @@ class JaxBackend(Backend):
     def trace_state(self) -> Any:
         return tracing.trace_state()
 
-    def compile_stateless(self, model: Any, *, jit: bool) -> Callable[..., Any]:
-        return tracing.compile_stateless(model) if jit else self.run_stateless(model)
+    def state_variables(self, model: Any) -> list[Any]:
+        return model.variables
+
+    def compile(self, function: Callable[..., Any], *, jit: bool) -> Callable[..., Any]:
+        return jax.jit(function) if jit else function
 
     def gradients(self, function: Callable[[list[Any]], Any], tensors: list[Any]) -> list[Any]:
         return jax.grad(function)(tensors)

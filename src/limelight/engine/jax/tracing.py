@@ -55,13 +55,3 @@ def _run_compiled(
 def trace_state() -> Any:
     """Return an object that is equal within one trace."""
     return core.get_opaque_trace_state(convention="limelight")
-
-
-def compile_stateless(model: Any) -> Callable[[list[Any], Any], Any]:
-    """Compile a model for inference (see `Backend.compile_stateless`)."""
-
-    @jax.jit
-    def run(trainable: list[Any], values: list[Any], inputs: Any) -> Any:
-        return model.stateless_call(trainable, values, inputs, training=False)
-
-    return lambda values, inputs: run([variable.value for variable in model.trainable_variables], values, inputs)

@@ -56,8 +56,8 @@ class TensorFlowBackend(Backend):
     def trace_state(self) -> Any:
         return tracing.trace_state()
 
-    def compile_stateless(self, model: Any, *, jit: bool) -> Callable[..., Any]:
-        return tracing.compile_stateless(model, jit=jit)
+    def compile(self, function: Callable[..., Any], *, jit: bool) -> Callable[..., Any]:
+        return tracing.compile_function(function, jit=jit)
 
     def gradients(self, function: Callable[[list[Any]], Any], tensors: list[Any]) -> list[Any]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:

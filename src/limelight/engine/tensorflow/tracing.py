@@ -5,8 +5,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from limelight.engine.backend import call_stateless
-
 
 def static_length(length: Any) -> int | None:
     """Return a length if it is an int, None if it is a tensor."""
@@ -30,11 +28,6 @@ def trace_state() -> Any:
     return "eager" if tf.executing_eagerly() else id(tf.compat.v1.get_default_graph())
 
 
-def compile_stateless(model: Any, *, jit: bool) -> Callable[[list[Any], Any], Any]:
-    """Compile a model for inference (see `Backend.compile_stateless`)."""
-
-    @tf.autograph.experimental.do_not_convert
-    def run(values: list[Any], inputs: Any) -> Any:
-        return call_stateless(model, values, inputs, training=False)
-
-    return tf.function(run, reduce_retracing=True, jit_compile=jit)
+def compile_function(function: Callable[..., Any], *, jit: bool) -> Callable[..., Any]:
+    """Compile a function for inference (see `Backend.compile`)."""
+    return tf.function(tf.autograph.experimental.do_not_convert(function), reduce_retracing=True, jit_compile=jit)

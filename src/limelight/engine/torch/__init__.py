@@ -55,7 +55,7 @@ class TorchBackend(Backend):
     def attention_statistics(self, call: AttentionCall, value: Any, **settings: Any) -> Any:
         return statistics.attention_statistics(call, value, **settings)
 
-    # PyTorch's compiler cannot see through the interception of layers, so that `compile_stateless` stays `run_stateless`.
+    # PyTorch's compiler cannot see through the interception of layers, so that `compile` returns the function as it is.
 
     def no_gradient(self) -> contextlib.AbstractContextManager[Any]:
         return torch.no_grad()
