@@ -243,7 +243,9 @@ def _classes() -> dict[str, list[ast.ClassDef]]:
 
 @pytest.mark.backend_free
 def test_private_keras_is_used_in_one_module() -> None:
-    private = r"keras\.src|\b_keras_mask|\._(flatten_layers|flash_attention|compile_config|remat_mode|inverse_sqrt_\w+)\b"
+    private = (
+        r"keras\.src|\b_keras_mask|\._(flatten_layers|flash_attention|compile_config|remat_mode|inverse_sqrt_\w+)\b"
+    )
     users = {name for name, path in MODULES.items() if re.search(private, path.read_text(encoding="utf-8"))}
     assert users == {"limelight._keras_private"}
 
