@@ -102,7 +102,7 @@ def test_there_are_no_weights(steps):
     captured = ll.capture(model, steps, store="statistics")["reader"]
     for access in (
         captured.weights,
-        captured.tile,
+        captured.downsample,
         lambda: list(captured.iter_blocks()),
         lambda: captured.diff(captured),
         captured.to_pandas,

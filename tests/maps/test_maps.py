@@ -144,19 +144,19 @@ def test_weights_alone_have_no_logsumexp(random):
 def test_tile_holds_means_and_maxima_of_its_region(query, key, monkeypatch):
     attention_map = AttentionMap("a", QKSource(query, key))
     monkeypatch.setattr(sources, "MAX_BLOCK_SIZE", 6 * 7)
-    tile, weights = (
-        attention_map.tile(rows=slice(1, 5), columns=slice(2, 7), heads=[4], num_blocks=3),
+    downsampled, weights = (
+        attention_map.downsample(rows=slice(1, 5), columns=slice(2, 7), heads=[4], num_blocks=3),
         attention_map.weights(heads=[4]),
     )
-    assert tile.row_edges.tolist() == [1, 2, 3, 5]
-    assert tile.column_edges.tolist() == [2, 3, 5, 7]
+    assert downsampled.row_edges.tolist() == [1, 2, 3, 5]
+    assert downsampled.column_edges.tolist() == [2, 3, 5, 7]
     for t, (top, bottom) in enumerate([(1, 2), (2, 3), (3, 5)]):
         for s, (left, right) in enumerate([(2, 3), (3, 5), (5, 7)]):
             block = weights[:, :, top:bottom, left:right]
-            np.testing.assert_allclose(tile.means[:, :, t, s], block.mean((-1, -2)), atol=1e-6)
-            np.testing.assert_array_equal(tile.maxima[:, :, t, s], block.max((-1, -2)))
+            np.testing.assert_allclose(downsampled.means[:, :, t, s], block.mean((-1, -2)), atol=1e-6)
+            np.testing.assert_array_equal(downsampled.maxima[:, :, t, s], block.max((-1, -2)))
     with pytest.raises(ValueError, match="`rows` must be a non-empty slice of step 1"):
-        attention_map.tile(rows=slice(0, 5, 2))
+        attention_map.downsample(rows=slice(0, 5, 2))
 
 
 def test_steps_add_one_axis(random):

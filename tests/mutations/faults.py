@@ -80,9 +80,9 @@ FAULTS = [
     ),
     Fault(
         "A row that may attend to nothing gets uniform weights",
-        "normalizers/normalizer.py",
-        "    return ops.where(maximum <= MASK_VALUE, 0.0, maximum)",
-        "    return maximum",
+        "normalizers/exponential.py",
+        "        return zero_masked(softmax(scores), mask)\n",
+        "        return softmax(scores)\n",
         ("tests/contracts/test_contract.py",),
     ),
     Fault(

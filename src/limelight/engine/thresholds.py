@@ -82,7 +82,7 @@ def choose_block_sizes(call: AttentionCall, scores_per_block: int) -> BlockSizes
     An unknown length counts as long. Under a mask that leaves few columns to each row, such as a window, blocks have few rows
     of many heads.
     """
-    (examples, heads, rows, _), (_, kv_heads, columns, _) = call.query.shape, call.key.shape
+    (examples, heads, rows, _), (_, num_kv_heads, columns, _) = call.query.shape, call.key.shape
     rows, columns = rows or 1 << 30, columns or 1 << 14
     narrow_rows = rows_of_narrow_blocks(call)
     if narrow_rows is not None:
@@ -92,7 +92,7 @@ def choose_block_sizes(call: AttentionCall, scores_per_block: int) -> BlockSizes
         max_rows = max(max_rows, rows)
     if max_rows < rows:
         return BlockSizes(1, 1, max_rows)
-    group = heads // kv_heads
+    group = heads // num_kv_heads
     block_heads = max(
         count for count in divisors(heads) if count * rows <= max_rows and (count % group == 0 or group % count == 0)
     )

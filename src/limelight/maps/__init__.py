@@ -8,7 +8,7 @@ from limelight.maps._attention_map import AttentionMap
 from limelight.maps._attention_maps import AttentionMaps
 from limelight.maps.serialization import ArtifactError
 from limelight.maps.sources import QKSource, StatisticsSource, WeightSource
-from limelight.maps.statistics import Tile
+from limelight.maps.statistics import DownsampledWeights
 from limelight.maps.stored_mask import StoredMask
 from limelight.maps.tokens import Tokens
 
@@ -20,7 +20,7 @@ __all__ = [
     "QKSource",
     "StatisticsSource",
     "StoredMask",
-    "Tile",
+    "DownsampledWeights",
     "Tokens",
     "WeightSource",
 ]

@@ -10,7 +10,13 @@ from limelight._attention_statistics import AttentionStatistics
 from limelight._indexing import resolve_indices
 from limelight._optional import import_optional
 from limelight.maps.sources import QKSource, RowBlock, Source, StatisticsSource, WeightSource, iter_row_blocks
-from limelight.maps.statistics import Difference, Tile, compute_difference, compute_statistics, compute_tile
+from limelight.maps.statistics import (
+    Difference,
+    DownsampledWeights,
+    compute_difference,
+    compute_statistics,
+    compute_downsampled,
+)
 from limelight.maps.tokens import Tokens, as_tokens, tokens_per_example
 
 _CONTENTS = {QKSource: "queries and keys", WeightSource: "weights", StatisticsSource: "statistics"}
@@ -152,8 +158,10 @@ class AttentionMap:
             return self.source.statistics(top_k)
         return compute_statistics(self.source, top_k, num_blocks)
 
-    def tile(self, heads: Any = None, rows: Any = None, columns: Any = None, *, num_blocks: int = 256) -> Tile:
-        """Compute a picture of a region at the zoom that makes it fit: means and maxima of blocks. See `Tile`.
+    def downsample(
+        self, heads: Any = None, rows: Any = None, columns: Any = None, *, num_blocks: int = 256
+    ) -> DownsampledWeights:
+        """Compute a picture of a region at the zoom that makes it fit: means and maxima of blocks. See `DownsampledWeights`.
 
         Args:
             heads: as in `weights`.
@@ -163,7 +171,7 @@ class AttentionMap:
         Raises:
             ValueError: a region is empty or no slice of step 1, or `num_blocks` is below 1.
         """
-        return compute_tile(self.source, heads, rows, columns, num_blocks)
+        return compute_downsampled(self.source, heads, rows, columns, num_blocks)
 
     def diff(self, other: "AttentionMap") -> Difference:
         """Compute how far the heads of two maps of the same examples, queries and keys differ. See `Difference`.

@@ -12,7 +12,7 @@ from limelight.maps.sources import RowBlock, Source, iter_row_blocks, require_we
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Tile:
+class DownsampledWeights:
     """Means and maxima of blocks of weights. Means alone hide spikes: a single strong weight vanishes among thousands.
 
     Args:
@@ -90,8 +90,8 @@ def compute_statistics(source: Source, num_top_keys: int, num_blocks: int) -> At
     )
 
 
-def compute_tile(source: Source, heads: Any, rows: Any, columns: Any, num_blocks: int) -> Tile:
-    """Compute the tile of a region of a source; see `AttentionMap.tile`."""
+def compute_downsampled(source: Source, heads: Any, rows: Any, columns: Any, num_blocks: int) -> DownsampledWeights:
+    """Downsample a region of a source; see `AttentionMap.downsample`."""
     if num_blocks < 1:
         raise ValueError(f"`num_blocks` must be at least 1. Received: num_blocks={num_blocks}.")
     row_edges, column_edges = (
@@ -106,7 +106,7 @@ def compute_tile(source: Source, heads: Any, rows: Any, columns: Any, num_blocks
     for block in iter_row_blocks(source, heads, np.arange(row_edges[0], row_edges[-1])):
         blocks.add(block)
     sizes = np.diff(row_edges)[:, None] * np.diff(column_edges)
-    return Tile((blocks.sums / sizes).astype(np.float32), blocks.maxima, row_edges, column_edges)
+    return DownsampledWeights((blocks.sums / sizes).astype(np.float32), blocks.maxima, row_edges, column_edges)
 
 
 def compute_difference(first: Source, second: Source) -> Difference:

@@ -76,7 +76,7 @@ def _read_blocks(attention: AttentionMap) -> list[dict[str, Any]]:
     statistics = attention.statistics(top_k=NUM_TOP_KEYS, num_blocks=1)
     rows = max((len(tokens) for tokens in attention.query_tokens or ()), default=0) or attention.shape[-2]
     columns = max((len(tokens) for tokens in attention.tokens or ()), default=0) or attention.shape[-1]
-    blocks = attention.tile(rows=slice(0, rows), columns=slice(0, columns), num_blocks=MAX_LENGTH)
+    blocks = attention.downsample(rows=slice(0, rows), columns=slice(0, columns), num_blocks=MAX_LENGTH)
     examples = []
     for index in np.ndindex(attention.shape[:-3]):
         # A missing key has index -1 and weight 0, so any index will do.

@@ -104,17 +104,17 @@ def zero_rows(output: Any, keep: Any) -> Any:
 def call_grouped(query: Any, key: Any, value: Any, permitted: Any, causal: bool, scale: float) -> Any:
     """Call the kernel for keys that serve several query heads each, without copying them."""
     batch, heads, rows, size = query.shape
-    kv_heads = key.shape[1]
-    if kv_heads in (1, heads):
-        if kv_heads < heads:
+    num_kv_heads = key.shape[1]
+    if num_kv_heads in (1, heads):
+        if num_kv_heads < heads:
             key, value = (tensor.expand(-1, heads, -1, -1) for tensor in (key, value))
         return attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
-    group = heads // kv_heads
-    query = query.reshape(batch * kv_heads, group, rows, size)
+    group = heads // num_kv_heads
+    query = query.reshape(batch * num_kv_heads, group, rows, size)
     key, value = (
-        tensor.reshape(batch * kv_heads, 1, *tensor.shape[2:]).expand(-1, group, -1, -1) for tensor in (key, value)
+        tensor.reshape(batch * num_kv_heads, 1, *tensor.shape[2:]).expand(-1, group, -1, -1) for tensor in (key, value)
     )
     if permitted is not None:
-        permitted = permitted.expand(batch, heads, -1, -1).reshape(batch * kv_heads, group, *permitted.shape[2:])
+        permitted = permitted.expand(batch, heads, -1, -1).reshape(batch * num_kv_heads, group, *permitted.shape[2:])
     output = attention(query, key, value, attn_mask=permitted, is_causal=causal, scale=scale)
     return output.reshape(batch, heads, rows, value.shape[-1])
