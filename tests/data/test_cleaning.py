@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limelight.data import DataError
+from limelight.data import DataError, Tokenizer
 from limelight.data.cleaning import RawExamples, build_dataset
+from limelight.data.unicode import fold
 
 pytestmark = pytest.mark.backend_free
 
@@ -44,6 +45,51 @@ def test_texts_equal_after_normalization_are_duplicates():
         "texts converted to Unicode form NFC: 1",
         "duplicate texts dropped: 1",
     ]
+
+
+def test_texts_with_equal_tokens_are_duplicates():
+    texts = [
+        "Don’t stop, 東京!",
+        "don't  STOP ,東 京 !",
+        "DON'T STOP,\n東京!",
+        "Don’t stop, 東京!",
+        "b",
+        "B ",
+        "c",
+        "d",
+        "e",
+    ]
+    dataset = clean(texts, ["x", "x", "x", "x", "x", "y", "y", "y", "x"])
+    assert pairs(dataset) == [("Don’t stop, 東京!", "x"), ("c", "y"), ("d", "y"), ("e", "x")]
+    assert [str(repair) for repair in dataset.repairs] == [
+        "duplicate texts dropped: 1",
+        "texts dropped that differ from another only in case or white space: 2",
+        "texts dropped that occur with different labels: 2",
+    ]
+
+
+def test_texts_that_differ_in_punctuation_stay_and_are_counted():
+    texts = ["good film", "Good film!", "good - film", "goodfilm", "bad", "bad?", ":-)", ":-("]
+    dataset = clean(texts, ["x", "x", "y", "y", "x", "y", "x", "y"])
+    assert list(dataset.inputs) == texts
+    assert [str(repair) for repair in dataset.repairs] == [
+        "texts that differ from an earlier one only in punctuation, kept in one part with it (the first: 'Good film!'): 3"
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters() | st.sampled_from("aA'’ 7東ก\u0301-"), max_size=12), st.data())
+def test_texts_with_the_same_token_ids_have_the_same_fold(text, data):
+    tokenizer = Tokenizer([])
+    tokens = tokenizer.encode([text])[0].tokens
+    spaced = "".join(token + data.draw(st.sampled_from([" ", "\n\t"])) for token in tokens)
+    other = data.draw(st.sampled_from([spaced, spaced.lower(), f" {text}\n"]))
+
+    def model_input(each):
+        return [token.lower().replace("’", "'") for token in Tokenizer([]).encode([each])[0].tokens]
+
+    if model_input(other) == model_input(text):
+        assert fold(other) == fold(text)
 
 
 @pytest.mark.parametrize(

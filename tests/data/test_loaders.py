@@ -1,8 +1,11 @@
 """Loading files, folders and named data sets."""
 
+import json
 import os
 import sys
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from limelight.data import NAMES, DataError, load
@@ -25,6 +28,29 @@ def test_a_folder_of_folders(folder):
     assert dataset.inputs == ("bad", "awful", "good", "great")
     assert dataset.labels.tolist() == [0, 0, 1, 1]
     assert (dataset.name, dataset.classes, dataset.repairs) == ("films", ("neg", "pos"), ())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_column_of_groups(tmp_path, suffix):
+    rows = [("a", "x", "7"), ("b", "y", ""), ("c", "x", "7"), ("A ", "x", "8"), ("d", "y", " p ")]
+    path = tmp_path / f"t.{suffix}"
+    records = [{"text": text, "label": label, "who": who or None} for text, label, who in rows]
+    if suffix == "csv":
+        path.write_text("\n".join(["text,label,who", *map(",".join, rows)]), encoding="utf-8")
+    elif suffix == "jsonl":
+        records[2]["who"] = 7
+        path.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), path)
+    dataset = load(path, group="who")
+    assert (dataset.inputs, dataset.groups) == (("a", "b", "c", "d"), ("7", None, "7", "p"))
+    assert load(path).groups is None
+    with pytest.raises(
+        DataError, match=r"'group' must name a column of .* There is no column 'whom'. Did you mean 'who'"
+    ):
+        load(path, group="whom")
+    with pytest.raises(DataError, match=r"The group must be a column of .* of its own. Received: 'label'"):
+        load(path, group="label")
 
 
 def test_other_files_in_a_folder_are_counted_or_ignored(folder):

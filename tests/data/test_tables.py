@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import re
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -47,6 +48,105 @@ TWO_ROWS = [("a", "x"), ("b", "y")]
 )
 def test_common_csv_dialects(write, content):
     assert rows(write(content)) == (TWO_ROWS, [])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text|label\na|x\nb|y\n",
+        "sep=;\ntext;label\na;x\nb;y\n",
+        '"sep=|"\r\ntext|label\r\na|x\r\nb|y\r\n',
+        "\ufeffSEP=,\n\ntext,label\na,x\nb,y\n",
+        "id, old;text;label\n1, 2;a;x\n3;b;y\n",
+        "id|text;label|n,o\n1|a;x|2\n1|b;y|3\n".replace(";", "|"),
+        "sep=\t\ntext\tlabel\na\tx\nb\ty\n",
+    ],
+)
+def test_other_separators(write, content):
+    examples, repairs = rows(write(content))
+    assert examples == TWO_ROWS
+    assert [repair for repair in repairs if "byte order mark" not in repair] == []
+
+
+def test_the_separator_that_the_rows_fit(write):
+    content = "".join(f"{'xy'[number % 2]}|one, two; {number}\n" for number in range(9)) + "x|three\n"
+    assert load(write(content)).inputs == (*(f"one, two; {number}" for number in range(9)), "three")
+
+
+@pytest.mark.parametrize(("name", "separator"), [("t.csv", ","), ("t.tsv", "\t"), ("t.csv", ";")])
+@pytest.mark.parametrize("label_first", [True, False])
+def test_a_file_without_a_header_line(write, name, separator, label_first):
+    pairs = [(f"text {number}", "xy"[number % 2]) for number in range(7)]
+    lines = [separator.join(reversed(pair) if label_first else pair) for pair in pairs]
+    dataset = load(write("\n".join(lines), name))
+    assert dataset.inputs == tuple(text for text, _ in pairs)
+    assert [dataset.classes[label] for label in dataset.labels] == [label for _, label in pairs]
+    assert [str(repair) for repair in dataset.repairs] == ["first line read as data, since it is no header: 1"]
+
+
+def test_columns_without_a_header_line_have_numbers(write):
+    path = write("".join(f"{number},{'xy'[number % 2]},text {number},g{number // 2}\n" for number in range(8)))
+    with pytest.raises(
+        DataError,
+        match=r"whose first line is no header \(its fields occur in later lines, so the columns are numbered\), must have "
+        r"exactly one column.*It has the columns '1', '2', '3', '4'. Name it: text=",
+    ):
+        load(path)
+    dataset = load(path, text="3", label="2", group="4")
+    assert dataset.inputs == tuple(f"text {number}" for number in range(8))
+    assert dataset.classes == ("x", "y")
+    assert dataset.groups == tuple(f"g{number // 2}" for number in range(8))
+
+
+def test_a_header_without_usual_names_is_still_a_header(write):
+    with pytest.raises(DataError, match=r"It has the columns 'words', 'stars'"):
+        load(write("words,stars\na,1\nb,2\nc,1\nd,2\n"))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("gbk", "这部电影非常好看，我很喜欢"),
+        ("big5", "這部電影非常好看，我很喜歡"),
+        ("shift_jis", "この映画はとても面白かった"),
+        ("euc_kr", "이 영화는 정말 재미있었다"),
+        ("windows-1251", "Этот фильм очень хороший"),
+    ],
+)
+def test_the_advice_on_another_encoding_shows_the_text(write, encoding, text):
+    path = write(b"text,label\n" + f"{text},x\n{text} 2,y\n".encode(encoding) * 5)
+    with pytest.raises(
+        DataError, match=r"must be UTF-8. The byte 0x\w\w at byte offset 1\d \(line 2\) is not"
+    ) as caught:
+        load(path)
+    advised = re.findall(r"iconv -f (\S+)|also fit (.*?): take", str(caught.value))
+    names = [name for pair in advised for name in ", ".join(filter(None, pair)).split(", ")]
+    assert "WINDOWS-1252" not in names
+    assert text in [path.read_bytes().decode(name, "replace").split("\n")[1][:-2] for name in names]
+
+
+@pytest.mark.parametrize("text", ["café", "déjà vu à l'école, où ça va", "Größe über alles", "“quoted” – naïve"])
+def test_the_advice_on_western_text_is_windows_1252(write, text):
+    with pytest.raises(DataError, match=r"iconv -f WINDOWS-1252 -t UTF-8 \S+ > utf8-t.csv$"):
+        load(write(f"text|label\n{text}|x\n".encode("windows-1252") * 3))
+
+
+@pytest.mark.parametrize("size", [2**20 - 1, 2**20, 2**20 + 1, 2**21 + 5])
+def test_an_error_beyond_the_first_piece_of_a_large_file_names_its_position(write, size):
+    head = b"text,label\n" + "é\n".encode() * 9
+    content = head + b"a" * (size - len(head)) + b"\xff,x\n"
+    with pytest.raises(DataError, match=rf"byte 0xff at byte offset {size:,} \(line 11\)"):
+        load(write(content))
+    with pytest.raises(DataError, match=rf"NUL byte at byte offset {size:,} \(line 11\)"):
+        load(write(content.replace(b"\xff", b"\0")))
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_characters_that_two_pieces_share_are_read(write, shift):
+    text = "a" * shift + "𝒳" * 400_000
+    assert load(write(f"text,label\n{text},x\nb,y\nc,x\nd,y\n")).inputs[0] == text
+    with pytest.raises(DataError, match=r"The byte 0xf0 at byte offset 1,600,0\d\d \(line 2\)"):
+        load(write(f"text,label\n{text}".encode()[:-1]))
 
 
 def test_quotes_separators_and_newlines_inside_quotes(write):

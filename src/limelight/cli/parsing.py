@@ -77,7 +77,7 @@ def _add_study(commands: Any) -> None:
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:
-    return {"text": "COLUMN", "label": "COLUMN", "out": "DIR"}.get(
+    return {"text": "COLUMN", "label": "COLUMN", "group": "COLUMN", "out": "DIR"}.get(
         field.name, "X" if "float" in str(field.type) else "N"
     )
 

@@ -1,7 +1,9 @@
 """Turn rows as they were read into a data set: normalize texts, drop duplicates, number the classes."""
 
+import hashlib
 import math
 import re
+import typing
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from limelight.data.dataset import Dataset, Repair
+from limelight.data.unicode import fold, fold_words
 from limelight.exceptions import DataError
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -23,11 +26,17 @@ _MAX_TEXT_LENGTH = 10_000_000
 
 @dataclass
 class RawExamples:
-    """Texts and labels as they were read, None where one is missing, and the repairs so far."""
+    """Texts, labels and groups as they were read, None where one is missing, and the repairs so far."""
 
     texts: list[str | None]
     labels: list[Any]
     repairs: list[Repair] = field(default_factory=list)
+    groups: list[Any] | None = None
+
+    def take(self, rows: Sequence[int], repairs: list[Repair]) -> "RawExamples":
+        """Return the examples of these rows, in this order, with other repairs."""
+        groups = None if self.groups is None else [self.groups[row] for row in rows]
+        return RawExamples([self.texts[row] for row in rows], [self.labels[row] for row in rows], repairs, groups)
 
 
 def build_dataset(name: str, raw: RawExamples, source: str, label: str) -> Dataset:
@@ -42,27 +51,38 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str) -> Datas
     Raises:
         DataError: no example is left, or there are not two classes of at least two examples each.
     """
-    repairs = list(raw.repairs)
-    texts, labels = _drop_unlabelled(raw, repairs)
-    texts, labels = _normalize_texts(texts, labels, repairs)
-    if not texts:
+    num_rows, repairs = len(raw.texts), list(raw.repairs)
+    raw = _drop_unlabelled(raw, repairs)
+    raw = _normalize_texts(raw, repairs)
+    if not raw.texts:
         raise DataError(
-            f"{source} must hold at least one labelled text. None is left of {len(raw.texts)} rows"
+            f"{source} must hold at least one labelled text. None is left of {num_rows} rows"
             + "".join(f"; {repair}" for repair in repairs)
             + ". Check the file and the two columns."
         )
-    labels = _name_classes(labels, label)
-    texts, labels = _drop_duplicates(texts, labels, repairs)
-    classes = _sort_classes(labels, label)
+    raw.labels = _name_classes(raw.labels, label)
+    raw = raw.take(_drop_duplicates(_texts(raw), raw.labels, repairs), repairs)
+    _count_near_duplicates(_texts(raw), repairs)
+    classes = _sort_classes(raw.labels, label)
     index = {name: position for position, name in enumerate(classes)}
-    class_ids = np.array([index[name] for name in labels], dtype=np.int64)
-    return Dataset(name, "text", tuple(texts), class_ids, classes, tuple(repairs), source)
+    class_ids = np.array([index[name] for name in raw.labels], dtype=np.int64)
+    groups = None if raw.groups is None else tuple(_group_name(group) for group in raw.groups)
+    return Dataset(name, "text", tuple(raw.texts), class_ids, classes, tuple(repairs), source, groups=groups)
 
 
-def _drop_unlabelled(raw: RawExamples, repairs: list[Repair]) -> tuple[list[str], list[Any]]:
+def _texts(raw: RawExamples) -> list[str]:
+    return typing.cast("list[str]", raw.texts)
+
+
+def _group_name(group: Any) -> str | None:
+    """Return a group as text, so that 7 in one file format is "7" in another; None if it is missing."""
+    return None if _is_missing(group) else _class_name(group)
+
+
+def _drop_unlabelled(raw: RawExamples, repairs: list[Repair]) -> RawExamples:
     rows = [row for row, label in enumerate(raw.labels) if not _is_missing(label)]
     _add_repair(repairs, "rows without a label dropped", len(raw.labels) - len(rows))
-    return [raw.texts[row] or "" for row in rows], [raw.labels[row] for row in rows]
+    return raw.take(rows, repairs)
 
 
 def _is_missing(label: Any) -> bool:
@@ -73,8 +93,9 @@ def _is_missing(label: Any) -> bool:
     )
 
 
-def _normalize_texts(texts: list[str], labels: list[Any], repairs: list[Repair]) -> tuple[list[str], list[Any]]:
+def _normalize_texts(raw: RawExamples, repairs: list[Repair]) -> RawExamples:
     """Bring texts to valid Unicode in NFC, without NUL, with \\n line ends, stripped; drop those that are empty."""
+    texts = [text or "" for text in raw.texts]
     longest = max(map(len, texts), default=0)
     if longest > _MAX_TEXT_LENGTH:
         raise DataError(
@@ -90,22 +111,54 @@ def _normalize_texts(texts: list[str], labels: list[Any], repairs: list[Repair])
         changed = [step(text) for text in texts]
         _add_repair(repairs, description, sum(new != old for new, old in zip(changed, texts, strict=True)))
         texts = changed
-    texts = [text.strip() for text in texts]
-    _add_repair(repairs, "empty texts dropped", sum(not text for text in texts))
-    rows = [row for row, text in enumerate(texts) if text]
-    return [texts[row] for row in rows], [labels[row] for row in rows]
+    raw.texts = [text.strip() for text in texts]
+    rows = [row for row, text in enumerate(raw.texts) if text]
+    _add_repair(repairs, "empty texts dropped", len(texts) - len(rows))
+    return raw.take(rows, repairs)
 
 
-def _drop_duplicates(texts: list[str], labels: list[str], repairs: list[Repair]) -> tuple[list[str], list[str]]:
-    """Keep the first of equal texts; drop every text that occurs with different labels."""
-    labels_of: dict[str, set[str]] = {}
-    for text, label in zip(texts, labels, strict=True):
-        labels_of.setdefault(text, set()).add(label)
-    kept = {text: label for text, label in zip(texts, labels, strict=True) if len(labels_of[text]) == 1}
-    contradictory = sum(len(labels_of[text]) > 1 for text in texts)
-    _add_repair(repairs, "duplicate texts dropped", len(texts) - contradictory - len(kept))
-    _add_repair(repairs, "texts dropped that occur with different labels", contradictory)
-    return list(kept), list(kept.values())
+def _drop_duplicates(texts: list[str], labels: list[str], repairs: list[Repair]) -> list[int]:
+    """Return the rows to keep: the first of texts with the same tokens, and none of those that occur with different labels.
+
+    A tokenizer folds case and drops white space: to a model, texts that differ in nothing else are one text.
+    """
+    keys = [_hash(fold(text)) for text in texts]
+    first_row: dict[bytes, int] = {}
+    contradictory = set()
+    for row, key in enumerate(keys):
+        if labels[first_row.setdefault(key, row)] != labels[row]:
+            contradictory.add(key)
+    kept = [row for key, row in first_row.items() if key not in contradictory]
+    repeated = [row for row, key in enumerate(keys) if key not in contradictory and first_row[key] != row]
+    exact = sum(texts[row] == texts[first_row[keys[row]]] for row in repeated)
+    _add_repair(repairs, "duplicate texts dropped", exact)
+    _add_repair(repairs, "texts dropped that differ from another only in case or white space", len(repeated) - exact)
+    _add_repair(repairs, "texts dropped that occur with different labels", len(keys) - len(kept) - len(repeated))
+    return kept
+
+
+def _count_near_duplicates(texts: list[str], repairs: list[Repair]) -> None:
+    """Count the texts that differ from an earlier one only in punctuation, and quote the first of them."""
+    seen: set[bytes] = set()
+    near = []
+    for row, text in enumerate(texts):
+        key = _hash(fold_words(text))
+        if key in seen:
+            near.append(row)
+        seen.add(key)
+    if near:
+        example = texts[near[0]]
+        shown = repr(example if len(example) <= 40 else example[:39] + "…")
+        _add_repair(
+            repairs,
+            f"texts that differ from an earlier one only in punctuation, kept in one part with it (the first: {shown})",
+            len(near),
+        )
+
+
+def _hash(tokens: list[str]) -> bytes:
+    # Hashes take less memory than folded copies of all texts.
+    return hashlib.blake2b(" ".join(tokens).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _name_classes(labels: Sequence[Any], source: str) -> list[str]:

@@ -40,6 +40,8 @@ class Dataset:
         repairs: The changes that reading made, with their counts.
         source: Where the data came from, in words.
         test: True where an example belongs to the published test part, bool (examples,); None if there is none.
+        groups: For each example the name of its group (a patient, an author), which a split keeps in one part, or None if it
+            belongs to no group; None if there are no groups.
 
     Example:
         >>> dataset = Dataset("tiny", "text", ("good", "bad"), np.array([1, 0]), ("negative", "positive"))
@@ -55,6 +57,7 @@ class Dataset:
     repairs: tuple[Repair, ...] = ()
     source: str = ""
     test: np.ndarray | None = None
+    groups: tuple[str | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("text", "series"):
@@ -74,6 +77,12 @@ class Dataset:
         if self.test is not None and np.shape(self.test) != labels.shape:
             raise ValueError(
                 f"`test` must be one bool for each of the {len(labels)} inputs. Received: shape {np.shape(self.test)}."
+            )
+
+        if self.groups is not None and len(self.groups) != len(labels):
+            raise ValueError(
+                f"`groups` must name a group, or be None, for each of the {len(labels)} inputs. Received: "
+                f"{len(self.groups)} groups."
             )
 
     def __len__(self) -> int:

@@ -17,17 +17,21 @@ _READERS = {
 }
 
 
-def load(source: str | os.PathLike[str], *, text: str | None = None, label: str | None = None) -> Dataset:
+def load(
+    source: str | os.PathLike[str], *, text: str | None = None, label: str | None = None, group: str | None = None
+) -> Dataset:
     """Load a labelled data set, clean it, and count what was changed.
 
     Duplicate texts are dropped (the first stays), as are all texts that occur with different labels and rows without a text
-    or a label; line ends become `\\n` and characters Unicode NFC.
+    or a label; texts that differ only in case or white space are duplicates. Line ends become `\\n` and characters Unicode
+    NFC.
 
     Args:
         source: The name of a data set (`limelight.data.NAMES`), downloaded once and cached; the path of a .csv, .tsv, .jsonl
             or .parquet file; or of a folder with one folder of .txt files for each class.
         text: The column (or key) of the texts. By default the only one with a usual name, such as "text" or "review".
         label: The column of the labels. By default the only one with a usual name, such as "label" or "sentiment".
+        group: The column of the groups (patients, authors, threads): `split` keeps the examples of a group in one part.
 
     Returns:
         The data set, with its repairs.
@@ -45,12 +49,11 @@ def load(source: str | os.PathLike[str], *, text: str | None = None, label: str 
         (('good', 'great', 'bad', 'awful'), ('0', '1'), ['duplicate texts dropped: 1'])
         >>> folder.cleanup()
     """
-    columns_given = text is not None or label is not None
+    columns_given = any(column is not None for column in (text, label, group))
+    received = f"Received: text={text!r}, label={label!r}, group={group!r}. Leave them out."
     if isinstance(source, str) and source in registry.NAMES:
         if columns_given:
-            raise DataError(
-                f"The data set {source!r} has its own columns. Received: text={text!r}, label={label!r}. Leave them out."
-            )
+            raise DataError(f"The data set {source!r} has its own columns. {received}")
         return registry.load(source)
     path = Path(os.path.expanduser(source))  # leaves a name unchanged that begins with ~ and is not a user's
     try:
@@ -61,10 +64,7 @@ def load(source: str | os.PathLike[str], *, text: str | None = None, label: str 
         ) from error
     if is_folder:
         if columns_given:
-            raise DataError(
-                f"A folder's texts are its files, and its labels are its subfolders. Received: text={text!r}, "
-                f"label={label!r}. Leave them out."
-            )
+            raise DataError(f"A folder's texts are its files, and its labels are its subfolders. {received}")
         return build_dataset(path.resolve().name, readers.read_folder(path), f"the folder {str(path)!r}", "the folder")
     if not exists:
         similar = difflib.get_close_matches(str(source).casefold(), registry.NAMES, n=1)
@@ -78,5 +78,5 @@ def load(source: str | os.PathLike[str], *, text: str | None = None, label: str 
         raise DataError(
             f"The source must be a .csv, .tsv, .jsonl or .parquet file, or a folder. Received: {str(source)!r}. Convert it."
         )
-    raw, label = reader(path, text, label)
+    raw, label = reader(path, text, label, group)
     return build_dataset(path.stem, raw, f"the file {str(path)!r}", f"column {label!r}")

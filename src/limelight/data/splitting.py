@@ -1,4 +1,4 @@
-"""Split a data set by a hash of each example's content, so that everybody gets the same split."""
+"""Split each class of a data set by hashes of its examples, so that everybody gets the same split."""
 
 import hashlib
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from limelight.data.dataset import Dataset
+from limelight.data.unicode import fold_words
 from limelight.exceptions import DataError
 
 
@@ -32,11 +33,19 @@ class Split:
 
 
 def split(dataset: Dataset, *, validation: float = 0.1, test: float = 0.2) -> Split:
-    """Split by a hash of each example's content.
+    """Split each class by the ranks of hashes of its examples' content.
 
-    u = blake2b(content) / 2^64; test where u < `test`, validation where `test` <= u < `test + validation`, else train.
-    Added, removed or reordered rows never move another example. The shares are met on average, not exactly. If the data
-    set has a published test part, that part is the test, `test` is ignored, and `validation` is a share of the rest.
+    $$p = (r + h) / n$$
+
+    where n is the size of the class, r in 0, 1, ..., n - 1 the rank of an example's hash in its class, and h in (0, 1) a hash
+    of the class's name; test where p < `test`, validation where `test` <= p < `test + validation`, else train. So every class
+    has its share in each part, up to one example. The split depends on the examples alone, neither on their order nor on a
+    seed. Rows that are added to a class move only examples whose p is close to a limit, and none of another class.
+
+    Examples of one group have one hash, that of the group's name, and so have texts that differ only in case, white space
+    and punctuation: they are never in two parts, and count as many ranks as there are. A class that would have no example in
+    the train part gets those with its largest hash. If the data set has a published test part, that part is the test,
+    `test` is ignored, and `validation` is a share of the rest.
 
     Args:
         dataset: The data set, as `load` returned it.
@@ -48,14 +57,14 @@ def split(dataset: Dataset, *, validation: float = 0.1, test: float = 0.2) -> Sp
 
     Raises:
         ValueError: a share is out of range, or nothing is left to train on.
-        DataError: a class has no example in the train part, or a requested part is empty.
+        DataError: a class has no example outside the published test part, or a requested part is empty.
 
     Example:
         >>> texts = tuple(f"review number {i}" for i in range(100))
         >>> dataset = Dataset("tiny", "text", texts, np.arange(100) % 2, ("negative", "positive"))
         >>> parts = split(dataset)
         >>> len(parts.train), len(parts.validation), len(parts.test)
-        (54, 13, 33)
+        (70, 10, 20)
     """
     has_test = dataset.test is not None
     if not (0 <= validation < 1 and 0 <= test < 1 and (has_test or validation + test < 1)):
@@ -63,19 +72,63 @@ def split(dataset: Dataset, *, validation: float = 0.1, test: float = 0.2) -> Sp
             f"`validation` and `test` must be shares in [0, 1) that leave examples to train on. Received: "
             f"validation={validation}, test={test}."
         )
-    digests = [_digest(example) for example in dataset.inputs]
-    position = np.array([int.from_bytes(digest[:8], "big") / 2**64 for digest in digests])
-    if dataset.test is not None:
-        is_test = np.asarray(dataset.test, dtype=bool)
-        is_validation = ~is_test & (position < validation)
-    else:
-        is_test = position < test
-        is_validation = ~is_test & (position < test + validation)
-    part = np.where(is_test, 2, np.where(is_validation, 1, 0))
+    outside_test = np.ones(len(dataset), bool) if dataset.test is None else ~np.asarray(dataset.test, dtype=bool)
+    test = 0.0 if has_test else test
+    part = np.full(len(dataset), 2)
+    part[outside_test] = _place(dataset, np.flatnonzero(outside_test), test, validation)
     _check(dataset, part, requested={"validation": validation > 0, "test": has_test or test > 0})
     indices = [np.flatnonzero(part == index) for index in range(3)]
-    records = _records(dataset, digests, part)
+    records = _records(dataset, part)
     return Split(*indices, fingerprint=_hash(sorted(records)), order=_hash(records))
+
+
+def _place(dataset: Dataset, indices: np.ndarray, test: float, validation: float) -> np.ndarray:
+    """Return the part of the examples at `indices`: 0 train, 1 validation, 2 test."""
+    labels = dataset.labels[indices]
+    keys = np.array([_unit_key(dataset, index) for index in indices], dtype=np.uint64)
+    # A unit is a set of examples that stay together; units are sorted by their keys.
+    _, unit, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    stratum = _most_frequent_class(unit, labels)
+    offsets = np.array([_hash_to_fraction(name.encode("utf-8", "surrogatepass")) for name in dataset.classes])
+    position = np.zeros(len(sizes))
+    for label in np.unique(stratum):
+        members = np.flatnonzero(stratum == label)
+        starts = np.cumsum(sizes[members]) - sizes[members]
+        position[members] = (starts + offsets[label] * sizes[members]) / sizes[members].sum()
+    part_of_unit = np.where(position < test, 2, np.where(position < test + validation, 1, 0))
+    trained = np.isin(np.arange(len(dataset.classes)), labels[part_of_unit[unit] == 0])
+    for label in np.unique(labels[~trained[labels]]):
+        part_of_unit[unit[labels == label].max()] = 0
+    return part_of_unit[unit]
+
+
+def _most_frequent_class(unit: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return for each unit the class of most of its examples, the first of several."""
+    num_classes = labels.max(initial=0) + 1
+    pairs, counts = np.unique(unit * num_classes + labels, return_counts=True)
+    units, classes = np.divmod(pairs, num_classes)
+    order = np.lexsort((classes, -counts, units))
+    _, first = np.unique(units[order], return_index=True)
+    return classes[order][first]
+
+
+def _unit_key(dataset: Dataset, index: int) -> int:
+    """Return the hash that decides the part of an example: of its group, or of its words, or of its series."""
+    group = None if dataset.groups is None else dataset.groups[index]
+    example = dataset.inputs[index]
+    if group is not None:
+        digest = hashlib.blake2b(
+            group.encode("utf-8", "surrogatepass"), digest_size=16, person=b"limelight-group"
+        ).digest()
+    else:
+        digest = _digest(" ".join(fold_words(example)) if isinstance(example, str) else example)
+    return int.from_bytes(digest[:8], "big")
+
+
+def _hash_to_fraction(content: bytes) -> float:
+    """Hash to a number in (0, 1)."""
+    digest = hashlib.blake2b(content, digest_size=16, person=b"limelight-class").digest()
+    return (int.from_bytes(digest[:4], "big") + 0.5) / 2**32
 
 
 def _digest(example: Any) -> bytes:
@@ -88,11 +141,11 @@ def _digest(example: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16, person=b"limelight-split").digest()
 
 
-def _records(dataset: Dataset, digests: list[bytes], part: np.ndarray) -> list[bytes]:
+def _records(dataset: Dataset, part: np.ndarray) -> list[bytes]:
     """Return the part, content hash and class of each example as bytes."""
     return [
-        bytes([part_id]) + digest + dataset.classes[label].encode("utf-8", "surrogatepass")
-        for part_id, digest, label in zip(part.tolist(), digests, dataset.labels.tolist(), strict=True)
+        bytes([part_id]) + _digest(example) + dataset.classes[label].encode("utf-8", "surrogatepass")
+        for part_id, example, label in zip(part.tolist(), dataset.inputs, dataset.labels.tolist(), strict=True)
     ]
 
 
@@ -112,7 +165,7 @@ def _check(dataset: Dataset, part: np.ndarray, requested: dict[str, bool]) -> No
     if missing:
         raise DataError(
             f"Every class must have an example in the train part. Class {missing[0][:60]!r} has none (its "
-            f"{int(np.sum(dataset.labels == dataset.classes.index(missing[0])))} examples are all in other parts). "
+            f"{int(np.sum(dataset.labels == dataset.classes.index(missing[0])))} examples are all in the test part). "
             f"Add examples of it, or leave the class out."
         )
     for index, name in ((1, "validation"), (2, "test")):

@@ -1,5 +1,6 @@
-"""Unicode: NFC with the offsets of each character in the original text, and scripts that are written without spaces."""
+"""Unicode: NFC with the offsets of each character in the original text, folded texts, scripts written without spaces."""
 
+import re
 import unicodedata
 
 # The blocks of Han, Hiragana, Katakana, Thai, Lao, Khmer and Myanmar, as the inside of a character class that Python's `re`
@@ -10,6 +11,32 @@ SPACELESS = (
     "\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\uff66-\uff9f\U00016fe0-\U00016fff\U0001aff0-\U0001b16f"
     "\U00020000-\U0003ffff"
 )
+_FOLDED_TOKEN = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+|[^\w\s]")
+
+
+def fold(text: str) -> list[str]:
+    """Return the words, characters and punctuation marks of a text, without differences of case and white space.
+
+    Texts that a `Tokenizer` converts to the same tokens have the same result, whatever its vocabulary. (The reverse holds
+    but for words of more than 64 letters, and for case folding: "straße" and "strasse" are one.)
+
+    Example:
+        >>> fold("Don’t  STOP, 東京!") == fold("don't stop ,東 京!")
+        True
+    """
+    composed = unicodedata.normalize("NFC", text).replace("\u2019", "'")
+    return _FOLDED_TOKEN.findall(composed.casefold())
+
+
+def fold_words(text: str) -> list[str]:
+    """Return the same without punctuation marks and symbols; a text of nothing else is returned as `fold` returns it.
+
+    Example:
+        >>> fold_words("Good film!!"), fold_words(":-)")
+        (['good', 'film'], [':', '-', ')'])
+    """
+    tokens = fold(text)
+    return [token for token in tokens if token.isalnum() or "_" in token] or tokens
 
 
 def compose(text: str) -> tuple[str, list[tuple[int, int]] | None]:

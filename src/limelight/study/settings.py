@@ -40,6 +40,9 @@ class Settings:
     source: str = _setting("movie-reviews", "the name of a data set, a file or a folder", affects_training=False)
     text: str | None = _setting(None, "the column that holds the text", affects_training=False)
     label: str | None = _setting(None, "the column that holds the label", affects_training=False)
+    group: str | None = _setting(
+        None, "the column of groups whose examples stay in one part of the split", affects_training=False
+    )
     validation: float = _setting(
         0.1, "share of the examples for early stopping", above=0.0, below=1.0, affects_training=False
     )

@@ -44,7 +44,7 @@ def prepare(settings: Settings, fresh: bool = False) -> Setup:
     """
     if settings.out is not None:
         StudyFolder(settings.out).check()
-    dataset = data.load(settings.source, text=settings.text, label=settings.label)
+    dataset = data.load(settings.source, text=settings.text, label=settings.label, group=settings.group)
     split = data.split(dataset, validation=settings.validation, test=settings.test)
     setup = Setup(dataset, split, Path(settings.out or Path("limelight-study", dataset.name)))
     StudyFolder(setup.out).check(setup.configuration(settings), fresh)
