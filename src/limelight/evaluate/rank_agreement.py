@@ -43,11 +43,10 @@ def agreement(
     defined = taus[np.isfinite(taus)]
     if not defined.size:
         return Estimate(math.nan, None, None, "undefined: every ranking is constant", 0, confidence)
-    mean = bootstrap(
+    mean: Any = bootstrap(
         lambda weights: {"tau": weights @ defined / weights.sum(1)},
         len(defined), confidence=confidence, resamples=resamples, seed=seed,
     )["tau"]  # fmt: skip
-    assert isinstance(mean, Estimate)
     num_undefined = len(taus) - len(defined)
     note = f", {num_undefined} of {len(taus)} examples without a tau left out" if num_undefined else ""
     return Estimate(mean.value, mean.low, mean.high, mean.method + note, len(defined), confidence)
