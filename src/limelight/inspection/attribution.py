@@ -9,9 +9,10 @@ from keras import ops
 
 from limelight.engine import backend
 from limelight.inspection._observed_attention import export_call, to_numpy, to_source
-from limelight.inspection.extractor import add_tokens
+from limelight.inspection.extractor import capture
 from limelight.inspection.interventions import HeadOutputs, compute_gradients, run_and_collect, run_with_intervention
 from limelight.inspection.recorder import check_model
+from limelight.inspection.token_axes import add_tokens
 from limelight.maps import AttentionMap, AttentionMaps, WeightSource
 
 
@@ -66,7 +67,7 @@ def gradient_times_attention(
         AttentionMap(each.record.path, _multiply(each, gradient), each.call_index, each.record.layer)
         for each, gradient in zip(heads, gradients, strict=True)
     )
-    return add_tokens(maps, tokens, batch)
+    return add_tokens(maps, tokens, model, (batch, {}), lambda inputs: capture(model, inputs[0], layers=layers))
 
 
 def _multiply(heads: HeadOutputs, gradient: Any) -> WeightSource:

@@ -8,7 +8,8 @@ from typing import Any
 import keras
 
 from limelight import _files
-from limelight.inspection.extractor import AttentionExtractor, add_tokens
+from limelight.inspection.extractor import AttentionExtractor
+from limelight.inspection.token_axes import add_tokens
 
 
 class AttentionCallback(keras.callbacks.Callback):
@@ -94,8 +95,12 @@ class AttentionCallback(keras.callbacks.Callback):
         # On JAX, reading `self.model` brings the variables up to date.
         if self._extractor is None or self.model is not self._extractor.model:
             raise ValueError("The callback saves maps during `fit`. Pass it as fit(..., callbacks=[callback]).")
-        _, maps = self._extractor.predict_on_batch(self.batch)
-        add_tokens(maps, self.tokens, self.batch).save(self._path(epoch))
+        extractor = self._extractor
+        _, maps = extractor.predict_on_batch(self.batch)
+        maps = add_tokens(
+            maps, self.tokens, self.model, (self.batch, {}), lambda inputs: extractor.predict_on_batch(inputs[0])[1]
+        )
+        maps.save(self._path(epoch))
         self._last_saved = epoch
 
     def _path(self, epoch: int) -> Path:

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,11 +11,12 @@ import numpy as np
 from limelight import _keras_private
 from limelight._attention_statistics import AttentionStatistics, check_statistics_arguments
 from limelight.engine import backend
+from limelight.inspection import softmaxes
 from limelight.inspection._observed_attention import compute_statistics, export_call, to_source
 from limelight.inspection.interception import recording
 from limelight.inspection.recorder import CaptureWarning, Recorder, StatisticsSpec, check_model
+from limelight.inspection.token_axes import add_tokens
 from limelight.maps import AttentionMap, AttentionMaps
-from limelight.maps.tokens import tokens_per_example
 
 # What identifies one map of a run, besides its tensors: path, class of the layer, number of the call, settings.
 _Entry = tuple[str, str, int, dict[str, Any]]
@@ -90,13 +91,13 @@ class AttentionExtractor(keras.Model):
         self._cache = _Cache()
 
     def call(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        return self._record(self.model, inputs, *args, training=training, **kwargs)
+        return self._record(lambda _: self.model(inputs, *args, training=training, **kwargs))
 
-    def _record(self, function: Any, *args: Any, **kwargs: Any) -> tuple[Any, dict[str, Any]]:
-        """Call a function that runs the model, and return its outputs and the exported tensors."""
+    def _record(self, run: Callable[[Recorder], Any]) -> tuple[Any, dict[str, Any]]:
+        """Run the model by a function of the recorder, and return its outputs and the exported tensors."""
         recorder = Recorder(self.model, self.patterns, self.statistics)
         with recording(recorder):
-            outputs = function(*args, **kwargs)
+            outputs = run(recorder)
         return outputs, self._export(recorder)
 
     def _export(self, recorder: Recorder) -> dict[str, Any]:
@@ -176,7 +177,14 @@ class AttentionExtractor(keras.Model):
         return outputs, AttentionMaps.concat(maps)
 
     def _predict_step(self, data: Any) -> Any:
-        return self._record(_keras_private.run_predict_step, self.model, data)
+        def run(recorder: Recorder) -> Any:
+            # On JAX, Keras runs the model's `call` here, which does not pass through `Operation.__call__`.
+            with recorder.inside(self.model):
+                outputs = _keras_private.run_predict_step(self.model, data)
+            softmaxes.drop_predictions(recorder, outputs)
+            return outputs
+
+        return self._record(run)
 
     def _run(self, step: Any, data: Any, values: list[Any] | None = None) -> tuple[Any, AttentionMaps, list[Any]]:
         """Run a step as the model would: compiled, unless it is to run eagerly.
@@ -225,7 +233,9 @@ def capture(
         model: a built model.
         batch: the inputs of the model: the first argument of its call.
         tokens: a list of strings for each example of the batch (or for the only one), which may be shorter than the padded input.
-            Anything with `tokens` and `offsets`, such as an encoding from `tokenizers`, can take the place of a list.
+            Anything with `tokens` and `offsets`, such as an encoding from `tokenizers`, can take the place of a list. For several
+            inputs, a dict of their tokens by name or index, such as {"source": ..., "target": ...}; tokens without a name are
+            those of the first of the shortest inputs that hold them.
         layers: patterns of the layers' paths, such as "decoder/*"; all by default.
         kwargs: further arguments of the model's call by name, such as {"memory": memory} of a decoder.
         training: run the model as in training, with dropout. Weights are those before dropout.
@@ -248,50 +258,38 @@ def capture(
         >>> maps["reader"].shape, list(maps["reader"].tokens[0])
         ((1, 1, 3, 3), ['a', 'b', 'c'])
     """
-    kwargs = dict(kwargs or {})
     extractor = AttentionExtractor(model, layers, store, top_k, num_blocks)
+    inputs = (batch, dict(kwargs or {}))
+    maps = _capture(extractor, inputs, training)
+
+    def run(inputs: Any) -> AttentionMaps:
+        return _capture(AttentionExtractor(model, layers), inputs, training=False)
+
+    return add_tokens(maps, tokens, model, inputs, run)
+
+
+def _capture(extractor: AttentionExtractor, inputs: tuple[Any, dict[str, Any]], training: bool) -> AttentionMaps:
+    """Capture the attention of a model on its inputs: the first argument of its call, and further ones by name."""
+    model, (batch, kwargs) = extractor.model, inputs
     if not model.built:
         model(batch, **kwargs)
         extractor.built = True
-    if store == "statistics" and not training:
+    if extractor.statistics is not None and not training:
         tensors = {name: _to_arrays(value) for name, value in kwargs.items() if _has_arrays(value)}
 
         def call_step(data: Any) -> Any:
-            inputs, tensors = data
-            return extractor._record(model, inputs, training=False, **{**kwargs, **tensors})
+            batch, tensors = data
+            return extractor._record(lambda _: model(batch, training=False, **{**kwargs, **tensors}))
 
         _, maps, _ = extractor._run(call_step, (_to_arrays(batch), tensors))
-        return add_tokens(maps, tokens, batch)
+        return maps
     variables = model.non_trainable_variables
     values = [variable.value for variable in variables]
     with backend.active().no_gradient():
         (_, exported), _ = backend.run_stateless(
-            extractor._record, variables, values, model, batch, training=training, **kwargs
+            extractor._record, variables, values, lambda _: model(batch, training=training, **kwargs)
         )
-    return add_tokens(extractor.to_maps(exported), tokens, batch)
-
-
-def add_tokens(maps: AttentionMaps, tokens: Any, batch: Any) -> AttentionMaps:
-    """Add tokens to the axes of the maps that belong to an input: the shortest one that holds the longest list of tokens.
-
-    Args:
-        maps: the maps.
-        tokens: as in `capture`; None for none.
-        batch: the inputs of the model.
-
-    Raises:
-        ValueError: no input is long enough.
-    """
-    if tokens is None:
-        return maps
-    longest = max((len(example) for example in tokens_per_example(tokens) or ()), default=0)
-    lengths = sorted({leaf.shape[1] for leaf in keras.tree.flatten(batch) if len(leaf.shape) > 1})
-    length = next((length for length in lengths if length >= longest), None)
-    if length is None:
-        raise ValueError(
-            f"Each list of tokens must fit an input of the batch. Received: {longest} tokens, inputs of length {lengths}."
-        )
-    return maps.with_tokens(tokens, length)
+    return extractor.to_maps(exported)
 
 
 def _drop_defaults(model: Any, arguments: dict[str, Any]) -> dict[str, Any]:

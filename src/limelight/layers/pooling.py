@@ -248,18 +248,14 @@ class HierarchicalPooling(keras.Layer):
     def call(
         self, inputs: Any, mask: Any = None, return_attention_scores: bool = False, training: bool | None = None
     ) -> Any:
-        batch_size, num_sentences, num_words, size = ops.shape(inputs)
-        words = ops.reshape(inputs, (-1, num_words, size))
-        word_mask = None if mask is None else ops.reshape(mask, (-1, num_words))
-        vectors, word_weights = _encode_and_pool(self.word_encoder, self.word_pooling, words, word_mask, training)
-        sentences = ops.reshape(vectors, (batch_size, num_sentences, vectors.shape[-1]))
+        sentences, word_weights = _encode_and_pool(self.word_encoder, self.word_pooling, inputs, mask, training)
         sentence_mask = None if mask is None else ops.any(mask, axis=-1)
         vector, sentence_weights = _encode_and_pool(
             self.sentence_encoder, self.sentence_pooling, sentences, sentence_mask, training
         )
         if not return_attention_scores:
             return vector
-        return vector, ops.reshape(word_weights, (batch_size, num_sentences, num_words)), sentence_weights
+        return vector, word_weights, sentence_weights
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Return None: no axis of the mask remains."""
@@ -292,10 +288,13 @@ class HierarchicalPooling(keras.Layer):
 def _encode_and_pool(
     encoder: Any, pooling: AttentionPooling, inputs: Any, mask: Any, training: bool | None
 ) -> tuple[Any, Any]:
-    """Return the vectors and weights of one level."""
+    """Return the vectors and weights of one level. The encoder sees all sentences as one batch, the pooling sees documents."""
     if encoder is not None:
+        *batch, length, size = ops.shape(inputs)
         takes_mask = mask is not None and "mask" in inspect.signature(encoder.call).parameters
-        inputs = encoder(inputs, **({"mask": mask} if takes_mask else {}), training=training)
+        arguments = {"mask": ops.reshape(mask, (-1, length))} if takes_mask else {}
+        encoded = encoder(ops.reshape(inputs, (-1, length, size)), **arguments, training=training)
+        inputs = ops.reshape(encoded, (*batch, length, encoded.shape[-1]))
     return pooling(inputs, mask=mask, return_attention_scores=True, training=training)
 
 

@@ -76,18 +76,34 @@ class AttentionMaps(Mapping[str, AttentionMap]):
     def with_tokens(self, tokens: Any, length: int | None = None) -> "AttentionMaps":
         """Return these maps with tokens on the queries and keys of every map that has `length` of them.
 
+        Maps of another number of examples stay as they are: those of heads that are part of the batch, for example.
+
         Args:
             tokens: a list of strings for each example, or for the only one.
-            length: the length that the tokens were padded to; by default that of the longest list.
+            length: the length that the tokens were padded to; by default the smallest number of keys that holds the longest list.
+
+        Raises:
+            ValueError: no map has as many examples as there are lists.
         """
         tokens = tokens_per_example(tokens) or ()
-        length = max(map(len, tokens), default=0) if length is None else length
+        shapes = [attention_map.shape for attention_map in self.values()]
+        if shapes and all(shape[0] != len(tokens) for shape in shapes):
+            raise ValueError(
+                "There must be one list of tokens for each example. "
+                f"Received: {len(tokens)} lists for {sorted({shape[0] for shape in shapes})} examples."
+            )
+        if length is None:
+            longest = max(map(len, tokens), default=0)
+            fitting = (shape[-1] for shape in shapes if shape[0] == len(tokens) and shape[-1] >= longest)
+            length = min(fitting, default=longest)
         return AttentionMaps(
             dataclasses.replace(
                 attention_map,
                 tokens=tokens if attention_map.shape[-1] == length else attention_map.tokens,
                 query_tokens=tokens if attention_map.shape[-2] == length else attention_map.query_tokens,
             )
+            if attention_map.shape[0] == len(tokens)
+            else attention_map
             for attention_map in self.values()
         )
 
