@@ -5,12 +5,13 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 from sklearn import metrics as sklearn_metrics
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from limelight import evaluate
+from limelight.evaluate._crossed import Components, behrens_fisher_p_value, variance_components
 
 pytestmark = pytest.mark.backend_free
 
@@ -88,10 +89,16 @@ def test_p_value_of_few_examples_is_that_of_all_permutations():
 
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "mse"])
 def test_model_does_not_differ_from_itself(random, metric):
+    z95 = stats.norm.ppf(0.975)
     y_true = random.integers(2, size=41)
     predictions = probabilities(random, y_true, 0.5)
     comparison = evaluate.paired(y_true, predictions, predictions, metric=metric)
-    assert (comparison.difference.value, comparison.difference.low, comparison.difference.high) == (0, 0, 0)
+    half = None if metric == "mse" else z95**2 / (41 + z95**2)  # Wilson's of no error among 41 examples
+    assert comparison.difference.value == 0
+    if half is None:
+        assert (comparison.difference.low, comparison.difference.high) == (None, None)
+    else:
+        assert (comparison.difference.low, comparison.difference.high) == pytest.approx((-half, half))
     assert comparison.p_value == 1.0
     assert not comparison.shown
     assert "No difference" in evaluate.sentence(comparison)
@@ -176,37 +183,124 @@ def test_one_seed_has_no_interval_and_a_failed_seed_no_mean():
         evaluate.over_seeds([])
 
 
+def behrens_fisher(size, between, freedom, shared, n):
+    """Return P(|sqrt(between) T + sqrt(shared) T'| >= size), integrated over T."""
+
+    def integrand(t):
+        ends = (size - math.sqrt(between) * t) / math.sqrt(shared), (size + math.sqrt(between) * t) / math.sqrt(shared)
+        return stats.t.pdf(t, freedom) * sum(stats.t.sf(end, n - 1) for end in ends)
+
+    return integrate.quad(integrand, -np.inf, np.inf, epsabs=1e-10)[0]
+
+
 def test_paired_over_seeds_equals_crossed_anova(random):
-    """For a mean the estimator equals a crossed random-effects analysis of variance."""
+    """For a mean the covariance over examples equals that of a crossed random-effects analysis of variance."""
     seeds, n = 5, 211
     y_true = random.integers(2, size=n)
     hard = random.uniform(size=n) < 0.3
     first = [noisy_labels(random, y_true, np.where(hard, 0.6, 0.95)) for _ in range(seeds)]
     second = [noisy_labels(random, y_true, np.where(hard, 0.3, 0.95)) for _ in range(seeds)]
-    comparison = evaluate.paired_over_seeds(y_true, first, second, resamples=5000)
+    comparison = evaluate.paired_over_seeds(y_true, first, second)
 
-    values = (np.array(first) == y_true) * 1.0 - (np.array(second) == y_true)  # (seeds, n)
+    right = [(np.array(model) == y_true) * 1.0 for model in (first, second)]
+    values = right[0] - right[1]  # (seeds, n)
     mean = values.mean()
-    of_seeds = n * ((values.mean(1) - mean) ** 2).sum() / (seeds - 1)
     of_examples = seeds * ((values.mean(0) - mean) ** 2).sum() / (n - 1)
     rest = values - values.mean(1, keepdims=True) - values.mean(0) + mean
     error = (rest**2).sum() / ((seeds - 1) * (n - 1))
-    shared = max(of_examples - error, 0)
-    deviation = np.sqrt((of_seeds + shared) / (seeds * n))
-    freedom = (seeds - 1) * ((of_seeds + shared) / of_seeds) ** 2
-    expected = stats.t.interval(0.95, freedom, loc=mean, scale=deviation)
+    covariance = max(of_examples - error, 0) / seeds
+    deviations = values - values.mean(1, keepdims=True)
+    floor = ((deviations**2).sum() + 2) / (n * seeds + 2) - covariance
+    variances = [model.mean(1).var(ddof=1) for model in right]
+    between = max(sum(variances), floor / n) / seeds
+    freedom = (seeds - 1) * sum(variances) ** 2 / sum(np.square(variances))
+    settings = between, freedom, covariance / n, n
     assert comparison.difference.value == pytest.approx(mean)
-    assert (comparison.difference.low, comparison.difference.high) == pytest.approx(expected, abs=0.002)
-    assert comparison.p_value == pytest.approx(2 * stats.t.sf(mean / deviation, freedom), rel=0.2)
+    assert comparison.p_value == pytest.approx(behrens_fisher(mean, *settings), rel=1e-4)
+    assert mean - comparison.difference.low == pytest.approx(comparison.difference.high - mean)
+    half = comparison.difference.high - mean
+    assert behrens_fisher(half, *settings) == pytest.approx(0.05, rel=1e-4)
     assert comparison.first_values == pytest.approx((np.array(first) == y_true).mean(1))
     assert comparison.second == evaluate.over_seeds(comparison.second_values)
     assert comparison.seeds == 5
 
 
-@pytest.mark.parametrize(("between_seeds", "min_coverage"), [(0.0, 0.92), (0.05, 0.89)])
-def test_interval_over_three_seeds_has_nominal_coverage(between_seeds, min_coverage):
-    """Also with a large variance between seeds, where a bootstrap over three seeds would cover three of four."""
-    random, hits, trials = np.random.default_rng(5), 0, 300
+@pytest.mark.parametrize(("between", "shared"), [(0.04, 0.01), (0.01, 0.04), (0.04, 1e-12), (1e-12, 0.04)])
+def test_behrens_fisher_p_value_equals_a_simulation(random, between, shared):
+    draws = math.sqrt(between) * random.standard_t(4, 400_000) + math.sqrt(shared) * random.standard_t(34, 400_000)
+    for size in (0.1, 0.5, 1.0):
+        expected = (np.abs(draws) >= size).mean()
+        p_value = behrens_fisher_p_value(Components(size, between, shared, 4.0, 34))
+        assert p_value == pytest.approx(expected, abs=5 * math.sqrt(expected / 400_000) + 1e-5)
+
+
+def test_seeds_that_agree_by_chance_show_nothing():
+    """Three trainings, each wrong on another example, against three that are right: their accuracies are equal."""
+    n = 350
+    first = np.ones((3, n), int)
+    second = first.copy()
+    second[np.arange(3), [3, 5, 7]] = 0
+    comparison = evaluate.paired_over_seeds(np.ones(n, int), list(first), list(second))
+    assert len(set(comparison.second_values)) == 1
+    assert comparison.p_value > 0.05
+    assert not comparison.shown
+    assert comparison.difference.low < 0 < comparison.difference.high
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("n", [35, 200])
+def test_level_is_held_for_accuracy(seeds, n):
+    """Two equally good models, whose trainings and examples differ as in benchmarks/levels.py."""
+    random = np.random.default_rng(7)
+    shape = (300, seeds, n)
+    example, interaction = random.normal(0, 2, (300, 1, n)), random.normal(0, 1, (2, 300, 1, n))
+    training = random.normal(0, 0.3, (2, 300, seeds, 1))
+    chances = 1 / (1 + np.exp(-(1.5 + example + interaction + training)))
+    right = (random.uniform(size=(2, *shape)) < chances) * 1.0
+    p_values = behrens_fisher_p_value(variance_components(right[0], right[1]))
+    assert (p_values < 0.05).sum() <= stats.binom.ppf(0.995, 300, 0.05)
+    assert (p_values < 0.001).sum() <= 3
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "brier", "accuracy", "roc_auc", "f1_macro"])
+def test_p_value_over_seeds_does_not_depend_on_resampling(random, metric):
+    y_true = random.integers(2, size=97)
+    first, second = ([probabilities(random, y_true, signal) for _ in range(3)] for signal in (1.0, 0.7))
+    results = [
+        evaluate.paired_over_seeds(y_true, first, second, metric=metric, seed=seed, resamples=100 + 900 * seed)
+        for seed in (0, 1)
+    ]
+    assert results[0] == results[1]
+
+
+def test_jackknife_of_a_mean_is_exact(random):
+    """Each example's weighted recall is its accuracy, which has exact variances; recall goes through the jackknife."""
+    y_true = random.integers(2, size=97)
+    first, second = ([noisy_labels(random, y_true, a) for _ in range(3)] for a in (0.9, 0.8))
+    exact, jackknife = (
+        evaluate.paired_over_seeds(y_true, first, second, metric=metric) for metric in ("accuracy", "recall_weighted")
+    )
+    assert jackknife.p_value == pytest.approx(exact.p_value, rel=1e-6)
+    assert jackknife.difference.low == pytest.approx(exact.difference.low, abs=1e-6)
+
+
+def test_no_interval_leaves_the_range_of_the_metric():
+    y_true = np.array([0, 1] * 10)
+    right, wrong = y_true.copy(), 1 - y_true
+    comparison = evaluate.paired_over_seeds(y_true, [right, wrong], [wrong, right])
+    assert (comparison.difference.low, comparison.difference.high) == (-1, 1)
+    assert (comparison.first.low, comparison.first.high) == (0, 1)
+    assert evaluate.over_seeds([0.9, 0.99], metric="accuracy").high == 1
+    assert evaluate.over_seeds([0.9, 0.99], metric="log_loss").high > 1
+
+
+@pytest.mark.parametrize(("between_seeds", "min_coverage"), [(0.0, 0.95), (0.05, 0.95)])
+def test_interval_over_three_seeds_has_at_least_nominal_coverage(between_seeds, min_coverage):
+    """Also with a large variance between seeds, where a bootstrap over three seeds would cover three of four.
+
+    With three seeds the interval is conservative, but not without end: t of two degrees of freedom is 4.3.
+    """
+    random, hits, trials, widths = np.random.default_rng(5), 0, 300, []
     for trial in range(trials):
         examples = random.normal(0, 0.2, size=(1, 101))
         first = examples + random.normal(0, between_seeds, size=(3, 1)) + random.normal(0, 0.3, size=(3, 101))
@@ -216,7 +310,10 @@ def test_interval_over_three_seeds_has_nominal_coverage(between_seeds, min_cover
             np.zeros(101), 5 + first, second, metric="mae", resamples=100, seed=trial
         )
         hits += comparison.difference.low <= 0 <= comparison.difference.high
-    assert min_coverage < hits / trials < 0.99
+        widths.append(comparison.difference.high - comparison.difference.low)
+    assert hits / trials >= min_coverage
+    deviation = math.sqrt(between_seeds**2 / 3 + 0.3**2 / (3 * 101) + 0.2**2 / 101)
+    assert np.mean(widths) / (2 * deviation) < 4.4
 
 
 def test_paired_over_seeds_accepts_any_metric(random):
@@ -244,12 +341,9 @@ def test_identical_seeds(random):
     y_true = random.integers(2, size=53)
     labels = noisy_labels(random, y_true, 0.9)
     comparison = evaluate.paired_over_seeds(y_true, [labels] * 3, [labels] * 3)
-    assert (comparison.difference.value, comparison.difference.low, comparison.difference.high, comparison.p_value) == (
-        0,
-        0,
-        0,
-        1,
-    )
+    half = stats.norm.ppf(0.975) ** 2 / (53 + stats.norm.ppf(0.975) ** 2)
+    assert (comparison.difference.low, comparison.difference.high) == pytest.approx((-half, half))
+    assert (comparison.difference.value, comparison.p_value) == (0, 1)
     other = noisy_labels(random, y_true, 0.6)
     constant = evaluate.paired_over_seeds(y_true, [labels] * 3, [other] * 3)
     assert constant.difference.low < constant.difference.value < constant.difference.high

@@ -258,3 +258,24 @@ def test_one_class_has_no_ranking_metrics_and_no_intervals(y_true):
     for metric in ("roc_auc", "average_precision"):
         assert math.isnan(found[metric].value)
         assert found[metric].low is None
+
+
+def test_perfect_predictions_have_the_interval_of_wilson():
+    """20 examples of class 0 and 5 of class 1, all right: the errors of 5 examples are half of a macro mean."""
+    y_true = np.repeat([0, 1], [20, 5])
+    result = evaluate.classification(y_true, np.eye(2)[y_true], ["a", "b"])
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert result["accuracy"].low == pytest.approx(25 / (25 + z2))
+    assert result["f1_weighted"].low == pytest.approx(25 / (25 + z2))
+    assert result["f1_macro"].low == pytest.approx(1 - z2 / (5 + z2) / 2)
+    assert result["roc_auc"].low == pytest.approx(5 / (5 + z2))
+    assert result.per_class["a"]["f1"].low == pytest.approx(20 / (20 + z2))
+    assert result.per_class["b"]["recall"].low == pytest.approx(5 / (5 + z2))
+    assert {result[name].high for name in ("accuracy", "f1_macro", "roc_auc")} == {1.0}
+    assert "all resamples have the same value" in result["f1_macro"].method
+
+
+def test_constant_error_without_bounds_has_no_interval():
+    result = evaluate.regression([1.0, 2.0, 4.0], [2.0, 3.0, 5.0])
+    assert (result["mae"].value, result["mae"].low, result["mae"].high) == (1.0, None, None)
+    assert result["mae"].method == "all resamples have the same value"

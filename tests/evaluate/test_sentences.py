@@ -54,3 +54,10 @@ def test_lower_loss_is_better(value, low, high, words):
 def test_decrease_is_called_lowered():
     comparison = dataclasses.replace(COMPARISON, difference=Estimate(-0.015, -0.027, -0.003, "", 1061))
     assert sentence(comparison).startswith("Attention lowered accuracy from 75.9 to 77.4 %")
+
+
+def test_corrected_p_value_is_said_beside_the_uncorrected_interval():
+    assert (
+        "95 % CI +0.3 to +2.7, p = .02 after Holm's correction for 8 tests (the interval is not corrected), 3 seeds"
+        in sentence(dataclasses.replace(COMPARISON, num_tests=8))
+    )

@@ -10,21 +10,27 @@ from scipy import stats
 
 from limelight._formatting import METRICS, to_finite
 from limelight.evaluate import validation
+from limelight.evaluate._crossed import behrens_fisher_half_width, behrens_fisher_p_value, variance_components
 from limelight.evaluate.estimates import (
     Estimate,
     bca,
     check_confidence,
+    clip_interval,
     compute_in_chunks,
     jackknife_weights,
     resample_counts,
+    widen_constant,
     wilson,
 )
 from limelight.evaluate.metrics import (
     PROBABILITY_METRICS,
     WeightedMetric,
     label_scores,
+    probability_losses,
     probability_score,
+    regression_losses,
     regression_statistics,
+    value_range,
 )
 
 _REGRESSION_METRICS = ("mse", "rmse", "mae", "mape", "r2")
@@ -46,6 +52,7 @@ class Comparison:
         seeds: Number of trainings of each model; 1 for a comparison of two sets of predictions.
         first_values: Metric of the first model, one value for each seed.
         second_values: Metric of the second model, one value for each seed.
+        num_tests: Number of tests that the p value is corrected for (see `holm`); the interval is never corrected.
     """
 
     metric: str
@@ -59,6 +66,7 @@ class Comparison:
     seeds: int = 1
     first_values: tuple[float, ...] = ()
     second_values: tuple[float, ...] = ()
+    num_tests: int = 1
 
     @property
     def shown(self) -> bool:
@@ -82,6 +90,7 @@ class Comparison:
             "seeds": self.seeds,
             "first_values": [to_finite(value) for value in self.first_values],
             "second_values": [to_finite(value) for value in self.second_values],
+            "num_tests": self.num_tests,
             "shown": self.shown,
         }
 
@@ -143,7 +152,8 @@ def paired(
     if n > 1:
         jackknife = compute_in_chunks(statistics, jackknife_weights(n, resamples))
         for name, value in values.items():
-            estimates[name] = Estimate(value, *bca(value, resampled[name], jackknife[name], confidence), n, confidence)
+            estimate = Estimate(value, *bca(value, resampled[name], jackknife[name], confidence), n, confidence)
+            estimates[name] = widen_constant(estimate, predictions.bounds, n)
     if metric == "accuracy":
         correct = [labels == predictions.y_true for labels in predictions.y_pred]
         for name, each in zip(("first", "second"), correct, strict=True):
@@ -158,7 +168,7 @@ def paired(
     )  # fmt: skip
 
 
-def over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Estimate:
+def over_seeds(values: Sequence[float], *, confidence: float = 0.95, metric: str | None = None) -> Estimate:
     """Return the mean over seeds with its t interval.
 
     It measures the randomness of training, not of the choice of test examples: do not confuse it with the interval over
@@ -168,6 +178,7 @@ def over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Estimate
         values: A metric, one value for each seed. If one is NaN, so is the mean: a failed training is never left out
             silently.
         confidence: Level of the interval.
+        metric: A key of `METRICS`: the interval does not leave its range.
 
     Raises:
         ValueError: `values` is empty or not one-dimensional.
@@ -187,7 +198,8 @@ def over_seeds(values: Sequence[float], *, confidence: float = 0.95) -> Estimate
     if n < 2:
         return Estimate(mean, None, None, "1 seed: the variation between seeds is unknown", n, confidence)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
-    return Estimate(mean, mean - half, mean + half, f"t over {n} seeds", n, confidence)
+    estimate = Estimate(mean, mean - half, mean + half, f"t over {n} seeds", n, confidence)
+    return estimate if metric is None else clip_interval(estimate, value_range(metric, num_classes=3))
 
 
 def paired_over_seeds(
@@ -204,17 +216,26 @@ def paired_over_seeds(
 ) -> Comparison:
     r"""Compare two models, each trained with several seeds, on the same test examples.
 
-    Seeds and examples are crossed samples: every trained model predicts every example. With D_s the difference of the metric
-    at seed s, and S seeds, the estimator of Obuchowski and Rockette (where several readers read the same medical images) is
+    Seeds and examples are crossed samples: every trained model predicts every example. With D the mean over S seeds of the
+    difference of the metric, and T_df independent t variables, the p value is
 
-        mean D  +-  t(df) * sqrt(M / S + max(C, 0)),     1 / df = (a^2 / (S - 1) + b^2 / (n - 1)) / (a + b)^2
+        P(|sqrt(a) T_f + sqrt(b) T_(n - 1)| >= |D|),     a = max(M, F) / S,     b = max(C, 0)
 
-    where M is the variance of D_s between seeds and C the covariance over examples between the differences of two seeds,
-    estimated by resampling the n examples once for all seeds; a = M / S, b = max(C, 0), and df are Satterthwaite's (Hillis's
-    omit b^2 / (n - 1), as if C were known even with few examples). Its coverage is close to nominal at three seeds (slightly
-    below at two); that of a bootstrap over three seeds is not, as it sees two thirds of the variance. If every example
-    differs by the same amount at every seed, the p value is that of a sign test. With one seed the result is that of
-    `paired`.
+    and the interval holds the differences that it does not reject (Behrens and Fisher). As in the estimator of Obuchowski and
+    Rockette, where several readers read the same medical images,
+
+    - M is the variance of the metric between seeds, summed over both models; f, between S - 1 and 2 (S - 1), are Welch's
+      degrees of freedom of this sum.
+    - C is the covariance over the n examples between the differences of two seeds.
+    - F = V / n - C is the variance between seeds that the choice of examples alone must give, with V the variance of the
+      differences of single examples, to which two more differences as large as the largest are added (Bonett and Price). It
+      is a floor: three seeds whose metrics agree by chance do not show that training is not random.
+
+    A metric that is a mean over examples (accuracy, log loss, Brier score, MSE, MAE, MAPE) has exact variances; for any other
+    one, the values of single examples are the pseudo-values of a jackknife. The level is held (a table of simulations is in
+    docs/evaluation.md); with two or three seeds the test is conservative. If every example differs by the same amount at
+    every seed, the p value is at least that of a sign test. If both models always predict the same, the interval is Wilson's.
+    No interval leaves the range of the metric. With one seed the result is that of `paired`.
 
     Args:
         y_true: True classes or values (n,).
@@ -224,8 +245,9 @@ def paired_over_seeds(
         classes: Class names, as in `paired`.
         names: Names of the two models.
         confidence: Level of the interval.
-        resamples: Number of resamples of the examples.
-        seed: Seed of the resampling.
+        resamples: With one seed, number of resamples; else the largest number of groups of examples that the jackknife
+            leaves out in turn.
+        seed: Seed of the resampling with one seed.
 
     Raises:
         ValueError: The models have different numbers of seeds, or as in `paired`.
@@ -238,8 +260,9 @@ def paired_over_seeds(
         >>> result.seeds, round(result.difference.value, 3)
         (2, 0.167)
 
-    Obuchowski and Rockette, Communications in Statistics: Simulation and Computation 24 (1995), 285-308; Hillis, Statistics
-    in Medicine 26 (2007), 596-619; Satterthwaite, Biometrics Bulletin 2 (1946), 110-114.
+    Obuchowski and Rockette, Communications in Statistics: Simulation and Computation 24 (1995), 285-308; Fisher, Annals of
+    Eugenics 6 (1935), 391-398, after Behrens (1929); Welch, Biometrika 29 (1938), 350-362; Bonett and Price, Journal of
+    Educational and Behavioral Statistics 37 (2012), 479-488.
     """
     if len(first) != len(second) or len(first) == 0:
         raise ValueError(
@@ -253,21 +276,13 @@ def paired_over_seeds(
         )  # fmt: skip
     check_confidence(confidence, resamples)
     predictions = _check_predictions(y_true, [*first, *second], metric, classes)
-    n, seeds, metrics = predictions.n, len(first), predictions.metrics()
-
-    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {"values": np.stack([metric(weights) for metric in metrics], axis=1)}
-
-    values = statistics(np.ones((1, n)))["values"][0]  # (2 S,)
-    resampled = compute_in_chunks(statistics, resample_counts(n, resamples, np.random.default_rng(seed)))["values"]
-    first_values, second_values = values[:seeds].tolist(), values[seeds:].tolist()
-    difference, p_value = _obuchowski_rockette(
-        values[:seeds] - values[seeds:], resampled[:, :seeds] - resampled[:, seeds:], n, confidence
-    )
+    n, seeds = predictions.n, len(first)
+    values, example_values = predictions.example_values(resamples)
+    difference, p_value = _compare_crossed(values, example_values, predictions.bounds, n, confidence)
+    means = [over_seeds(each, confidence=confidence, metric=metric) for each in (values[:seeds], values[seeds:])]
     return Comparison(
-        metric, names, over_seeds(first_values, confidence=confidence), over_seeds(second_values, confidence=confidence),
-        difference, p_value, "t of Obuchowski and Rockette over seeds and examples", n, seeds, tuple(first_values),
-        tuple(second_values),
+        metric, names, means[0], means[1], difference, p_value, "Behrens-Fisher over seeds and examples", n, seeds,
+        tuple(values[:seeds].tolist()), tuple(values[seeds:].tolist()),
     )  # fmt: skip
 
 
@@ -297,36 +312,36 @@ def _permutation_test(pooled: WeightedMetric, n: int, permutations: int, rng: np
     return (extreme + 1) / (permutations + 1)
 
 
-def _obuchowski_rockette(
-    differences: np.ndarray, resampled: np.ndarray, n: int, confidence: float
+def _compare_crossed(
+    values: np.ndarray, example_values: np.ndarray, bounds: tuple[float, float], n: int, confidence: float
 ) -> tuple[Estimate, float]:
     """Return the mean difference with its interval over seeds and examples, and its p value.
 
     Args:
-        differences: The difference at each seed (S,).
-        resampled: The difference at each seed on each resample of the examples (R, S).
+        values: The metric of the first model at each seed, then of the second (2 S,).
+        example_values: For each of them, values of the examples whose mean it is (2 S, n).
+        bounds: The smallest and largest possible difference.
         n: Number of examples.
         confidence: Level of the interval.
     """
-    seeds, mean = len(differences), float(differences.mean())
+    seeds = len(values) // 2
+    mean = float(np.mean(values[:seeds] - values[seeds:]))
     if n < 2:
         return Estimate(mean, None, None, "one example", n, confidence), 1.0 if math.isfinite(mean) else math.nan
-    resampled = resampled[np.isfinite(resampled).all(1)]
-    if not math.isfinite(mean) or len(resampled) < 2:
+    if not math.isfinite(mean):
         return Estimate(mean, None, None, "undefined on these examples", n, confidence), math.nan
-    between = float(differences.var(ddof=1))
-    covariances = np.cov(resampled, rowvar=False)
-    # The variance of a resample of n examples is (n - 1) / n of that of a new sample.
-    shared = max(float(covariances[~np.eye(seeds, dtype=bool)].mean()), 0.0) * n / (n - 1)
-    variance = between / seeds + shared
-    method = f"t over {seeds} seeds and {n} examples (Obuchowski and Rockette)"
-    if variance <= 1e-24:
-        return Estimate(mean, mean, mean, method, n, confidence), 1.0 if mean == 0 else 2.0 ** (1 - n)
-    degrees_of_freedom = variance**2 / ((between / seeds) ** 2 / (seeds - 1) + shared**2 / (n - 1))
-    error = math.sqrt(variance)
-    half = float(stats.t.ppf((1 + confidence) / 2, degrees_of_freedom)) * error
-    p_value = float(2 * stats.t.sf(abs(mean) / error, degrees_of_freedom))
-    return Estimate(mean, mean - half, mean + half, method, n, confidence), p_value
+    if not np.isfinite(example_values).all():
+        return Estimate(mean, None, None, "undefined without one of the examples", n, confidence), math.nan
+    method = f"Behrens-Fisher over {seeds} seeds and {n} examples"
+    first, second = example_values[:seeds], example_values[seeds:]
+    differences = first - second
+    if not differences.any():
+        return widen_constant(Estimate(mean, mean, mean, method, n, confidence), bounds, n), 1.0
+    components = variance_components(first, second)
+    half, p_value = behrens_fisher_half_width(components, confidence), float(behrens_fisher_p_value(components))
+    if np.ptp(differences) < 1e-12 * np.abs(differences).max():
+        p_value = max(p_value, 2.0 ** (1 - n))  # of a sign test
+    return clip_interval(Estimate(mean, mean - half, mean + half, method, n, confidence), bounds), p_value
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -363,11 +378,15 @@ class _Predictions:
         y_true: True classes (n,) or values (n, D).
         y_pred: For each model its labels (n,), probabilities (n, K) or values (n, D).
         build: Takes true classes or values and predictions, returns the metric as a function of weights.
+        bounds: The smallest and largest possible difference of two models.
+        losses: Takes the same, returns the values of the examples (n,) if the metric is their mean; None if it is not.
     """
 
     y_true: np.ndarray
     y_pred: tuple[np.ndarray, ...]
     build: Callable[[np.ndarray, np.ndarray], WeightedMetric]
+    bounds: tuple[float, float]
+    losses: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
 
     @property
     def n(self) -> int:
@@ -377,6 +396,27 @@ class _Predictions:
     def metrics(self) -> list[WeightedMetric]:
         """Return the metric of each model as a function of weights (R, n)."""
         return [self.build(self.y_true, y_pred) for y_pred in self.y_pred]
+
+    def example_values(self, groups: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the metric of each model (M,), and values of the examples (M, n) whose mean it is.
+
+        If the metric is not a mean they are pseudo-values of the jackknife, of at most `groups` groups of examples; NaN if the
+        metric is undefined without a group.
+        """
+        if self.losses is not None:
+            values = np.stack([self.losses(self.y_true, y_pred) for y_pred in self.y_pred]).astype(np.float64)
+            return values.mean(1), values
+        metrics = self.metrics()
+
+        def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+            return {"values": np.stack([metric(weights) for metric in metrics], axis=1)}
+
+        values = statistics(np.ones((1, self.n)))["values"][0]
+        if self.n < 2:
+            return values, values[:, None]
+        left_out = compute_in_chunks(statistics, jackknife_weights(self.n, groups))["values"].T  # (M, groups)
+        pseudo_values = (left_out.shape[1] - 1) * (left_out.mean(1, keepdims=True) - left_out)
+        return values, values[:, None] + pseudo_values
 
     def pooled_metric(self) -> WeightedMetric:
         """Return the metric of all models' predictions together as a function of weights (R, M * n)."""
@@ -396,19 +436,26 @@ def _check_predictions(
     """
     if metric not in METRICS:
         raise ValueError(f"`metric` must be one of {', '.join(METRICS)}. Received: {metric!r}.")
+    largest = value_range(metric)[1] - value_range(metric)[0]
+    bounds = -largest, largest
     if metric in _REGRESSION_METRICS:
         pairs = [validation.check_values(y_true, prediction) for prediction in predictions]
         values = tuple(prediction for _, prediction in pairs)
-        return _Predictions(pairs[0][0], values, lambda t, p: _select(metric, regression_statistics(t, p)))
+        losses = (lambda t, p: regression_losses(t, p)[metric]) if metric in ("mse", "mae", "mape") else None
+        return _Predictions(
+            pairs[0][0], values, lambda t, p: _select(metric, regression_statistics(t, p)), bounds, losses
+        )
     arrays = [np.asarray(prediction) for prediction in predictions]
     names = validation.check_class_names(classes if classes is not None else _infer_classes(y_true, arrays))
     targets = validation.check_labels(y_true, names, "y_true")
     if metric in PROBABILITY_METRICS:
         eps = max(validation.machine_epsilon(array) for array in arrays)
         probabilities = tuple(_check_probabilities(array, names, len(targets), metric) for array in arrays)
-        return _Predictions(targets, probabilities, lambda t, p: probability_score(metric, t, p, eps))
+        losses = (lambda t, p: probability_losses(metric, t, p, eps)) if metric in ("log_loss", "brier") else None
+        return _Predictions(targets, probabilities, lambda t, p: probability_score(metric, t, p, eps), bounds, losses)
     labels = tuple(_check_labels(array, names, len(targets)) for array in arrays)
-    return _Predictions(targets, labels, lambda t, p: _select(metric, label_scores(t, p, len(names))))
+    losses = np.equal if metric == "accuracy" else None
+    return _Predictions(targets, labels, lambda t, p: _select(metric, label_scores(t, p, len(names))), bounds, losses)
 
 
 def _select(metric: str, statistics: Callable[[np.ndarray], dict[str, np.ndarray]]) -> WeightedMetric:

@@ -13,12 +13,28 @@ import numpy as np
 
 from limelight._formatting import METRICS
 from limelight.evaluate import validation
-from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence, wilson
+from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence, widen_constant, wilson
 
 # Takes weights (R, n) of n examples, returns the metric of each row of weights (R,).
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 PROBABILITY_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
+
+_UNBOUNDED = ("log_loss", "mse", "rmse", "mae", "mape")
+
+
+def value_range(metric: str, num_classes: int = 2) -> tuple[float, float]:
+    """Return the smallest and the largest possible value of a metric, a key of `METRICS`.
+
+    Example:
+        >>> value_range("accuracy"), value_range("r2")
+        ((0.0, 1.0), (-inf, 1.0))
+    """
+    if metric == "r2":
+        return -math.inf, 1.0
+    if metric == "brier" and num_classes > 2:
+        return 0.0, 2.0
+    return 0.0, math.inf if metric in _UNBOUNDED else 1.0
 
 
 @dataclass(frozen=True)
@@ -154,7 +170,8 @@ def classification(
     probabilities = validation.check_probabilities(y_proba, len(names), len(labels), "y_proba")
     predicted, n = probabilities.argmax(1), len(labels)
     statistics = classification_statistics(labels, probabilities, eps)
-    estimates: dict[str, Any] = bootstrap(statistics, n, confidence=confidence, resamples=resamples, seed=seed)
+    intervals = bootstrap(statistics, n, confidence=confidence, resamples=resamples, seed=seed)
+    estimates: dict[str, Any] = widen_constant_metrics(intervals, labels, predicted, len(names))
     per_class = {
         name: {metric: estimates[metric][k] for metric in ("precision", "recall", "f1")} for k, name in enumerate(names)
     }
@@ -164,6 +181,37 @@ def classification(
     np.add.at(confusion, (labels, predicted), 1)
     curve = reliability_curve(predicted == labels, probabilities[np.arange(n), predicted])
     return ClassificationResult(names, n, metrics, per_class, confusion, curve)
+
+
+def widen_constant_metrics(
+    estimates: Mapping[str, Estimate | list[Estimate]], y_true: np.ndarray, y_pred: np.ndarray, num_classes: int
+) -> dict[str, Estimate | list[Estimate]]:
+    """Return the estimates with an interval of some width where all resamples have the same value (see `widen_constant`).
+
+    A mean over classes may hide the errors of the rarest class, of weight 1 / K among the K classes that occur; the metrics of
+    one class are those of its own examples.
+
+    Args:
+        estimates: The bootstrap intervals of `classification_statistics`.
+        y_true: True classes (n,).
+        y_pred: Predicted classes (n,) or (S, n).
+        num_classes: Number of classes.
+    """
+    support = np.bincount(y_true, minlength=num_classes)
+    predicted = np.bincount(y_pred.ravel(), minlength=num_classes) * y_true.size / y_pred.size
+    occurring = support[support > 0]
+    widened: dict[str, Estimate | list[Estimate]] = {}
+    for name, estimate in estimates.items():
+        bounds = value_range(name, num_classes)
+        if isinstance(estimate, list):
+            sizes = predicted if name == "precision" else support
+            widened[name] = [widen_constant(e, bounds, max(n, 1)) for e, n in zip(estimate, sizes, strict=True)]
+        elif name.endswith("_macro") or name in ("roc_auc", "average_precision"):
+            share = 1.0 if name == "roc_auc" and num_classes == 2 else 1 / len(occurring)
+            widened[name] = widen_constant(estimate, bounds, int(occurring.min()), share)
+        else:
+            widened[name] = widen_constant(estimate, bounds, y_true.size)
+    return widened
 
 
 def reliability_curve(correct: np.ndarray, confidence: np.ndarray, bins: int = 15) -> Reliability:
@@ -205,6 +253,7 @@ def regression(
     n = len(targets)
     statistics = regression_statistics(targets, predictions)
     metrics: dict[str, Any] = bootstrap(statistics, n, confidence=confidence, resamples=resamples, seed=seed)
+    metrics = {name: widen_constant(estimate, value_range(name), n) for name, estimate in metrics.items()}
     if math.isnan(metrics["mape"].value):
         metrics["mape"] = Estimate(math.nan, None, None, "undefined: a true value is 0", n, confidence)
     return RegressionResult(n, metrics)
@@ -227,41 +276,50 @@ def classification_statistics(
 
 def probability_score(metric: str, y_true: np.ndarray, y_proba: np.ndarray, eps: float) -> WeightedMetric:
     """Return one of `PROBABILITY_METRICS` as a function of weights (R, n)."""
-    rows, num_classes = np.arange(len(y_true)), y_proba.shape[1]
     if metric == "roc_auc":
         return one_vs_rest(roc_auc_score, y_true, y_proba)
     if metric == "average_precision":
         return one_vs_rest(average_precision_score, y_true, y_proba)
-    if metric == "log_loss":
-        return weighted_mean(-np.log(np.clip(y_proba[rows, y_true], eps, 1.0)))
-    if metric == "brier":
-        squares = (y_proba - (y_true[:, None] == np.arange(num_classes))) ** 2
-        return weighted_mean(squares[:, 1] if num_classes == 2 else squares.sum(1))
+    if metric in ("log_loss", "brier"):
+        return weighted_mean(probability_losses(metric, y_true, y_proba, eps))
     predicted = y_proba.argmax(1)
-    return calibration_error(predicted == y_true, y_proba[rows, predicted])
+    return calibration_error(predicted == y_true, y_proba[np.arange(len(y_true)), predicted])
+
+
+def probability_losses(metric: str, y_true: np.ndarray, y_proba: np.ndarray, eps: float) -> np.ndarray:
+    """Return the log loss or the Brier score of each example (n,)."""
+    if metric == "log_loss":
+        return -np.log(np.clip(y_proba[np.arange(len(y_true)), y_true], eps, 1.0))
+    squares = (y_proba - (y_true[:, None] == np.arange(y_proba.shape[1]))) ** 2
+    return squares[:, 1] if y_proba.shape[1] == 2 else squares.sum(1)
 
 
 def regression_statistics(y_true: np.ndarray, y_pred: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Return all metrics of a regressor as a function of weights (R, n); both arrays are (n, D)."""
-    errors, centred = y_pred - y_true, y_true - y_true.mean()
-    percentage_errors = np.full(len(y_true), np.nan) if np.any(y_true == 0) else np.abs(errors / y_true).mean(1)
-    squared_errors, absolute_errors = (errors**2).mean(1), np.abs(errors).mean(1)
+    losses, centred = regression_losses(y_true, y_pred), y_true - y_true.mean()
     centred_means, centred_squares = centred.mean(1), (centred**2).mean(1)
     min_variance = 1e-12 * float(centred_squares.mean())  # below it, the values of a resample are equal up to rounding
 
     def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
         total = weights.sum(1)
-        mse = weights @ squared_errors / total
+        means = {name: weights @ loss / total for name, loss in losses.items()}
+        mse = means["mse"]
         variance = weights @ centred_squares / total - (weights @ centred_means / total) ** 2
         return {
-            "mse": mse,
+            **means,
             "rmse": np.sqrt(mse),
-            "mae": weights @ absolute_errors / total,
-            "mape": weights @ percentage_errors / total,
             "r2": 1 - divide(mse, np.where(variance > min_variance, variance, 0.0)),
         }
 
     return statistics
+
+
+def regression_losses(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the squared, absolute and percentage errors of each example (n,), from arrays (n, D)."""
+    errors = y_pred - y_true
+    percentages = np.full(errors.shape, np.nan) if np.any(y_true == 0) else np.abs(errors / y_true)
+    losses = {"mse": errors**2, "mae": np.abs(errors), "mape": percentages}
+    return {name: loss.mean(1) for name, loss in losses.items()}
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray, zero_division: float = np.nan) -> np.ndarray:

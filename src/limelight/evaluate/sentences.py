@@ -10,7 +10,7 @@ def sentence(comparison: Comparison) -> str:
     """Describe in one sentence what a comparison shows, with its interval and p value.
 
     A difference is claimed only if the interval excludes 0 and p is below 1 - confidence; otherwise the sentence says that
-    no difference could be shown, with the same numbers.
+    no difference could be shown, with the same numbers. If the p value is corrected for several tests the sentence says so.
 
     Args:
         comparison: A result of `paired` or `paired_over_seeds`.
@@ -54,12 +54,15 @@ def _evidence(comparison: Comparison) -> str:
     if difference.low is not None and difference.high is not None:
         low, high = format_difference(difference.low, metric), format_difference(difference.high, metric)
         interval = f"{100 * difference.confidence:g} % CI {low} to {high}"
+    p_value = "no p value" if math.isnan(comparison.p_value) else format_p_value(comparison.p_value)
+    if comparison.num_tests > 1:
+        p_value += f" after Holm's correction for {comparison.num_tests} tests (the interval is not corrected)"
     one_seed = "1 seed, so without the variation between seeds"
     return ", ".join(
         [
             f"difference {format_difference(difference.value, metric)}{unit}",
             interval,
-            "no p value" if math.isnan(comparison.p_value) else format_p_value(comparison.p_value),
+            p_value,
             f"{comparison.seeds} seeds" if comparison.seeds > 1 else one_seed,
             f"{format_count(comparison.n)} test examples",
         ]

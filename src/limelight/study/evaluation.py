@@ -11,7 +11,7 @@ from limelight import inspection
 from limelight.data import pad, padded_length
 from limelight.evaluate import Comparison, Estimate, Reliability, holm, over_seeds, paired_over_seeds, sentence
 from limelight.evaluate.estimates import bootstrap, wilson
-from limelight.evaluate.metrics import classification_statistics, reliability_curve
+from limelight.evaluate.metrics import classification_statistics, reliability_curve, widen_constant_metrics
 from limelight.maps import AttentionMaps
 from limelight.study.pipelines import Pipeline
 from limelight.study.training import model_inputs
@@ -66,8 +66,9 @@ def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], c
         values = [statistics(weights) for statistics in per_seed]
         return {name: np.mean([value[name] for value in values], axis=0) for name in values[0]}
 
-    estimates: dict[str, Any] = bootstrap(mean_over_seeds, len(truth))
     predicted = np.stack([each.argmax(1) for each in predictions])  # (S, examples)
+    intervals = bootstrap(mean_over_seeds, len(truth))
+    estimates: dict[str, Any] = widen_constant_metrics(intervals, truth, predicted, len(classes))
     correct = predicted == truth
     if len(predictions) == 1 or correct.all() or not correct.any():
         # If all predictions are right, so are those of each resample: the bootstrap interval would have no width.
@@ -81,7 +82,7 @@ def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], c
     return Evaluation(
         runs,
         {name: estimates[name] for name in METRICS},
-        {name: over_seeds([run[name] for run in runs]) for name in defined} if len(runs) > 1 else {},
+        {name: over_seeds([run[name] for run in runs], metric=name) for name in defined} if len(runs) > 1 else {},
         [
             {
                 "class": name,
@@ -128,7 +129,10 @@ def compare_models(
     p_values = holm([comparison.p_value for comparison in comparisons])
     return [
         dataclasses.replace(
-            comparison, p_value=p_value, test=f"{comparison.test}; Holm's correction for {len(comparisons)} tests"
+            comparison,
+            p_value=p_value,
+            test=f"{comparison.test}; Holm's correction for {len(comparisons)} tests",
+            num_tests=len(comparisons),
         )
         for comparison, p_value in zip(comparisons, p_values, strict=True)
     ]
