@@ -6,7 +6,7 @@ Every name below is imported when it is first used, so that `import limelight` i
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from limelight import _backend
+from limelight import _backend, _registration
 
 if TYPE_CHECKING:
     from limelight import analysis as analysis
@@ -72,6 +72,7 @@ _WITHOUT_BACKEND = {f"limelight.{name}" for name in ("analysis", "data", "evalua
 __all__ = [*_PUBLIC, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 _backend.choose()
+_registration.register_placeholders()
 
 
 def __getattr__(name: str) -> Any:
