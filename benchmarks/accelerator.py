@@ -82,24 +82,24 @@ def device() -> str | None:
 
 def measured(work: works.Work) -> dict[str, Any]:
     """Seconds of each round and bytes of each way of a work."""
-    runs, found = {}, {}
+    runs, results = {}, {}
     for way in work.ways[BACKEND]:
         subject = (attention_statistics if work.module == "attention_statistics" else attention).build(work, way)
         memory, output = scratch(subject.run)
         error = None if subject.error is None else subject.error(output)
-        runs[way], found[way] = subject.run, {"memory": memory, "error": error, "wall": []}
+        runs[way], results[way] = subject.run, {"memory": memory, "error": error, "wall": []}
         del output
     counts = {way: max(1, min(MOST, round(SHORTEST / timed(run, 1)))) for way, run in runs.items()}
     for _ in range(ROUNDS):
         for way, run in runs.items():
-            found[way]["wall"].append(timed(run, counts[way]))
+            results[way]["wall"].append(timed(run, counts[way]))
     runs.clear()
     gc.collect()
-    return found
+    return results
 
 
 def scratch(run: Any) -> tuple[int, Any]:
-    """How many bytes a run needs besides its inputs, and what it returned, after a first one."""
+    """Return the bytes that a run needs besides its inputs, and its result, after a first run."""
     output = run()
     if BACKEND == "jax":
         return run.code.memory_analysis().temp_size_in_bytes, output

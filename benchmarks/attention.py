@@ -48,7 +48,7 @@ def window() -> dict[str, Any]:
 
 
 def work(name: str, title: str, parts: dict[str, Any], *, quick: bool = True, **settings: Any) -> Work:
-    """A work of this module, with what most have in common."""
+    """Return a work of this module with the common settings."""
     common = {"batch": 1, "heads": 8, "size": 64, "mask": None, "training": False, "dtype": "float32"}
     fresh = settings["length"] <= 512
     return Work(name, title, "attention", settings=common | settings, quick=quick, fresh=fresh, **parts)
@@ -75,7 +75,7 @@ WORKS = [
 
 
 def build(work: Work, way: str) -> Subject:
-    """A way of a work, compiled."""
+    """Compile a way of a work."""
     import compiled
 
     settings = work.settings
@@ -103,7 +103,7 @@ def build(work: Work, way: str) -> Subject:
 
 
 def verb(way: str, settings: dict[str, Any]) -> Callable[..., Any]:
-    """A function of queries, keys and values."""
+    """Return a function of queries, keys and values."""
     import keras
 
     import limelight as ll
@@ -131,7 +131,7 @@ def verb(way: str, settings: dict[str, Any]) -> Callable[..., Any]:
 
 
 def layer_of(way: str, settings: dict[str, Any], x: np.ndarray) -> tuple[Callable[..., Any], list[np.ndarray]]:
-    """A layer as a function of its input and its variables, and their values."""
+    """Return a layer as a function of its input and variables, and their values."""
     import keras
 
     import limelight as ll
@@ -150,7 +150,7 @@ def layer_of(way: str, settings: dict[str, Any], x: np.ndarray) -> tuple[Callabl
 
 
 def cast_to(dtype: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function in another dtype, the casts of inputs included."""
+    """Return the function in another dtype, with casts of the inputs."""
     if dtype == "float32":
         return function
     from keras import ops
@@ -166,7 +166,7 @@ def permitted(settings: dict[str, Any], row: int) -> np.ndarray:
 
 
 def deviation(settings: dict[str, Any], inputs: list[np.ndarray], swapped: bool, output: Any) -> float:
-    """The largest difference from float64, over a sample of rows of one head."""
+    """Return the largest difference from float64 over a sample of rows of one head."""
     import keras
 
     output = keras.ops.convert_to_numpy(keras.ops.cast(output, "float32"))

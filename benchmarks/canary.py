@@ -1,4 +1,4 @@
-"""How quick the machine is at the moment, as a small work of its own shows.
+"""The present speed of the machine, measured by a small product.
 
 A machine that shares its processors with others is slower for seconds or minutes, and what computes suffers more than what
 waits for memory: a ratio measured then says more of the neighbours than of the peers. What is small and always the same
@@ -8,7 +8,7 @@ tells when.
 import os
 import time
 
-# Threads that wait for the next product would do so by running, in the way of whatever is measured next.
+# Threads that wait for the next product would spin and disturb the next measurement.
 os.environ["OPENBLAS_THREAD_TIMEOUT"] = "4"
 import numpy as np
 
@@ -21,7 +21,7 @@ ENOUGH = 0.9
 
 
 class Canary:
-    """A product of two matrices, and the least time that it ever took."""
+    """A product of two matrices, and the least time that it took so far."""
 
     def __init__(self) -> None:
         self.matrix = np.ones((SIZE, SIZE), "float32")
@@ -29,15 +29,15 @@ class Canary:
         self.matrix @ self.matrix
 
     def seconds(self) -> float:
-        """How long the product takes now: the least of some times."""
-        found = []
+        """Return the seconds that the product takes now, the least of several runs."""
+        seconds_of_runs = []
         for _ in range(TIMES):
             start = time.perf_counter()
             self.matrix @ self.matrix
-            found.append(time.perf_counter() - start)
-        self.best = min(self.best, *found)
-        return min(found)
+            seconds_of_runs.append(time.perf_counter() - start)
+        self.best = min(self.best, *seconds_of_runs)
+        return min(seconds_of_runs)
 
     def quiet(self, seconds: float) -> bool:
-        """Whether the machine is as quick, or nearly, as it was at its best."""
+        """Return True if the machine is nearly as fast as at its best."""
         return self.best >= ENOUGH * seconds

@@ -46,11 +46,11 @@ def main() -> None:
     built = time.perf_counter() - start
     base = settle()
     start = time.perf_counter()
-    found = subject.run()
+    results = subject.run()
     first = once = time.perf_counter() - start
     memory = peak() - base
-    error = None if subject.error is None else subject.error(found)
-    del found
+    error = None if subject.error is None else subject.error(results)
+    del results
     if first < LONG:
         timed(subject.run, 1)
         once = timed(subject.run, 1)[0]
@@ -94,7 +94,7 @@ def settle() -> int:
 
 
 def peak() -> int:
-    """The most memory that the process has held since `settle`; on other systems than Linux, ever."""
+    """Return the peak memory of the process since `settle`; on systems other than Linux, since its start."""
     if sys.platform == "linux":
         return status("VmHWM")
     import resource
@@ -104,7 +104,7 @@ def peak() -> int:
 
 
 def status(name: str) -> int:
-    """A number of the process's status, in bytes."""
+    """Return a field of the process's status, in bytes."""
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(name + ":"))
 

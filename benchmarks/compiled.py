@@ -10,12 +10,12 @@ BACKEND = os.environ.get("KERAS_BACKEND", "jax")
 
 
 def forward(function: Callable[..., Any], *arrays: Any, jit: bool = False) -> Callable[[], Any]:
-    """A call of the function on numpy arrays: `jax.jit`, `tf.function` (with XLA where `jit`), or eager PyTorch."""
+    """Return a call of the function on numpy arrays: `jax.jit`, `tf.function` (with XLA where `jit`), or eager PyTorch."""
     return {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[BACKEND](function, arrays, jit)
 
 
 def backward(function: Callable[..., Any], *arrays: Any, jit: bool = False) -> Callable[[], Any]:
-    """A call that gives the gradients of the function's output, weighted by fixed numbers, by all of its arrays.
+    """Return a call that computes the gradients of the function's output, weighted by fixed numbers, by all of its arrays.
 
     The numbers are given, as they would be by whatever follows: a constant of some size is copied when a graph is made better.
     """
@@ -56,11 +56,11 @@ def _tensorflow(function: Callable[..., Any], arrays: Any, jit: bool) -> Callabl
     graph.get_concrete_function(*placed)
 
     def run() -> Any:
-        found = graph(*placed)
+        results = graph(*placed)
         # Whoever fetches a number waits for the work.
-        for tensor in tf.nest.flatten(found):
+        for tensor in tf.nest.flatten(results):
             tf.reshape(tensor, [-1])[0].numpy()
-        return found
+        return results
 
     return run
 
@@ -115,13 +115,13 @@ def _on_device(arrays: Any) -> list[Any]:
     return [torch.from_numpy(np.asarray(array)).to(device) for array in arrays]
 
 
-def _done(found: Any) -> Any:
-    """What was found, once it is there: a GPU returns before."""
+def _done(results: Any) -> Any:
+    """Return the result once it is computed: a GPU returns before."""
     import torch
 
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return found
+    return results
 
 
 def _slope(shape: Any) -> np.ndarray:

@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def longest(backend: str, way: str, options: argparse.Namespace) -> str:
-    """The cells of a way: the longest length, its memory and time, and what ended the search."""
+    """Return the table cells of a way: the longest length, its memory and time, and what ended the search."""
     length, best = 4096, "none | |"
     while length <= options.longest:
         memory, seconds, failure = tried(backend, way, length, options)
@@ -54,7 +54,7 @@ def longest(backend: str, way: str, options: argparse.Namespace) -> str:
 
 
 def tried(backend: str, way: str, length: int, options: argparse.Namespace) -> tuple[int, float, str]:
-    """The memory and time of one length, and why it failed, where it did."""
+    """Return the memory and time of one length, or its failure."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, __file__, "--run", way, str(length)]
     start, most = time.perf_counter(), 0
@@ -70,7 +70,7 @@ def tried(backend: str, way: str, length: int, options: argparse.Namespace) -> t
 
 
 def held(process: int) -> int:
-    """The most memory that a process has held, in bytes; 0 once it has ended."""
+    """Return the peak memory of a process in bytes; 0 once it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:

@@ -7,7 +7,7 @@
 `make pictures` then draws the charts of docs/performance.md from that file.
 
 Each way of doing a work runs in a fresh process, what is short in five, for three rounds each; all ways of a work are built and
-warmed up first, and then run in turns, so that whatever else the machine does meets all of them alike. A ratio is taken in each
+warmed up first, and then run in turns, so that other load on the machine affects all of them alike. A ratio is taken in each
 round and its median is given, with the smallest and the largest. Before and after each run a small product tells whether the
 machine is as quick as it was at its best; a round in which it was not is repeated, at most as often as there are rounds, and the
 quietest are kept.
@@ -50,67 +50,67 @@ def main() -> None:
     backends = [name for name in works.BACKENDS if name in options.only] or list(works.BACKENDS)
     chosen = [work for work in known if work.name in options.only]
     chosen = chosen or [work for work in known if work.quick or options.all]
-    found = []
+    results = []
     for backend in backends:
         for work in chosen:
             if backend in work.ways:
-                rows = measured(work, backend, 3 if options.quick else options.repeats)
+                rows = measure(work, backend, 3 if options.quick else options.repeats)
                 print(tables.describe(work, backend, rows), flush=True)
                 compared = list(tables.compare(work, backend, rows, machine(), time.strftime("%Y-%m-%d")))
-                found += compared
+                results += compared
                 if not options.quick:
                     tables.write(compared)
-    print(tables.markdown(found))
+    print(tables.markdown(results))
 
 
-def measured(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
-    """What was measured of each way of a work. One for which memory did not suffice beside the others has a second try alone."""
+def measure(work: works.Work, backend: str, repeats: int) -> dict[str, Any]:
+    """Measure each way of a work. A way that runs out of memory beside the others is tried again alone."""
     repeats = min(repeats, work.rounds)
     if work.fresh:
-        ways, found = work.ways[backend], []
+        ways, results = work.ways[backend], []
         for number in range(repeats):
             # Those that start at the same time do not tell how long a first run takes, and the first do not.
             turn = number % len(ways)
-            found.append(together(work, backend, (*ways[turn:], *ways[:turn]), EACH, at_once=number > 0))
-        return {way: joined([rows[way] for rows in found]) for way in ways}
-    rows = together(work, backend, work.ways[backend], repeats)
+            results.append(measure_together(work, backend, (*ways[turn:], *ways[:turn]), EACH, at_once=number > 0))
+        return {way: merge_processes([rows[way] for rows in results]) for way in ways}
+    rows = measure_together(work, backend, work.ways[backend], repeats)
     for way in work.ways[backend]:
         if rows[way].get("failed") == OUT_OF_MEMORY:
-            rows |= together(work, backend, (way,), repeats)
+            rows |= measure_together(work, backend, (way,), repeats)
     return rows
 
 
-def joined(found: list[dict[str, Any]]) -> dict[str, Any]:
-    """What several processes measured of a way, as one; what the first of them to fail said, where one did."""
-    failed = [row for row in found if "failed" in row]
+def merge_processes(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Merge the measurements of several processes of one way; return the first failure if one failed."""
+    failed = [row for row in results if "failed" in row]
     if failed:
         return failed[0]
-    rounds = {name: [one for row in found for one in row[name]] for name in ("wall", "processor", "quiet")}
-    return {**found[0], **rounds, "memory": max(row["memory"] for row in found)}
+    rounds = {name: [one for row in results for one in row[name]] for name in ("wall", "processor", "quiet")}
+    return {**results[0], **rounds, "memory": max(row["memory"] for row in results)}
 
 
-def together(
+def measure_together(
     work: works.Work, backend: str, ways: tuple[str, ...], repeats: int, *, at_once: bool = False
 ) -> dict[str, Any]:
-    """What was measured of some ways of a work, in turns, in processes that start at once or one after another."""
+    """Measure some ways of a work in turns, in processes that start at once or one after another."""
     running: dict[str, Child] = {}
     rows: dict[str, Any] = {}
     try:
         for way in ways:
             running[way] = Child(work.name, way, backend)
             if not at_once:
-                rows[way] = running[way].answer()
+                rows[way] = running[way].receive()
         if at_once:
-            rows = {way: child.answer() for way, child in running.items()}
-        in_turns(running, rows, repeats)
+            rows = {way: child.receive() for way, child in running.items()}
+        run_in_turns(running, rows, repeats)
         return rows
     finally:
         for child in running.values():
             child.end()
 
 
-def in_turns(running: dict[str, "Child"], rows: dict[str, Any], repeats: int) -> None:
-    """Run each process that has not failed so many times, in turns, and add what came out to its row."""
+def run_in_turns(running: dict[str, "Child"], rows: dict[str, Any], repeats: int) -> None:
+    """Run each process that has not failed `repeats` times, in turns, and add the results to its row."""
     alive = [way for way in running if "failed" not in rows[way]]
     rounds: list[tuple[float, dict[str, Any]]] = []
     for number in range(2 * repeats):
@@ -119,7 +119,7 @@ def in_turns(running: dict[str, "Child"], rows: dict[str, Any], repeats: int) ->
         slowest, runs = CANARY.seconds(), {}
         # Each round begins with another.
         for way in [*alive[number % len(alive) :], *alive[: number % len(alive)]] if alive else []:
-            runs[way] = running[way].make_call("run")
+            runs[way] = running[way].request("run")
             slowest = max(slowest, CANARY.seconds())
             if "failed" in runs[way]:
                 rows[way] = runs[way]
@@ -131,49 +131,49 @@ def in_turns(running: dict[str, "Child"], rows: dict[str, Any], repeats: int) ->
         rows[way].update({name: [run[name] for run in runs] for name in runs[0]})
         rows[way]["quiet"] = [CANARY.best / rounds[number][0] for number in kept]
     for way in alive:
-        rows[way].update(running[way].make_call("end"))
+        rows[way].update(running[way].request("end"))
 
 
 class Child:
-    """A process that does one way of a work when asked."""
+    """A process that runs one way of a work on request."""
 
     def __init__(self, work: str, way: str, backend: str) -> None:
-        # A file: nobody reads a pipe before the process ends, and a full one would stop it.
-        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        # A file, because a full pipe would stop the process.
+        self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115
         environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
         self.process = subprocess.Popen(
             [sys.executable, HERE / "child.py", work, way],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self.said,
+            stderr=self.stderr,
             text=True,
         )
 
-    def answer(self) -> dict[str, Any]:
-        """Its next answer; why it failed, where it did. A process that needs more memory than there is is ended by the system."""
+    def receive(self) -> dict[str, Any]:
+        """Return the next answer, or the failure. The system kills a process that needs more memory than there is."""
         line = self.process.stdout.readline()
         if line:
             return json.loads(line)
         status = self.process.wait()
-        self.said.seek(0)
-        said = self.said.read().strip().splitlines()
+        self.stderr.seek(0)
+        stderr = self.stderr.read().strip().splitlines()
         if status == -signal.SIGKILL:
             return {"failed": OUT_OF_MEMORY}
-        return {"failed": said[-1][:200] if said else f"exit status {status}"}
+        return {"failed": stderr[-1][:200] if stderr else f"exit status {status}"}
 
-    def make_call(self, what: str) -> dict[str, Any]:
-        """Its answer to a line."""
+    def request(self, what: str) -> dict[str, Any]:
+        """Send a line and return the answer."""
         with contextlib.suppress(BrokenPipeError):
             print(what, file=self.process.stdin, flush=True)
-        return self.answer()
+        return self.receive()
 
     def end(self) -> None:
-        """End it, if it has not, whatever it is doing."""
+        """End the process."""
         self.process.kill()
         with contextlib.suppress(BrokenPipeError):
             self.process.communicate()
-        self.said.close()
+        self.stderr.close()
 
 
 def machine() -> str:

@@ -1,4 +1,4 @@
-"""What is measured, in which ways, and which ways are compared.
+"""The works to measure, their ways, and which ways are compared.
 
 A module of works has `WORKS`, a list of `Work`, and `build(work, way)`, which makes the `Subject` of a measurement on the
 backend that KERAS_BACKEND names. `MODULES` lists those that `run.py` knows.
@@ -69,5 +69,5 @@ def everything() -> list[Work]:
 
 
 def named(name: str) -> Work:
-    """The work with a name."""
+    """Return the work with a name."""
     return next(work for work in everything() if work.name == name)
