@@ -39,6 +39,9 @@ METRICS: Mapping[str, Metric] = {
     "rmse": Metric("root mean squared error", higher_is_better=False),
     "mae": Metric("mean absolute error", higher_is_better=False),
     "mape": Metric("mean absolute percentage error", higher_is_better=False, percent=True),
+    "smape": Metric("symmetric mean absolute percentage error", higher_is_better=False, percent=True),
+    "mase": Metric("mean absolute scaled error", higher_is_better=False),
+    "pinball": Metric("pinball loss", higher_is_better=False),
     "r2": Metric("R²"),
 }
 

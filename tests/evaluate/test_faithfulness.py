@@ -217,3 +217,31 @@ def test_invalid_rankings_raise(examples, rankings, message):
 def test_invalid_predictions_raise(answer, message):
     with pytest.raises(ValueError, match=message):
         evaluate.faithfulness(lambda batch: answer, [EXAMPLE], {"a": [BEST]})
+
+
+def test_measures_of_a_regressor():
+    """The prediction is the sum: the token 5 alone moves it by 5, the other three by 1 each."""
+
+    def predict(batch):
+        return np.array([[example.sum()] for example in batch], dtype=float)
+
+    examples = [np.array([5.0, 1, 1, 1])] * 3
+    result = evaluate.faithfulness(
+        predict, examples, {"size": examples}, removal=evaluate.Replace(0.0), output="values", shares=(0.25,), steps=4
+    )
+    measures = result.measures["size"]
+    assert measures["comprehensiveness"].value == pytest.approx(5)
+    assert measures["sufficiency"].value == pytest.approx(3)
+    assert result.deletion["size"].mean == pytest.approx([0, -5, -6, -7, -8])
+    assert result.insertion["size"].mean == pytest.approx([-8, -3, -2, -1, 0])
+    assert "log_odds" not in measures
+    assert result.sentence("size", share=0.25).startswith(
+        "Removing the top 25 % of tokens by size changes the prediction by 5,"
+    )
+    assert result.to_dict()["output"] == "values"
+    moved = evaluate.leave_one_out(predict, examples[:1], removal=evaluate.Replace(0.0), output="values")
+    assert moved[0] == pytest.approx([5, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"for a regressor, pass output=\"values\""):
+        evaluate.leave_one_out(predict, examples)
+    with pytest.raises(ValueError, match="`output` must be"):
+        evaluate.leave_one_out(predict, examples, output="logits")

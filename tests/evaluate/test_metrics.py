@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.signal import lfilter
 from sklearn import metrics as sklearn_metrics
 
 from limelight import evaluate
@@ -279,3 +280,58 @@ def test_constant_error_without_bounds_has_no_interval():
     result = evaluate.regression([1.0, 2.0, 4.0], [2.0, 3.0, 5.0])
     assert (result["mae"].value, result["mae"].low, result["mae"].high) == (1.0, None, None)
     assert result["mae"].method == "all resamples have the same value"
+
+
+def test_forecast_metrics_equal_their_definitions(random):
+    y_true, y_pred = random.normal(size=(2, 23, 3))
+    y_true[0], y_pred[0] = 0, 0
+    naive = random.uniform(1, 2, size=23)
+    result = evaluate.regression(y_true, y_pred, naive_error=naive, quantile=0.9)
+    smape, mase, pinball = [], [], []
+    for row in range(23):
+        for truth, forecast in zip(y_true[row], y_pred[row], strict=True):
+            size = abs(truth) + abs(forecast)
+            smape.append(2 * abs(truth - forecast) / size if size else 0)
+            mase.append(abs(truth - forecast) / naive[row])
+            pinball.append(0.9 * (truth - forecast) if truth > forecast else 0.1 * (forecast - truth))
+    assert result["smape"].value == pytest.approx(np.mean(smape))
+    assert result["mase"].value == pytest.approx(np.mean(mase))
+    assert result["pinball"].value == pytest.approx(np.mean(pinball))
+    assert "mase" not in evaluate.regression(y_true, y_pred).metrics
+    assert evaluate.paired(y_true, y_pred, y_pred + 1, metric="smape").first.value == pytest.approx(np.mean(smape))
+
+
+def test_interval_over_series_is_that_of_their_means(random):
+    """Seven series of five equal errors are seven numbers, with a t interval."""
+    errors = random.uniform(1, 2, size=7)
+    groups = np.repeat(list("abcdefg"), 5)
+    estimate = evaluate.regression(np.zeros(35), np.repeat(errors, 5), groups=groups)["mae"]
+    expected = stats.t.interval(0.95, 6, errors.mean(), stats.sem(errors))
+    assert (estimate.low, estimate.high) == pytest.approx(expected)
+    assert estimate.method == "jackknife over 7 units, t"
+    in_time = evaluate.regression(np.zeros(35), np.repeat(errors, 5), block_length=5)["mae"]
+    assert (in_time.low, in_time.high) == pytest.approx(expected)
+
+
+def test_interval_over_blocks_covers_where_that_over_examples_does_not():
+    random, hits = np.random.default_rng(3), {None: 0, 40: 0}
+    for _ in range(60):
+        errors = lfilter([1.0], [1.0, -0.9], random.normal(size=600))[200:]
+        for length in hits:
+            estimate = evaluate.regression(np.zeros(400), errors, block_length=length, resamples=100)["mse"]
+            assert estimate.low is not None
+            hits[length] += estimate.low <= 1 / (1 - 0.81) <= estimate.high
+    assert hits[None] < 36
+    assert hits[40] > 48
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"groups": [0, 1], "block_length": 2}, "not both"),
+    ({"groups": [0, 1]}, r"`groups` must have one name for each of 4 examples. Received: shape \(2,\)"),
+    ({"block_length": 5}, "`block_length` must be a number of examples from 1 to 4. Received: 5"),
+    ({"naive_error": 0.0}, "`naive_error` must be one positive number.*Received: 0.0"),
+    ({"quantile": 90}, "`quantile` must lie between 0 and 1. Received: 90"),
+])  # fmt: skip
+def test_invalid_settings_of_a_forecast_raise(settings, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate.regression(np.arange(4.0), np.arange(4.0), **settings)

@@ -10,7 +10,15 @@ import numpy as np
 from limelight._formatting import Metric, format_count, format_p_value, format_probability_change, to_finite
 from limelight.evaluate.comparison import holm
 from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence
-from limelight.evaluate.perturbation import BATCH_SIZE, Delete, Predict, Replace, predict_in_batches
+from limelight.evaluate.perturbation import (
+    BATCH_SIZE,
+    Delete,
+    Predict,
+    Replace,
+    check_output,
+    predict_in_batches,
+    predict_values,
+)
 
 MEASURES: Mapping[str, Metric] = {
     "comprehensiveness": Metric("comprehensiveness"),
@@ -76,6 +84,7 @@ class Faithfulness:
         against_random: Ranking name to measure name to its `AgainstRandom`.
         deletion: Ranking name (and "random") to the curve while its first tokens are deleted.
         insertion: Ranking name (and "random") to the curve while its first tokens are inserted.
+        output: "probabilities", or "values" if the model is a regressor.
     """
 
     n: int
@@ -84,6 +93,7 @@ class Faithfulness:
     against_random: Mapping[str, Mapping[str, AgainstRandom]]
     deletion: Mapping[str, Curve]
     insertion: Mapping[str, Curve]
+    output: str = "probabilities"
 
     def sentence(self, ranking: str = "attention", share: float = 0.2) -> str:
         """Describe in words the effect of removing the first tokens of a ranking, next to random tokens, and what it shows.
@@ -94,17 +104,19 @@ class Faithfulness:
         """
         curve, random_curve = self.deletion[ranking], self.deletion[RANDOM]
         step = int(np.abs(curve.shares - share).argmin())
-        change, random_change = (
-            format_probability_change(float(each.mean[step] - each.mean[0])) for each in (curve, random_curve)
-        )
+        of_classifier = self.output == "probabilities"
+        write = format_probability_change if of_classifier else "{:.3g}".format
+        sign = 1 if of_classifier else -1  # a regressor's curve falls by the size of the change
+        change, random_change = (write(sign * float(each.mean[step] - each.mean[0])) for each in (curve, random_curve))
         against = self.against_random[ranking]["comprehensiveness"]
         difference, claim = against.difference, "beats" if against.better else "could not be shown to beat"
-        evidence = f"difference {format_probability_change(difference.value)}"
+        evidence = f"difference {write(difference.value)}"
         if difference.low is not None and difference.high is not None:
-            low, high = format_probability_change(difference.low), format_probability_change(difference.high)
+            low, high = write(difference.low), write(difference.high)
             evidence += f", {100 * difference.confidence:g} % CI {low} to {high}"
         return (
-            f"Removing the top {100 * curve.shares[step]:.0f} % of tokens by {ranking} changes the predicted probability by "
+            f"Removing the top {100 * curve.shares[step]:.0f} % of tokens by {ranking} changes the "
+            f"{'predicted probability' if of_classifier else 'prediction'} by "
             f"{change}, random tokens by {random_change}. The comprehensiveness of {ranking} {claim} that of random rankings "
             f"({evidence}, {format_p_value(against.p_value)}, {format_count(self.n)} examples, tokens {self.removal})."
         )
@@ -114,6 +126,7 @@ class Faithfulness:
         return {
             "n": self.n,
             "removal": self.removal,
+            "output": self.output,
             "measures": _to_dicts(self.measures),
             "against_random": _to_dicts(self.against_random),
             "deletion": {name: curve.to_dict() for name, curve in self.deletion.items()},
@@ -131,6 +144,7 @@ def faithfulness(
     rankings: Mapping[str, Sequence[Any]],
     *,
     removal: Delete | Replace | None = None,
+    output: str = "probabilities",
     shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
     steps: int = 10,
     draws: int = 5,
@@ -149,15 +163,21 @@ def faithfulness(
     - area under deletion: mean of p(y) while tokens are deleted in order, by the trapezoidal rule; lower is better
     - area under insertion: mean of p(y) while tokens are inserted in order; higher is better
 
+    A regressor (`output="values"`) has no class: p(y | .) is replaced by minus the distance of the prediction from that of the
+    whole example, the absolute difference averaged over outputs. Comprehensiveness is then the change of the prediction
+    without r, sufficiency its change with r alone, and there are no log-odds.
+
     Equal scores are ordered at random. Tokens whose score is NaN in any ranking (special tokens) are never removed and
     never counted. The random rankings of an example are averaged first.
 
     Args:
-        predict: Takes a list of m examples (T, ...) of any lengths, returns probabilities (m, K), without dropout.
+        predict: Takes a list of m examples (T, ...) of any lengths, returns probabilities (m, K), or values (m,) or (m, ...),
+            without dropout.
         examples: The N examples, arrays (T, ...), without padding.
         rankings: Name to scores, one array (T,) for each example; the token with the largest is removed first.
         removal: How tokens are removed, `Delete()` by default; `Replace(...)` writes padding or the unknown token. The
             results depend on it: report it, and try both.
+        output: "probabilities" for a classifier, "values" for a regressor.
         shares: Fractions of the tokens for the first three measures.
         steps: Number of steps of the two areas.
         draws: Number of random rankings of each example.
@@ -181,6 +201,7 @@ def faithfulness(
     (arXiv:1806.07421) for the areas; Shrikumar et al. (arXiv:1704.02685) for log-odds.
     """
     check_confidence(confidence, resamples)
+    check_output(output)
     arrays = [np.asarray(example) for example in examples]
     scores, removable = _check_scores(arrays, rankings)
     rng = np.random.default_rng(seed)
@@ -189,12 +210,15 @@ def faithfulness(
         for name, each in scores.items()
     }
     orders[RANDOM] = [[rng.permutation(np.flatnonzero(mask)) for _ in range(draws)] for mask in removable]
-    cache = _PredictionCache(predict, arrays, removal or Delete())
+    cache = _PredictionCache(predict, arrays, removal or Delete(), output)
     levels = np.linspace(0, 1, steps + 1)
     requests = {name: _request(cache, each, shares, levels) for name, each in orders.items()}
     cache.predict_requests()
     probabilities = {name: _collect(cache, each) for name, each in requests.items()}
     per_example = {name: _compute_measures(each, cache.original, levels) for name, each in probabilities.items()}
+    if output == "values":
+        for measures in per_example.values():
+            del measures["log_odds"]
     settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     return Faithfulness(
         n=len(arrays),
@@ -203,17 +227,25 @@ def faithfulness(
         against_random=_compare_with_random(per_example, settings, np.random.default_rng(seed + 1)),
         deletion={name: _curve(levels, each["deletion"], settings) for name, each in probabilities.items()},
         insertion={name: _curve(levels, each["insertion"], settings) for name, each in probabilities.items()},
+        output=output,
     )
 
 
 class _PredictionCache:
-    """Probabilities of the predicted class of perturbed examples: each is requested first, then all are predicted once."""
+    """Probabilities of the predicted class of perturbed examples: each is requested first, then all are predicted once.
 
-    def __init__(self, predict: Predict, examples: list[np.ndarray], removal: Delete | Replace) -> None:
-        self.predict, self.examples, self.removal = predict, examples, removal
-        probabilities = predict_in_batches(predict, examples)
-        self.labels = probabilities.argmax(1)
-        self.original = probabilities[np.arange(len(examples)), self.labels]
+    For a regressor they are minus the distances of the predictions from those of the whole examples.
+    """
+
+    def __init__(
+        self, predict: Predict, examples: list[np.ndarray], removal: Delete | Replace, output: str = "probabilities"
+    ) -> None:
+        self.predict, self.examples, self.removal, self.output = predict, examples, removal, output
+        self.whole = (predict_in_batches if output == "probabilities" else predict_values)(predict, examples)
+        self.labels = self.whole.argmax(1)
+        classified = output == "probabilities"
+        rows = np.arange(len(examples))
+        self.original = self.whole[rows, self.labels] if classified else np.zeros(len(examples))
         self.requests: dict[tuple[int, bytes], int] = {}
         self.values = np.zeros(0)
 
@@ -229,9 +261,14 @@ class _PredictionCache:
         for start in range(0, len(requests), BATCH_SIZE):
             batch = requests[start : start + BATCH_SIZE]
             perturbed = [self.removal(self.examples[index], np.frombuffer(keep, dtype=bool)) for index, keep in batch]
-            labels = self.labels[[index for index, _ in batch]]
-            values.append(predict_in_batches(self.predict, perturbed)[np.arange(len(batch)), labels])
+            values.append(self._score(perturbed, np.array([index for index, _ in batch])))
         self.values = np.concatenate(values)
+
+    def _score(self, perturbed: list[np.ndarray], indices: np.ndarray) -> np.ndarray:
+        """Return the probability of the predicted class, or minus the distance, of perturbed examples (m,)."""
+        if self.output == "values":
+            return -np.abs(predict_values(self.predict, perturbed) - self.whole[indices]).mean(1)
+        return predict_in_batches(self.predict, perturbed)[np.arange(len(perturbed)), self.labels[indices]]
 
 
 def _request(

@@ -33,7 +33,7 @@ from limelight.evaluate.metrics import (
     value_range,
 )
 
-_REGRESSION_METRICS = ("mse", "rmse", "mae", "mape", "r2")
+_REGRESSION_METRICS = ("mse", "rmse", "mae", "mape", "smape", "r2")
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,9 @@ def paired_over_seeds(
     n, seeds = predictions.n, len(first)
     values, example_values = predictions.example_values(resamples)
     difference, p_value = _compare_crossed(values, example_values, predictions.bounds, n, confidence)
-    means = [over_seeds(each, confidence=confidence, metric=metric) for each in (values[:seeds], values[seeds:])]
+    means = [
+        over_seeds(each.tolist(), confidence=confidence, metric=metric) for each in (values[:seeds], values[seeds:])
+    ]
     return Comparison(
         metric, names, means[0], means[1], difference, p_value, "Behrens-Fisher over seeds and examples", n, seeds,
         tuple(values[:seeds].tolist()), tuple(values[seeds:].tolist()),
@@ -434,14 +436,16 @@ def _check_predictions(
         metric: A key of `METRICS`.
         classes: Class names, or None to infer them.
     """
-    if metric not in METRICS:
-        raise ValueError(f"`metric` must be one of {', '.join(METRICS)}. Received: {metric!r}.")
+    comparable = [name for name in METRICS if name not in ("mase", "pinball")]
+    if metric not in comparable:
+        hint = " Compare the mean absolute error instead of MASE, which is scaled by a constant." * (metric == "mase")
+        raise ValueError(f"`metric` must be one of {', '.join(comparable)}. Received: {metric!r}.{hint}")
     largest = value_range(metric)[1] - value_range(metric)[0]
     bounds = -largest, largest
     if metric in _REGRESSION_METRICS:
         pairs = [validation.check_values(y_true, prediction) for prediction in predictions]
         values = tuple(prediction for _, prediction in pairs)
-        losses = (lambda t, p: regression_losses(t, p)[metric]) if metric in ("mse", "mae", "mape") else None
+        losses = (lambda t, p: regression_losses(t, p)[metric]) if metric in ("mse", "mae", "mape", "smape") else None
         return _Predictions(
             pairs[0][0], values, lambda t, p: _select(metric, regression_statistics(t, p)), bounds, losses
         )

@@ -13,14 +13,22 @@ import numpy as np
 
 from limelight._formatting import METRICS
 from limelight.evaluate import validation
-from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence, widen_constant, wilson
+from limelight.evaluate.estimates import (
+    Estimate,
+    block_jackknife,
+    bootstrap,
+    check_confidence,
+    clip_interval,
+    widen_constant,
+    wilson,
+)
 
 # Takes weights (R, n) of n examples, returns the metric of each row of weights (R,).
 WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 PROBABILITY_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
 
-_UNBOUNDED = ("log_loss", "mse", "rmse", "mae", "mape")
+_UNBOUNDED = ("log_loss", "mse", "rmse", "mae", "mape", "mase", "pinball")
 
 
 def value_range(metric: str, num_classes: int = 2) -> tuple[float, float]:
@@ -32,7 +40,7 @@ def value_range(metric: str, num_classes: int = 2) -> tuple[float, float]:
     """
     if metric == "r2":
         return -math.inf, 1.0
-    if metric == "brier" and num_classes > 2:
+    if metric == "smape" or (metric == "brier" and num_classes > 2):
         return 0.0, 2.0
     return 0.0, math.inf if metric in _UNBOUNDED else 1.0
 
@@ -100,7 +108,10 @@ class ClassificationResult:
 
 @dataclass(frozen=True)
 class RegressionResult:
-    """The result of `regression`: the number of examples and, by name, `mse`, `rmse`, `mae`, `mape` and `r2`."""
+    """The result of `regression`: the number of examples and its metrics by name.
+
+    They are `mse`, `rmse`, `mae`, `mape`, `smape` and `r2`, and `mase` and `pinball` if their arguments were given.
+    """
 
     n: int
     metrics: Mapping[str, Estimate]
@@ -229,30 +240,74 @@ def reliability_curve(correct: np.ndarray, confidence: np.ndarray, bins: int = 1
 
 
 def regression(
-    y_true: Any, y_pred: Any, *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    y_true: Any,
+    y_pred: Any,
+    *,
+    groups: Any = None,
+    block_length: int | None = None,
+    naive_error: Any = None,
+    quantile: float | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> RegressionResult:
-    """Compute MSE, RMSE, MAE, MAPE and R2 of a regressor, each with a BCa bootstrap interval over examples.
+    """Compute MSE, RMSE, MAE, MAPE, sMAPE and R2 of a regressor, each with an interval over examples.
 
-    MAPE is a fraction (0.1 is 10 %) and undefined if a true value is 0; R2 is undefined if all true values are equal.
+    Independent examples have a BCa bootstrap interval. Examples of one series, or windows that overlap, are not independent:
+    their interval would be far too short. Give `groups` or `block_length`: whole series, or blocks of consecutive examples, are
+    then left out in turn (`Estimate.method` says so).
+
+    - MAPE is a fraction (0.1 is 10 %) and undefined if a true value is 0; R2 is undefined if all true values are equal.
+    - sMAPE is the mean of 2 |y - p| / (|y| + |p|), from 0 to 2, and 0 where both are 0.
+    - MASE is the mean of |y - p| / `naive_error`.
+    - Pinball loss is the mean of max(q (y - p), (q - 1) (y - p)) for a forecast p of the quantile q.
 
     Args:
         y_true: True values (n,) or (n, ...), whose trailing axes belong to one example and are resampled with it.
         y_pred: Predicted values of the same shape.
+        groups: The series of each example (n,), if the examples are from several independent series.
+        block_length: Number of consecutive examples in a block, if the examples are in the order of time. Longer
+            than the horizon and several times as long as errors
+            stay correlated; fewer than ten blocks give a wide interval.
+        naive_error: For MASE, the mean absolute error of a naive forecast on the training part: one number, or one for each
+            example (n,).
+        quantile: For the pinball loss, the quantile that `y_pred` forecasts.
         confidence: Level of the intervals.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
 
     Raises:
-        ValueError: The shapes do not match, or a value is not finite.
+        ValueError: The shapes do not match, a value is not finite, both `groups` and `block_length` are given, `naive_error` is
+            not positive, or `quantile` is not between 0 and 1.
 
     Example:
         >>> regression([1.0, 2.0, 4.0], [1.0, 3.0, 3.0])["mae"].value
         0.6666666666666666
+
+    Hyndman and Koehler, International Journal of Forecasting 22 (2006), 679-688, for MASE; Koenker and Bassett, Econometrica
+    46 (1978), 33-50, for the pinball loss.
     """
     targets, predictions = validation.check_values(y_true, y_pred)
     n = len(targets)
-    statistics = regression_statistics(targets, predictions)
-    metrics: dict[str, Any] = bootstrap(statistics, n, confidence=confidence, resamples=resamples, seed=seed)
+    check_confidence(confidence, resamples)
+    base, extra = regression_statistics(targets, predictions), {}
+    if naive_error is not None:
+        extra["mase"] = np.abs(targets - predictions).mean(1) / validation.check_naive_error(naive_error, n)
+    if quantile is not None:
+        validation.check_quantile(quantile)
+        errors = targets - predictions
+        extra["pinball"] = np.maximum(quantile * errors, (quantile - 1) * errors).mean(1)
+
+    def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
+        return base(weights) | {name: weights @ losses / weights.sum(1) for name, losses in extra.items()}
+
+    units = validation.check_units(groups, block_length, n)
+    metrics: dict[str, Any]
+    if units is None:
+        metrics = dict(bootstrap(statistics, n, confidence=confidence, resamples=resamples, seed=seed))
+    else:
+        intervals = block_jackknife(statistics, units, confidence=confidence)
+        metrics = {name: clip_interval(estimate, value_range(name)) for name, estimate in intervals.items()}
     metrics = {name: widen_constant(estimate, value_range(name), n) for name, estimate in metrics.items()}
     if math.isnan(metrics["mape"].value):
         metrics["mape"] = Estimate(math.nan, None, None, "undefined: a true value is 0", n, confidence)
@@ -315,10 +370,12 @@ def regression_statistics(y_true: np.ndarray, y_pred: np.ndarray) -> Callable[[n
 
 
 def regression_losses(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the squared, absolute and percentage errors of each example (n,), from arrays (n, D)."""
+    """Return the squared, absolute, percentage and symmetric percentage errors of each example (n,), from arrays (n, D)."""
     errors = y_pred - y_true
     percentages = np.full(errors.shape, np.nan) if np.any(y_true == 0) else np.abs(errors / y_true)
-    losses = {"mse": errors**2, "mae": np.abs(errors), "mape": percentages}
+    sizes = np.abs(y_true) + np.abs(y_pred)
+    symmetric = 2 * divide(np.abs(errors), sizes, 0.0)
+    losses = {"mse": errors**2, "mae": np.abs(errors), "mape": percentages, "smape": symmetric}
     return {name: loss.mean(1) for name, loss in losses.items()}
 
 

@@ -63,6 +63,37 @@ class Replace:
         return perturbed
 
 
+def check_output(output: str) -> None:
+    """Check that the outputs of a model are of a kind that is known.
+
+    Raises:
+        ValueError: `output` is neither "probabilities" nor "values".
+    """
+    if output not in ("probabilities", "values"):
+        raise ValueError(
+            f'`output` must be "probabilities" (a classifier) or "values" (a regressor). Received: {output!r}.'
+        )
+
+
+def predict_values(predict: Predict, examples: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the values (m, D) that a regressor predicts for examples, in batches of 1024.
+
+    Raises:
+        ValueError: The predictions are not one finite value, or one row of them, for each example.
+    """
+    batches = []
+    for start in range(0, len(examples), BATCH_SIZE):
+        batch = list(examples[start : start + BATCH_SIZE])
+        values = np.asarray(predict(batch), dtype=np.float64)
+        if values.ndim < 1 or len(values) != len(batch) or not np.isfinite(values).all():
+            raise ValueError(
+                f"`predict` must return finite values (m,) or (m, ...), one row for each of m = {len(batch)} examples. "
+                f"Received: shape {values.shape}, {int((~np.isfinite(values)).sum())} values not finite."
+            )
+        batches.append(values.reshape(len(batch), -1))
+    return np.concatenate(batches)
+
+
 def predict_in_batches(predict: Predict, examples: Sequence[np.ndarray]) -> np.ndarray:
     """Return probabilities (m, K) of examples, predicted in batches of 1024.
 
@@ -76,7 +107,8 @@ def predict_in_batches(predict: Predict, examples: Sequence[np.ndarray]) -> np.n
         if probabilities.ndim != 2 or len(probabilities) != len(batch) or probabilities.shape[1] < 2:
             raise ValueError(
                 f"`predict` must return probabilities (m, K), one row for each of m = {len(batch)} examples, K > 1. "
-                f"Received: shape {probabilities.shape}. For one sigmoid p return [1 - p, p]."
+                f"Received: shape {probabilities.shape}. For one sigmoid p return [1 - p, p]; "
+                'for a regressor, pass output="values".'
             )
         sums = probabilities.sum(1)
         if not np.isfinite(probabilities).all() or probabilities.min() < 0 or np.abs(sums - 1).max() > 1e-3:
@@ -90,17 +122,19 @@ def predict_in_batches(predict: Predict, examples: Sequence[np.ndarray]) -> np.n
 
 
 def leave_one_out(
-    predict: Predict, examples: Sequence[Any], *, removal: Delete | Replace | None = None
+    predict: Predict, examples: Sequence[Any], *, removal: Delete | Replace | None = None, output: str = "probabilities"
 ) -> list[np.ndarray]:
     """Return for each token how far the prediction moves if that token alone is removed.
 
     Args:
-        predict: Takes a list of examples (T, ...), returns probabilities (m, K).
+        predict: Takes a list of examples (T, ...), returns probabilities (m, K), or values (m,) or (m, ...).
         examples: The examples, arrays (T, ...).
         removal: How a token is removed; `Delete()` by default.
+        output: "probabilities" for a classifier, "values" for a regressor.
 
     Returns:
-        For each example an array (T,): the total variation distance of its prediction with and without the token.
+        For each example an array (T,): the total variation distance of its prediction with and without the token; for a
+        regressor the absolute difference, mean over its outputs.
 
     Example:
         >>> def predict(batch):
@@ -112,10 +146,14 @@ def leave_one_out(
     removal = removal or Delete()
     arrays = [np.asarray(example) for example in examples]
     lengths = [len(array) for array in arrays]
-    original = predict_in_batches(predict, arrays)
+    check_output(output)
+    predict_all = predict_in_batches if output == "probabilities" else predict_values
+    original = predict_all(predict, arrays)
     perturbed = [removal(array, np.arange(len(array)) != token) for array in arrays for token in range(len(array))]
-    probabilities = predict_in_batches(predict, perturbed) if perturbed else np.zeros((0, original.shape[1]))
-    distances = total_variation(probabilities, original[np.repeat(np.arange(len(arrays)), lengths)])
+    predictions = predict_all(predict, perturbed) if perturbed else np.zeros((0, original.shape[1]))
+    originals = original[np.repeat(np.arange(len(arrays)), lengths)]
+    of_classifier = output == "probabilities"
+    distances = total_variation(predictions, originals) if of_classifier else np.abs(predictions - originals).mean(1)
     return np.split(distances, np.cumsum(lengths)[:-1])
 
 

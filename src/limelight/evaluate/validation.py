@@ -101,3 +101,37 @@ def check_values(y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
             count = int((~np.isfinite(array)).sum())
             raise ValueError(f"`{name}` must be finite. Received: {count} NaN or infinite of {array.size} values.")
     return targets.reshape(len(targets), -1), predictions.reshape(len(targets), -1)
+
+
+def check_naive_error(naive_error: Any, n: int) -> np.ndarray:
+    """Return the errors of a naive forecast, positive, (1,) or (n,)."""
+    array = np.asarray(naive_error, dtype=np.float64).reshape(-1)
+    if array.size not in (1, n) or not np.all((array > 0) & np.isfinite(array)):
+        raise ValueError(
+            f"`naive_error` must be one positive number, or one for each of {n} examples. Received: {naive_error!r}. "
+            "Use the mean absolute error of a naive forecast on the training part."
+        )
+    return array
+
+
+def check_quantile(quantile: float) -> None:
+    """Check that a quantile lies between 0 and 1."""
+    if not 0 < quantile < 1:
+        raise ValueError(f"`quantile` must lie between 0 and 1. Received: {quantile}. Use 0.9 for the 90 % quantile.")
+
+
+def check_units(groups: Any, block_length: int | None, n: int) -> np.ndarray | None:
+    """Return the independent unit of each example (n,); None if the examples are independent."""
+    if groups is not None and block_length is not None:
+        raise ValueError("Give `groups` or `block_length`, not both. Received both.")
+    if groups is not None:
+        units = np.asarray(groups)
+        if units.shape != (n,):
+            raise ValueError(f"`groups` must have one name for each of {n} examples. Received: shape {units.shape}.")
+        return units
+    if block_length is None:
+        return None
+    if isinstance(block_length, bool) or not isinstance(block_length, int | np.integer) or not 1 <= block_length <= n:
+        raise ValueError(f"`block_length` must be a number of examples from 1 to {n}. Received: {block_length!r}.")
+    # The last block would be short: its examples join the block before it.
+    return np.minimum(np.arange(n) // block_length, max(n // block_length - 1, 0))
