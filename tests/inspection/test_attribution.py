@@ -157,5 +157,58 @@ def test_layers_in_loops_are_left_out(random):
     x = keras.Input((2, T, D))
     model = keras.Model(x, keras.layers.TimeDistributed(each)(x))
     batch = random.normal(size=(B, 2, T, D)).astype("float32")
-    assert ll.inspection.head_importance(model, batch, loss=lambda outputs: ops.sum(outputs, axis=(1, 2, 3))) == {}
-    assert not ll.inspection.gradient_times_attention(model, batch, ops.sum)
+    with pytest.warns(ll.inspection.CaptureWarning, match=r"mixing' \(MultiHeadAttention\) was left out: .* in a loop"):
+        importance = ll.inspection.head_importance(model, batch, loss=lambda outputs: ops.sum(outputs, axis=(1, 2, 3)))
+    assert importance == {}
+    with pytest.warns(ll.inspection.CaptureWarning, match=r"mixing' \(MultiHeadAttention\) was left out: .* in a loop"):
+        maps = ll.inspection.gradient_times_attention(model, batch, ops.sum)
+    assert not maps
+
+
+@pytest.mark.parametrize("structure", [dict, list])
+def test_losses_of_several_outputs_are_weighted_and_added(structure, data):
+    x, _ = data
+    steps = keras.Input((T, D))
+    pooled = ll.layers.AttentionPooling(name="pool")(steps)
+    outputs = {name: keras.layers.Dense(size, name=name)(pooled) for name, size in (("a", 1), ("b", 2))}
+    model = keras.Model(steps, outputs if structure is dict else list(outputs.values()))
+    losses, weights = {"a": "mse", "b": "mae"}, {"a": 0.5, "b": 2.0}
+    model.compile(loss=losses, loss_weights=weights)
+    targets = {"a": np.full((B, 1), 2.0, "float32"), "b": np.full((B, 2), -1.0, "float32")}
+
+    def total(outputs):
+        a, b = outputs.values() if isinstance(outputs, dict) else outputs
+        right = {name: ops.convert_to_tensor(target) for name, target in targets.items()}
+        return 0.5 * ops.mean((a - right["a"]) ** 2, axis=-1) + 2.0 * ops.mean(ops.abs(b - right["b"]), axis=-1)
+
+    for by in ("gradient", "masking"):
+        given = targets if structure is dict else list(targets.values())
+        importance = ll.inspection.head_importance(model, x, given, by=by)
+        expected = ll.inspection.head_importance(model, x, loss=total, by=by)
+        np.testing.assert_allclose(importance["pool"], expected["pool"], rtol=1e-5)
+    only = ll.inspection.head_importance(model, x, targets, loss={"b": "mae"})
+    assert np.abs(only["pool"] - importance["pool"]).max() > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["dot", "additive"])
+def test_a_learned_query_for_all_examples(kind, data):
+    """Latents (1, T, D) attend to each example, as in a Perceiver."""
+    x, _ = data
+    attention = {"dot": keras.layers.Attention, "additive": keras.layers.AdditiveAttention}[kind](name="read")
+
+    class Latents(keras.Layer):
+        def build(self, shape):
+            self.latents = self.add_weight(shape=(1, 2, D), name="latents")
+
+        def call(self, x):
+            return attention([ops.convert_to_tensor(self.latents), x])
+
+    steps = keras.Input((T, D))
+    layer = Latents(name="latents")
+    model = keras.Model(steps, layer(steps))
+    _, expected = attention([ops.broadcast_to(layer.latents, (B, 2, D)), x], return_attention_scores=True)
+    for maps in (ll.capture(model, x), ll.AttentionExtractor(model).predict(x)[1]):
+        (attention_map,) = maps.values()
+        np.testing.assert_allclose(attention_map.weights()[:, 0], ops.convert_to_numpy(expected), atol=1e-6)
+    assert len(ll.inspection.gradient_times_attention(model, x, ops.sum)) == 1
+    ll.lint(model, x)

@@ -78,6 +78,10 @@ class ObservedAttention:
             with_heads = {name: getattr(self, name) for name in ("query", "key", "weights")}
             with_heads = {name: None if x is None else ops.expand_dims(x, -3) for name, x in with_heads.items()}
             return dataclasses.replace(self, **with_heads).to_call(layer)
+        if self.weights is None:
+            query, key = _broadcast_batch(self.query, self.key)
+            if query is not self.query or key is not self.key:
+                return dataclasses.replace(self, query=query, key=key).to_call(layer)
         leading_shape = shape_of(whole)[:-2]
         batch, rank = leading_shape[:-1], len(whole.shape)
         normalizer: Normalizer
@@ -268,6 +272,18 @@ def _with_rank(tensor: Any, rank: int) -> Any:
     if len(tensor.shape) == rank - 1:
         return ops.expand_dims(tensor, -3)
     return ops.reshape(tensor, (*(1,) * (rank - len(tensor.shape)), *shape_of(tensor)))
+
+
+def _broadcast_batch(query: Any, key: Any) -> tuple[Any, Any]:
+    """Broadcast the batch axes of queries and keys that have length 1 in one of them: those of a learned query, for example."""
+    lengths = [*zip(query.shape[:-3], key.shape[:-3], strict=True)]
+    shapes = [*zip(shape_of(query)[:-3], shape_of(key)[:-3], strict=True)]
+    batch = [sizes[1] if length[0] == 1 else sizes[0] for length, sizes in zip(lengths, shapes, strict=True)]
+    if any(length[0] == 1 != length[1] for length in lengths):
+        query = ops.broadcast_to(query, (*batch, *shape_of(query)[-3:]))
+    if any(length[1] == 1 != length[0] for length in lengths):
+        key = ops.broadcast_to(key, (*batch, *shape_of(key)[-3:]))
+    return query, key
 
 
 def _merge_batch(tensor: Any, batch: tuple, kept: int = 3) -> Any:

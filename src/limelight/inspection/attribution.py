@@ -1,12 +1,13 @@
 """What the attention heads contribute to a prediction: their importance, and gradient times attention."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from limelight import _keras_private
 from limelight.engine import backend
 from limelight.inspection._observed_attention import export_call, to_numpy, to_source
 from limelight.inspection.extractor import capture
@@ -120,10 +121,10 @@ def head_importance(
     Args:
         model: a built model.
         batch: the inputs of the model. All examples have the same weight.
-        targets: the targets that belong to the inputs.
+        targets: the targets that belong to the inputs; for several outputs, a dict or list of them.
         loss: a loss of Keras or its name, a function of (targets, outputs), or without `targets` a function of the outputs alone.
-            It returns one number for each example, or several, which are averaged. By default the loss that the model was
-            compiled with.
+            It returns one number for each example, or several, which are averaged. For several outputs, a dict or list of
+            losses, which are added. By default the loss that the model was compiled with, with its weights.
         by: "gradient" or "masking".
         layers: patterns of the layers' paths, such as "decoder/*"; all by default.
 
@@ -194,29 +195,60 @@ def _compute_masked_loss(
 
 def _make_example_losses(model: Any, targets: Any, loss: Any) -> Callable[[Any], Any]:
     """Return a function from the model's outputs to one loss for each example."""
-    loss = getattr(model, "loss", None) if loss is None else loss
+    loss_weights = None
+    if loss is None and getattr(model, "loss", None) is not None:
+        loss, loss_weights = model.loss, _keras_private.get_compile_arguments(model).get("loss_weights")
     if loss is None:
         raise ValueError("There must be a loss: pass `loss`, or compile the model with one. Received: loss=None.")
-    if targets is None:
-        if not callable(loss) or isinstance(loss, keras.losses.Loss):
-            raise ValueError(f"Without `targets`, `loss` must be a function of the outputs. Received: loss={loss!r}.")
-        compute_losses = loss
-    else:
-        loss = keras.losses.get(loss)
-        function = loss.call if isinstance(loss, keras.losses.Loss) else loss
-
-        def compute_losses(outputs: Any) -> Any:
-            return function(*_match_rank(ops.convert_to_tensor(targets), outputs))
+    if targets is None and (not callable(loss) or isinstance(loss, keras.losses.Loss)):
+        raise ValueError(f"Without `targets`, `loss` must be a function of the outputs. Received: loss={loss!r}.")
 
     def example_losses(outputs: Any) -> Any:
-        losses = ops.cast(compute_losses(outputs), "float32")
-        if len(losses.shape) == 0:
-            raise ValueError(
-                "`loss` must return one number for each example, so that examples do not cancel. Received: a scalar."
-            )
-        return ops.mean(ops.reshape(losses, (losses.shape[0], -1)), axis=-1)
+        if targets is None:
+            return _average_examples(loss(outputs))
+        terms = []
+        for index, (name, output) in enumerate(_name_outputs(model, outputs)):
+            output_loss, target, weight = (_select_output(x, index, name) for x in (loss, targets, loss_weights))
+            if output_loss is None:
+                continue
+            output_loss = keras.losses.get(output_loss)
+            function = output_loss.call if isinstance(output_loss, keras.losses.Loss) else output_loss
+            term = _average_examples(function(*_match_rank(ops.convert_to_tensor(target), output)))
+            terms.append(term if weight is None else term * weight)
+        if not terms:
+            raise ValueError(f"There must be a loss for an output of the model. Received: loss={loss!r}.")
+        return sum(terms[1:], terms[0])
 
     return example_losses
+
+
+def _name_outputs(model: Any, outputs: Any) -> list[tuple[Any, Any]]:
+    """Return the name and the value of each output, in the order in which Keras has them."""
+    if isinstance(outputs, Mapping):
+        return list(outputs.items())
+    if not isinstance(outputs, (list, tuple)):
+        return [(None, outputs)]
+    names = getattr(model, "output_names", None) or ()
+    return list(zip(names if len(names) == len(outputs) else range(len(outputs)), outputs, strict=True))
+
+
+def _select_output(values: Any, index: int, name: Any) -> Any:
+    """Return what belongs to one output: of several by name or in order, the only one of a model with one, or one for all."""
+    if isinstance(values, Mapping):
+        return next(iter(values.values())) if name is None and len(values) == 1 else values.get(name)
+    if isinstance(values, (list, tuple)) and name is not None:
+        return values[index]
+    return values
+
+
+def _average_examples(losses: Any) -> Any:
+    """Average the losses of each example."""
+    losses = ops.cast(losses, "float32")
+    if len(losses.shape) == 0:
+        raise ValueError(
+            "`loss` must return one number for each example, so that examples do not cancel. Received: a scalar."
+        )
+    return ops.mean(ops.reshape(losses, (losses.shape[0], -1)), axis=-1)
 
 
 def _match_rank(targets: Any, outputs: Any) -> tuple[Any, Any]:

@@ -1,6 +1,7 @@
 """Run a model while the outputs of its attention heads are changed: masked, or moved to find a gradient."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ from keras import ops
 
 from limelight.engine import backend
 from limelight.inspection.interception import recording
-from limelight.inspection.recorder import Intervention, Record, Recorder, check_model
+from limelight.inspection.recorder import CaptureWarning, Intervention, Record, Recorder, check_model
 
 Layers = str | Sequence[str] | None
 
@@ -64,11 +65,20 @@ def run_and_collect(model: Any, inputs: Any, layers: Layers) -> tuple[Any, list[
     with backend.active().no_gradient():
         outputs, recorder = run_with_intervention(model, inputs, layers, collect)
     collected, calls = [], {}
+    for message in recorder.skipped:
+        warnings.warn(f"No attention was captured of {message}.", CaptureWarning, stacklevel=3)
     # Softmaxes that turned out to be predictions are no longer among the records.
     for record in recorder.records:
         call_index = calls[record.path] = calls.get(record.path, -1) + 1
         if record.number in by_number:
             collected.append(dataclasses.replace(by_number[record.number], call_index=call_index))
+        else:
+            warnings.warn(
+                f"{record.path!r} ({record.layer}) was left out: it attends in a loop or is described by an adapter, so that the "
+                "outputs of its heads cannot be changed. Its maps can be captured.",
+                CaptureWarning,
+                stacklevel=3,
+            )
     return outputs, collected
 
 
