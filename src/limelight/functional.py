@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from limelight import normalizers
 from limelight._attention_statistics import AttentionStatistics
 from limelight.core.component import shape_of
 from limelight.core.precision import accumulation_dtype
@@ -290,7 +291,8 @@ def compute_output(call: AttentionCall, value: Any, *, dropout: float = 0.0, see
     if call.is_empty:
         result = ops.zeros((*shape_of(call.query)[:3], shape_of(values)[3]), dtype=values.dtype)
     else:
-        result = implementations.compute_output(call, values, dropout=dropout, seed=seed)
+        with _unobserved():
+            result = implementations.compute_output(call, values, dropout=dropout, seed=seed)
     hook = None if call.layer is None else _hook.get()
     return result if hook is None or hook.transform is None else hook.transform(call, result, value)
 
@@ -299,4 +301,10 @@ def compute_weights(call: AttentionCall) -> Any:
     """Compute the weights (B, N, T, S) of a call."""
     if call.is_empty:
         return ops.zeros((*shape_of(call.query)[:3], shape_of(call.key)[2]), dtype=accumulation_dtype(call.query.dtype))
-    return dense.compute_weights(call)
+    with _unobserved():
+        return dense.compute_weights(call)
+
+
+def _unobserved() -> contextlib.AbstractContextManager[Any]:
+    """Hide what computes an attention that `on_call` has announced: its softmax is no attention of its own."""
+    return contextlib.nullcontext() if _hook.get() is None else normalizers.internal_softmax()

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
+from keras.src import backend
 
 import limelight as ll
 from inspection.capturing import capture_both_ways, softmax
@@ -100,6 +101,33 @@ def test_predictions_of_a_cell_are_not_captured(steps):
     x = keras.Input((T, D))
     with pytest.warns(ll.inspection.CaptureWarning, match="No attention was seen in"):
         assert not ll.capture(keras.Model(x, layers.RNN(Decoder(), return_sequences=True)(x)), steps)
+
+
+@pytest.mark.parametrize("kind", ["rnn", "scan"])
+def test_a_step_may_return_its_weights(kind, steps):
+    """As in pointer networks: what uses the weights comes after the loop."""
+
+    class Energies(keras.Layer):
+        def call(self, x):
+            def score(query):
+                return ops.softmax(ops.einsum("bd,bsd->bs", query, x))
+
+            if kind == "rnn":
+                rows = backend.rnn(lambda query, states: (score(query), states), x, [ops.zeros_like(x[:, 0])])[1]
+            else:
+                transposed = ops.transpose(x, (1, 0, 2))
+                rows = ops.scan(lambda carry, query: (carry, score(query)), transposed[0], transposed)[1]
+                rows = ops.transpose(rows, (1, 0, 2))
+            return ops.matmul(rows, x)
+
+        def compute_output_spec(self, x):
+            return keras.KerasTensor(x.shape)
+
+    x = keras.Input((T, D))
+    inputs = steps.astype(float)
+    maps = ll.capture(keras.Model(x, Energies(name="energies")(x)), steps)
+    expected = softmax(inputs @ inputs.swapaxes(1, 2))
+    np.testing.assert_allclose(maps["energies"].weights()[:, 0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [T, None])

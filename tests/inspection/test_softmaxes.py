@@ -279,6 +279,77 @@ def test_layers_that_prepare_masks_and_biases_are_no_attention(steps):
     assert list(ll.capture(model, [steps, np.ones((B, T), "float32")])) == ["mixing"]
 
 
+def backend_mixing():
+    """Functions of (B, T, D) written for one backend, past the names that Keras calls: weights of x by x."""
+    if keras.backend.backend() == "jax":
+        import jax
+        from jax.nn import softmax as imported
+
+        jitted = jax.jit(lambda x: imported(x @ x.transpose(0, 2, 1)) @ x)
+        heads = jax.nn.dot_product_attention
+        return {
+            "imported": lambda x: imported(x @ x.transpose(0, 2, 1)) @ x,
+            "jitted": jitted,
+            "fused": lambda x: heads(x[:, :, None], x[:, :, None], x[:, :, None], scale=1.0)[:, :, 0],
+        }
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+        from tensorflow.nn import softmax as imported
+
+        @tensorflow.function
+        def compiled(x):
+            return ops.matmul(ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1)))), x)
+
+        return {
+            "math": lambda x: tensorflow.math.softmax(x @ tensorflow.transpose(x, (0, 2, 1))) @ x,
+            "imported": lambda x: imported(x @ tensorflow.transpose(x, (0, 2, 1))) @ x,
+            "compiled": compiled,
+        }
+    import torch
+    from torch.nn.functional import softmax as imported
+
+    fused = torch.nn.functional.scaled_dot_product_attention
+    return {
+        "method": lambda x: (x @ x.mT).softmax(dim=-1) @ x,
+        "imported": lambda x: imported(x @ x.mT, -1) @ x,
+        "fused": lambda x: fused(x[:, None], x[:, None], x[:, None], scale=1.0)[:, 0],
+    }
+
+
+def test_the_backend_is_seen_by_any_name(steps):
+    x = keras.Input((T, D))
+    inputs = steps.astype(float)
+    expected = softmax(inputs @ inputs.swapaxes(1, 2))
+    for name, mix in backend_mixing().items():
+
+        class Mixing(keras.Layer):
+            def call(self, x, mix=mix):
+                return mix(x)
+
+            def compute_output_spec(self, x):
+                return keras.KerasTensor(x.shape)
+
+        model = keras.Model(x, Mixing(name="mixing")(x))
+        model(steps)  # What is jitted has run before.
+        maps = capture_both_ways(model, steps)
+        assert list(maps) == ["mixing"], name
+        np.testing.assert_allclose(maps["mixing"].weights()[:, 0], expected, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a module of PyTorch")
+def test_a_module_of_pytorch(random):
+    import torch
+
+    steps = random.normal(size=(B, T, 8)).astype("float32")
+    x = keras.Input((T, 8))
+    module = torch.nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = keras.Sequential([x, layers.TorchModuleWrapper(module, name="encoder")])
+    maps = capture_both_ways(model, steps)
+    with torch.no_grad():
+        _, expected = module.self_attn(*[torch.as_tensor(steps)] * 3, average_attn_weights=False)
+    np.testing.assert_allclose(maps["encoder"].weights(), expected.numpy(), atol=1e-5)
+
+
 def test_softmaxes_of_the_backend(steps):
     class Mixing(keras.Layer):
         def call(self, x):

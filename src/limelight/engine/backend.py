@@ -12,6 +12,7 @@ from keras import ops
 
 if TYPE_CHECKING:
     from limelight.engine.call import AttentionCall
+    from limelight.engine.tensor_operation import OperationObserver
     from limelight.engine.thresholds import Thresholds
 
 
@@ -85,6 +86,10 @@ class Backend(abc.ABC):
         """
         return None
 
+    def is_exporting(self) -> bool:
+        """Return True while operations are recorded for inputs of other lengths, so that none may depend on a length seen now."""
+        return False
+
     def state_variables(self, model: Any) -> list[Any]:
         """Return the variables of a model whose values `compile` must see as arguments, not as constants or by reference."""
         return model.non_trainable_variables
@@ -106,9 +111,26 @@ class Backend(abc.ABC):
     def gradients(self, function: Callable[[list[Any]], Any], tensors: list[Any]) -> list[Any]:
         """Return the gradients of a scalar function of tensors by each of them; zeros for one that it does not depend on."""
 
-    @abc.abstractmethod
-    def softmax_functions(self) -> list[tuple[Any, str]]:
-        """Return the module and the name of each softmax that code written for this backend may call."""
+    # Observation
+
+    def observe_operations(self, observer: "OperationObserver") -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which an observer is told about the operations of this thread."""
+        return contextlib.nullcontext()
+
+    def observe_loop_body(self, observer: "OperationObserver") -> contextlib.AbstractContextManager[Any]:
+        """Return a context for the body of a loop, in which an observer of what is around the loop goes on to be told."""
+        return contextlib.nullcontext()
+
+    def softmax_functions(self) -> list[tuple[Any, str, Callable[..., Any]]]:
+        """Return the softmaxes that `observe_operations` does not tell about: owner, name, and a function from arguments to axis.
+
+        They are those that all others call, so that it does not matter by which name a model has imported them.
+        """
+        return []
+
+    def attention_functions(self) -> list[tuple[Any, str, Callable[..., dict[str, Any]]]]:
+        """Return the same of fused attention; the functions return the arguments of `OperationObserver.on_attention`."""
+        return []
 
 
 def run_stateless(

@@ -16,6 +16,7 @@ from limelight.core.component import shape_of
 from limelight.core.precision import upcast
 from limelight.engine import statistics as engine_statistics
 from limelight.engine.call import AttentionCall
+from limelight.inspection.layouts import Layout, check_layout
 from limelight.maps import QKSource, StatisticsSource, StoredMask, WeightSource
 from limelight.maps.sources import Source
 from limelight.masks import Mask
@@ -38,6 +39,9 @@ class ObservedAttention:
         softcap: scores pass through $m \tanh(s / m)$; None for no cap.
         bias: added to the scores, broadcastable to (B, N, T, S).
         weights: (B, T, S) or (B, N, T, S), in place of all of the above.
+        layout: the axes of `weights` if they are others: a letter each, b batch, n heads, t queries, s keys, as in "btns"; any
+            other letter is a further batch axis.
+        heads_in_batch: the number of heads if they vary fastest along the batch axis of `weights`, (B * N, T, S).
         keys: bool (B, S), True where a key is real.
         queries: bool (B, T), True where a query is real.
         array: bool, broadcastable to (B, N, T, S), True where a query may attend to a key.
@@ -45,7 +49,7 @@ class ObservedAttention:
         align: "start" if the first query and the first key have the same position, "end" if the last ones have.
 
     Raises:
-        ValueError: both or neither of queries with keys and weights are given, or `align` is unknown.
+        ValueError: both or neither of queries with keys and weights are given, `align` is unknown, or a layout does not fit.
     """
 
     query: Any = None
@@ -61,6 +65,8 @@ class ObservedAttention:
     left: int | None = None
     right: int | None = None
     align: str = "start"
+    layout: str | None = None
+    heads_in_batch: int = 1
 
     def __post_init__(self) -> None:
         if (self.weights is None) == (self.query is None or self.key is None):
@@ -70,6 +76,21 @@ class ObservedAttention:
             )
         if self.align not in ("start", "end"):
             raise ValueError(f'`align` must be "start" or "end". Received: align={self.align!r}.')
+        check_layout(self.layout, self.heads_in_batch)
+        if self.layout is not None or self.heads_in_batch > 1:
+            self._transpose_weights()
+
+    def _transpose_weights(self) -> None:
+        """Transpose the weights to (B, ..., N, T, S)."""
+        rank = 0 if self.weights is None else len(self.weights.shape)
+        letters = ("bts" if rank == 3 else "bnts") if self.layout is None else self.layout
+        if rank != len(letters):
+            raise ValueError(
+                f"`layout` must have a letter for each axis of `weights`. Received: layout={letters!r} and {rank} axes."
+            )
+        weights = Layout.parse(letters, self.heads_in_batch).to_heads(self.weights)
+        for name, value in (("weights", weights), ("layout", None), ("heads_in_batch", 1)):
+            object.__setattr__(self, name, value)
 
     def to_call(self, layer: Any = None) -> AttentionCall:
         """Convert to an `AttentionCall` of a layer. Axes between B and N, such as steps, become part of the batch axis."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from limelight import _keras_private
+from limelight import _keras_private, normalizers
 from limelight.engine import backend
 from limelight.inspection import loops
 from limelight.inspection.loops import LoopBody
@@ -34,7 +34,15 @@ def _jax_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
 def _tensorflow_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
     import tensorflow as tf
 
-    return [(_keras_private.backend.core, "scan", loops.scan), (tf, "while_loop", tensorflow_while_loop)]
+    return [
+        (_keras_private.backend.core, "scan", loops.scan),
+        (tf, "while_loop", tensorflow_while_loop),
+        (tf.compat.v1, "while_loop", tensorflow_while_loop),
+        # `rnn` of `tensorflow.keras.backend`, a function of its own.
+        (tf.keras.backend, "rnn", loops.rnn),
+        # `tf.function` returns instances of this class, which is not exported.
+        (type(tf.function(len)), "__call__", tensorflow_function),
+    ]
 
 
 def _torch_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
@@ -47,7 +55,7 @@ _BACKEND_LOOPS = {"jax": _jax_loops, "tensorflow": _tensorflow_loops, "torch": _
 def jax_scan(recorder: Recorder, original: Callable[..., Any], f: Any, init: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand in for JAX's scan, which RNNs and `keras.ops.scan` use."""
     rnn_loop, recorder.rnn_loop = recorder.rnn_loop, None
-    body = LoopBody(recorder, f) if rnn_loop is None else rnn_loop.body
+    body = LoopBody(recorder, f, lambda results: results[1]) if rnn_loop is None else rnn_loop.body
     # In an RNN, `f` calls the body.
     function = body if rnn_loop is None else f
 
@@ -65,8 +73,23 @@ def jax_scan(recorder: Recorder, original: Callable[..., Any], f: Any, init: Any
         rnn_loop.records, rnn_loop.in_input_order = records, True
     else:
         with recorder.muted():
-            loops.emit(recorder, records)
+            loops.emit(recorder, records, outputs=[outputs])
     return carry, outputs
+
+
+def tensorflow_function(
+    recorder: Recorder, original: Callable[..., Any], function: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Stand in for the call of a `tf.function`: its operations run, or become part of the graph around it, one by one."""
+    if recorder.is_muted or normalizers.is_internal_softmax():
+        return original(function, *args, **kwargs)
+    import tensorflow as tf
+
+    python_function = function.python_function
+    if not tf.executing_eagerly():
+        autograph: Any = tf.__internal__.autograph
+        python_function = autograph.tf_convert(python_function, autograph.control_status_ctx())
+    return python_function(*args, **kwargs)
 
 
 def tensorflow_while_loop(

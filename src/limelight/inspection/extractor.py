@@ -14,6 +14,7 @@ from limelight.engine import backend
 from limelight.inspection import softmaxes
 from limelight.inspection._observed_attention import compute_statistics, export_call, to_source
 from limelight.inspection.interception import recording
+from limelight.inspection.layouts import check_layout
 from limelight.inspection.recorder import CaptureWarning, Recorder, StatisticsSpec, check_model
 from limelight.inspection.token_axes import add_tokens
 from limelight.maps import AttentionMap, AttentionMaps
@@ -51,6 +52,10 @@ class AttentionExtractor(keras.Model):
             computed inside the model, and grow with the length of its inputs as the inputs themselves do. Such maps have
             `statistics` but no `weights`.
         top_k, num_blocks: the size of the statistics, as in `limelight.attention_statistics`.
+        layout: the axes of weights of layers that show only a softmax, if these cannot be told from how the weights are used: a
+            letter for each axis, b batch, n heads, t queries, s keys, as in "btns"; any other letter is a further batch axis. It
+            holds for weights of as many axes; choose `layers` if there are others.
+        heads_in_batch: the number of heads of such layers if these vary fastest along the batch axis, (B * N, T, S).
 
     Call arguments:
         inputs: those of the model, further ones included. `extractor(inputs)` returns the model's outputs, and tensors that
@@ -58,7 +63,7 @@ class AttentionExtractor(keras.Model):
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        ValueError: `store` is unknown, or a number is below 1.
+        ValueError: `store` or `layout` is unknown, or a number is below 1.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -76,16 +81,20 @@ class AttentionExtractor(keras.Model):
         store: str = "qk",
         top_k: int = 16,
         num_blocks: int = 64,
+        layout: str | None = None,
+        heads_in_batch: int = 1,
         **kwargs: Any,
     ) -> None:
         check_model(model)
         if store not in ("qk", "statistics"):
             raise ValueError(f'`store` must be "qk" or "statistics". Received: store={store!r}.')
         check_statistics_arguments(top_k, num_blocks)
+        check_layout(layout, heads_in_batch)
         super().__init__(autocast=False, **kwargs)
         self.model = model
         self.statistics = StatisticsSpec(top_k, num_blocks) if store == "statistics" else None
         self.patterns = layers if layers is None or isinstance(layers, str) else tuple(layers)
+        self.layout, self.heads_in_batch = layout, heads_in_batch
         self.supports_masking = True
         self.built = model.built
         self._cache = _Cache()
@@ -95,7 +104,9 @@ class AttentionExtractor(keras.Model):
 
     def _record(self, run: Callable[[Recorder], Any]) -> tuple[Any, dict[str, Any]]:
         """Run the model by a function of the recorder, and return its outputs and the exported tensors."""
-        recorder = Recorder(self.model, self.patterns, self.statistics)
+        recorder = Recorder(
+            self.model, self.patterns, self.statistics, layout=self.layout, heads_in_batch=self.heads_in_batch
+        )
         with recording(recorder):
             outputs = run(recorder)
         return outputs, self._export(recorder)
@@ -224,6 +235,8 @@ def capture(
     store: str = "qk",
     top_k: int = 16,
     num_blocks: int = 64,
+    layout: str | None = None,
+    heads_in_batch: int = 1,
 ) -> AttentionMaps:
     """Capture the attention of every layer of a model on one batch.
 
@@ -242,13 +255,14 @@ def capture(
         store: "qk"; or "statistics" for long inputs: statistics only, computed inside the compiled model (with `training`, the
             model runs eagerly).
         top_k, num_blocks: the size of the statistics, as in `limelight.attention_statistics`.
+        layout, heads_in_batch: the axes of weights of layers that show only a softmax, as in `AttentionExtractor`.
 
     Returns:
         Maps by layer path. The second call of a layer has "#1" behind its path, and so on.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        ValueError: the tokens do not fit the batch, `store` is unknown, or a number is below 1.
+        ValueError: the tokens do not fit the batch, `store` or `layout` is unknown, or a number is below 1.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -258,12 +272,12 @@ def capture(
         >>> maps["reader"].shape, list(maps["reader"].tokens[0])
         ((1, 1, 3, 3), ['a', 'b', 'c'])
     """
-    extractor = AttentionExtractor(model, layers, store, top_k, num_blocks)
+    extractor = AttentionExtractor(model, layers, store, top_k, num_blocks, layout, heads_in_batch)
     inputs = (batch, dict(kwargs or {}))
     maps = _capture(extractor, inputs, training)
 
     def run(inputs: Any) -> AttentionMaps:
-        return _capture(AttentionExtractor(model, layers), inputs, training=False)
+        return _capture(AttentionExtractor(model, layers, layout=layout, heads_in_batch=heads_in_batch), inputs, False)
 
     return add_tokens(maps, tokens, model, inputs, run)
 

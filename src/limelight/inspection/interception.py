@@ -17,6 +17,7 @@ from limelight import _keras_private, functional
 from limelight.engine import backend
 from limelight.engine.call import AttentionCall
 from limelight.inspection import adapters, backend_loops, keras_layers, softmaxes
+from limelight.inspection.observer import Observer, replace_attention
 from limelight.inspection.recorder import Recorder, current_recorder
 
 _lock = threading.Lock()
@@ -40,7 +41,9 @@ def recording(recorder: Recorder) -> Iterator[None]:
         return recorder.intervene(record, output, lambda tensor: tensor, lambda: value)
 
     hook = functional.on_call(listener, None if recorder.intervention is None else transform)
-    with _replaced_functions(), recorder.activate(), hook:
+    recorder.observer = Observer(recorder)
+    observed = backend.active().observe_operations(recorder.observer)
+    with _replaced_functions(), recorder.activate(), hook, observed, recorder.inside(recorder.model):
         yield
     recorder.check_patterns()
 
@@ -87,9 +90,16 @@ def _get_replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
             for each in multi_head_layers
         ),
         (nn, "dot_product_attention", keras_layers.dot_product_attention),
-        (nn, "softmax", softmaxes.softmax),
-        # Layers that are written for one backend call its own softmax.
-        *((owner, name, softmaxes.softmax) for owner, name in backend.active().softmax_functions()),
+        (nn, "softmax", softmaxes.replace_softmax(lambda x, axis=-1: -1 if axis is None else axis)),
+        # Code that is written for one backend calls its own functions.
+        *(
+            (owner, name, softmaxes.replace_softmax(get_axis))
+            for owner, name, get_axis in backend.active().softmax_functions()
+        ),
+        *(
+            (owner, name, replace_attention(get_arguments))
+            for owner, name, get_arguments in backend.active().attention_functions()
+        ),
         *backend_loops.get_replacements(),
     ]
 

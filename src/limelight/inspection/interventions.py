@@ -71,7 +71,7 @@ def run_and_collect(model: Any, inputs: Any, layers: Layers) -> tuple[Any, list[
     for record in recorder.records:
         call_index = calls[record.path] = calls.get(record.path, -1) + 1
         if record.number in by_number:
-            collected.append(dataclasses.replace(by_number[record.number], call_index=call_index))
+            collected.append(dataclasses.replace(by_number[record.number], record=record, call_index=call_index))
         else:
             warnings.warn(
                 f"{record.path!r} ({record.layer}) was left out: it attends in a loop or is described by an adapter, so that the "

@@ -47,19 +47,29 @@ class StepRecord:
 
 
 class LoopBody:
-    """The body of a loop, and what each of its runs recorded."""
+    """The body of a loop, and what each of its runs recorded.
 
-    def __init__(self, recorder: Recorder, function: Callable[..., Any]) -> None:
-        self.recorder, self.function = recorder, function
+    Args:
+        recorder: the recorder.
+        function: the body.
+        get_outputs: returns, from its results, those that the loop returns for each step, not those passed to the next step.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        function: Callable[..., Any],
+        get_outputs: Callable[[Any], Any] = lambda results: results,
+    ) -> None:
+        self.recorder, self.function, self.get_outputs = recorder, function, get_outputs
         self.runs: list[tuple[Any, list[StepRecord]]] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         recorder = self.recorder
         rnn_loop, recorder.rnn_loop = recorder.rnn_loop, None
-        with recorder.loop_body() as records:
+        with recorder.loop_body() as records, backend.active().observe_loop_body(recorder.observer):
             outputs = self.function(*args, **kwargs)
-            # A softmax may be a prediction if the step returns it, not if it only passes it to the next step.
-            softmaxes.drop_predictions(recorder, outputs[0] if isinstance(outputs, tuple) else outputs)
+            softmaxes.finish_step(recorder, self.get_outputs(outputs))
             with recorder.muted():
                 steps = [StepRecord.from_record(record) for record in records]
                 self.runs.append((backend.active().trace_state(), steps))
@@ -110,7 +120,7 @@ def stack_steps(steps: Sequence[StepRecord]) -> StepRecord:
     return steps[0].with_tensors(tensors)
 
 
-def emit(recorder: Recorder, steps: Sequence[StepRecord], mask: Any = None) -> None:
+def emit(recorder: Recorder, steps: Sequence[StepRecord], mask: Any = None, outputs: Sequence[Any] = ()) -> None:
     """Add stacked records to the recorder.
 
     If a step has one query, the steps become the queries: (B, N, steps, S). Else they become an axis after the batch.
@@ -119,8 +129,15 @@ def emit(recorder: Recorder, steps: Sequence[StepRecord], mask: Any = None) -> N
         recorder: the recorder.
         steps: the stacked records.
         mask: bool (B, steps), True where a step is real.
+        outputs: what the loop returned, structures like the outputs of a step.
     """
     for step in steps:
+        if step.record.pending is not None:
+            for structure in outputs:
+                leaves = keras.tree.flatten(structure)
+                step.record.pending.results.update(
+                    (id(leaves[index]), leaves[index]) for index in step.record.pending.positions
+                )
         step = step.map_tensors(lambda tensor: ops.moveaxis(tensor, 0, 1))
         fields = {**step.tensors, **step.settings}
         weights = fields.get("weights")
@@ -137,7 +154,7 @@ def rnn(recorder: Recorder, original: Callable[..., Any], step: Any, inputs: Any
         mask = ops.squeeze(mask, -1) if len(mask.shape) == 3 else mask
         mask = ops.transpose(mask) if time_major else mask
     num_steps = ops.shape(keras.tree.flatten(inputs)[0])[0 if time_major else 1]
-    body = LoopBody(recorder, step)
+    body = LoopBody(recorder, step, lambda results: results[0])
     loop = RNNLoop(body, num_steps)
     outer, recorder.rnn_loop = recorder.rnn_loop, loop
     try:
@@ -148,17 +165,18 @@ def rnn(recorder: Recorder, original: Callable[..., Any], step: Any, inputs: Any
         records = body.stack_runs(num_steps) if loop.records is None else loop.records
         if kwargs.get("go_backwards") and not loop.in_input_order:
             records = [_reverse(record) for record in records]
-        emit(recorder, records, mask)
+        emit(recorder, records, mask, outputs[:2])
     return outputs
 
 
 def scan(recorder: Recorder, original: Callable[..., Any], f: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand in for the backend's `scan` where it is a loop in Python."""
-    body = LoopBody(recorder, f)
+    body = LoopBody(recorder, f, lambda results: results[1])
     results = original(body, *args, **kwargs)
     with recorder.muted():
         records = body.stack_runs()
-        emit(recorder, [_reverse(record) for record in records] if kwargs.get("reverse") else records)
+        records = [_reverse(record) for record in records] if kwargs.get("reverse") else records
+        emit(recorder, records, outputs=results[1:])
     return results
 
 
@@ -178,7 +196,7 @@ def vectorized_map(recorder: Recorder, original: Callable[..., Any], function: A
     results = original(with_records, elements)
     with recorder.muted():
         steps = zip(body.last_run, results["records"], strict=True)
-        emit(recorder, [step.with_tensors(tensors) for step, tensors in steps])
+        emit(recorder, [step.with_tensors(tensors) for step, tensors in steps], outputs=[results["outputs"]])
     return results["outputs"]
 
 

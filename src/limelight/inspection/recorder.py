@@ -9,10 +9,10 @@ from typing import Any
 
 import keras
 
-from limelight._attention_statistics import AttentionStatistics
 from limelight.engine import backend
 from limelight.engine.call import AttentionCall
 from limelight.inspection._observed_attention import ObservedAttention, compute_statistics
+from limelight.inspection.layouts import FollowedTensor, Layout, WeightUse
 
 _current: contextvars.ContextVar["Recorder | None"] = contextvars.ContextVar("recorder", default=None)
 
@@ -53,14 +53,14 @@ class Record:
     Args:
         path: the names of the layers that lead to the layer, joined by "/", without the model's own.
         layer: the class name of the layer.
-        call: the call, or its statistics if the recorder keeps nothing else.
+        call: the call, or its statistics if the recorder keeps nothing else; None as long as it is pending.
         pending: a softmax that may still turn out to be a prediction, or None.
         number: how many records the run had before.
     """
 
     path: str
     layer: str
-    call: AttentionCall | AttentionStatistics
+    call: Any
     pending: Any = None
     number: int = -1
 
@@ -77,6 +77,7 @@ class Recorder:
         layers: patterns of the paths to record, such as "decoder/*"; None for all.
         statistics: record statistics with these arguments in place of calls.
         intervention: replaces the outputs of attention before the model uses them; see `intervene`.
+        layout, heads_in_batch: the axes of weights of which only a softmax is seen; see `Layout`.
     """
 
     def __init__(
@@ -85,15 +86,22 @@ class Recorder:
         layers: str | Sequence[str] | None = None,
         statistics: StatisticsSpec | None = None,
         intervention: Intervention | None = None,
+        layout: str | None = None,
+        heads_in_batch: int = 1,
     ) -> None:
         self.model = model
         self.layers = (layers,) if isinstance(layers, str) else layers
+        self.layout = None if layout is None else Layout.parse(layout, heads_in_batch)
+        self.heads_in_batch = heads_in_batch
         self.statistics = statistics
         self.intervention = intervention
         self.stack: list[Any] = []
         self.records: list[Record] = []
         self.skipped: list[str] = []
         self.paths: list[str] = []
+        self.unclear: list[str] = []
+        self.followed: dict[int, FollowedTensor] = {}
+        self.observer: Any = None
         self.dense_masks: dict[int, Any] = {}
         self.sequence_lengths: set[int | None] = set()
         self.rnn_loop: Any = None
@@ -138,12 +146,13 @@ class Recorder:
     def loop_body(self) -> Iterator[list[Record]]:
         """Collect the records inside separately: those of the body of a loop, whose tensors have no meaning outside it."""
         records, self.records = self.records, []
+        followed, self.followed = self.followed, {}
         trace_state, self._trace_state = self._trace_state, backend.active().trace_state()
         self._loop_depth += 1
         try:
             yield self.records
         finally:
-            self.records, self._trace_state = records, trace_state
+            self.records, self.followed, self._trace_state = records, followed, trace_state
             self._loop_depth -= 1
 
     def on_enter(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -184,6 +193,7 @@ class Recorder:
     def warnings(self) -> list[str]:
         """Return what could not be captured, a sentence each, once the model has run."""
         messages = [f"No attention was captured of {message}." for message in self.skipped]
+        messages += self.unclear
         if not self.records and not messages:
             messages.append(
                 f"No attention was seen in {self.model.name!r} ({type(self.model).__name__}): no layer of it is known to "
@@ -193,13 +203,13 @@ class Recorder:
         return messages
 
     def record(
-        self, layer: Any, observe: Callable[[], ObservedAttention | AttentionCall], pending: Any = None
+        self, layer: Any, observe: Callable[[], ObservedAttention | AttentionCall] | None, pending: Any = None
     ) -> Record | None:
         """Record the attention of a layer, unless muted or not wanted, and return the record.
 
         Args:
             layer: the layer.
-            observe: returns the attention; called only if it will be recorded.
+            observe: returns the attention; called only if it will be recorded. None if `pending` will tell it.
             pending: as in `Record`.
         """
         path, class_name = self.path(layer), type(layer).__name__
@@ -210,8 +220,10 @@ class Recorder:
                 path, class_name, "it runs inside a loop or transformation of the backend, which hides its tensors"
             )
             return None
+        call: Any = None
         with self.muted():
-            call: Any = observe()
+            if observe is not None:
+                call = observe()
             call = call.to_call(layer) if isinstance(call, ObservedAttention) else call
             # At once, so that queries and keys can be freed; in a loop, where its steps are put together, at the end.
             if self.statistics is not None and pending is None and self._loop_depth == 0:
@@ -220,6 +232,32 @@ class Recorder:
         self._num_records += 1
         self.records.append(record)
         return record
+
+    def follow(self, pending: Any, tensor: Any) -> None:
+        """Follow a tensor of weights until a product uses it."""
+        axes = tuple((axis,) for axis in range(len(tensor.shape)))
+        self.followed[id(tensor)] = FollowedTensor(tensor, pending, axes)
+
+    def use(self, pending: Any, use: WeightUse) -> None:
+        """Remember how weights are used; a product that sums their keys says more than another."""
+        sums_keys = bool(use.contracted & set(pending.keys))
+        if pending.use is None or sums_keys:
+            pending.use = use
+        if sums_keys:
+            pending.is_followed = False
+            for number in [number for number, each in self.followed.items() if each.pending is pending]:
+                del self.followed[number]
+
+    def note_layout(self, record: Record) -> None:
+        """Remember that the axes of weights could not be told."""
+        sizes = tuple(record.pending.result.shape)
+        message = (
+            f"The axes of the weights of {record.path!r} ({record.layer}), of shape {sizes}, could not be told from how they are "
+            "used: they were taken as batch, heads, queries and keys in the usual order. If they are others, pass "
+            '`layout`, such as layout="btns".'
+        )
+        if message not in self.unclear:
+            self.unclear.append(message)
 
     def intervene(
         self,

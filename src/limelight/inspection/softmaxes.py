@@ -15,7 +15,8 @@ from keras import ops
 
 from limelight import normalizers
 from limelight.inspection._observed_attention import ObservedAttention
-from limelight.inspection.recorder import Recorder
+from limelight.inspection.layouts import Layout, WeightUse, infer_layout
+from limelight.inspection.recorder import Record, Recorder
 
 # Layers that return their input in another form.
 _PASS_THROUGH = (
@@ -29,23 +30,36 @@ _PASS_THROUGH = (
 
 @dataclasses.dataclass(eq=False)
 class PendingSoftmax:
-    """A softmax that may still turn out to be a prediction.
+    """A softmax that may still turn out to be a prediction, and whose axes are not known yet.
 
     Args:
         layer: the layer that it belongs to.
-        length: the length of its axis; None if it differs from call to call.
+        result: its result.
+        keys: its axes.
         results: its result and the tensors that this was passed through as, by id; holding them keeps the ids valid.
         is_custom: True if the layer is not Keras's own, and so may consume the result unseen.
         needs_sequence: True if it is attention only if its axis is that of a sequence.
         is_used: True once another layer has used the result.
+        use: the product that uses it, once it was seen.
+        is_followed: True until a product has summed its keys.
+        positions: where it stands among the outputs of the step of a loop.
     """
 
     layer: Any
-    length: int | None
+    result: Any
+    keys: tuple[int, ...]
     results: dict[int, Any]
     is_custom: bool
     needs_sequence: bool
     is_used: bool = False
+    use: WeightUse | None = None
+    is_followed: bool = True
+    positions: tuple[int, ...] = ()
+
+    @property
+    def length(self) -> int | None:
+        """The length of its last axis; None if it differs from call to call."""
+        return self.result.shape[self.keys[-1]]
 
     def is_prediction(self, output_ids: set[int], sequence_lengths: set[int | None]) -> bool:
         """Decide, from the ids of the tensors that leave the model and the lengths of the sequences in it."""
@@ -53,13 +67,18 @@ class PendingSoftmax:
         return leaves or (self.needs_sequence and self.length not in sequence_lengths)
 
 
-def softmax(recorder: Recorder, original: Callable[..., Any], x: Any, *args: Any, **kwargs: Any) -> Any:
-    """Stand in for a softmax of Keras or of the backend."""
-    if normalizers.is_internal_softmax():
-        return original(x, *args, **kwargs)
-    with recorder.muted():
-        result = original(x, *args, **kwargs)
-    return record_softmax(recorder, result, args[0] if args else kwargs.get("axis", kwargs.get("dim", -1)))
+def replace_softmax(get_axis: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in for a softmax; `get_axis` returns the axis from the arguments, or None if it is none."""
+
+    def softmax(recorder: Recorder, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        axis = get_axis(*args, **kwargs)
+        if axis is None or normalizers.is_internal_softmax():
+            return original(*args, **kwargs)
+        with recorder.muted():
+            result = original(*args, **kwargs)
+        return record_softmax(recorder, result, axis)
+
+    return softmax
 
 
 def record_softmax(recorder: Recorder, result: Any, axis: Any) -> Any:
@@ -68,40 +87,29 @@ def record_softmax(recorder: Recorder, result: Any, axis: Any) -> Any:
         return result
     rank = len(result.shape)
     axes = axis if isinstance(axis, (list, tuple)) else [-1 if axis is None else axis]
-    axes = sorted(index % rank for index in axes)
-    if rank < 2 or axes[0] == 0:
+    keys = tuple(sorted(index % rank for index in axes)) if rank else ()
+    if rank < 2 or len(keys) == rank:
         return result
     layer, is_custom = _find_layer(recorder)
-    needs_sequence = not is_custom and axes[-1] == rank - 1
-    pending = PendingSoftmax(layer, result.shape[axes[-1]], {id(result): result}, is_custom, needs_sequence)
-    merge_groups = not isinstance(layer, keras.layers.MultiHeadAttention)
-
-    def to_heads(tensor: Any) -> Any:
-        weights = _to_weights(tensor, axes, merge_groups)
-        return ops.expand_dims(weights, -3) if len(weights.shape) == 3 else weights
-
-    record = recorder.record(layer, lambda: ObservedAttention(weights=to_heads(result)), pending)
-    output = recorder.intervene(record, result, to_heads)
-    pending.results[id(output)] = output
+    needs_sequence = not is_custom and keys[-1] == rank - 1
+    pending = PendingSoftmax(layer, result, keys, {id(result): result}, is_custom, needs_sequence)
+    record = recorder.record(layer, None, pending)
+    if record is None:
+        return result
+    recorder.follow(pending, result)
+    output = recorder.intervene(record, result, lambda tensor: get_layout(recorder, pending).to_heads(tensor))
+    if output is not result:
+        pending.results[id(output)] = output
+        recorder.follow(pending, output)
     return output
 
 
-def _to_weights(tensor: Any, axes: list[int], merge_groups: bool) -> Any:
-    """Transpose the result of a softmax to weights (B, N, T, S): its axes last, as one, and heads before queries.
-
-    With `merge_groups`, any axes between B and T are groups of heads, (B, K, G, T, S), and merged; without, they stay.
-    """
-    rank = len(tensor.shape)
-    others = [axis for axis in range(rank) if axis not in axes]
-    if rank == 4 and axes == [2]:
-        others = [0, 3, 1]  # from (B, T, S, N)
-    weights = ops.transpose(tensor, (*others, *axes))
-    if len(axes) > 1:
-        weights = ops.reshape(weights, (*tuple(ops.shape(weights))[: len(others)], -1))
-    if len(weights.shape) > 4 and merge_groups:
-        shape = tuple(ops.shape(weights))
-        return ops.reshape(weights, (shape[0], -1, *shape[-2:]))
-    return weights[:, None, None] if len(weights.shape) == 2 else weights
+def get_layout(recorder: Recorder, pending: PendingSoftmax) -> Layout:
+    """Return the layout of a softmax: the user's if it has as many axes, or else the one that its use shows."""
+    sizes = tuple(pending.result.shape)
+    if recorder.layout is not None and recorder.layout.rank == len(sizes):
+        return recorder.layout
+    return infer_layout(sizes, pending.keys, pending.use, recorder.heads_in_batch)
 
 
 def _find_layer(recorder: Recorder) -> tuple[Any, bool]:
@@ -158,10 +166,47 @@ def _get_sequence_lengths(tensor: Any) -> tuple[int | None, ...]:
 
 
 def drop_predictions(recorder: Recorder, outputs: Any) -> None:
-    """Drop the softmaxes that turn out to be predictions, given the outputs of a model or of a step of a loop."""
+    """Drop the softmaxes that turn out to be predictions, given the outputs of a model."""
     output_ids = {id(leaf) for leaf in keras.tree.flatten(outputs)}
-    recorder.records[:] = [
-        dataclasses.replace(record, pending=None)
-        for record in recorder.records
-        if record.pending is None or not record.pending.is_prediction(output_ids, recorder.sequence_lengths)
-    ]
+    recorder.followed.clear()
+    records = []
+    with recorder.muted():
+        for record in recorder.records:
+            pending = record.pending
+            if pending is None:
+                records.append(record)
+            elif not pending.is_prediction(output_ids, recorder.sequence_lengths):
+                records.append(_finish(recorder, record))
+    recorder.records[:] = records
+
+
+def finish_step(recorder: Recorder, outputs: Any) -> None:
+    """Finish the softmaxes of a step of a loop. One that the step returns stays pending: the loop's results may be used yet."""
+    leaves = [id(leaf) for leaf in keras.tree.flatten(outputs)]
+    records = []
+    with recorder.muted():
+        for record in recorder.records:
+            pending = record.pending
+            if pending is None:
+                records.append(record)
+                continue
+            positions = tuple(index for index, number in enumerate(leaves) if number in pending.results)
+            if positions and not pending.is_used:
+                pending = dataclasses.replace(pending, results={}, positions=positions)
+                records.append(dataclasses.replace(_finish(recorder, record), pending=pending))
+            elif not pending.is_prediction(set(), recorder.sequence_lengths):
+                records.append(_finish(recorder, record))
+    recorder.records[:] = records
+
+
+def _finish(recorder: Recorder, record: Record) -> Record:
+    """Return the record of a softmax that is attention, now that its use is known."""
+    if record.call is not None:  # of a loop, whose steps are finished
+        return dataclasses.replace(record, pending=None)
+    layout = get_layout(recorder, record.pending)
+    if not layout.is_certain:
+        recorder.note_layout(record)
+    weights = layout.to_heads(record.pending.result)
+    return dataclasses.replace(
+        record, call=ObservedAttention(weights=weights).to_call(record.pending.layer), pending=None
+    )

@@ -1,5 +1,6 @@
 """Attention on JAX."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,8 @@ from jax.core import Tracer
 from limelight.engine import thresholds
 from limelight.engine.backend import Backend
 from limelight.engine.call import AttentionCall
-from limelight.engine.jax import blockwise, fused, online_softmax, statistics, tracing
+from limelight.engine.jax import blockwise, fused, online_softmax, operations, statistics, tracing
+from limelight.engine.tensor_operation import OperationObserver
 
 
 class JaxBackend(Backend):
@@ -69,8 +71,18 @@ class JaxBackend(Backend):
     def gradients(self, function: Callable[[list[Any]], Any], tensors: list[Any]) -> list[Any]:
         return jax.grad(function)(tensors)
 
-    def softmax_functions(self) -> list[tuple[Any, str]]:
-        return [(jax.nn, "softmax")]
+    def observe_operations(self, observer: OperationObserver) -> contextlib.AbstractContextManager[Any]:
+        return operations.observe(observer)
+
+    def observe_loop_body(self, observer: OperationObserver) -> contextlib.AbstractContextManager[Any]:
+        # JAX traces the body on its own.
+        return operations.observe(observer)
+
+    def softmax_functions(self) -> list[tuple[Any, str, Callable[..., Any]]]:
+        return operations.softmax_functions()
+
+    def attention_functions(self) -> list[tuple[Any, str, Callable[..., dict[str, Any]]]]:
+        return operations.attention_functions()
 
 
 BACKEND = JaxBackend()

@@ -9,6 +9,7 @@ from jax.extend import core
 
 from limelight.core.block import Block, Slice
 from limelight.engine.call import AttentionCall
+from limelight.engine.jax import operations
 from limelight.engine.partition import StaticParts, combine, partition
 
 
@@ -54,4 +55,5 @@ def _run_compiled(
 
 def trace_state() -> Any:
     """Return an object that is equal within one trace."""
-    return core.get_opaque_trace_state(convention="limelight")
+    with operations.unobserved():
+        return core.get_opaque_trace_state(convention="limelight")

@@ -1,5 +1,6 @@
 """Attention on TensorFlow."""
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,8 @@ import tensorflow as tf
 from limelight.engine import thresholds
 from limelight.engine.backend import Backend
 from limelight.engine.call import AttentionCall
-from limelight.engine.tensorflow import blockwise, statistics, tracing
+from limelight.engine.tensor_operation import OperationObserver
+from limelight.engine.tensorflow import blockwise, operations, statistics, tracing
 
 
 def _double(size: thresholds.Thresholds) -> thresholds.Thresholds:
@@ -65,8 +67,11 @@ class TensorFlowBackend(Backend):
             result = function(tensors)
         return tape.gradient(result, tensors, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
-    def softmax_functions(self) -> list[tuple[Any, str]]:
-        return [(tf.nn, "softmax")]
+    def observe_operations(self, observer: OperationObserver) -> contextlib.AbstractContextManager[Any]:
+        return operations.observe(observer)
+
+    def softmax_functions(self) -> list[tuple[Any, str, Callable[..., Any]]]:
+        return operations.softmax_functions()
 
 
 BACKEND = TensorFlowBackend()

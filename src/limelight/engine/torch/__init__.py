@@ -12,7 +12,8 @@ from keras import ops
 from limelight.engine import thresholds
 from limelight.engine.backend import Backend
 from limelight.engine.call import AttentionCall
-from limelight.engine.torch import blockwise, fused, statistics
+from limelight.engine.tensor_operation import OperationObserver
+from limelight.engine.torch import blockwise, fused, operations, statistics
 
 
 class TorchBackend(Backend):
@@ -55,6 +56,9 @@ class TorchBackend(Backend):
     def attention_statistics(self, call: AttentionCall, value: Any, **settings: Any) -> Any:
         return statistics.attention_statistics(call, value, **settings)
 
+    def is_exporting(self) -> bool:
+        return torch.jit.is_tracing() or torch.compiler.is_exporting()
+
     # PyTorch's compiler cannot see through the interception of layers, so that `compile` returns the function as it is.
 
     def no_gradient(self) -> contextlib.AbstractContextManager[Any]:
@@ -69,8 +73,8 @@ class TorchBackend(Backend):
             for tensor, gradient in zip(tensors, gradients, strict=True)
         ]
 
-    def softmax_functions(self) -> list[tuple[Any, str]]:
-        return [(torch, "softmax"), (torch.nn.functional, "softmax")]
+    def observe_operations(self, observer: OperationObserver) -> contextlib.AbstractContextManager[Any]:
+        return operations.ObserverMode(observer)
 
 
 @functools.cache

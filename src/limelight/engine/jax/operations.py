@@ -1,0 +1,287 @@
+"""Observe the primitives of JAX that run in a thread, by whichever name a model calls them, and inside jitted functions."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from limelight.engine import tensor_operation as axes
+from limelight.engine.tensor_operation import OperationObserver, TensorOperation
+
+try:
+    # A trace is how `jit`, `grad` and `vmap` see primitives. There is no public way to see those that run eagerly.
+    from jax._src.core import Trace, set_current_trace, trace_ctx
+    from jax._src.nn import functions
+except ImportError:  # pragma: no cover
+    Trace: Any = object
+    set_current_trace = trace_ctx = functions = None
+
+
+class ObserverTrace(Trace):
+    """Passes each primitive to the trace around it, unchanged, and tells an observer about it."""
+
+    def __init__(self, parent: Any, observer: OperationObserver) -> None:
+        super().__init__()
+        self.parent, self.observer = parent, observer
+        self.requires_low = parent.requires_low
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(object.__getattribute__(self, "parent"), name)
+
+    def stage_value(self, val: Any) -> Any:
+        return self.parent.stage_value(val)
+
+    def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
+        observer = self.observer
+        if not observer.is_ignored() and primitive.name in ("jit", "pjit") and _has_softmax(params["jaxpr"].jaxpr):
+            replayed = self._replay(params["jaxpr"], tracers)
+            if observer.replaces_outputs():
+                return replayed
+        else:
+            replayed = None
+        with set_current_trace(self.parent):
+            outputs = primitive.bind(*tracers, **params)
+        if observer.is_ignored():
+            return outputs
+        flat = outputs if primitive.multiple_results else [outputs]
+        if replayed is not None:
+            for inner, outer in zip(replayed, flat, strict=True):
+                _emit_alias(observer, inner, outer)
+        elif primitive.name in ("jit", "pjit"):
+            _walk(observer, params["jaxpr"].jaxpr, tracers, flat)
+        elif flat:
+            observer.on_operation(_describe(primitive.name, tuple(tracers), flat[0], params))
+        return outputs
+
+    def _replay(self, closed: Any, tracers: Any) -> list[Any]:
+        """Compute a jitted function operation by operation, so that its softmaxes are seen."""
+        values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+        values.update(zip(closed.jaxpr.invars, tracers, strict=True))
+
+        def read(atom: Any) -> Any:
+            return atom.val if hasattr(atom, "val") else values[atom]
+
+        for equation in closed.jaxpr.eqns:
+            inputs = [read(atom) for atom in equation.invars]
+            functions, params = equation.primitive.get_bind_params(equation.params)
+            axis = _softmax_axis(equation)
+            with contextlib.ExitStack() as stack:
+                if axis is not None:
+                    stack.enter_context(set_current_trace(self.parent))
+                outputs = equation.primitive.bind(*functions, *inputs, **params)
+            outputs = outputs if equation.primitive.multiple_results else [outputs]
+            if axis is not None:
+                outputs = [self.observer.on_softmax(outputs[0], axis), *outputs[1:]]
+            values.update(zip(equation.outvars, outputs, strict=True))
+        return [read(atom) for atom in closed.jaxpr.outvars]
+
+    def process_call(self, primitive: Any, f: Any, tracers: Any, params: Any, /) -> Any:
+        with set_current_trace(self.parent):
+            return self.parent.process_call(primitive, f, tracers, params)
+
+    def process_custom_jvp_call(self, primitive: Any, fun: Any, jvp: Any, tracers: Any, /, **settings: Any) -> Any:
+        with set_current_trace(self.parent):
+            return self.parent.process_custom_jvp_call(primitive, fun, jvp, tracers, **settings)
+
+    def process_custom_vjp_call(
+        self, primitive: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **settings: Any
+    ) -> Any:
+        with set_current_trace(self.parent):
+            return self.parent.process_custom_vjp_call(primitive, fun, fwd, bwd, tracers, **settings)
+
+
+@contextlib.contextmanager
+def observe(observer: OperationObserver) -> Iterator[None]:
+    """Tell an observer about each primitive inside, in the trace that is current."""
+    if trace_ctx is None:
+        yield
+        return
+    parent = trace_ctx.trace
+    while isinstance(parent, ObserverTrace):
+        parent = parent.parent
+    with set_current_trace(ObserverTrace(parent, observer)):
+        yield
+
+
+def unobserved() -> contextlib.AbstractContextManager[Any]:
+    """Return a context without an observer, in the trace that is current otherwise."""
+    trace = None if trace_ctx is None else trace_ctx.trace
+    if not isinstance(trace, ObserverTrace):
+        return contextlib.nullcontext()
+    return set_current_trace(trace.parent)
+
+
+def softmax_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return the functions that each softmax of JAX calls, and how these receive the axis."""
+    names = ("_softmax", "_softmax_deprecated")
+    if functions is None or not all(hasattr(functions, name) for name in names):
+        return [(jax.nn, "softmax", lambda x, axis=-1, where=None: axis)]
+    return [(functions, name, lambda x, axis=-1, where=None, initial=None: axis) for name in names]
+
+
+def attention_functions() -> list[tuple[Any, str, Callable[..., dict[str, Any]]]]:
+    """Return the functions that `jax.nn.dot_product_attention` calls, and how these receive queries and keys."""
+    names = {"_dot_product_attention_xla": _xla_arguments, "cudnn_dot_product_attention": _cudnn_arguments}
+    return [(functions, name, get) for name, get in names.items() if hasattr(functions, name)]
+
+
+def _xla_arguments(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any,
+    mask: Any,
+    is_causal: bool,
+    scale: Any,
+    q_seqlen: Any = None,
+    kv_seqlen: Any = None,
+    local_window_size: Any = None,
+    return_residual: bool = False,
+) -> dict[str, Any]:
+    left, right = (None, None) if local_window_size is None else local_window_size
+    return {
+        "query": query,
+        "key": key,
+        "value": value,
+        "bias": bias,
+        "array": mask,
+        "scale": scale,
+        "left": left,
+        "right": 0 if is_causal else right,
+        "keys": None if kv_seqlen is None else jnp.arange(key.shape[1])[None] < kv_seqlen[:, None],
+        "queries": None if q_seqlen is None else jnp.arange(query.shape[1])[None] < q_seqlen[:, None],
+        "heads_first": False,
+    }
+
+
+def _cudnn_arguments(
+    query: Any,
+    key: Any,
+    value: Any,
+    bias: Any = None,
+    mask: Any = None,
+    q_seqlen: Any = None,
+    kv_seqlen: Any = None,
+    *,
+    scale: Any,
+    mask_type: Any,
+    sliding_window_length: int | None = None,
+    **_: Any,
+) -> dict[str, Any]:
+    window = None if sliding_window_length is None else (sliding_window_length - 1, 0)
+    is_causal = "CAUSAL" in mask_type.name
+    return _xla_arguments(query, key, value, bias, mask, is_causal, scale, q_seqlen, kv_seqlen, window)
+
+
+def _softmax_axis(equation: Any) -> tuple[int, ...] | None:
+    """Return the axes of an equation that is JAX's own softmax, or None."""
+    if equation.primitive.name != "custom_jvp_call":
+        return None
+    jaxpr = equation.params["call_jaxpr"].jaxpr
+    if len(equation.outvars) != 1:
+        return None
+    exponentials, sums = set(), []
+    for inner in _flat_equations(jaxpr):
+        exponentials.update([True] if inner.primitive.name == "exp" else [])
+        if inner.primitive.name == "reduce_sum" and exponentials:
+            sums.append(inner.params["axes"])
+        if inner.primitive.name == "div" and sums:
+            return tuple(sums[-1])
+    return None
+
+
+def _flat_equations(jaxpr: Any) -> Iterator[Any]:
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("jit", "pjit"):
+            yield from _flat_equations(equation.params["jaxpr"].jaxpr)
+        else:
+            yield equation
+
+
+def _has_softmax(jaxpr: Any) -> bool:
+    return any(_softmax_axis(equation) is not None for equation in _flat_equations(jaxpr))
+
+
+def _emit_alias(observer: OperationObserver, source: Any, target: Any) -> None:
+    if hasattr(source, "shape") and source is not target:
+        observer.on_operation(TensorOperation("alias", (source,), target))
+
+
+class _Variable:
+    """A variable of a jitted function, in place of its tensor."""
+
+    def __init__(self, variable: Any) -> None:
+        self.shape, self.dtype = variable.aval.shape, getattr(variable.aval, "dtype", None)
+
+
+def _walk(observer: OperationObserver, jaxpr: Any, inputs: Any, outputs: Any) -> None:
+    """Describe what a jitted function did with its inputs."""
+    if not observer.is_followed(inputs):
+        return
+    values: dict[Any, Any] = {}
+    for variable, tensor in zip(jaxpr.invars, inputs, strict=True):
+        values[variable] = tensor
+
+    def read(atom: Any) -> Any:
+        return atom.val if hasattr(atom, "val") else values.setdefault(atom, _Variable(atom))
+
+    results = dict(zip(jaxpr.outvars, outputs, strict=True)) if len(set(map(id, jaxpr.outvars))) == len(outputs) else {}
+    for equation in jaxpr.eqns:
+        operands = [read(atom) for atom in equation.invars]
+        for variable in equation.outvars:
+            values[variable] = results.get(variable, None) if variable in results else _Variable(variable)
+        computed = [values[variable] for variable in equation.outvars]
+        if equation.primitive.name in ("jit", "pjit"):
+            _walk(observer, equation.params["jaxpr"].jaxpr, operands, computed)
+        elif computed:
+            observer.on_operation(_describe(equation.primitive.name, tuple(operands), computed[0], equation.params))
+    for variable, tensor in zip(jaxpr.outvars, outputs, strict=True):
+        if not hasattr(variable, "val") and values.get(variable) is not tensor and variable in values:
+            _emit_alias(observer, values[variable], tensor)
+
+
+def _describe(name: str, inputs: tuple, output: Any, params: Any) -> TensorOperation:
+    """Describe a primitive that has run."""
+    plain = TensorOperation(name, inputs, output)
+    described = _describe_axes(name, inputs, output, params)
+    return (
+        plain
+        if described is None
+        else plain._replace(input_axes=described[0], output_axes=described[1], **described[2])
+    )
+
+
+def _describe_axes(name: str, inputs: tuple, output: Any, params: Any) -> Any:
+    """Return the axes of inputs and output, and further fields; None for an elementwise or unknown primitive."""
+    if not inputs or not hasattr(inputs[0], "shape"):
+        return None
+    x, rank = inputs[0], len(inputs[0].shape)
+    labels = axes.label_axes(rank)
+    if name == "dot_general":
+        (contracted, contracted_right), (batch, batch_right) = params["dimension_numbers"]
+        left = {axis: ("left", axis) for axis in range(rank)}
+        right = {axis: ("right", axis) for axis in range(len(inputs[1].shape))}
+        right.update(
+            {b: left[a] for a, b in zip((*contracted, *batch), (*contracted_right, *batch_right), strict=True)}
+        )
+        free = [left[axis] for axis in left if axis not in (*contracted, *batch)]
+        free_right = [right[axis] for axis in right if axis not in (*contracted_right, *batch_right)]
+        result = [*(left[axis] for axis in batch), *free, *free_right]
+        each = (tuple((left[axis],) for axis in left), tuple((right[axis],) for axis in right))
+        return each, tuple((label,) for label in result), {}
+    if name in ("reduce_sum",):
+        return (labels,), axes.reduce_axes(rank, params["axes"], False), {}
+    if name == "transpose":
+        return (labels,), tuple((axis,) for axis in params["permutation"]), {}
+    if name in ("reshape", "squeeze", "expand_dims"):
+        return (labels,), axes.reshape_axes(x.shape, output.shape), {}
+    if name == "broadcast_in_dim":
+        sources = {target: source for source, target in enumerate(params["broadcast_dimensions"])}
+        return (labels,), tuple((sources[axis],) if axis in sources else () for axis in range(len(output.shape))), {}
+    if name == "slice":
+        if params["strides"] is not None and any(stride != 1 for stride in params["strides"]):
+            return None
+        return (labels,), labels, {"starts": dict(enumerate(params["start_indices"]))}
+    return None

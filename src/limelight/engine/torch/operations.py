@@ -1,0 +1,164 @@
+"""Observe the functions of PyTorch that run in a thread, by whichever name a model calls them."""
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from limelight.engine import tensor_operation as axes
+from limelight.engine.tensor_operation import OperationObserver, TensorOperation
+
+
+class ObserverMode(TorchFunctionMode):
+    """Tells an observer about each function of PyTorch that runs inside."""
+
+    def __init__(self, observer: OperationObserver) -> None:
+        super().__init__()
+        self.observer = observer
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if self.observer.is_ignored():
+            return func(*args, **kwargs)
+        if func is torch.nn.functional.multi_head_attention_forward:
+            # It would pass itself to this mode again.
+            with self:
+                return _multi_head_attention_forward(*args, **kwargs)
+        result = func(*args, **kwargs)
+        name = getattr(func, "__name__", "")
+        if name == "__get__":  # of an attribute such as `mT`
+            name = getattr(getattr(func, "__self__", None), "__name__", name)
+        if name == "softmax":
+            rest = args[1:]
+            return self.observer.on_softmax(result, rest[0] if rest else kwargs.get("dim", -1))
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            return self.observer.on_attention(_attention_arguments(*args, **kwargs), result)
+        output = result[0] if isinstance(result, tuple) and result else result
+        if isinstance(output, torch.Tensor):
+            self.observer.on_operation(_describe(name, args, kwargs, output))
+        return result
+
+
+def _without_dispatch(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a copy of one of PyTorch's functions that does not look for a mode."""
+    names = {**function.__globals__, "has_torch_function": lambda *_: False}
+    copy = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+_multi_head_attention_forward = _without_dispatch(torch.nn.functional.multi_head_attention_forward)
+
+
+def _attention_arguments(
+    query: Any,
+    key: Any,
+    value: Any,
+    attn_mask: Any = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> dict[str, Any]:
+    is_bool = attn_mask is not None and attn_mask.dtype == torch.bool
+    return {
+        "query": query,
+        "key": key,
+        "value": value,
+        "scale": scale,
+        "array": attn_mask if is_bool else None,
+        "bias": None if is_bool else attn_mask,
+        "right": 0 if is_causal else None,
+    }
+
+
+def _describe(name: str, args: tuple, kwargs: dict[str, Any], output: torch.Tensor) -> TensorOperation:
+    """Describe an operation that has run."""
+    tensors = _tensors((*args, *kwargs.values()))
+    plain = TensorOperation(name, tensors, output)
+    try:
+        described = _describe_axes(name, args, kwargs, tensors, output)
+    except (IndexError, KeyError, TypeError, ValueError):
+        described = None
+    return (
+        plain
+        if described is None
+        else plain._replace(input_axes=described[0], output_axes=described[1], **described[2])
+    )
+
+
+def _describe_axes(name: str, args: tuple, kwargs: dict[str, Any], tensors: tuple, output: Any) -> Any:
+    """Return the axes of inputs and output, and further fields; None for an elementwise or unknown operation."""
+    if name in ("matmul", "__matmul__", "bmm", "mm", "mv", "dot"):
+        return *axes.matmul_axes(tensors[0].shape, tensors[1].shape), {}
+    if name == "__rmatmul__":
+        inputs, result = axes.matmul_axes(tensors[1].shape, tensors[0].shape)
+        return inputs[::-1], result, {}
+    if name == "einsum" and isinstance(args[0], str):
+        described = axes.einsum_axes(args[0], [tensor.ndim for tensor in tensors])
+        return None if described is None else (*described, {})
+    x, rank = tensors[0], tensors[0].ndim
+    labels = axes.label_axes(rank)
+    if name in ("sum", "mean", "nansum"):
+        dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+        dim = range(rank) if dim is None else [dim] if isinstance(dim, int) else dim
+        keepdims = kwargs.get("keepdim", kwargs.get("keepdims", args[2] if len(args) > 2 else False))
+        return (labels,), axes.reduce_axes(rank, dim, bool(keepdims)), {}
+    if name in ("permute", "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "T", "mT"):
+        return (labels,), _permuted(name, args, kwargs, x), {}
+    if name in ("reshape", "view", "flatten", "unflatten", "unsqueeze", "squeeze", "expand", "contiguous"):
+        return (labels,), axes.reshape_axes(x.shape, output.shape) if name != "expand" else _expanded(x, output), {}
+    if name == "__getitem__":
+        return _sliced(x, args[1], labels)
+    if name in ("narrow", "split", "chunk"):
+        return (labels,), labels, {}
+    return None
+
+
+def _permuted(name: str, args: tuple, kwargs: dict[str, Any], x: Any) -> Any:
+    """Return the axes of a transposed tensor: those of one whose axes all have another length."""
+    index = torch.empty(tuple(range(x.ndim)), device="meta")
+    attribute = getattr(index, name)
+    rest = {key: value for key, value in kwargs.items() if key != "input"}
+    result = attribute if isinstance(attribute, torch.Tensor) else attribute(*args[1:], **rest)
+    return tuple((size,) for size in result.shape)
+
+
+def _expanded(x: Any, output: Any) -> Any:
+    offset = output.ndim - x.ndim
+    return tuple((axis - offset,) if axis >= offset else () for axis in range(output.ndim))
+
+
+def _sliced(x: Any, index: Any, labels: Any) -> Any:
+    """Return the axes of `x[index]` of ints, slices, None and an ellipsis."""
+    index = list(index) if isinstance(index, tuple) else [index]
+    if any(part is not None and part is not Ellipsis and not isinstance(part, (int, slice)) for part in index):
+        return None
+    position = index.index(Ellipsis) if Ellipsis in index else len(index)
+    num_axes = sum(part is not None and part is not Ellipsis for part in index)
+    index[position : position + 1] = [slice(None)] * (x.ndim - num_axes)
+    result: list[tuple[int, ...]] = []
+    starts, axis = {}, 0
+    for part in index:
+        if part is None:
+            result.append(())
+            continue
+        if isinstance(part, slice):
+            start, _, step = part.indices(x.shape[axis])
+            if step != 1:
+                return None
+            result.append((axis,))
+            starts[axis] = start
+        axis += 1
+    return (labels,), tuple(result), {"starts": starts}
+
+
+def _tensors(structure: Any) -> tuple[Any, ...]:
+    """Return the tensors in arguments, one level of lists included."""
+    found: list[Any] = []
+    for leaf in structure:
+        parts = leaf if isinstance(leaf, (list, tuple)) else (leaf,)
+        found.extend(part for part in parts if isinstance(part, torch.Tensor))
+    return tuple(found)
