@@ -41,7 +41,7 @@ STRONG = {
     "never",
 }
 STRONG |= {"charm", "wears", "flawed", "exciting", "loud", "großartig", "kluge", "جميل", "退屈", "長すぎる", "reason"}
-KINDS = ("confident and right", "confident and wrong", "uncertain")
+KINDS = ("most confident, right", "most confident, wrong", "least certain")
 
 
 def make_examples() -> list[dict[str, Any]]:
@@ -64,9 +64,9 @@ def make_examples() -> list[dict[str, Any]]:
                 "tokens": tokens,
                 "offsets": offsets,
                 "truth": truth,
-                "prediction": truth if kind == "confident and right" or number % 2 else other,
+                "prediction": truth if kind == "most confident, right" or number % 2 else other,
                 "probability": round(
-                    float(random.uniform(0.5, 0.6) if kind == "uncertain" else random.uniform(0.9, 0.99)), 4
+                    float(random.uniform(0.5, 0.6) if kind == "least certain" else random.uniform(0.9, 0.99)), 4
                 ),
                 "weights": weights.tolist(),
                 "kind": kind,

@@ -191,10 +191,10 @@ def test_policy_blocks_other_scripts_and_images(tab, path):
 def test_texts_are_filtered_by_kind_and_search(tab, path):
     tab.open(path)
     assert len(tab.shown("#texts article")) == 12
-    tab.one('[data-kind="uncertain"]').click()
+    tab.one('[data-kind="least certain"]').click()
     assert len(tab.shown("#texts article")) == 3
     assert tab.text("#found") == "3 of 12 examples"
-    assert tab.one('[data-kind="uncertain"]').get_attribute("aria-pressed") == "true"
+    assert tab.one('[data-kind="least certain"]').get_attribute("aria-pressed") == "true"
     tab.one('[data-kind=""]').click()
     tab.keys("/", "DULL")
     assert [element.text for element in tab.shown("#texts .reading")] == [
@@ -235,7 +235,7 @@ def test_series_is_shown_as_bars(tab, tmp_path):
         "weights": weights,
         "text": None,
         "offsets": [],
-        "kind": "uncertain",
+        "kind": "least certain",
     }
     tab.open(report.write(tmp_path / "series.html", examples=[series]))
     assert "null" not in tab.one("#texts").text
@@ -265,7 +265,7 @@ def test_keys_move_and_pin_the_token(tab, path):
 
 def test_address_restores_the_state(tab, path):
     tab.open(
-        path, "kind=uncertain&example=6&token=4&pinned=1&map=1&head=2&text=1&row=5&column=3&held=1&measure=distance"
+        path, "kind=least+certain&example=6&token=4&pinned=1&map=1&head=2&text=1&row=5&column=3&held=1&measure=distance"
     )
     assert len(tab.shown("#texts article")) == 3
     assert tab.one("#texts mark.pinned").text == "charm"
@@ -438,7 +438,7 @@ def test_numbers_and_texts_without_scripts(tab, path):
         "76.4\u202f%",
         "73.8 to 78.9",
         "encoder/block_3, head 4",
-        "Confident and wrong".lower(),
+        "most confident, wrong",
     ]:
         assert expected in read
     assert ATTACK.split()[0] in read
@@ -513,7 +513,7 @@ def test_notebook_frame(tab, tmp_path):
     tab.open(notebook)
     tab.driver.switch_to.frame(0)
     tab.wait(lambda: tab.one("canvas").size["height"] > 100)
-    tab.one('[data-kind="uncertain"]').click()
+    tab.one('[data-kind="least certain"]').click()
     assert len(tab.shown("#texts article")) == 3
     tab.driver.switch_to.default_content()
 

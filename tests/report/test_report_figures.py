@@ -105,7 +105,7 @@ def test_elements_escape_everything():
 
 
 def make_example(tokens, weights, **others):
-    return {"tokens": tokens, "weights": weights, "kind": "confident and right", **others}
+    return {"tokens": tokens, "weights": weights, "kind": "most confident, right", **others}
 
 
 def test_cells_have_the_shades_of_the_texts():

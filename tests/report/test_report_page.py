@@ -296,3 +296,56 @@ def test_import_loads_no_backend_and_no_plotting():
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "limelight.report" in loaded
     assert not {"keras", "jax", "torch", "tensorflow", "matplotlib", "scipy", "sklearn"} & set(loaded)
+
+
+def many_classes(count: int) -> dict:
+    """The results of one model of many classes: each is confused with the next, the last ones most."""
+    names = [f"a class with a name of more than 35 letters, {index}" for index in range(count)]
+    counts = np.diag(np.full(count, 50)) + np.roll(np.diag(np.arange(count)), 1, axis=1)
+    rows = [
+        {"class": name, "precision": 0.5, "recall": 0.5, "f1": 1 - index / count, "support": 50 + index}
+        for index, name in enumerate(names)
+    ]
+    model = {"name": "one", "confusion": counts.tolist(), "per_class": rows, "runs": []}
+    return {"data": {"classes": names}, "models": [model]}
+
+
+def test_many_classes_show_the_worst_and_the_most_confused():
+    page = report.render(results=many_classes(151))
+    visible, folded = page.split('<details class="all-classes">')
+    assert 'class="confusion"' not in page
+    assert visible.count("<tr>") == 2 + 20 + 1 + 10
+    pairs = visible.split("Most confused pairs</caption>")[1]
+    first = pairs.split("<tbody>")[1].split("</tr>")[0]
+    assert first.index("letters, 150") < first.index("letters, 0") < first.index("150</td>")
+    assert "Mean of 151 classes" in visible
+    assert "All 151 classes" in folded
+    assert folded.count("letters, ") >= 151
+
+
+def test_few_classes_keep_their_confusion_matrix():
+    assert 'class="confusion"' in report.render(results=many_classes(20))
+
+
+@pytest.mark.parametrize(("low", "high", "p_value", "metric", "word"), [
+    (0.01, 0.02, 0.01, "accuracy", "Yes:"),
+    (-0.02, -0.01, 0.01, "accuracy", "No:"),
+    (-0.02, -0.01, 0.01, "log_loss", "Yes:"),
+    (-0.02, 0.01, 0.4, "accuracy", "Cannot tell."),
+    (0.01, 0.02, 0.06, "accuracy", "Cannot tell."),
+    (None, None, None, "accuracy", "Cannot tell."),
+])  # fmt: skip
+def test_headline_begins_with_a_plain_word(low, high, p_value, metric, word):
+    comparison = {"first": "a", "second": "b", "metric": metric, "low": low, "high": high, "p_value": p_value}
+    results = {"verdict": ["A caveat.", "A said it."], "comparisons": [comparison | {"sentence": "A said it."}]}
+    page = report.render(results=results)
+    assert f'<p class="verdict">{word} A said it.</p><p class="further">A caveat.</p>' in page
+
+
+@pytest.mark.parametrize(("weights", "sentence"), [
+    ([0.25] * 4, "spread over 4.0 of 4.0 tokens (nearly equal weights"),
+    ([0.5, 0.5, 0, 0], "spread over 2.0 of 4.0 tokens (equal weights would use all"),
+])  # fmt: skip
+def test_spread_of_the_attention_is_said(weights, sentence):
+    page = report.render(examples=[{"tokens": list("abcd"), "weights": weights}])
+    assert sentence in page

@@ -132,7 +132,7 @@ def test_the_examples_match_the_saved_model(finished):
         assert probabilities.max() == pytest.approx(example["probability"], rel=1e-4)
         correct = example["truth"] == example["prediction"]
         assert example["kind"] in (
-            {"confident and right", "uncertain"} if correct else {"confident and wrong", "uncertain"}
+            {"most confident, right", "least certain"} if correct else {"most confident, wrong", "least certain"}
         )
 
 

@@ -1,9 +1,10 @@
 """Examples with a weight for each token, cut into the pieces that are highlighted."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from limelight._formatting import to_finite
+from limelight._formatting import format_count, to_finite
 from limelight.report.figures import shade
 from limelight.report.results import as_list
 
@@ -78,6 +79,28 @@ def cut_text(
         pieces.append(text[start:end])
         cursor = min(end, len(text))
     return pieces, [*gaps, text[cursor:]], ghosts
+
+
+def describe_spread(examples: Sequence[Mapping[str, Any]]) -> str:
+    """Return a sentence that says over how many tokens the attention is spread in effect; empty without weights.
+
+    The effective number of tokens of an example is the exponential of the entropy of its weights: T if they are equal, 1 if one
+    token has all.
+    """
+    spreads = []
+    for example in examples:
+        total = sum(example["weights"])
+        if total > 0:
+            shares = [weight / total for weight in example["weights"] if weight > 0]
+            spreads.append((math.exp(-sum(share * math.log(share) for share in shares)), len(example["weights"])))
+    if not spreads:
+        return ""
+    effective, tokens = (sum(values) / len(spreads) for values in zip(*spreads, strict=True))
+    meaning = "equal weights would use all" if effective < 0.8 * tokens else "nearly equal weights, as of a plain mean"
+    return (
+        f"In effect the attention is spread over {effective:.1f} of {tokens:.1f} tokens "
+        f"({meaning}; means over {format_count(len(spreads))} examples)."
+    )
 
 
 def highlight(example: Mapping[str, Any]) -> list[tuple[str, str, int]]:

@@ -321,4 +321,4 @@ def _cell(example: Mapping[str, Any], column: int, top: int) -> Markup:
 
 def _short_kind(kind: str) -> str:
     """Return the name of a kind, shortened to fit next to its rows."""
-    return {"confident and right": "right", "confident and wrong": "wrong"}.get(kind, kind)[:14].capitalize()
+    return {"most confident, right": "right", "most confident, wrong": "wrong"}.get(kind, kind)[:14].capitalize()

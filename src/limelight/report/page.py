@@ -12,8 +12,9 @@ import jinja2
 from markupsafe import Markup
 
 from limelight import __version__
-from limelight._formatting import MISSING, format_count, format_title, format_value
-from limelight.report import examples, figures, provenance, quality
+from limelight._formatting import MISSING, format_count, format_title, format_value, get_metric, to_finite
+from limelight.report import figures, provenance, quality
+from limelight.report.examples import describe_spread, highlight
 from limelight.report.payload import to_json
 from limelight.report.results import as_list, as_mapping
 
@@ -74,7 +75,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "format_value": format_value,
-        "highlight": examples.highlight,
+        "highlight": highlight,
         "keep_numbers_whole": keep_numbers_whole,
         "or_missing": lambda value: MISSING if value is None else value,
         "significant": "{:.3g}".format,
@@ -104,6 +105,7 @@ def build(
         summary=_summary(results),
         quality=quality.build(results),
         examples=examples,
+        spread=describe_spread(examples),
         heatmap=figures.heatmap(examples),
         maps=maps,
         provenance=provenance.build(results),
@@ -112,12 +114,28 @@ def build(
 
 
 def _verdict(results: Mapping[str, Any]) -> list[str]:
-    """Return the sentences of the verdict, or else those of the first three comparisons."""
-    sentences = [str(sentence) for sentence in as_list(results.get("verdict"))]
-    if sentences:
+    """Return the sentences of the verdict, or else those of the first three comparisons.
+
+    The first one is that of a comparison if there is one, after a plain word: "Yes:", "No:" or "Cannot tell."
+    """
+    entries = map(as_mapping, as_list(results.get("comparisons")))
+    comparisons = {str(entry["sentence"]): entry for entry in entries if entry.get("sentence")}
+    sentences = [str(sentence) for sentence in as_list(results.get("verdict"))] or list(comparisons)[:3]
+    headline = next((sentence for sentence in sentences if sentence in comparisons), None)
+    if headline is None:
         return sentences
-    comparisons = map(as_mapping, as_list(results.get("comparisons")))
-    return [str(entry["sentence"]) for entry in comparisons if entry.get("sentence")][:3]
+    others = [sentence for sentence in sentences if sentence != headline]
+    return [f"{_answer(comparisons[headline])} {headline}", *others]
+
+
+def _answer(comparison: Mapping[str, Any]) -> str:
+    """Return the plain word for a comparison: whether the first model was shown to be better than the second."""
+    low, high, p_value = (to_finite(comparison.get(key)) for key in ("low", "high", "p_value"))
+    if low is None or high is None or p_value is None or not comparison.get("claim", True):
+        return "Cannot tell."
+    if not (low > 0 or high < 0) or p_value >= 0.05:
+        return "Cannot tell."
+    return "Yes:" if (low > 0) == get_metric(comparison.get("metric")).higher_is_better else "No:"
 
 
 def _summary(results: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -22,6 +22,8 @@ from limelight.report.figures import Figure, Interval
 from limelight.report.results import Model, as_list, as_mapping
 
 _SHADES = 10  # of a cell of the confusion matrix
+MAX_CLASSES = 20  # of a confusion matrix; of more classes the page shows the most confused pairs
+_NUM_PAIRS, _NUM_WORST = 20, 10
 
 
 def build(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,13 +144,14 @@ def _metrics_note(models: Sequence[Model], metrics: Sequence[str]) -> str:
     return note
 
 
-def _comparison_row(models: Sequence[Model], entry: Mapping[str, Any]) -> dict[str, str]:
+def _comparison_row(models: Sequence[Model], entry: Mapping[str, Any]) -> dict[str, Any]:
     metric = str(entry.get("metric", ""))
     first, second = (_title(models, entry.get(side)) for side in ("first", "second"))
     low, high = (format_difference(entry.get(end), metric) for end in ("low", "high"))
     return {
         "title": f"{first} against {second}",
         "sentence": str(entry.get("sentence") or ""),
+        "has_numbers": " CI " in str(entry.get("sentence") or ""),
         "metric": format_title(metric),
         "difference": format_difference(entry.get("difference"), metric),
         "unit": "points" if get_metric(metric).percent else "",
@@ -166,19 +169,52 @@ def _errors(model: Model, classes: Sequence[str]) -> dict[str, Any] | None:
     names = list(classes) if len(classes) == len(counts) else [str(row.get("class", "")) for row in per_class]
     if len(names) != len(counts):
         names = [str(index) for index in range(len(counts))]
-    rows = [
-        [
-            str(entry.get("class", "")),
-            *(format_value(entry.get(metric), metric) for metric in ("precision", "recall", "f1")),
-            format_count(entry.get("support")),
-        ]
-        for entry in per_class
-    ]
+    rows = [_class_row(str(entry.get("class", "")), entry) for entry in per_class]
+    if max(len(names), len(rows)) > MAX_CLASSES:
+        summary, pairs = _summarize_classes(per_class, rows), _confused_pairs(names, counts)
+        return {"model": model, "confusion": None, "confused": pairs, "per_class": summary, "all_classes": rows}
     confusion = {
         "classes": names,
         "rows": [(name, _confusion_cells(row)) for name, row in zip(names, counts, strict=True)],
     }
-    return {"model": model, "confusion": confusion if counts else None, "per_class": rows}
+    shown = confusion if counts else None
+    return {"model": model, "confusion": shown, "confused": [], "per_class": rows, "all_classes": []}
+
+
+def _class_row(name: str, entry: Mapping[str, Any]) -> list[str]:
+    values = (format_value(entry.get(metric), metric) for metric in ("precision", "recall", "f1"))
+    return [name, *values, format_count(entry.get("support"))]
+
+
+def _confused_pairs(names: Sequence[str], counts: Sequence[Sequence[Any]]) -> list[list[str]]:
+    """Return the most frequent errors: true and predicted class, count, and fraction of the true class."""
+    pairs = []
+    for truth, row in enumerate(counts):
+        values = [to_finite(value) or 0.0 for value in row]
+        total = sum(values) or 1.0
+        pairs += [(count, count / total, truth, k) for k, count in enumerate(values) if k != truth and count]
+    pairs.sort(key=lambda pair: (-pair[0], -pair[1]))
+    return [
+        [names[truth], names[predicted], format_count(count), format_percent(fraction)]
+        for count, fraction, truth, predicted in pairs[:_NUM_PAIRS]
+    ]
+
+
+def _summarize_classes(per_class: Sequence[Mapping[str, Any]], rows: list[list[str]]) -> list[list[str]]:
+    """Return the rows of the mean over the classes that occur and of the worst classes."""
+    if not rows:
+        return []
+    occurring = [entry for entry in per_class if to_finite(entry.get("support"))]
+    means: dict[str, Any] = {"support": sum(to_finite(entry.get("support")) or 0 for entry in occurring)}
+    for metric in ("precision", "recall", "f1"):
+        values = [value for entry in occurring if (value := to_finite(entry.get(metric))) is not None]
+        means[metric] = sum(values) / len(values) if values else None
+    worst = sorted(
+        (index for index, entry in enumerate(per_class) if to_finite(entry.get("support"))),
+        key=lambda index: (to_finite(per_class[index].get("f1")) or 0.0, rows[index][0]),
+    )
+    mean_row = _class_row(f"Mean of {len(occurring)} classes", means)
+    return [mean_row, *(rows[index] for index in worst[:_NUM_WORST])]
 
 
 def _confusion_cells(row: Sequence[Any]) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ METRICS = (
     "calibration_error",
 )
 COMPARED_METRICS = ("accuracy", "log_loss")
-CORRECT, WRONG, UNCERTAIN = "confident and right", "confident and wrong", "uncertain"
+CORRECT, WRONG, UNCERTAIN = "most confident, right", "most confident, wrong", "least certain"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,7 @@ def choose_examples(probabilities: np.ndarray, truth: np.ndarray, count: int) ->
     Example:
         >>> probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.45, 0.55]])
         >>> choose_examples(probabilities, np.array([0, 1, 1, 0]), 1)
-        {'confident and right': [0], 'confident and wrong': [2], 'uncertain': [3]}
+        {'most confident, right': [0], 'most confident, wrong': [2], 'least certain': [3]}
     """
     predicted, ordered = probabilities.argmax(1), np.sort(probabilities, axis=1)
     by_confidence = np.argsort(-ordered[:, -1], kind="stable").tolist()

@@ -77,6 +77,14 @@ if (command && navigator.clipboard) {
   command.parentElement.before(copy);
 }
 
+for (const part of document.querySelectorAll(".all-classes")) {
+  const rows = [...part.querySelectorAll("tbody tr")];
+  part.querySelector("input").addEventListener("input", (event) => {
+    const find = event.target.value.trim().toLowerCase();
+    for (const row of rows) row.hidden = !row.firstElementChild.textContent.toLowerCase().includes(find);
+  });
+}
+
 const help = document.getElementById("help");
 document.getElementById("help-button")?.addEventListener("click", () => help.showModal());
 
