@@ -23,7 +23,7 @@ from limelight.report.results import Model, as_list, as_mapping
 
 _SHADES = 10  # of a cell of the confusion matrix
 MAX_CLASSES = 20  # of a confusion matrix; of more classes the page shows the most confused pairs
-_NUM_PAIRS, _NUM_WORST = 20, 10
+_NUM_PAIRS = _NUM_WORST = 10
 
 
 def build(results: Mapping[str, Any]) -> dict[str, Any]:
