@@ -1,5 +1,7 @@
 """The linear models: their features, the choice of the penalty, and that they learn."""
 
+import collections
+
 import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -44,6 +46,33 @@ def test_text_baseline_against_scikit_learn():
     assert summary["validation"]["accuracy"] == (model.predict(unseen) == UNSEEN_LABELS).mean()
     assert summary["parameters"] == seen.shape[1] + 1
     np.testing.assert_allclose(predict(split(UNSEEN)), model.predict_proba(unseen), rtol=1e-6)
+
+
+def test_the_most_frequent_features_are_kept_and_the_memory_bounded(random, monkeypatch):
+    # Several chunks and several hundred features, against a loop over dictionaries.
+    monkeypatch.setattr(pipelines, "_CHUNK", 7)
+    texts = [tuple(random.choice(list("abcdefgh"), size=random.integers(1, 9))) for _ in range(31)]
+    every = [set(pipelines._words_and_pairs(text)) for text in texts]
+    frequency = collections.Counter(feature for features in every for feature in features)
+    features = pipelines.HashedTfidf(20)
+    rows = features.fit_transform(texts)
+    assert rows.shape == (31, 20)
+    kept = sorted(frequency.values(), reverse=True)[:20]
+    assert sorted(np.diff(rows.tocsc().indptr).tolist(), reverse=True) == kept
+    assert (features.transform(texts) != rows).nnz == 0
+    whole = pipelines.HashedTfidf(10_000).fit_transform(texts)
+    assert whole.shape == (31, len(frequency))
+    reference = TfidfVectorizer(analyzer=pipelines._words_and_pairs, sublinear_tf=True).fit_transform(texts)
+    np.testing.assert_allclose((whole @ whole.T).toarray(), (reference @ reference.T).toarray(), rtol=1e-12)
+
+
+def test_many_features_are_stored_in_single_precision(monkeypatch):
+    monkeypatch.setattr(pipelines, "_MAX_DOUBLES", 3)
+    predict, summary = pipelines.fit_text_baseline(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
+    monkeypatch.undo()
+    exact_predict, exact = pipelines.fit_text_baseline(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
+    assert summary["parameters"] == exact["parameters"]
+    np.testing.assert_allclose(predict(split(UNSEEN)), exact_predict(split(UNSEEN)), atol=1e-3)
 
 
 def test_series_baseline_separates_series_of_any_lengths(random):

@@ -109,6 +109,28 @@ def test_patience_ends_a_training(trainer, validation):
     assert configured.fit(5)["epochs"] == 3
 
 
+def test_an_epoch_has_at_least_the_given_number_of_steps():
+    def train(epochs, epoch_steps):
+        counter = Counter()
+        trainer = Trainer(
+            functools.partial(bag_of_words, 0.0), make_subset(29, seed=1), make_subset(13, seed=2), epochs=epochs,
+            epoch_steps=epoch_steps, patience=9, batch_size=8, learning_rate=0.05, averaging=0.0, on_step=counter,
+        )  # fmt: skip
+        summary = trainer.fit(1)
+        assert counter.steps == trainer.max_steps
+        return trainer.passes, counter.steps, summary
+
+    # A pass has 4 steps, so 9 steps take 3 passes; the passes are those of single epochs.
+    passes, steps, long = train(1, 9)
+    _, _, short = train(3, 1)
+    assert (passes, steps) == (3, 12)
+    assert len(long["history"]["loss"]) == 1
+    assert long["history"]["loss"][0] == pytest.approx(np.mean(short["history"]["loss"]), rel=1e-5)
+    assert long["history"]["val_loss"][0] == pytest.approx(short["history"]["val_loss"][2], rel=1e-5)
+    assert long["stopped_by_limit"]
+    assert short["stopped_by_limit"] == (short["best_epoch"] == 3)
+
+
 def test_the_training_loss_counts_every_example_once():
     # Without dropout and with a tiny learning rate, the loss can be measured after training.
     configured = make_trainer(dropout=0.0)

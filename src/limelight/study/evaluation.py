@@ -27,7 +27,6 @@ METRICS = (
     "brier",
     "calibration_error",
 )
-COMPARED_METRICS = ("accuracy", "log_loss")
 CORRECT, WRONG, UNCERTAIN = "most confident, right", "most confident, wrong", "least certain"
 
 
@@ -101,8 +100,9 @@ def compare_models(
     predictions: Mapping[str, Sequence[np.ndarray]],
     titles: Mapping[str, str],
     classes: Sequence[str],
+    metrics: Sequence[str] = ("accuracy", "log_loss"),
 ) -> list[Comparison]:
-    """Compare the first model with each other model on accuracy and log loss, with Holm's correction of the p values.
+    """Compare the first model with each other model on some metrics, with Holm's correction of the p values.
 
     A model that was trained once is compared with each seed of the first.
 
@@ -111,6 +111,7 @@ def compare_models(
         predictions: For each model, class probabilities (examples, classes) of each seed.
         titles: For each model, its title in sentences.
         classes: The names of the classes.
+        metrics: The names of the metrics.
     """
     first, *others = predictions
     num_seeds = len(predictions[first])
@@ -123,7 +124,7 @@ def compare_models(
             classes=classes,
             names=(titles[first], titles[other]),
         )
-        for metric in COMPARED_METRICS
+        for metric in metrics
         for other in others
     ]
     p_values = holm([comparison.p_value for comparison in comparisons])

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from limelight.layers import AttentionPooling
-from limelight.study import results
+from limelight.study import results, verdict
 from limelight.study.evaluation import capture_examples, choose_examples
 from limelight.study.folder import Run, StudyFolder
 from limelight.study.pipelines import build_pipeline
@@ -62,6 +62,7 @@ class _Study:
             "attention": "LSTM + attention",
             "mean": "LSTM + mean pooling",
             LINEAR: self.pipeline.baseline_title,
+            verdict.MAJORITY: "Class shares",
         }
 
     def collect_runs(self, folder: StudyFolder) -> dict[str, list[Run]]:
@@ -81,6 +82,8 @@ class _Study:
         runs[LINEAR] = [self._report_stored(folder.load_run(LINEAR, 1)) or self._fit_linear(folder)]
         for (name, seed), run in stored.items():
             runs[name].append(self._report_stored(run) or self._train(folder, trainers[name], name, seed))
+        labels = {name: subset.labels for name, subset in self.pipeline.subsets.items()}
+        runs[verdict.MAJORITY] = [verdict.majority_run(labels, len(self.dataset.classes))]
         return runs
 
     def write_results(self, out: Path, runs: dict[str, list[Run]]) -> dict[str, Any]:
@@ -110,6 +113,7 @@ class _Study:
             titles=self.titles,
             examples=examples,
             maps=maps,
+            notes=self.pipeline.notes,
         )
 
     def _build_trainer(self, pooling: Callable[[], keras.Layer]) -> Trainer:
@@ -119,6 +123,7 @@ class _Study:
             self.pipeline.subsets["train"],
             self.pipeline.subsets["validation"],
             epochs=settings.epochs,
+            epoch_steps=settings.epoch_steps,
             patience=settings.patience,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,

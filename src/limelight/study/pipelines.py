@@ -1,16 +1,17 @@
 """Prepare data for the models of a study, and build the models: one pipeline for texts, one for series."""
 
+import hashlib
 import itertools
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
-from limelight.data import Dataset, Repair, Split, Tokenizer
+from limelight.data import Dataset, Encoding, Repair, Split, Tokenizer
 from limelight.exceptions import DataError
 from limelight.models import series_classifier, text_classifier
 from limelight.study.settings import Settings
@@ -20,7 +21,14 @@ PARTS = ("train", "validation", "test")
 # The values of scikit-learn's `C` that the linear model is fitted with; the validation part chooses one.
 INVERSE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
-PredictFunction = Callable[[Sequence[Any]], np.ndarray]
+_CHUNK = 1000
+_NUM_HASHES = 2**22
+# The coefficients of the linear model: its optimizer keeps about 25 numbers for each.
+_MAX_COEFFICIENTS = 1_000_000
+# More feature values than this are stored in single precision.
+_MAX_DOUBLES = 5_000_000
+
+PredictFunction = Callable[[Any], np.ndarray]
 
 
 class Pipeline(Protocol):
@@ -28,6 +36,7 @@ class Pipeline(Protocol):
 
     subsets: dict[str, Subset]
     repairs: list[Repair]
+    notes: list[str]
     baseline_title: str
 
     def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
@@ -62,14 +71,18 @@ class _TextPipeline:
         for name in PARTS:
             texts[name], labels[name] = dataset.take(getattr(split, name))
         self.tokenizer = Tokenizer.train(texts["train"], size=max(3, settings.vocabulary))
-        encodings = {name: self.tokenizer.encode(texts[name], settings.length) for name in PARTS}
-        self.subsets = {name: Subset([encoding.ids for encoding in encodings[name]], labels[name]) for name in PARTS}
-        for subset in self.subsets.values():
-            _check_ids(subset.sequences, self.tokenizer.size)
-        self.tokens = {name: [encoding.tokens for encoding in encodings[name]] for name in PARTS}
-        self.test_texts, self.test_encodings = texts["test"], encodings["test"]
-        truncated = sum(encoding.truncated > 0 for part in encodings.values() for encoding in part)
+        self.texts = {name: _EncodedTexts(self.tokenizer, texts[name], settings.length) for name in PARTS}
+        self.subsets, truncated = {}, 0
+        for name in PARTS:
+            # Only the ids are kept: offsets and tokens take many times their memory.
+            sequences = []
+            for encoding in self.texts[name].encode():
+                sequences.append(encoding.ids)
+                truncated += encoding.truncated > 0
+            _check_ids(sequences, self.tokenizer.size)
+            self.subsets[name] = Subset(sequences, labels[name])
         self.repairs = [Repair(f"texts cut after {settings.length} words", truncated)] if truncated else []
+        self.notes = _note_equal_inputs(self.subsets, settings.length)
 
     def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
         settings = self.settings
@@ -84,11 +97,11 @@ class _TextPipeline:
         )
 
     def fit_baseline(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return _fit_and_predict(fit_text_baseline, self.tokens, self.subsets)
+        return _fit_and_predict(fit_text_baseline, self.texts, self.subsets)
 
     def describe(self, example: int) -> dict[str, Any]:
-        encoding = self.test_encodings[example]
-        text = self.test_texts[example]
+        text = self.texts["test"].texts[example]
+        encoding = self.tokenizer.encode([text], self.settings.length)[0]
         if encoding.truncated:
             # The report leaves out what the model did not read, which may be the rest of a book.
             text = f"{text[: encoding.spans[-1, 1]]} …"
@@ -100,6 +113,21 @@ class _TextPipeline:
 
     def save(self, folder: Path) -> None:
         self.tokenizer.save(folder / "tokenizer.json")
+
+
+class _EncodedTexts:
+    """The tokens of each text, encoded anew in each iteration."""
+
+    def __init__(self, tokenizer: Tokenizer, texts: Sequence[str], length: int) -> None:
+        self.tokenizer, self.texts, self.length = tokenizer, texts, length
+
+    def __iter__(self) -> Iterator[Sequence[str]]:
+        return (encoding.tokens for encoding in self.encode())
+
+    def encode(self) -> Iterator[Encoding]:
+        """Yield the encoding of each text."""
+        for start in range(0, len(self.texts), _CHUNK):
+            yield from self.tokenizer.encode(self.texts[start : start + _CHUNK], self.length)
 
 
 class _SeriesPipeline:
@@ -117,6 +145,7 @@ class _SeriesPipeline:
         steps = np.concatenate(self.subsets["train"].sequences).astype(np.float64)
         self.mean, self.variance = steps.mean(0), steps.var(0)
         self.repairs = [Repair(f"series cut after {settings.length} steps", truncated)] if truncated else []
+        self.notes = _note_equal_inputs(self.subsets, settings.length)
 
     def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
         return series_classifier(
@@ -142,15 +171,15 @@ class _SeriesPipeline:
 
 
 def fit_text_baseline(
-    train: Sequence[Sequence[str]],
+    train: Iterable[Sequence[str]],
     labels: np.ndarray,
-    validation: Sequence[Sequence[str]],
+    validation: Iterable[Sequence[str]],
     validation_labels: np.ndarray,
 ) -> tuple[PredictFunction, dict[str, Any]]:
     """Fit a logistic regression on the TF-IDF of words and pairs of words.
 
     Args:
-        train: The tokens of each text.
+        train: The tokens of each text; iterated twice, so that no list of all tokens is needed.
         labels: The classes of the texts; every class must occur.
         validation: The tokens of each text of the validation part, which chooses the penalty.
         validation_labels: Their classes.
@@ -158,9 +187,8 @@ def fit_text_baseline(
     Returns:
         A function from tokens of texts to probabilities (texts, classes), and a summary of the run.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    features = TfidfVectorizer(analyzer=_words_and_pairs, sublinear_tf=True)
+    num_classes = int(labels.max()) + 1
+    features = HashedTfidf(_MAX_COEFFICIENTS // (1 if num_classes == 2 else num_classes))
     return _fit_linear(features, train, labels, validation, validation_labels)
 
 
@@ -182,8 +210,76 @@ def fit_series_baseline(
     return _fit_linear(features, train, labels, validation, validation_labels)
 
 
+class HashedTfidf:
+    """TF-IDF of words and pairs of words, with hashes in place of a vocabulary, whose memory grows with the texts.
+
+    Args:
+        max_features: The number of words and pairs that are used: those in the largest number of texts.
+    """
+
+    def __init__(self, max_features: int) -> None:
+        from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+
+        self.max_features = max_features
+        self._vectorizer = HashingVectorizer(
+            analyzer=_words_and_pairs, n_features=_NUM_HASHES, alternate_sign=False, norm=None
+        )
+        self._weighting = TfidfTransformer(sublinear_tf=True)
+        self._columns = np.zeros(0, np.int64)
+
+    def fit_transform(self, texts: Iterable[Sequence[str]]) -> Any:
+        """Choose the words and pairs, and return the features of the texts (texts, features), sparse."""
+        num_texts = np.zeros(_NUM_HASHES, np.int64)
+        for counts in self._count(texts):
+            num_texts += np.bincount(counts.indices, minlength=_NUM_HASHES)
+        columns = np.flatnonzero(num_texts)
+        by_frequency = np.argsort(-num_texts[columns], kind="stable")
+        self._columns = np.sort(columns[by_frequency[: self.max_features]])
+        counts = self._collect(texts)
+        return self._weighting.fit(counts).transform(counts, copy=False)
+
+    def transform(self, texts: Iterable[Sequence[str]]) -> Any:
+        """Return the features of other texts."""
+        return self._weighting.transform(self._collect(texts), copy=False)
+
+    def _count(self, texts: Iterable[Sequence[str]]) -> Iterator[Any]:
+        """Yield the counts of all hashes in some of the texts at a time."""
+        remaining = iter(texts)
+        while chunk := list(itertools.islice(remaining, _CHUNK)):
+            yield self._vectorizer.transform(chunk)
+
+    def _collect(self, texts: Iterable[Sequence[str]]) -> Any:
+        """Return the counts of the chosen hashes in all texts."""
+        from scipy.sparse import csr_matrix
+
+        position = np.full(_NUM_HASHES, -1, np.int32)
+        position[self._columns] = np.arange(len(self._columns))
+        indices, values, lengths = [], [], [np.zeros(1, np.int64)]
+        for counts in self._count(texts):
+            columns = position[counts.indices]
+            chosen = columns >= 0
+            indices.append(columns[chosen])
+            values.append(counts.data[chosen].astype(np.float32))
+            before = np.concatenate([[0], np.cumsum(chosen)])
+            lengths.append(np.diff(before[counts.indptr]))
+        # One array at a time, so that at most one is in memory twice.
+        all_indices = _concatenate(indices)
+        all_values = _concatenate(values)
+        if len(all_values) <= _MAX_DOUBLES:
+            all_values = all_values.astype(np.float64)
+        starts = np.cumsum(np.concatenate(lengths))
+        return csr_matrix((all_values, all_indices, starts), shape=(len(starts) - 1, len(self._columns)))
+
+
+def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
+    """Concatenate arrays, and empty their list."""
+    result = np.concatenate(arrays)
+    arrays.clear()
+    return result
+
+
 def _fit_linear(
-    features: Any, train: Sequence[Any], labels: np.ndarray, validation: Sequence[Any], validation_labels: np.ndarray
+    features: Any, train: Iterable[Any], labels: np.ndarray, validation: Iterable[Any], validation_labels: np.ndarray
 ) -> tuple[PredictFunction, dict[str, Any]]:
     """Fit the features and a logistic regression for each penalty; keep the one with the lowest validation loss."""
     from sklearn.exceptions import ConvergenceWarning
@@ -215,7 +311,7 @@ def _fit_linear(
 
 def _fit_and_predict(
     fit: Callable[..., tuple[PredictFunction, dict[str, Any]]],
-    inputs: Mapping[str, Sequence[Any]],
+    inputs: Mapping[str, Any],
     subsets: Mapping[str, Subset],
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     predict, summary = fit(inputs["train"], subsets["train"].labels, inputs["validation"], subsets["validation"].labels)
@@ -236,11 +332,29 @@ def _summarize_series(series: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(rows)
 
 
+def _note_equal_inputs(subsets: Mapping[str, Subset], length: int) -> list[str]:
+    """Return a sentence if the model cannot tell test examples from training examples, whose labels it has learned."""
+    trained = {_hash_sequence(sequence) for sequence in subsets["train"].sequences}
+    equal = sum(_hash_sequence(sequence) in trained for sequence in subsets["test"].sequences)
+    if not equal:
+        return []
+    return [
+        f"{equal:,} of {len(subsets['test'].sequences):,} test examples are to the models the same as a training example: they "
+        f"differ only in words outside the vocabulary, or after the length of {length:,}."
+    ]
+
+
+def _hash_sequence(sequence: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(sequence).tobytes(), digest_size=16).digest()
+
+
 def _check_ids(sequences: Sequence[np.ndarray], size: int) -> None:
     """Raise for an id outside the embedding, which JAX would silently turn into NaN."""
-    ids, shortest = np.concatenate(sequences), min(len(sequence) for sequence in sequences)
-    if shortest == 0 or ids.min() < 1 or ids.max() >= size:
+    shortest = min(len(sequence) for sequence in sequences)
+    smallest = min(int(sequence.min(initial=size)) for sequence in sequences)
+    largest = max(int(sequence.max(initial=0)) for sequence in sequences)
+    if shortest == 0 or smallest < 1 or largest >= size:
         raise DataError(
-            f"Every text must have words, with ids from 1 to {size - 1}. Received: ids from {ids.min(initial=size)} to "
-            f"{ids.max(initial=0)}, and {shortest} words in the shortest text."
+            f"Every text must have words, with ids from 1 to {size - 1}. Received: ids from {smallest} to "
+            f"{largest}, and {shortest} words in the shortest text."
         )

@@ -19,6 +19,7 @@ from limelight import _files, plot, report
 from limelight.data import Dataset, Repair, Split
 from limelight.evaluate import Comparison
 from limelight.maps import AttentionMaps
+from limelight.study import verdict
 from limelight.study.evaluation import Evaluation, compare_models, comparison_to_dict, evaluate_predictions
 from limelight.study.folder import Run
 from limelight.study.settings import Settings, flag
@@ -59,6 +60,7 @@ def write(
     titles: Mapping[str, str],
     examples: list[dict[str, Any]],
     maps: AttentionMaps | None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate the runs and write `figures/`, `results.json` and `report.html`, in this order.
 
@@ -73,6 +75,7 @@ def write(
         titles: For each model its title in tables.
         examples: Test examples with their attention weights.
         maps: The attention maps of the examples, or None if there are none.
+        notes: Sentences on the data that limit what the results show.
 
     Returns:
         The results.
@@ -80,14 +83,24 @@ def write(
     classes = dataset.classes
     predictions = {name: [run.probabilities["test"] for run in model_runs] for name, model_runs in runs.items()}
     evaluations = {name: evaluate_predictions(truth, each, classes) for name, each in predictions.items()}
-    comparisons = compare_models(truth, predictions, SENTENCE_TITLES, classes)
+    train_counts = np.bincount(dataset.labels[split.train], minlength=len(classes))
+    metric = verdict.choose_metric(train_counts)
+    trained = {name: each for name, each in predictions.items() if name != verdict.MAJORITY}
+    comparisons = compare_models(truth, trained, SENTENCE_TITLES, classes, (metric, "log_loss"))
     names = {title: name for name, title in SENTENCE_TITLES.items()}
-    entries = [comparison_to_dict(comparison, names) for comparison in comparisons]
+    caveats = verdict.find_caveats(runs, SENTENCE_TITLES)
+    entries = [
+        verdict.withdraw_claim(comparison_to_dict(comparison, names), caveats, SENTENCE_TITLES)
+        for comparison in comparisons
+    ]
     results = {
         "schema_version": SCHEMA,
         "command": _reproduce_command(settings),
         "title": f"Does attention help on {dataset.name}?",
-        "verdict": [entry["sentence"] for entry in entries if entry["metric"] == "accuracy"],
+        "verdict": verdict.write(
+            entries, [comparison.shown for comparison in comparisons], metric, classes, train_counts, truth
+        ),
+        "caveats": [*caveats.values(), *notes],
         "data": _describe_data(dataset, split, repairs),
         "environment": _describe_environment(),
         "settings": dataclasses.asdict(settings),
@@ -183,7 +196,7 @@ def _draw_quality(
     """Draw learning curves, differences, reliability and confusion matrices into `folder`."""
     histories = {titles[name]: [run.summary["history"] for run in model_runs] for name, model_runs in runs.items()}
     for metric, title in (("val_loss", "validation loss"), ("val_accuracy", "validation accuracy")):
-        # The linear model has no epochs.
+        # The linear model and the class shares have no epochs.
         curves = {name: [history[metric] for history in each] for name, each in histories.items() if all(each)}
         plot.save(folder / f"{metric.removeprefix('val_')}.svg", plot.curves(curves, metric=title))
     for metric in dict.fromkeys(comparison.metric for comparison in comparisons):

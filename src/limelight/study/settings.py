@@ -51,7 +51,10 @@ class Settings:
         3, "number of trainings of each model, with seeds 1, 2, ...", at_least=1, affects_training=False
     )
     out: str | None = _setting(None, "the output folder (default: limelight-study/NAME)", affects_training=False)
-    epochs: int = _setting(10, "maximum number of passes over the training examples", at_least=1)
+    epochs: int = _setting(20, "maximum number of epochs", at_least=1)
+    epoch_steps: int = _setting(
+        100, "minimum training steps of an epoch, in which a small data set is passed several times", at_least=1
+    )
     patience: int = _setting(2, "epochs without a lower validation loss before training stops", at_least=1)
     batch_size: int = _setting(64, "examples in a training step", at_least=1)
     learning_rate: float = _setting(2e-3, "learning rate of Adam", above=0.0)

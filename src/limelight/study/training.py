@@ -1,6 +1,7 @@
 """Train one Keras model from several seeds, with early stopping, and predict."""
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -32,7 +33,8 @@ class Trainer:
         build: Returns a new model, not compiled.
         train: The examples to train on.
         validation: The examples for early stopping: the epoch with the lowest loss on them is kept.
-        epochs: The maximum number of passes over `train`.
+        epochs: The maximum number of epochs.
+        epoch_steps: The minimum number of steps of an epoch: a small `train` is passed several times.
         patience: The number of epochs without a lower validation loss after which training stops.
         batch_size: Examples in a step.
         learning_rate: The learning rate of Adam.
@@ -52,6 +54,7 @@ class Trainer:
         validation: Subset,
         *,
         epochs: int,
+        epoch_steps: int = 1,
         patience: int,
         batch_size: int,
         learning_rate: float,
@@ -63,6 +66,7 @@ class Trainer:
         self.epochs, self.patience = epochs, patience
         # More rows than examples would be padding only.
         self.batch_size = min(batch_size, len(train.sequences))
+        self.passes = -(-epoch_steps // -(-len(train.sequences) // self.batch_size))
         self.learning_rate, self.averaging = learning_rate, averaging
         self.on_step = on_step
         self.model: keras.Model | None = None
@@ -71,8 +75,9 @@ class Trainer:
         """Train with a seed.
 
         Returns:
-            A summary of the run: seconds, epochs, the best epoch, parameters, and the history: for each epoch the mean loss
-            and accuracy over the train part during the epoch, and those over the validation part after it.
+            A summary of the run: seconds, epochs, the best epoch, whether it was the last one allowed (so that more training
+            could have lowered the validation loss), parameters, and the history: for each epoch the mean loss and accuracy
+            over the train part during the epoch, and those over the validation part after it.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -102,6 +107,7 @@ class Trainer:
             "seconds": time.perf_counter() - start,
             "epochs": len(history["loss"]),
             "best_epoch": best_epoch + 1,
+            "stopped_by_limit": best_epoch + 1 == self.epochs,
             "parameters": int(model.count_params()),
             "history": history,
         }
@@ -109,7 +115,7 @@ class Trainer:
     @property
     def max_steps(self) -> int:
         """The number of steps of a training without early stopping."""
-        return self.epochs * -(-len(self.train_set.sequences) // self.batch_size)
+        return self.epochs * self.passes * -(-len(self.train_set.sequences) // self.batch_size)
 
     def predict(self, sequences: list[Any]) -> np.ndarray:
         """Return the class probabilities (examples, classes) of the model from the last `fit`."""
@@ -147,12 +153,13 @@ class Trainer:
     def _train_epoch(
         self, model: keras.Model, batches: LengthBatches, epoch: int, seed: int, average: "RunningAverage"
     ) -> tuple[float, float]:
-        """Train on each example once; return the mean loss and accuracy."""
+        """Train on each example once in each pass of the epoch; return the mean loss and accuracy."""
         if epoch == 0:
             # On torch, dropout draws from the global generator, which earlier code may have used.
             keras.utils.set_random_seed(seed)
         totals = np.zeros(2)
-        for step, batch in enumerate(batches.batches(epoch), start=1):
+        passes = range(epoch * self.passes, (epoch + 1) * self.passes)
+        for step, batch in enumerate(itertools.chain.from_iterable(map(batches.batches, passes)), start=1):
             self.on_step()
             filled = fill_batch(batch, self.batch_size)
             sample_weight = (np.arange(self.batch_size) < len(batch.indices)).astype("float32")
@@ -162,7 +169,7 @@ class Trainer:
             self._check_loss(float(logs["loss"]), f"in epoch {epoch + 1}, step {step}", seed)
             average.update(copy_weights(model))
             totals += len(batch.indices) * np.array([logs["loss"], logs["accuracy"]], dtype=np.float64)
-        loss, accuracy = totals / len(self.train_set.sequences)
+        loss, accuracy = totals / (self.passes * len(self.train_set.sequences))
         return float(loss), float(accuracy)
 
     def _check_loss(self, loss: float, where: str, seed: int) -> None:

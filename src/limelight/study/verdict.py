@@ -1,0 +1,143 @@
+"""Write the verdict of a study, which claims nothing from models that learned nothing or did not finish."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from limelight._formatting import METRICS
+from limelight.study.folder import Run
+
+MAJORITY = "majority"
+# Classes are imbalanced if the largest has at least so many times the examples of the smallest.
+_IMBALANCE = 4
+
+
+def choose_metric(counts: np.ndarray) -> str:
+    """Return the metric that the verdict speaks of.
+
+    Where one class is rare, accuracy hardly depends on it: then it is the average precision for two classes, and macro F1 for
+    more.
+
+    Args:
+        counts: Training examples of each class (K,).
+
+    Example:
+        >>> choose_metric(np.array([50, 40])), choose_metric(np.array([98, 2])), choose_metric(np.array([90, 50, 9]))
+        ('accuracy', 'average_precision', 'f1_macro')
+    """
+    if counts.max() < _IMBALANCE * counts.min():
+        return "accuracy"
+    return "average_precision" if len(counts) == 2 else "f1_macro"
+
+
+def majority_run(labels: Mapping[str, np.ndarray], num_classes: int) -> Run:
+    """Return the run of a model that has learned the class shares alone, and so always predicts the largest class.
+
+    Args:
+        labels: The classes of the examples of each part: train, validation and test.
+        num_classes: The number of classes K.
+    """
+    shares = np.bincount(labels["train"], minlength=num_classes) / len(labels["train"])
+    probabilities = {name: np.tile(shares, (len(labels[name]), 1)) for name in ("validation", "test")}
+    validation = labels["validation"]
+    summary = {
+        "seconds": 0.0,
+        "epochs": None,
+        "parameters": num_classes - 1,
+        "history": {},
+        "validation": {
+            "loss": float(-np.log(shares[validation]).mean()),
+            "accuracy": float((validation == shares.argmax()).mean()),
+        },
+    }
+    return Run(MAJORITY, 1, summary, probabilities)
+
+
+def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -> dict[str, str]:
+    """Return a sentence about each model from which no claim is made; its name is the key.
+
+    A training does not count if its best epoch was the last one allowed, or if its loss on the validation part is not below
+    that of the class shares.
+
+    Args:
+        runs: For each model its runs; those of `MAJORITY` are compared with.
+        titles: For each model its title in sentences.
+    """
+    shares_loss = runs[MAJORITY][0].summary["validation"]["loss"]
+    caveats = {}
+    for name, model_runs in runs.items():
+        if name == MAJORITY:
+            continue
+        losses = [_validation_loss(run) for run in model_runs]
+        limited = sum(bool(run.summary.get("stopped_by_limit")) for run in model_runs)
+        useless = sum(loss >= shares_loss for loss in losses)
+        reasons = []
+        if useless:
+            reasons.append(
+                f"{_count(useless, len(model_runs))} of {titles[name]} predicted no better than the class shares (lowest "
+                f"validation loss {min(losses):.3f}, class shares {shares_loss:.3f})"
+            )
+        if limited:
+            epochs = model_runs[0].summary["epochs"]
+            reasons.append(
+                f"{_count(limited, len(model_runs))} of {titles[name]} reached the limit of epochs while the validation loss "
+                f"still fell; raise --epochs above {epochs}"
+            )
+        if reasons:
+            caveats[name] = f"{'; '.join(reasons)}."
+    return caveats
+
+
+def withdraw_claim(entry: dict[str, Any], caveats: Mapping[str, str], titles: Mapping[str, str]) -> dict[str, Any]:
+    """Return the entry of a comparison with `claim`, False if a caveat holds for a model; the sentence then says why."""
+    reasons = [caveats[name] for name in (entry["first"], entry["second"]) if name in caveats]
+    if not reasons:
+        return {**entry, "claim": True}
+    first, second = (titles[entry[side]] for side in ("first", "second"))
+    sentence = f"No claim about the {METRICS[entry['metric']].label} of {first} and {second} can be made: "
+    return {**entry, "claim": False, "sentence": sentence + " ".join(reasons)}
+
+
+def write(
+    entries: Sequence[Mapping[str, Any]],
+    shown: Sequence[bool],
+    metric: str,
+    classes: Sequence[str],
+    counts: np.ndarray,
+    truth: np.ndarray,
+) -> list[str]:
+    """Return the sentences of the verdict.
+
+    Args:
+        entries: The comparisons, from `withdraw_claim`.
+        shown: For each comparison, whether a difference could be shown.
+        metric: The metric of the verdict, from `choose_metric`. A difference in log loss is added where one could be shown.
+        classes: The names of the classes.
+        counts: Training examples of each class.
+        truth: The true classes of the test part.
+    """
+    sentences = []
+    if metric != "accuracy":
+        largest = int(counts.argmax())
+        sentences.append(
+            f"The classes are imbalanced: always predicting {classes[largest]!r} has an accuracy of "
+            f"{100 * float((truth == largest).mean()):.1f} %, so the models are compared by "
+            f"{METRICS[metric].label}."
+        )
+    sentences += [str(entry["sentence"]) for entry in entries if entry["metric"] == metric]
+    sentences += [
+        str(entry["sentence"])
+        for entry, is_shown in zip(entries, shown, strict=True)
+        if entry["metric"] != metric and is_shown and entry["claim"]
+    ]
+    return sentences
+
+
+def _validation_loss(run: Run) -> float:
+    history = run.summary["history"]
+    return min(history["val_loss"]) if history else run.summary["validation"]["loss"]
+
+
+def _count(number: int, total: int) -> str:
+    return "The training" if total == 1 else f"{number} of {total} trainings"

@@ -1,0 +1,97 @@
+"""The verdict claims nothing from models that did not finish or learned nothing, and names the majority of rare classes."""
+
+import numpy as np
+import pytest
+
+from limelight.study import verdict
+from limelight.study.folder import Run
+
+pytestmark = pytest.mark.backend_free
+
+TITLES = {"attention": "attention", "mean": "mean pooling", "linear": "the linear model"}
+LABELS = {"train": np.array([0, 0, 0, 1]), "validation": np.array([0, 1]), "test": np.array([0, 0, 1])}
+# The log loss of the shares 3/4 and 1/4 on one example of each class.
+SHARES_LOSS = -(np.log(0.75) + np.log(0.25)) / 2
+
+
+def keras_run(name, *losses, epochs=9):
+    best = int(np.argmin(losses)) + 1
+    summary = {"epochs": len(losses), "stopped_by_limit": best == epochs, "history": {"val_loss": list(losses)}}
+    return Run(name, 1, summary, {})
+
+
+def runs(attention, mean, linear_loss=0.3):
+    linear = Run("linear", 1, {"epochs": None, "history": {}, "validation": {"loss": linear_loss}}, {})
+    majority = verdict.majority_run(LABELS, 2)
+    return {"attention": attention, "mean": mean, "linear": [linear], verdict.MAJORITY: [majority]}
+
+
+FINISHED = [keras_run("mean", 0.6, 0.4, 0.5)] * 2
+
+
+def test_the_class_shares_are_a_model():
+    run = verdict.majority_run(LABELS, 2)
+    assert {name: each.tolist() for name, each in run.probabilities.items()} == {
+        "validation": [[0.75, 0.25]] * 2,
+        "test": [[0.75, 0.25]] * 3,
+    }
+    assert run.summary["validation"] == {"loss": pytest.approx(SHARES_LOSS), "accuracy": 0.5}
+    assert (run.summary["epochs"], run.summary["history"], run.summary["parameters"]) == (None, {}, 1)
+
+
+def test_finished_models_have_no_caveat():
+    assert verdict.find_caveats(runs(FINISHED, FINISHED), TITLES) == {}
+
+
+def test_a_training_stopped_by_the_limit_is_named():
+    attention = [*FINISHED, keras_run("attention", 0.6, 0.5, 0.4, epochs=3)]
+    assert verdict.find_caveats(runs(attention, FINISHED), TITLES) == {
+        "attention": "1 of 3 trainings of attention reached the limit of epochs while the validation loss still fell; raise "
+        "--epochs above 3."
+    }
+
+
+def test_a_training_that_is_no_better_than_the_class_shares_is_named():
+    mean = [keras_run("mean", 0.9, SHARES_LOSS + 1e-6, 1.1)]
+    caveats = verdict.find_caveats(runs(FINISHED, mean, linear_loss=2.0), TITLES)
+    assert set(caveats) == {"mean", "linear"}
+    assert caveats["mean"] == (
+        "The training of mean pooling predicted no better than the class shares (lowest validation loss 0.837, class shares "
+        "0.837)."
+    )
+
+
+def test_no_claim_is_made_from_a_model_with_a_caveat():
+    entry = {"first": "attention", "second": "mean", "metric": "accuracy", "sentence": "Attention lowered accuracy."}
+    assert verdict.withdraw_claim(entry, {"linear": "Unused."}, TITLES) == {**entry, "claim": True}
+    withdrawn = verdict.withdraw_claim(entry, {"mean": "Why."}, TITLES)
+    assert withdrawn["claim"] is False
+    assert withdrawn["sentence"] == "No claim about the accuracy of attention and mean pooling can be made: Why."
+
+
+def test_the_verdict_speaks_of_accuracy_and_of_a_log_loss_that_differs():
+    entries = [
+        {"metric": metric, "claim": claim, "sentence": f"{metric} {claim}"}
+        for metric in ("accuracy", "log_loss")
+        for claim in (True, False)
+    ]
+    counts, truth = np.array([5, 4]), np.array([0, 1])
+    assert verdict.write(entries, [False] * 4, "accuracy", ("a", "b"), counts, truth) == [
+        "accuracy True",
+        "accuracy False",
+    ]
+    assert verdict.write(entries, [True] * 4, "accuracy", ("a", "b"), counts, truth) == [
+        "accuracy True",
+        "accuracy False",
+        "log_loss True",
+    ]
+
+
+def test_the_verdict_on_rare_positives_names_the_majority():
+    entry = {"metric": "average_precision", "claim": True, "sentence": "So."}
+    truth = np.array([0] * 49 + [1])
+    assert verdict.write([entry], [False], "average_precision", ("ham", "spam"), np.array([98, 2]), truth) == [
+        "The classes are imbalanced: always predicting 'ham' has an accuracy of 98.0 %, so the models are compared by average "
+        "precision.",
+        "So.",
+    ]
