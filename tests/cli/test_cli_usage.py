@@ -1,18 +1,24 @@
 """Wrong usage and bad data: an exit code, one line on stderr, and nothing written."""
 
+import io
 import os
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import limelight
 import reviews
-from limelight.cli import main
+from limelight.cli import commands, main, streams
 
 pytestmark = pytest.mark.backend_free
+
+
+ESTIMATE = {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
 def run_command(*arguments, **environment):
@@ -168,6 +174,35 @@ def test_a_folder_that_cannot_be_created_is_one_line(folder):
     process = run_command("study", "reviews.csv", "--out", "file/out")
     assert process.returncode == 3
     assert process.stderr == "limelight: file/out/study.json: Not a directory.\n"
+
+
+@pytest.mark.subprocess
+@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize(("arguments", "code"), [("--version", 0), ("study none.csv", 3)])
+def test_a_closed_stream_is_no_traceback(folder, closed, arguments, code):
+    script = f"{shlex.quote(sys.executable)} -m limelight {arguments} {closed}"
+    process = subprocess.run(["sh", "-c", script], capture_output=True, text=True)
+    assert process.returncode == code
+    assert "Traceback" not in process.stdout + process.stderr
+
+
+def test_characters_that_a_terminal_lacks_are_replaced(monkeypatch):
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, "cp1252"))
+    streams.prepare()
+    print("\u22121.3 points, 12\u202f%, \u6771\u4eac \u2026 caf\u00e9")
+    sys.stdout.flush()
+    assert buffer.getvalue().decode("cp1252").rstrip() == "-1.3 points, 12 %, ?? \u2026 caf\u00e9"
+
+
+def test_a_file_name_cannot_control_the_terminal_through_the_results(capsys):
+    results = {"models": [], "verdict": ["Does it help on \x1b]0;x\x07?"], "caveats": [], "title": ""}
+    results["models"] = [{"title": "a", "metrics": {"accuracy": ESTIMATE, "log_loss": ESTIMATE}, "runs": [0]}]
+    commands._print_results(results, Path("\x1b[31mred", "report.html"), SimpleNamespace(json=False, quiet=False))
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\x07" not in out
+    assert "[31mred" in out
 
 
 def test_a_name_cannot_control_the_terminal(capsys, folder):

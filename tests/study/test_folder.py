@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,33 @@ def test_another_configuration_is_refused_with_the_differences(out):
         folder.claim({**CONFIGURATION, "units": 11})
     with StudyFolder(out) as folder:
         assert folder.load_run("attention", 2) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fingerprint": "b", "order_of_rows": "d", "test": 0.3}, "holds a study with test 0.2, not 0.3. Use"),
+        ({"fingerprint": "b", "order_of_rows": "d"}, "a study with fingerprint a, not b; order of rows c, not d. Use"),
+        ({"order_of_rows": "d", "group": "who", "units": 3}, "a study with group None, not who; units 7, not 3. Use"),
+        ({"test": 0.3, "text": "review"}, None),
+    ],
+)
+def test_a_setting_that_changes_the_split_is_named_in_place_of_the_hashes(out, changes, message):
+    configuration = {
+        **CONFIGURATION,
+        "fingerprint": "a",
+        "order_of_rows": "c",
+        "group": None,
+        "text": None,
+        "test": 0.2,
+    }
+    with StudyFolder(out) as folder:
+        folder.claim(configuration)
+        if message is None:
+            folder.claim({**configuration, **changes})
+            return
+        with pytest.raises(UsageError, match=re.escape(message)):
+            folder.claim({**configuration, **changes})
 
 
 def test_fresh_removes_the_study_and_keeps_other_files(out):

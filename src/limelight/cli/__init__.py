@@ -4,13 +4,12 @@ Heavy packages are imported only when a command runs, so that `limelight --help`
 """
 
 import errno
-import io
 import sys
 from collections.abc import Sequence
 
-from limelight.cli import commands, parsing
+from limelight.cli import commands, parsing, streams
 from limelight.exceptions import DataError, TrainingError, UsageError
-from limelight.study.progress import Interrupted, Interruption, redirect_to_devnull
+from limelight.study.progress import Interrupted, Interruption, make_printable, redirect_to_devnull
 
 OK, BUG, USAGE, BAD_INPUT, BELOW_REQUIREMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -40,10 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limelight 0.1.0
         0
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal may not be able to show all characters of the user's data.
-            stream.reconfigure(errors="replace")
+    streams.prepare()
     with Interruption() as interruption:
         try:
             commands.run(parsing.parse(sys.argv[1:] if arguments is None else arguments), interruption)
@@ -66,7 +62,7 @@ def _report_error(error: BaseException) -> int:
     """Print an error, and return the exit code."""
     code, message = _explain(error)
     # The message may contain the user's data: keep it on one line, without control characters.
-    line = "".join(char if char.isprintable() else "\ufffd" for char in " ".join(message.split()))
+    line = make_printable(" ".join(message.split()))
     try:
         if code == BUG:
             import traceback

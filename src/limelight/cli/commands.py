@@ -11,7 +11,7 @@ from typing import Any
 
 from limelight import _backend
 from limelight.exceptions import UsageError
-from limelight.study.progress import Interruption, Progress
+from limelight.study.progress import Interruption, Progress, make_printable
 from limelight.study.settings import resolve_settings
 
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -53,8 +53,8 @@ def _print_results(results: dict[str, Any], path: Path, arguments: argparse.Name
         print(json.dumps(results, indent=1, allow_nan=False))
         return
     for line in [] if arguments.quiet else _summarize(results):
-        print(line)
-    print(f"Report: {path}")
+        print(make_printable(line))
+    print(make_printable(f"Report: {path}"))
 
 
 def _summarize(results: dict[str, Any]) -> Iterator[str]:
@@ -72,6 +72,7 @@ def _summarize(results: dict[str, Any]) -> Iterator[str]:
         )
     yield ""
     yield from results["verdict"]
+    yield from (caveat for caveat in results["caveats"] if not any(caveat in each for each in results["verdict"]))
     yield ""
 
 

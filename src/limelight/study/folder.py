@@ -22,6 +22,9 @@ MARK = "limelight_study"
 LOCK = ".lock"
 RUNS = "runs"
 # The files of a study besides its runs. Nothing else is ever removed.
+# In a configuration, the hashes of the data and their split, and the settings that change them.
+DATA_HASHES = ("fingerprint", "order_of_rows")
+DATA_SETTINGS = ("text", "label", "group", "validation", "test")
 OUTPUTS = ("report.html", "results.json", "model.keras", "tokenizer.json", "figures", CONFIGURATION)
 
 
@@ -228,10 +231,17 @@ class StudyFolder:
 
 
 def _describe_differences(stored: Mapping[str, Any], requested: Mapping[str, Any]) -> list[str]:
+    """Return the differences in words.
+
+    Settings of the data matter only if the data or their split differ, and are then reported in place of their hashes.
+    """
+    different = [name for name in {**requested, **stored} if stored.get(name) != requested.get(name)]
+    hashes = [name for name in different if name in DATA_HASHES]
+    causes = [name for name in different if name in DATA_SETTINGS]
+    others = [name for name in different if name not in (*hashes, *causes)]
     return [
         f"{name.replace('_', ' ')} {stored.get(name)}, not {requested.get(name)}"
-        for name in {**requested, **stored}
-        if stored.get(name) != requested.get(name)
+        for name in [*((causes or hashes) if hashes else ()), *others]
     ]
 
 

@@ -101,6 +101,7 @@ class Progress:
         """Print a line."""
         if self.quiet:
             return
+        line = make_printable(line)
         if self._bar is not None:
             # The line may contain the user's data: no markup, no highlighting.
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -136,6 +137,16 @@ class Progress:
             self._bar.update(self._task, total=self._bar.tasks[0].total - self._remaining)
         self._remaining = 0
         self.write(line)
+
+
+def make_printable(line: str) -> str:
+    """Replace the control characters of a line, which may hold the user's data, so that they cannot control the terminal.
+
+    Example:
+        >>> make_printable("a\\x1b[31mb\\u202e")
+        'a\ufffd[31mb\ufffd'
+    """
+    return "".join(character if character.isprintable() else "\ufffd" for character in line)
 
 
 def redirect_to_devnull(stream: TextIO) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import limelight
 from limelight import _backend, data
-from limelight.study.folder import StudyFolder
+from limelight.study.folder import DATA_SETTINGS, StudyFolder
 from limelight.study.settings import Settings
 
 
@@ -27,6 +27,7 @@ class Setup:
             "fingerprint": self.split.fingerprint,
             # The stored predictions follow the order of the rows.
             "order_of_rows": self.split.order,
+            **{name: getattr(settings, name) for name in DATA_SETTINGS},
             **settings.training_settings(),
         }
 
