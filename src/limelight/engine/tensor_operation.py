@@ -60,8 +60,8 @@ def label_axes(rank: int) -> Axes:
 
 def reduce_axes(rank: int, reduced: Sequence[int], keepdims: bool) -> Axes:
     """Return the axes of a sum over some axes."""
-    reduced = {axis % rank for axis in reduced} if rank else set()
-    kept = [() if axis in reduced else (axis,) for axis in range(rank)]
+    removed = {axis % rank for axis in reduced} if rank else set()
+    kept = [() if axis in removed else (axis,) for axis in range(rank)]
     return tuple(axis for axis in kept if keepdims or axis)
 
 

@@ -27,8 +27,13 @@ def get_replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
 
 def _jax_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
     import jax
+    from jax._src import pjit
 
-    return [(jax.lax, "scan", jax_scan)]
+    replacements: list[tuple[Any, str, Callable[..., Any]]] = [(jax.lax, "scan", jax_scan)]
+    if hasattr(pjit, "_get_fastpath_data"):
+        # A function that is jitted would run past the observer from its second call on.
+        replacements.append((pjit, "_get_fastpath_data", lambda *_: None))
+    return replacements
 
 
 def _tensorflow_loops() -> list[tuple[Any, str, Callable[..., Any]]]:

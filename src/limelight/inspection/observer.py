@@ -36,7 +36,13 @@ class Observer:
 
     def on_softmax(self, result: Any, axis: Any) -> Any:
         """Record a softmax."""
-        return softmaxes.record_softmax(self.recorder, result, axis)
+        recorder = self.recorder
+        count = len(recorder.records)
+        result = softmaxes.record_softmax(recorder, result, axis)
+        if len(recorder.records) > count:
+            # JAX may have traced the function before, which hid the same softmax.
+            recorder.forget_hidden(recorder.records[-1])
+        return result
 
     def on_attention(self, arguments: dict[str, Any], output: Any) -> Any:
         """Record a fused attention."""

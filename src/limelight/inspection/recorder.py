@@ -14,6 +14,7 @@ from limelight.engine.call import AttentionCall
 from limelight.inspection._observed_attention import ObservedAttention, compute_statistics
 from limelight.inspection.layouts import FollowedTensor, Layout, WeightUse
 
+_HIDDEN = "it runs inside a loop or transformation of the backend, which hides its tensors"
 _current: contextvars.ContextVar["Recorder | None"] = contextvars.ContextVar("recorder", default=None)
 
 
@@ -216,9 +217,7 @@ class Recorder:
         if self.is_muted or not self.matches(path):
             return None
         if backend.active().trace_state() != self._trace_state:
-            self.skip(
-                path, class_name, "it runs inside a loop or transformation of the backend, which hides its tensors"
-            )
+            self.skip(path, class_name, _HIDDEN)
             return None
         call: Any = None
         with self.muted():
@@ -278,6 +277,11 @@ class Recorder:
             return output
         with self.muted():
             return self.intervention(record, output, to_heads, get_value())
+
+    def forget_hidden(self, record: Record) -> None:
+        """Forget that the attention of a record's layer was hidden: it has been recorded after all."""
+        hidden = f"{record.path!r} ({record.layer}): {_HIDDEN}"
+        self.skipped = [message for message in self.skipped if message != hidden]
 
     def skip(self, path: str, layer: str, reason: str) -> None:
         """Remember that the attention of a layer could not be recorded, and why."""

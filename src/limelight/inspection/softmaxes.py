@@ -87,9 +87,9 @@ def record_softmax(recorder: Recorder, result: Any, axis: Any) -> Any:
         return result
     rank = len(result.shape)
     axes = axis if isinstance(axis, (list, tuple)) else [-1 if axis is None else axis]
-    keys = tuple(sorted(index % rank for index in axes)) if rank else ()
-    if rank < 2 or len(keys) == rank:
+    if rank < 2 or len(axes) == rank:
         return result
+    keys = tuple(sorted(index % rank for index in axes))
     layer, is_custom = _find_layer(recorder)
     needs_sequence = not is_custom and keys[-1] == rank - 1
     pending = PendingSoftmax(layer, result, keys, {id(result): result}, is_custom, needs_sequence)

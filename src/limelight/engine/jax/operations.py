@@ -12,11 +12,14 @@ from limelight.engine.tensor_operation import OperationObserver, TensorOperation
 
 try:
     # A trace is how `jit`, `grad` and `vmap` see primitives. There is no public way to see those that run eagerly.
-    from jax._src.core import Trace, set_current_trace, trace_ctx
-    from jax._src.nn import functions
+    from jax._src import core as _private_core
+    from jax._src.nn import functions as _private_functions
 except ImportError:  # pragma: no cover
-    Trace: Any = object
-    set_current_trace = trace_ctx = functions = None
+    _private_core = _private_functions = None
+core: Any = _private_core
+functions: Any = _private_functions
+Trace: Any = getattr(core, "Trace", object)
+_observed: Any = jax.make_user_context(False)
 
 
 class ObserverTrace(Trace):
@@ -41,7 +44,7 @@ class ObserverTrace(Trace):
                 return replayed
         else:
             replayed = None
-        with set_current_trace(self.parent):
+        with core.set_current_trace(self.parent):
             outputs = primitive.bind(*tracers, **params)
         if observer.is_ignored():
             return outputs
@@ -63,54 +66,59 @@ class ObserverTrace(Trace):
         def read(atom: Any) -> Any:
             return atom.val if hasattr(atom, "val") else values[atom]
 
-        for equation in closed.jaxpr.eqns:
+        softmaxes = _find_softmaxes(closed.jaxpr)
+        for index, equation in enumerate(closed.jaxpr.eqns):
             inputs = [read(atom) for atom in equation.invars]
-            functions, params = equation.primitive.get_bind_params(equation.params)
-            axis = _softmax_axis(equation)
-            with contextlib.ExitStack() as stack:
-                if axis is not None:
-                    stack.enter_context(set_current_trace(self.parent))
+            params = equation.primitive.get_bind_params(equation.params)
+            functions, params = params if isinstance(params, tuple) else ((), params)
+            with core.set_current_trace(self):
                 outputs = equation.primitive.bind(*functions, *inputs, **params)
             outputs = outputs if equation.primitive.multiple_results else [outputs]
-            if axis is not None:
-                outputs = [self.observer.on_softmax(outputs[0], axis), *outputs[1:]]
+            if index in softmaxes:
+                with core.set_current_trace(self):
+                    outputs = [self.observer.on_softmax(outputs[0], softmaxes[index])]
             values.update(zip(equation.outvars, outputs, strict=True))
         return [read(atom) for atom in closed.jaxpr.outvars]
 
     def process_call(self, primitive: Any, f: Any, tracers: Any, params: Any, /) -> Any:
-        with set_current_trace(self.parent):
+        with core.set_current_trace(self.parent):
             return self.parent.process_call(primitive, f, tracers, params)
 
     def process_custom_jvp_call(self, primitive: Any, fun: Any, jvp: Any, tracers: Any, /, **settings: Any) -> Any:
-        with set_current_trace(self.parent):
+        with core.set_current_trace(self.parent):
             return self.parent.process_custom_jvp_call(primitive, fun, jvp, tracers, **settings)
 
     def process_custom_vjp_call(
         self, primitive: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **settings: Any
     ) -> Any:
-        with set_current_trace(self.parent):
+        with core.set_current_trace(self.parent):
             return self.parent.process_custom_vjp_call(primitive, fun, fwd, bwd, tracers, **settings)
 
 
 @contextlib.contextmanager
 def observe(observer: OperationObserver) -> Iterator[None]:
     """Tell an observer about each primitive inside, in the trace that is current."""
-    if trace_ctx is None:
+    if core is None:
         yield
         return
-    parent = trace_ctx.trace
+    parent = core.trace_ctx.trace
     while isinstance(parent, ObserverTrace):
         parent = parent.parent
-    with set_current_trace(ObserverTrace(parent, observer)):
+    # Functions that are jitted run past all traces once they are compiled, unless they are called in another context.
+    is_eager = type(parent).__name__ == "EvalTrace"
+    with (
+        core.set_current_trace(ObserverTrace(parent, observer)),
+        _observed(True) if is_eager else contextlib.nullcontext(),
+    ):
         yield
 
 
 def unobserved() -> contextlib.AbstractContextManager[Any]:
     """Return a context without an observer, in the trace that is current otherwise."""
-    trace = None if trace_ctx is None else trace_ctx.trace
+    trace = None if core is None else core.trace_ctx.trace
     if not isinstance(trace, ObserverTrace):
         return contextlib.nullcontext()
-    return set_current_trace(trace.parent)
+    return core.set_current_trace(trace.parent)
 
 
 def softmax_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
@@ -175,33 +183,29 @@ def _cudnn_arguments(
     return _xla_arguments(query, key, value, bias, mask, is_causal, scale, q_seqlen, kv_seqlen, window)
 
 
-def _softmax_axis(equation: Any) -> tuple[int, ...] | None:
-    """Return the axes of an equation that is JAX's own softmax, or None."""
-    if equation.primitive.name != "custom_jvp_call":
-        return None
-    jaxpr = equation.params["call_jaxpr"].jaxpr
-    if len(equation.outvars) != 1:
-        return None
-    exponentials, sums = set(), []
-    for inner in _flat_equations(jaxpr):
-        exponentials.update([True] if inner.primitive.name == "exp" else [])
-        if inner.primitive.name == "reduce_sum" and exponentials:
-            sums.append(inner.params["axes"])
-        if inner.primitive.name == "div" and sums:
-            return tuple(sums[-1])
-    return None
-
-
-def _flat_equations(jaxpr: Any) -> Iterator[Any]:
-    for equation in jaxpr.eqns:
-        if equation.primitive.name in ("jit", "pjit"):
-            yield from _flat_equations(equation.params["jaxpr"].jaxpr)
-        else:
-            yield equation
+def _find_softmaxes(jaxpr: Any) -> dict[int, tuple[int, ...]]:
+    """Return the axes of each softmax of a jitted function, exp(x) / sum(exp(x)), by the index of its division."""
+    exponentials: set[Any] = set()
+    sums: dict[Any, tuple[int, ...]] = {}
+    softmaxes = {}
+    for index, equation in enumerate(jaxpr.eqns):
+        name, inputs = equation.primitive.name, [atom for atom in equation.invars if not hasattr(atom, "val")]
+        if name == "exp":
+            exponentials.update(equation.outvars)
+        elif name == "reduce_sum" and inputs[0] in exponentials:
+            sums[equation.outvars[0]] = tuple(equation.params["axes"])
+        elif name in ("broadcast_in_dim", "reshape", "stop_gradient", "convert_element_type") and inputs:
+            if inputs[0] in sums:
+                sums[equation.outvars[0]] = sums[inputs[0]]
+        elif name == "div" and len(inputs) == 2 and inputs[0] in exponentials and inputs[1] in sums:
+            softmaxes[index] = sums[inputs[1]]
+    return softmaxes
 
 
 def _has_softmax(jaxpr: Any) -> bool:
-    return any(_softmax_axis(equation) is not None for equation in _flat_equations(jaxpr))
+    """Return True if a jitted function, or one that it calls, has a softmax."""
+    inner = (equation.params["jaxpr"].jaxpr for equation in jaxpr.eqns if equation.primitive.name in ("jit", "pjit"))
+    return bool(_find_softmaxes(jaxpr)) or any(_has_softmax(each) for each in inner)
 
 
 def _emit_alias(observer: OperationObserver, source: Any, target: Any) -> None:
