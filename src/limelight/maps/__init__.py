@@ -17,10 +17,10 @@ __all__ = [
     "AttentionMap",
     "AttentionMaps",
     "AttentionStatistics",
+    "DownsampledWeights",
     "QKSource",
     "StatisticsSource",
     "StoredMask",
-    "DownsampledWeights",
     "Tokens",
     "WeightSource",
 ]

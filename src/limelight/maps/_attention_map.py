@@ -14,8 +14,8 @@ from limelight.maps.statistics import (
     Difference,
     DownsampledWeights,
     compute_difference,
-    compute_statistics,
     compute_downsampled,
+    compute_statistics,
 )
 from limelight.maps.tokens import Tokens, as_tokens, tokens_per_example
 
