@@ -46,7 +46,7 @@ def finished(settings):
 def test_the_folder_holds_the_documented_files(finished):
     results, out, _ = finished
     assert sorted(path.name for path in out.iterdir()) == [
-        ".lock", "figures", "model.keras", "report.html", "results.json", "runs", "study.json", "tokenizer.json",
+        ".lock", "figures", "model.json", "model.keras", "report.html", "results.json", "runs", "study.json", "tokenizer.json",
     ]  # fmt: skip
     runs = ["attention-seed1", "attention-seed2", "linear-seed1", "mean-seed1", "mean-seed2"]
     assert sorted(path.name for path in (out / "runs").iterdir()) == runs
@@ -125,6 +125,11 @@ def test_the_examples_match_the_saved_model(finished):
     results, out, _ = finished
     model = keras.models.load_model(out / "model.keras")
     tokenizer = Tokenizer.load(out / "tokenizer.json")
+    description = json.loads((out / "model.json").read_text(encoding="utf-8"))
+    assert description == {"kind": "text", "classes": ["bad", "good"], "length": 512}
+    # A blank text can be predicted too.
+    blank = model.predict(tokenizer.encode([" "])[0].ids[None], verbose=0)
+    assert np.isfinite(blank).all()
     assert len(results["examples"]) > 2
     for example in results["examples"]:
         assert [example["text"][start:end] for start, end in example["offsets"]] == example["tokens"]

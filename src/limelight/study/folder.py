@@ -21,11 +21,11 @@ CONFIGURATION = "study.json"
 MARK = "limelight_study"
 LOCK = ".lock"
 RUNS = "runs"
-# The files of a study besides its runs. Nothing else is ever removed.
 # In a configuration, the hashes of the data and their split, and the settings that change them.
 DATA_HASHES = ("fingerprint", "order_of_rows")
 DATA_SETTINGS = ("text", "label", "group", "validation", "test")
-OUTPUTS = ("report.html", "results.json", "model.keras", "tokenizer.json", "figures", CONFIGURATION)
+# The files of a study besides its runs. Nothing else is ever removed.
+OUTPUTS = ("report.html", "results.json", "model.keras", "model.json", "tokenizer.json", "figures", CONFIGURATION)
 
 
 @dataclasses.dataclass(frozen=True)

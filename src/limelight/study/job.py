@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from limelight import _files
 from limelight.layers import AttentionPooling
 from limelight.study import results, verdict
 from limelight.study.evaluation import capture_examples, choose_examples
@@ -91,6 +92,8 @@ class _Study:
         self.progress.write("evaluating ...")
         best = min(runs["attention"], key=results.validation_loss)
         self.pipeline.save(out)
+        description = {"kind": self.dataset.kind, "classes": list(self.dataset.classes), "length": self.settings.length}
+        _files.write_json(out / "model.json", description)
         results.copy_model(best, out)
         truth = self.pipeline.subsets["test"].labels
         probabilities = best.probabilities["test"]
