@@ -117,7 +117,9 @@ def make_predictor(model: Any, predict_batch: Callable[[Any], Any]) -> Any:
     """
     is_jax = _backend.backend() == "jax"
 
-    class Predictor(type(model) if isinstance(model, keras.Model) else keras.Model):
+    model_class: Any = type(model) if isinstance(model, keras.Model) else keras.Model
+
+    class Predictor(model_class):
         # The state is that of the model, and JAX must not take it away.
         variables = trainable_variables = non_trainable_variables = ()
 

@@ -218,10 +218,11 @@ class AttentionExtractor(keras.Model):
         if function is None:
             function = run if jit is None else active.compile(run, jit=jit)
             self._cache.functions[step.__name__, jit] = function
-        values = [variable.value for variable in active.state_variables(model)] if values is None else values
+        if values is None:
+            values = [variable.value for variable in active.state_variables(model)]
         with active.no_gradient():
-            (outputs, exported), values = function(values, data)
-        return outputs, self.to_maps(exported), values
+            (outputs, exported), new_values = function(values, data)
+        return outputs, self.to_maps(exported), new_values
 
 
 def capture(

@@ -188,7 +188,7 @@ def _class_row(name: str, entry: Mapping[str, Any]) -> list[str]:
 
 def _confused_pairs(names: Sequence[str], counts: Sequence[Sequence[Any]]) -> list[list[str]]:
     """Return the most frequent errors: true and predicted class, count, and fraction of the true class."""
-    pairs = []
+    pairs: list[tuple[float, float, int, int]] = []
     for truth, row in enumerate(counts):
         values = [to_finite(value) or 0.0 for value in row]
         total = sum(values) or 1.0

@@ -115,9 +115,9 @@ def observe(observer: OperationObserver) -> Iterator[None]:
 
 def unobserved() -> contextlib.AbstractContextManager[Any]:
     """Return a context without an observer, in the trace that is current otherwise."""
-    trace = None if core is None else core.trace_ctx.trace
-    if not isinstance(trace, ObserverTrace):
+    if core is None or not isinstance(core.trace_ctx.trace, ObserverTrace):
         return contextlib.nullcontext()
+    trace: Any = core.trace_ctx.trace
     return core.set_current_trace(trace.parent)
 
 
