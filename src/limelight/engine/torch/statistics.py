@@ -11,7 +11,14 @@ from limelight.core.precision import accumulation_dtype, upcast
 from limelight.engine import backend
 from limelight.engine.call import AttentionCall
 from limelight.engine.dense import apply_weights, compute_block_weights, prepare_for_blocks
-from limelight.engine.reductions import ReducedBlock, ReductionOps, compute_logits, reduce_softmax, reduce_weights
+from limelight.engine.reductions import (
+    MIN_GROUPED_COLUMNS,
+    ReducedBlock,
+    ReductionOps,
+    compute_logits,
+    reduce_softmax,
+    reduce_weights,
+)
 from limelight.engine.statistics import StatisticsSpec, row_statistics, split_columns
 from limelight.engine.thresholds import choose_block_sizes
 from limelight.engine.torch import blockwise
@@ -59,7 +66,27 @@ class InPlaceOps(ReductionOps):
         return logits.mul_(weights).sum(-1, keepdim=True)
 
     def average_distance(self, weights: Any, queries: Any, keys: Any) -> Any:
-        """Return the sum of each row of weights times the distances of positions."""
+        """Return the sum of each row of weights times the distances of positions.
+
+        Where a key lies on one side of all queries, the distance is a difference, and the sum of weighted differences is a
+        product with one number per key. Only the keys between are compared with each query.
+        """
+        if (
+            queries.ndim == 2
+            and weights.shape[-1] >= MIN_GROUPED_COLUMNS
+            and not backend.active().on_accelerator(weights)
+        ):
+            first, last = queries.aminmax()
+            side = (keys > last).to(keys.dtype) - (keys < first).to(
+                keys.dtype
+            )  # 1 after the queries, -1 before, 0 between
+            between = (side[0] == 0).nonzero()[:, 0]
+            if 2 * len(between) <= weights.shape[-1]:
+                middle = (first + last) / 2
+                factors = torch.cat([side * (keys - middle), side])
+                sums, shares = torch.mm(factors, weights.flatten(0, 2).T).view(2, *weights.shape[:-1], 1)
+                near = weights.index_select(-1, between) * (queries - keys[:, between]).abs()
+                return sums - (queries - middle) * shares + near.sum(-1, keepdim=True)
         # The logits are no longer needed.
         distances = self.buffer("distances", weights.shape, weights)
         torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=distances)
@@ -113,16 +140,20 @@ class StatisticsLoop:
             return
         logits = self._compute_logits(block, query, key)
         is_empty = self._mask_logits(block, logits)
-        weights = self.ops.buffer("weights", logits.shape, logits)
+        weights = None if self.value is None else self.ops.buffer("weights", logits.shape, logits)
         for rows in self._strips(logits):
             strip = block.replace(rows=Slice(block.rows.total, block.rows.start + rows.start, rows.stop - rows.start))
-            self.ops.weights = weights[:, :, rows]
+            # Without values, the weights of a strip are needed no longer than the strip, and stay in the cache.
+            strip_logits = logits[:, :, rows]
+            self.ops.weights = (
+                self.ops.buffer("weights", strip_logits.shape, logits) if weights is None else weights[:, :, rows]
+            )
             empty = None if is_empty is None else is_empty.expand(*logits.shape[:3], 1)[:, :, rows]
-            reduced = reduce_softmax(self.call, strip, logits[:, :, rows], empty, self.spec.top_k, self.ops)
+            reduced = reduce_softmax(self.call, strip, strip_logits, empty, self.spec.top_k, self.ops)
             self._add(reduced, None)
-            if self.value is not None and reduced.scale is not None:
+            if weights is not None and reduced.scale is not None:
                 self.ops.weights.mul_(reduced.scale)
-        if self.value is not None:
+        if weights is not None:
             self._write("output", block, apply_weights(weights, value, block))
 
     def _strips(self, logits: Any) -> Iterator[slice]:
