@@ -24,7 +24,7 @@ def empty_font_caches():
     """Clear the caches of fonts before and after a test."""
 
     def clear():
-        fonts._warned_scripts.clear()
+        fonts._advised_fonts.clear()
         fonts._installed.cache_clear()
         fonts._find_family.cache_clear()
 
@@ -90,7 +90,7 @@ def test_no_global_state_is_changed(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.svg")], check=True)
 
 
-def test_script_without_a_font_is_logged_once_and_drawn_as_boxes(caplog, monkeypatch, tmp_path, empty_font_caches):
+def test_font_to_install_is_logged_once_and_missing_characters_are_boxes(caplog, monkeypatch, tmp_path, empty_font_caches):
     entries = [
         entry
         for entry in font_manager.fontManager.ttflist
@@ -101,11 +101,13 @@ def test_script_without_a_font_is_logged_once_and_drawn_as_boxes(caplog, monkeyp
         for name in ("one", "two"):
             ax = plot.heatmap(np.eye(3), ["电影", "日本語", "한국어"])
             plot.save(tmp_path / f"{name}.png", ax)  # a glyph warning would be an error here
-        plot.text(["สวัสดี"], [1.0])
+        # Three scripts, and symbols of which each has a name of its own.
+        plot.text(["สวัสดี", "नमस्ते", "🎬", "🧿", "🤌"], [1.0] * 5)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
     assert "fonts-noto-cjk" in messages[0]
-    assert "Thai character U+0E" in messages[1]
+    assert messages[1].startswith("No installed font has U+0924, U+0928, U+092E and ")
+    assert messages[1].endswith(" more: such characters are drawn as boxes. Install the Noto fonts (Debian: fonts-noto).")
     assert [label.get_text() for label in ax.get_xticklabels()] == ["电影", "日本語", "한국어"]
 
 

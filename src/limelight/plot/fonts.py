@@ -32,14 +32,14 @@ _REPLACEMENTS = {"\n": "↵", "\r": "↵", "\t": "→"}
 # Embeddings, overrides and isolates would change the order of the other tokens.
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-_warned_scripts: set[str] = set()
+_advised_fonts: set[str] = set()
 
 
 def families(texts: Iterable[str]) -> list[str]:
     """Return the font families that have the characters of these texts, for the `family` of matplotlib.
 
     If no installed font has a character, it is drawn as a box, and a warning in the log names the font to install, once for
-    each script.
+    each font.
     """
     # Format characters and combining marks have no glyph of their own.
     characters = {c for text in texts for c in text if not c.isascii() and unicodedata.category(c) not in ("Cf", "Mn")}
@@ -47,9 +47,7 @@ def families(texts: Iterable[str]) -> list[str]:
     installed = [family for family in chosen if family is not None]
     if len(installed) == len(chosen):
         return installed
-    for character in sorted(characters):
-        if _find_family(character) is None:
-            _warn_once(character)
+    _advise([character for character in sorted(characters) if _find_family(character) is None])
     return [*installed, _LAST_RESORT]
 
 
@@ -120,15 +118,17 @@ def _numeric_weight(weight: int | str) -> int:
     return weight if isinstance(weight, int) else font_manager.weight_dict.get(weight, 400)
 
 
-def _warn_once(character: str) -> None:
-    """Warn that no installed font has a character, once for each script."""
-    name = unicodedata.name(character, "UNKNOWN").split(" ")[0].split("-")[0]
-    script = "CJK" if name in _CJK else name.capitalize()
-    if script in _warned_scripts:
-        return
-    _warned_scripts.add(script)
-    font = "Noto Sans CJK (Debian: fonts-noto-cjk)" if script == "CJK" else "the Noto fonts (Debian: fonts-noto)"
-    _LOG.warning(
-        "No installed font has the %s character U+%04X: such characters are drawn as boxes. Install %s.",
-        script, ord(character), font,
-    )  # fmt: skip
+def _advise(characters: list[str]) -> None:
+    """Warn that no installed font has these characters, once for each font to install."""
+    fonts: dict[str, list[str]] = {}
+    for character in characters:
+        is_cjk = unicodedata.name(character, "").split(" ")[0].split("-")[0] in _CJK
+        font = "Noto Sans CJK (Debian: fonts-noto-cjk)" if is_cjk else "the Noto fonts (Debian: fonts-noto)"
+        fonts.setdefault(font, []).append(character)
+    for font, missing in fonts.items():
+        if font in _advised_fonts:
+            continue
+        _advised_fonts.add(font)
+        shown = ", ".join(f"U+{ord(character):04X}" for character in missing[:3])
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        _LOG.warning("No installed font has %s%s: such characters are drawn as boxes. Install %s.", shown, more, font)
