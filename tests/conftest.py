@@ -29,17 +29,17 @@ if os.environ["KERAS_BACKEND"] != "tensorflow":
 import numpy as np
 import pytest
 
-from selection import is_full
+from selection import is_full, runs_everything
 
 # Backends keep much of what they have compiled: looking through all of it as often as Python would takes a tenth of the time.
 gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests without a backend on all but JAX, and tests marked `full` on all but one backend."""
+    """Deselect what runs on one backend only: tests without a backend, trainings, and tests marked `full`."""
     markers = set() if is_full() else {"full"}
     if os.environ["KERAS_BACKEND"] != "jax":
-        markers.add("backend_free")
+        markers |= {"backend_free"} if runs_everything() else {"backend_free", "trains"}
     deselected = [item for item in items if any(item.get_closest_marker(marker) for marker in markers)]
     if deselected:
         items[:] = [item for item in items if item not in set(deselected)]

@@ -1,4 +1,4 @@
-"""Run every example and check what it returns, on each backend."""
+"""Run every example and check what it returns."""
 
 import runpy
 from pathlib import Path
@@ -30,6 +30,7 @@ def test_the_functional_model_contracts_the_right_axis():
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_self_attention_attends_to_the_marked_steps():
     results = load_main("03")(epochs=8, count=1000)
     assert results["error"] < results["variance"] / 2
@@ -37,6 +38,7 @@ def test_self_attention_attends_to_the_marked_steps():
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 @pytest.mark.parametrize(("kind", "recurrent"), [("step", "GRU"), ("sequence", "LSTM")])
 def test_recurrence_with_attention_predicts_the_speaker(kind, recurrent):
     accuracy = load_main("04")(epochs=4, kinds=(kind,), recurrents=(recurrent,))
@@ -44,6 +46,7 @@ def test_recurrence_with_attention_predicts_the_speaker(kind, recurrent):
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_hierarchical_attention_gives_padding_no_weight():
     results = load_main("05")(epochs=2, limit=128)
     assert results["padding"] == 0
@@ -57,6 +60,7 @@ def test_weights_are_saved_as_pictures(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.trains
 def test_metrics_have_intervals():
     results = load_main("07")(epochs=4)
     accuracy = results["classifier"]["accuracy"]
