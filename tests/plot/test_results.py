@@ -99,7 +99,8 @@ def test_differences_and_line_at_zero(random):
     assert other_dot.get_markerfacecolor() == "white"
     assert [label.get_text() for label in ax.get_yticklabels()] == ["attention − $linear$", "attention − itself"]
     assert "p < .001" in ax.texts[0].get_text()
-    assert ax.texts[1].get_text() == "0.0 (0.0 to 0.0), p = 1"
+    # No example of 307 differs: Wilson's interval of 0 ends at z^2 / (307 + z^2).
+    assert ax.texts[1].get_text() == "0.0 (−1.2 to +1.2), p = 1"
     assert ax.get_xlabel() == "difference in accuracy in points, 95 % interval"
 
 

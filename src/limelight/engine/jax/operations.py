@@ -23,7 +23,7 @@ _observed: Any = jax.make_user_context(False)
 
 
 class ObserverTrace(Trace):
-    """Passes each primitive to the trace around it, unchanged, and tells an observer about it."""
+    """A trace that hands each primitive on to the trace around it and describes it to an observer."""
 
     def __init__(self, parent: Any, observer: OperationObserver) -> None:
         super().__init__()
@@ -34,9 +34,11 @@ class ObserverTrace(Trace):
         return getattr(object.__getattribute__(self, "parent"), name)
 
     def stage_value(self, val: Any) -> Any:
+        """Stage a value in the trace around this one."""
         return self.parent.stage_value(val)
 
     def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
+        """Run a primitive in the trace around this one, and describe it to the observer."""
         observer = self.observer
         if not observer.is_ignored() and primitive.name in ("jit", "pjit") and _has_softmax(params["jaxpr"].jaxpr):
             replayed = self._replay(params["jaxpr"], tracers)
@@ -81,16 +83,19 @@ class ObserverTrace(Trace):
         return [read(atom) for atom in closed.jaxpr.outvars]
 
     def process_call(self, primitive: Any, f: Any, tracers: Any, params: Any, /) -> Any:
+        """Leave a call to the trace around this one."""
         with core.set_current_trace(self.parent):
             return self.parent.process_call(primitive, f, tracers, params)
 
     def process_custom_jvp_call(self, primitive: Any, fun: Any, jvp: Any, tracers: Any, /, **settings: Any) -> Any:
+        """Leave a function with its own derivative to the trace around this one."""
         with core.set_current_trace(self.parent):
             return self.parent.process_custom_jvp_call(primitive, fun, jvp, tracers, **settings)
 
     def process_custom_vjp_call(
         self, primitive: Any, fun: Any, fwd: Any, bwd: Any, tracers: Any, /, **settings: Any
     ) -> Any:
+        """Leave a function with its own gradient to the trace around this one."""
         with core.set_current_trace(self.parent):
             return self.parent.process_custom_vjp_call(primitive, fun, fwd, bwd, tracers, **settings)
 
