@@ -7,7 +7,6 @@ import numpy as np
 from keras import ops
 
 from limelight import functional, masks, normalizers, scores
-from limelight._keras_private import get_keras_mask
 from limelight.core.component import LearnedComponent, deserialize, register
 from limelight.core.precision import upcast
 from limelight.core.validation import check_positive_int
@@ -266,9 +265,9 @@ class LinearAttention(keras.Layer):
         total = ops.sum(weights, axis=-1, keepdims=True)
         return ops.cast(weights / ops.where(total == 0, 1.0, total), self.compute_dtype)
 
-    def compute_mask(self, query: Any, *args: Any, **kwargs: Any) -> Any:
+    def compute_mask(self, query: Any, previous_mask: Any = None) -> Any:
         """Return the mask of the query."""
-        return get_keras_mask(query)
+        return previous_mask
 
     def compute_output_spec(
         self, query: Any, value: Any, *args: Any, return_attention_scores: bool = False, **kwargs: Any

@@ -303,7 +303,7 @@ class MultiHeadAttention(keras.Layer):
 
     @property
     def _is_overridden(self) -> bool:
-        """Whether a subclass overrides `_compute_attention`."""
+        """True if a subclass overrides `_compute_attention`."""
         return type(self)._compute_attention is not MultiHeadAttention._compute_attention
 
     def _materialize_mask(self, mask: masks.Mask | None, query: Any, key: Any) -> Any:

@@ -348,7 +348,7 @@ class AttentionRNN(keras.layers.RNN):
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Return the mask of the sequences if their steps are returned."""
-        return [get_keras_mask(inputs) if self.return_sequences else None, None]
+        return [previous_mask if self.return_sequences else None, None]
 
     def compute_output_spec(
         self, sequences: Any, memory: Any, *args: Any, return_attention_scores: bool = False, **kwargs: Any
