@@ -348,6 +348,176 @@ def test_kept_layers_are_reported_with_the_reason(name, random):
             np.testing.assert_array_equal(array(after), array(before))
 
 
+def scaled(factor):
+    """A function whose name tells nothing of what it computes."""
+
+    def activation(x):
+        return x * factor
+
+    return activation
+
+
+def scaling(factor):
+    """A class whose name tells nothing of what it computes; its config has no name."""
+
+    class Block(layers.Layer):
+        def __init__(self):
+            super().__init__()
+
+        def call(self, x):
+            return x * factor
+
+    return Block()
+
+
+class Encoder(keras.Model):
+    """A Functional model whose class has a config of its own, as the backbones of keras-hub have."""
+
+    def __init__(self, heads, is_hidden=False, **kwargs):
+        steps = keras.Input((4, D))
+        output = (
+            Hidden(name="hidden")(steps)
+            if is_hidden
+            else layers.MultiHeadAttention(heads, 3, name="mixing")(steps, steps)
+        )
+        super().__init__(steps, output, **kwargs)
+        self.heads, self.is_hidden = heads, is_hidden
+
+    def get_config(self):
+        return {"heads": self.heads, "is_hidden": self.is_hidden, "name": self.name}
+
+
+def with_activations(*activations):
+    def make(x):
+        hidden = layers.MultiHeadAttention(2, 4, name="mixing")(x, x)
+        for activation in activations:
+            hidden = layers.Dense(D, activation=activation)(hidden)
+        return layers.RNN(layers.GRUCell(3, activation=activations[0]), return_sequences=True)(hidden)
+
+    return make
+
+
+OWN_DEFINITIONS = {
+    "two functions of one name": with_activations(scaled(0.2), scaled(0.5)),
+    "a function with the name of Keras's": with_activations(ops.gelu),
+    "two classes of one name": lambda x: scaling(5.0)(
+        scaling(2.0)(layers.MultiHeadAttention(2, 4, name="mixing")(x, x))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OWN_DEFINITIONS)
+def test_own_functions_and_classes_are_kept(name, random):
+    steps = keras.Input((4, D))
+    model = keras.Model(steps, OWN_DEFINITIONS[name](steps))
+    upgraded = ll.upgrade(model)
+    x = random.normal(size=(3, 4, D)).astype("float32")
+    np.testing.assert_allclose(array(upgraded(x)), array(model(x)), atol=1e-6, rtol=1e-6)
+    assert type(upgraded.get_layer("mixing")) is ll.layers.MultiHeadAttention
+
+
+def test_losses_of_one_name_are_kept(random):
+    def make_loss(factor):
+        def loss(y, predicted):
+            return factor * ops.mean(ops.square(y - predicted))
+
+        return loss
+
+    steps = keras.Input((4, D))
+    output = layers.MultiHeadAttention(2, 4, name="mixing")(steps, steps)
+    model = keras.Model(steps, {"first": output, "second": 2 * output})
+    model.compile(loss={"first": make_loss(1.0), "second": make_loss(10.0)})
+    x = random.normal(size=(3, 4, D)).astype("float32")
+    losses = [each.evaluate(x, {"first": x, "second": x}, verbose=0) for each in (model, ll.upgrade(model))]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+class Deceptive(layers.Layer):
+    """A layer whose config does not hold what it computes."""
+
+    def __init__(self, factor=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.actual = factor
+
+    def call(self, x):
+        return x * self.actual
+
+    def get_config(self):
+        return {**super().get_config(), "factor": 1.0}
+
+
+def test_copy_with_other_outputs_is_an_error():
+    steps = keras.Input((4, D))
+    model = keras.Model(steps, Deceptive(1.01)(layers.MultiHeadAttention(2, 4)(steps, steps)), name="small")
+    with pytest.raises(ValueError, match=r"outputs of the model 'small'\. Received: output 0 differs by"):
+        ll.upgrade(model)
+
+
+class Refusing(layers.Layer):
+    """A layer that cannot be made from its config."""
+
+    def __init__(self, factors, **kwargs):
+        super().__init__(**kwargs)
+
+    def call(self, x):
+        return x
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_layer_that_cannot_be_rebuilt_is_named():
+    steps, inner = keras.Input((4, D)), keras.Input((4, D))
+    block = keras.Model(inner, Refusing((1, 2), name="refusing")(inner), name="block")
+    with pytest.raises(
+        TypeError, match=r"Received: 'block/refusing' \(Refusing\), which cannot be: .*factors.*get_config"
+    ):
+        ll.upgrade(keras.Model(steps, block(steps)))
+
+
+class Failing(layers.Layer):
+    """A layer that no random batch suits."""
+
+    def call(self, x):
+        raise ValueError("No such image.")
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def test_outputs_that_cannot_be_compared_are_named():
+    steps = keras.Input((4, D))
+    model = keras.Model(steps, Failing()(steps), name="small")
+    assert upgrade_with_warning(model)[1].startswith(
+        "Not compared: the outputs of 'small' and of its copy: it fails for a random batch: ValueError: "
+    )
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_model_with_a_config_of_its_own(is_nested, random):
+    """Its layers are replaced in a plain model; if there are none to replace, the class stays."""
+    steps = keras.Input((4, D))
+
+    def make(is_hidden):
+        encoder = Encoder(2, is_hidden, name="encoder")
+        return keras.Model(steps, encoder(steps)) if is_nested else encoder
+
+    def find(model):
+        return model.get_layer("encoder") if is_nested else model
+
+    x = random.normal(size=(3, 4, D)).astype("float32")
+    model = make(is_hidden=False)
+    upgraded, message = upgrade_with_warning(model)
+    assert message.startswith("Not of class Encoder any more: 'encoder'")
+    assert type(find(upgraded).get_layer("mixing")) is ll.layers.MultiHeadAttention
+    np.testing.assert_allclose(array(upgraded(x)), array(model(x)), atol=1e-5)
+    model = make(is_hidden=True)
+    upgraded, message = upgrade_with_warning(model)
+    assert re.search("hidden/inner.*the code of Hidden calls it", message)
+    assert type(find(upgraded)) is Encoder
+    np.testing.assert_allclose(array(upgraded(x)), array(model(x)), atol=1e-6)
+
+
 class Written(keras.Model):
     """A model with a call of its own."""
 

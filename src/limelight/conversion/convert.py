@@ -3,13 +3,14 @@
 import tempfile
 import types
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 from keras import ops
 
 from limelight._keras_private import Functional, get_compile_arguments, get_lambda_output_shape, iterate_layers
+from limelight.conversion.comparison import compare_outputs, summarize_error
+from limelight.conversion.identity import keep_functions, keep_objects, refer_to
 from limelight.conversion.replacement import CONVERTIBLE, KeepLayer, replace_entry
 
 # The class name under which Keras serializes a lambda function.
@@ -17,22 +18,25 @@ _LAMBDA = "__lambda__"
 
 
 class UpgradeWarning(UserWarning):
-    """An attention layer that `upgrade` did not replace."""
+    """An attention layer that `upgrade` did not replace, or a part of the copy that differs from the model."""
 
 
 def upgrade(model: Any) -> Any:
     r"""Return a copy of a model with limelight's attention in place of Keras's, and the same weights.
 
     `keras.layers.MultiHeadAttention`, `GroupQueryAttention`, `Attention` and `AdditiveAttention` are replaced, also in nested
-    models. The copy has weights of its own, with the same names in the same order; the model does not change.
+    models. The copy has weights of its own, with the same names in the same order; the model does not change. (Keras names a
+    layer anew if its config holds no name.)
 
     The outputs are equal, except where Keras's layers are wrong: the output of a step with nothing to attend to, such as a padded
     query, is zero instead of an average of everything; padding stays masked in every layer that receives it; `Attention` applies
     the mask of its key, not only the value's; and float16 scores do not overflow. A causal mask or a window is aligned as in
-    Keras, the first query with the first key.
+    Keras, the first query with the first key. Functions and classes of your own are used as they are, not looked up by name. The
+    outputs of both are compared on a random batch without padding; where they cannot be, a warning says so.
 
     A layer that cannot be replaced is kept, with a warning that names the reason: it is a subclass, it belongs to a custom layer,
-    the meaning of a mask is ambiguous, or its weights are quantized or have LoRA.
+    the meaning of a mask is ambiguous, or its weights are quantized or have LoRA. A model whose class has a `get_config` of its
+    own keeps its class unless attention in it is replaced; then the copy is a plain `keras.Model`, and a warning says so.
 
     Args:
         model: A built Functional or Sequential model.
@@ -42,8 +46,8 @@ def upgrade(model: Any) -> Any:
         layer was shared between models). Seeds of dropout start anew.
 
     Raises:
-        TypeError: The model is not Functional or Sequential.
-        ValueError: The model is not built.
+        TypeError: The model is not Functional or Sequential, or a layer of it cannot be rebuilt from its config.
+        ValueError: The model is not built, or its copy has other outputs.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -56,7 +60,7 @@ def upgrade(model: Any) -> Any:
         >>> bool(np.allclose(upgraded(x), model(x), atol=1e-6))
         True
     """
-    if not _has_config(model):
+    if not _is_graph(model):
         raise TypeError(
             "`upgrade` rebuilds a Functional or Sequential model from its config. Received: "
             f"{model!r} of type {type(model).__name__}. In a model or layer with a `call` of its own, write "
@@ -66,34 +70,148 @@ def upgrade(model: Any) -> Any:
         raise ValueError(
             f"`upgrade` needs a model that is built. Received: {model.name!r}, which is not. Call it on a batch first."
         )
-    config = keras.saving.serialize_keras_object(model)
-    config.pop("compile_config", None)
-    custom_objects = _collect_custom_objects(model)
-    for path, layer, reason in _replace_layers(config, model, custom_objects):
-        warnings.warn(f"Not replaced: {path!r} ({type(layer).__name__}): {reason}.", UpgradeWarning, stacklevel=2)
+    rebuilding = _Rebuilding(_collect_custom_objects(model))
+    try:
+        config = rebuilding.convert_model(_serialize(model), model)
+        # The config comes from a model in this process: it holds no code that has not run already.
+        new = _deserialize(config, rebuilding.custom_objects)
+    except Exception as error:
+        raise TypeError(_explain_failure(model, rebuilding.custom_objects, error)) from error
     for layer in _find_shared_layers(model):
-        warnings.warn(
+        rebuilding.messages.append(
             f"Not shared any more: {layer.name!r} ({type(layer).__name__}): it belongs to a model and to one nested in it, "
-            "which Keras cannot rebuild. In the copy each has its own, with the same weights.",
-            UpgradeWarning,
-            stacklevel=2,
+            "which Keras cannot rebuild. In the copy each has its own, with the same weights."
         )
-    # The config comes from a model in this process: it holds no code that has not run already.
-    new = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=False)
     _copy_weights(model, new)
-    _compile_like(model, new, custom_objects)
+    rebuilding.messages += compare_outputs(model, new)
+    _compile_like(model, new, rebuilding.custom_objects)
+    for message in rebuilding.messages:
+        warnings.warn(message, UpgradeWarning, stacklevel=2)
     return new
 
 
-def _has_config(layer: Any) -> bool:
-    """Return True if a layer is a model whose config describes what it computes."""
+class _Rebuilding:
+    """The conversion of one model's config.
+
+    Args:
+        custom_objects: the custom classes and functions of the model, by the names that the config has for them.
+    """
+
+    def __init__(self, custom_objects: dict[str, Any]) -> None:
+        self.custom_objects = custom_objects
+        self.messages: list[str] = []
+        self._num_replaced = 0
+
+    def convert_model(self, entry: dict[str, Any], model: Any, prefix: str = "") -> dict[str, Any]:
+        """Return the config of a model with its attention layers replaced, and note those that are kept."""
+        if not _lists_layers(entry):
+            return self._convert_own_config(entry, model, prefix)
+        entries = entry["config"]["layers"]
+        layers = model.operations if isinstance(model, Functional) else model.layers
+        # The config of a Sequential model begins with an InputLayer that its `layers` leave out.
+        for index, layer in enumerate(layers, len(entries) - len(layers)):
+            entries[index] = self._convert_layer(entries[index], layer, prefix)
+        keep_objects(entry, model, self.custom_objects)
+        return entry
+
+    def _convert_own_config(self, entry: dict[str, Any], model: Any, prefix: str) -> dict[str, Any]:
+        """Convert a model whose class has a config of its own, which does not list the layers."""
+        class_name = type(model).__name__
+        if not isinstance(model, Functional):
+            self._note_inner_layers(model, prefix, f"the config of {class_name} does not list it")
+        else:
+            plain = keras.Model(model.input, model.output, name=model.name)
+            num_replaced = self._num_replaced
+            converted = self.convert_model({**entry, **_serialize(plain)}, plain, prefix)
+            if self._num_replaced > num_replaced:
+                converted["config"]["trainable"] = model.trainable
+                path = prefix.removesuffix("/") or model.name
+                self.messages.append(
+                    f"Not of class {class_name} any more: {path!r}: its config does not list the layers. In the copy it is "
+                    "a plain keras.Model with the same layers, without the methods of the class."
+                )
+                return converted
+        keep_objects(entry, model, self.custom_objects)
+        return entry
+
+    def _convert_layer(self, entry: dict[str, Any], layer: Any, prefix: str) -> dict[str, Any]:
+        path = f"{prefix}{layer.name}"
+        if isinstance(layer, CONVERTIBLE):
+            try:
+                entry = replace_entry(entry, layer)
+                self._num_replaced += 1
+            except KeepLayer as reason:
+                self._note(path, layer, str(reason))
+        elif isinstance(layer, keras.layers.Lambda):
+            _keep_lambda(entry["config"], layer, self.custom_objects)
+        elif _is_graph(layer):
+            return self.convert_model(entry, layer, f"{path}/")
+        elif isinstance(layer, keras.layers.TimeDistributed) and _is_graph(layer.layer):
+            nested = entry["config"]["layer"]
+            entry["config"]["layer"] = self.convert_model(nested, layer.layer, f"{path}/{layer.layer.name}/")
+        elif isinstance(layer, keras.Layer):
+            self._note_inner_layers(layer, f"{path}/", f"the code of {type(layer).__name__} calls it")
+        keep_objects(entry, layer, self.custom_objects)
+        return entry
+
+    def _note_inner_layers(self, layer: Any, prefix: str, reason: str) -> None:
+        for inner in iterate_layers(layer, include_self=False):
+            if isinstance(inner, CONVERTIBLE):
+                self._note(f"{prefix}{inner.name}", inner, reason)
+
+    def _note(self, path: str, layer: Any, reason: str) -> None:
+        self.messages.append(f"Not replaced: {path!r} ({type(layer).__name__}): {reason}.")
+
+
+def _serialize(model: Any) -> dict[str, Any]:
+    config = keras.saving.serialize_keras_object(model)
+    config.pop("compile_config", None)
+    return config
+
+
+def _deserialize(config: dict[str, Any], custom_objects: dict[str, Any]) -> Any:
+    return keras.saving.deserialize_keras_object(config, custom_objects=custom_objects, safe_mode=False)
+
+
+def _is_graph(layer: Any) -> bool:
+    """Return True if a layer is a model that computes what its graph of layers says."""
     is_model = isinstance(layer, (Functional, keras.Sequential))
     return is_model and type(layer).call in (Functional.call, keras.Sequential.call)
 
 
+def _lists_layers(entry: dict[str, Any]) -> bool:
+    """Return True if the config of a model lists its layers, as that of a Functional or Sequential model does."""
+    config = entry["config"]
+    layers = config.get("layers")
+    return isinstance(layers, list) and all(isinstance(layer, dict) and "class_name" in layer for layer in layers)
+
+
+def _explain_failure(model: Any, custom_objects: dict[str, Any], error: Exception, prefix: str = "") -> str:
+    """Return a message that names the layer which cannot be rebuilt from its config."""
+    for layer in model.operations if isinstance(model, Functional) else model.layers:
+        path = f"{prefix}{layer.name}"
+        try:
+            entry = keras.saving.serialize_keras_object(layer)
+            if isinstance(layer, keras.layers.Lambda):
+                _keep_lambda(entry["config"], layer, custom_objects)
+            keep_objects(entry, layer, custom_objects)
+            _deserialize(entry, custom_objects)
+        except Exception as cause:
+            if _is_graph(layer):
+                return _explain_failure(layer, custom_objects, cause, f"{path}/")
+            return (
+                f"`upgrade` rebuilds each layer from its config. Received: {path!r} ({type(layer).__name__}), which cannot be: "
+                f"{summarize_error(cause)}. Give the class a `get_config` with all arguments of its `__init__`."
+            )
+    return (
+        f"`upgrade` rebuilds a model from its config. Received: {prefix or model.name!r} ({type(model).__name__}), which cannot "
+        f"be: {summarize_error(error)}."
+    )
+
+
 def _find_shared_layers(model: Any) -> list[Any]:
     """Return the layers that belong to more than one model, among a model and those nested in it."""
-    models = {id(layer): layer for layer in iterate_layers(model) if _has_config(layer)}
+    models = {id(layer): layer for layer in iterate_layers(model) if _is_graph(layer)}
     layers = [layer for nested in models.values() for layer in nested.layers]
     counts: dict[int, int] = {}
     for layer in layers:
@@ -101,42 +219,11 @@ def _find_shared_layers(model: Any) -> list[Any]:
     return list({id(layer): layer for layer in layers if counts[id(layer)] > 1}.values())
 
 
-def _replace_layers(
-    config: dict[str, Any], model: Any, custom_objects: dict[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, Any, str]]:
-    """Replace attention layers in the config of a model, and yield those that are kept: path, layer, reason."""
-    layers: dict[str, Any] = {layer.name: layer for layer in (*getattr(model, "operations", ()), *model.layers)}
-    entries = config["config"]["layers"]
-    for index, entry in enumerate(entries):
-        layer: Any = layers.get(entry["config"]["name"])
-        if not isinstance(layer, keras.Layer):
-            continue
-        path = f"{prefix}{layer.name}"
-        if isinstance(layer, CONVERTIBLE):
-            try:
-                entries[index] = replace_entry(entry, layer)
-            except KeepLayer as reason:
-                yield path, layer, str(reason)
-        elif isinstance(layer, keras.layers.Lambda):
-            _keep_functions(entry["config"], layer, custom_objects)
-        elif _has_config(layer):
-            yield from _replace_layers(entry, layer, custom_objects, f"{path}/")
-        elif isinstance(layer, keras.layers.TimeDistributed) and _has_config(layer.layer):
-            nested = entry["config"]["layer"]
-            yield from _replace_layers(nested, layer.layer, custom_objects, f"{path}/{layer.layer.name}/")
-        else:
-            for inner in iterate_layers(layer, include_self=False):
-                if isinstance(inner, CONVERTIBLE):
-                    yield f"{path}/{inner.name}", inner, f"the code of {type(layer).__name__} calls it"
-
-
-def _keep_functions(config: dict[str, Any], layer: Any, custom_objects: dict[str, Any]) -> None:
+def _keep_lambda(config: dict[str, Any], layer: Any, custom_objects: dict[str, Any]) -> None:
     """Pass a Lambda's functions as custom objects: Keras serializes their code, but not the names that it uses."""
     for name, function in (("function", layer.function), ("output_shape", get_lambda_output_shape(layer))):
-        if isinstance(config.get(name), dict) and config[name].get("class_name") == _LAMBDA:
-            key = f"{layer.name}>{name}>{id(function)}"
-            custom_objects[key] = function
-            config[name] = {"module": "builtins", "class_name": "function", "config": key, "registered_name": key}
+        if isinstance(config.get(name), dict) and config[name].get("class_name") in (_LAMBDA, "function"):
+            config[name] = refer_to(function, custom_objects)
 
 
 def _collect_custom_objects(model: Any) -> dict[str, Any]:
@@ -155,7 +242,7 @@ def _collect_custom_objects(model: Any) -> dict[str, Any]:
 
 def _copy_weights(old: Any, new: Any) -> None:
     """Copy the weights of a layer, and whatever else it stores, into the layer that replaces it."""
-    if _has_config(old) and type(old) is type(new):
+    if _is_graph(old) and _is_graph(new):
         for layer, copy in zip(old.layers, new.layers, strict=True):
             _copy_weights(layer, copy)
     elif type(old) is not type(new):
@@ -165,6 +252,8 @@ def _copy_weights(old: Any, new: Any) -> None:
     else:
         for layer, copy in zip(iterate_layers(old), iterate_layers(new), strict=True):
             _copy_own_variables(layer, copy)
+            if copy.trainable != layer.trainable:
+                copy.trainable = layer.trainable
 
 
 def _copy_own_variables(old: Any, new: Any) -> None:
@@ -183,8 +272,11 @@ def _compile_like(old: Any, new: Any, custom_objects: dict[str, Any]) -> None:
     """Compile a model as another one is, with the same optimizer state."""
     if not old.compiled:
         return
+    config = old.get_compile_config()
+    if isinstance(config, dict):
+        config = keep_functions(config, get_compile_arguments(old), custom_objects)
     with keras.saving.custom_object_scope(custom_objects):
-        new.compile_from_config(old.get_compile_config())
+        new.compile_from_config(config)
     if old.optimizer is None or not old.optimizer.built:
         return
     new.optimizer.build(new.trainable_variables)
