@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 import limelight as ll
+from limelight.linter._lint import _run_and_track
 
 T, D, HEADS = 5, 4, 2
 IDS = np.array([[3, 1, 4, 1, 5], [2, 6, 5, 0, 0], [3, 5, 8, 9, 0]])
@@ -105,6 +106,73 @@ def float16(factor):
     return keras.Model(steps, layers.Attention(name="reader", dtype="float16")([steps, steps])), x
 
 
+class AttentionOfMask(layers.Layer):
+    """A layer that adds its mask to the scores, or reads each number but 0 as True."""
+
+    def __init__(self, is_added, **kwargs):
+        super().__init__(**kwargs)
+        self.is_added = is_added
+
+    def call(self, x, mask=None):
+        scores = ops.matmul(x, ops.swapaxes(x, 1, 2))
+        scores = scores + mask if self.is_added else ops.where(ops.not_equal(mask, 0), scores, -1e9)
+        return ops.matmul(ops.softmax(scores), x)
+
+
+def own_layer_with_mask(is_added, values):
+    steps, mask = keras.Input((T, D)), keras.Input((T, T))
+    x = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
+    output = AttentionOfMask(is_added, name="reader")(steps, mask=mask)
+    return keras.Model([steps, mask], output), [x, np.stack([values.astype("float32")] * 3)]
+
+
+class Float32Scores(layers.Layer):
+    """A layer that computes its scores in float32, whatever its dtype."""
+
+    def __init__(self, score_dtype="float32", **kwargs):
+        super().__init__(**kwargs)
+        self.score_dtype = score_dtype
+
+    def call(self, x):
+        x = ops.cast(x, self.score_dtype)
+        return ops.matmul(ops.softmax(ops.matmul(x, ops.swapaxes(x, 1, 2))), x)
+
+
+def own_layer_in_float16(score_dtype):
+    steps = keras.Input((T, D))
+    x = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
+    return keras.Model(steps, Float32Scores(score_dtype, dtype="float16", name="reader")(steps)), x
+
+
+def one_key():
+    """The scores of steps (B, T, 1), with the softmax over the wrong axis."""
+    steps = keras.Input((T, D))
+    weights = layers.Dense(1, activation="softmax", name="reader")(steps)
+    x = np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
+    return keras.Model(steps, ops.sum(weights * steps, axis=1)), x
+
+
+def one_step():
+    steps = keras.Input((None, D))
+    x = np.random.default_rng(0).normal(size=(3, 1, D)).astype("float32")
+    return keras.Model(steps, limelight_attention(steps)), x
+
+
+# One example is so short that pooling two steps leaves it a step of padding.
+SHORT_IDS = np.array([[3, 1, 4, 1, 5], [2, 6, 0, 0, 0], [3, 5, 8, 9, 0]])
+# Keras warns that these drop the mask, while the model is made.
+OWN_LAYERS_WITH_MASKS = pytest.mark.filterwarnings("ignore:Layer 'reader'")
+CHANGES_WITH_MASKS = pytest.mark.filterwarnings("ignore:Layer '(crop|convolution|pooling)'")
+# Operations that change the length of (B, T, D), and their names.
+CHANGES_OF_LENGTH = {
+    "slice": (lambda x: x[:, 1:], "get_item"),
+    "crop": (layers.Cropping1D((1, 0), name="crop"), "crop"),
+    "convolution": (layers.Conv1D(D, 2, name="convolution"), "convolution"),
+    "mean pooling": (layers.AveragePooling1D(2, name="pooling"), "pooling"),
+    "max pooling": (layers.MaxPooling1D(2, name="pooling"), "pooling"),
+}
+
+
 def with_changed_weights(changes, x=None):
     """A multi-head attention in which some weights are set to a value."""
     steps = keras.Input((T, D))
@@ -195,6 +263,25 @@ EXPECTED = {
         lambda: float16(1.0),
         [("warning", "float16 scores", "reader", r"largest number is 65504.*largest score here is \d\.")],
     ),
+    "own layer reads bool": (
+        lambda: own_layer_with_mask(False, np.where(np.tri(T), 0.0, -1e9)),
+        [
+            ("error", "additive mask", "reader", "AttentionOfMask takes every number except 0 for True"),
+        ],
+    ),
+    "own layer in float16": (
+        lambda: own_layer_in_float16("float16"),
+        [
+            (
+                "warning",
+                "float16 scores",
+                "reader",
+                r"Float32Scores computes scores in float16, whose largest number is 65504\.$",
+            )
+        ],
+    ),
+    "one key": (one_key, [("warning", "single key", "reader", "softmax over one number")]),
+    "one step": (one_step, [("warning", "single key", "reader", "softmax over one number")]),
     "large float16": (lambda: float16(90.0), [("error", "float16 scores", "reader", r"largest score here is \d{5}")]),
     "uniform head": (uniform_head, [("note", "dead head", "reader", "Head 0 is uniform: in each of 15 queries")]),
     "head without effect": (head_without_effect, [("warning", "dead head", "reader", "Head 1 is without effect")]),
@@ -207,6 +294,7 @@ EXPECTED = {
 }
 
 
+@OWN_LAYERS_WITH_MASKS
 @pytest.mark.parametrize("name", EXPECTED)
 def test_each_fault_is_found(name):
     make, expected = EXPECTED[name]
@@ -248,6 +336,24 @@ def clean_with_an_explicit_mask():
     return keras.Model(words, limelight_attention(steps + 1.0, steps + 1.0, value_mask=ops.not_equal(words, 0))), IDS
 
 
+def clean_added_mask():
+    return own_layer_with_mask(True, np.where(np.tri(T), 0.0, -1e9))
+
+
+def clean_added_bias():
+    return own_layer_with_mask(True, np.minimum(np.arange(T) - np.arange(T)[:, None], 0))
+
+
+def clean_float32_scores():
+    return own_layer_in_float16("float32")
+
+
+def clean_crop_of_padding():
+    """Nothing is left of the padding."""
+    words, steps = embedded()
+    return keras.Model(words, limelight_attention(steps[:, :2])), IDS
+
+
 def clean_zeros_that_are_words():
     """Zeros that are not at the end are words."""
     words, steps = embedded(mask_zero=False)
@@ -255,13 +361,55 @@ def clean_zeros_that_are_words():
 
 
 # Keras warns of every model inside a model, although the layers inside keep the mask.
+@OWN_LAYERS_WITH_MASKS
 @pytest.mark.filterwarnings("ignore:Layer 'block'")
-@pytest.mark.parametrize("make", [clean, clean_of_keras, clean_with_an_explicit_mask, clean_zeros_that_are_words])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(clean, clean_of_keras, clean_with_an_explicit_mask, clean_zeros_that_are_words),
+        *(clean_added_mask, clean_added_bias, clean_float32_scores, clean_crop_of_padding),
+    ],
+)
 def test_a_model_without_faults_gives_no_finding(make):
     model, batch = make()
     findings = ll.lint(randomize(model), batch)
     assert findings == ()
     assert repr(findings) == "No findings."
+
+
+@CHANGES_WITH_MASKS
+@pytest.mark.parametrize("name", CHANGES_OF_LENGTH)
+def test_mask_lost_by_a_change_of_length(name):
+    change, path = CHANGES_OF_LENGTH[name]
+    words, steps = embedded()
+    model = randomize(keras.Model(words, limelight_attention(change(steps))))
+    findings = ll.lint(model, SHORT_IDS)
+    found = [(finding.severity, finding.kind, re.sub(r"_\d+$", "", finding.path)) for finding in findings]
+    assert found == [("error", "weight on padding", "reader"), ("error", "lost mask", path)]
+
+
+@CHANGES_WITH_MASKS
+def test_padding_after_a_change_of_length_is_where_keras_would_have_it():
+    """A position is padding if it depends on padding and on nothing else."""
+    is_real = SHORT_IDS != 0
+    expected = (is_real[:, 1:], is_real[:, 1:], is_real[:, :-1], is_real[:, :4:2], is_real[:, :4:2])
+    for (change, _), is_real_after in zip(CHANGES_OF_LENGTH.values(), expected, strict=True):
+        words, steps = embedded()
+        model = randomize(keras.Model(words, limelight_attention(change(steps))))
+        tracker = _run_and_track(model, ops.convert_to_tensor(SHORT_IDS))
+        (call,) = tracker.calls["reader"]
+        np.testing.assert_array_equal(call.arguments[0].padding.is_real, is_real_after)
+
+
+@pytest.mark.parametrize("make", [no_mask, ignored, lost_by_an_operation])
+def test_findings_do_not_depend_on_the_dtype_of_ids(make):
+    model, batch = make()
+    randomize(model)
+    kinds = [
+        [(finding.kind, finding.severity) for finding in ll.lint(model, batch.astype(dtype))]
+        for dtype in ("int32", "int64")
+    ]
+    assert kinds[0] == kinds[1] != []
 
 
 def test_findings_print_as_a_report_and_the_model_does_not_change():

@@ -21,8 +21,9 @@ def lint(model: Any, batch: Any) -> Findings:
 
     The model runs once, eagerly and in inference, and stays as it is. It is checked for masks that a layer drops before attention
     can obey them; padded inputs without a mask; masks that a layer receives and does not obey; weight on padding; inverted
-    masks; masks of floats, which Keras does not treat as additive; scores that may overflow float16; and dead heads: uniform,
-    constant, stuck on one position, or multiplied by zero.
+    masks; masks of floats that a layer does not treat as additive; scores that may overflow float16; a softmax over one key; and
+    dead heads: uniform, constant, stuck on one position, or multiplied by zero. What a layer of your own does with a mask, and
+    where padding is after a layer that changes the length, is found by running that layer again with other numbers.
 
     A batch of a few examples of different lengths shows the most; all weights of one layer are held at a time. If no mask says
     what is padding, zeros at the end of examples (and nowhere else) count as padding.
@@ -61,10 +62,16 @@ def lint(model: Any, batch: Any) -> Findings:
         subject = checks.Subject(tracker, attention_map, attention_map.weights(), call)
         mask_findings = checks.check_mask(subject)
         findings += mask_findings
-        for check in (checks.check_mask_dtype, checks.check_score_dtype, checks.check_head_projections):
+        for check in (
+            checks.check_mask_dtype,
+            checks.check_score_dtype,
+            checks.check_number_of_keys,
+            checks.check_head_projections,
+        ):
             findings += check(subject)
         # A wrong mask distorts the weights of all heads.
         findings += [] if mask_findings else checks.check_head_weights(subject)
+    findings += [checks.make_single_key_finding(path, name) for path, name in tracker.softmaxes_of_one]
     unique = {(finding.path, finding.kind, finding.message): finding for finding in findings}
     return Findings(sorted(unique.values(), key=lambda finding: SEVERITIES.index(finding.severity)))
 

@@ -7,8 +7,9 @@ from keras import ops
 
 from limelight import _keras_private
 from limelight._distributions import entropy
+from limelight.inspection import keras_layers
 from limelight.linter.findings import Finding
-from limelight.linter.mask_tracking import LIMELIGHT_LAYERS, Argument, LayerCall, MaskTracker
+from limelight.linter.mask_tracking import KERAS_LAYERS, LIMELIGHT_LAYERS, Argument, LayerCall, MaskTracker
 from limelight.maps import AttentionMap, QKSource
 
 # The share of weight on padding that is no rounding error, and the share that only an inverted mask explains.
@@ -93,7 +94,7 @@ def _find_cause(subject: Subject, keys: Argument) -> Finding:
             "Use limelight.upgrade(model): Keras's layer removes the mask from its inputs."
             if class_name in ("MultiHeadAttention", "GroupedQueryAttention", "GroupQueryAttention")
             else "Use a layer that keeps masks (keras.layers.Add for +), set `supports_masking = True` in your own layer, or "
-            "pass the mask to the attention yourself."
+            "pass the mask, of the new length if the layer changes it, to the attention yourself."
         )
         return Finding(path, "lost mask", "error", message, advice)
     message = "The input looks padded, with zeros at the end of examples, and has no mask."
@@ -117,14 +118,16 @@ def _check_inverted_causal(subject: Subject) -> list[Finding]:
 
 
 def check_mask_dtype(subject: Subject) -> list[Finding]:
-    """Find masks of floats."""
-    findings = []
-    for name, values in subject.call.float_masks:
-        if ((values == 0) | (values == 1)).all():
+    """Find masks of floats that a layer reads as bool: Keras's layers do, and others if they were seen to."""
+    call, findings = subject.call, []
+    is_known = isinstance(call.layer, LIMELIGHT_LAYERS) or type(call.layer) in KERAS_LAYERS
+    for name, tensor in call.float_masks:
+        values = ops.convert_to_numpy(tensor)
+        if is_known and ((values == 0) | (values == 1)).all():
             message = f"`{name}` has dtype {values.dtype}, with 0 and 1 for False and True."
             advice = "Pass a bool array, so that nobody takes it for an additive mask."
             findings.append(subject.finding("float mask", "note", message, advice))
-        elif not isinstance(subject.call.layer, LIMELIGHT_LAYERS):
+        elif name in call.read_as_bool or type(call.layer) in KERAS_LAYERS:
             message = (
                 f"`{name}` holds numbers from {values.min():g} to {values.max():g}, as if it were added to the scores. "
                 f"{subject.map.layer} takes every number except 0 for True, so that forbidden pairs are permitted and permitted "
@@ -135,23 +138,46 @@ def check_mask_dtype(subject: Subject) -> list[Finding]:
 
 
 def check_score_dtype(subject: Subject) -> list[Finding]:
-    """Find scores that float16 cannot hold."""
+    """Find scores that float16 cannot hold: those of Keras's dense layers, and those of which a float16 softmax was seen."""
     layer, source = subject.call.layer, subject.map.source
     if getattr(layer, "compute_dtype", None) != "float16" or isinstance(layer, LIMELIGHT_LAYERS):
         return []
+    is_dense = keras_layers.computes_attention(layer)
+    if not is_dense and subject.map.path not in subject.tracker.float16_softmaxes:
+        return []
+    message = f"{subject.map.layer} computes scores in float16, whose largest number is {_FLOAT16_MAX:g}"
+    if not is_dense:
+        advice = "Cast the scores to float32 before the softmax, or use bfloat16."
+        return [subject.finding("float16 scores", "warning", f"{message}.", advice)]
     largest = 0.0
     if isinstance(source, QKSource):
         heads, rows = np.arange(source.shape[-3]), np.arange(source.shape[-2])
         for example in np.ndindex(*source.shape[:-3]):
             scores = np.abs(source.scores(example, heads, rows))
             largest = max(largest, float(np.where(np.isfinite(scores), scores, np.inf).max(initial=0.0)))
-    message = (
-        f"{subject.map.layer} computes scores in float16, whose largest number is {_FLOAT16_MAX:g}, and masks by adding a number "
-        f"that scores can exceed. The largest score here is {largest:g}."
-    )
+    message += f", and masks by adding a number that scores can exceed. The largest score here is {largest:g}."
     advice = "Use limelight.upgrade(model), whose scores are float32 in every dtype, or bfloat16."
     severity = "error" if largest > _NEAR_FLOAT16_MAX else "warning"
     return [subject.finding("float16 scores", severity, message, advice)]
+
+
+def check_number_of_keys(subject: Subject) -> list[Finding]:
+    """Find attention over one key."""
+    if subject.weights.shape[-1] != 1:
+        return []
+    return [make_single_key_finding(subject.map.path, subject.map.layer)]
+
+
+def make_single_key_finding(path: str, class_name: str) -> Finding:
+    """Make a finding about a softmax over one number, whose result does not depend on it."""
+    message = (
+        f"{class_name} has a softmax over one number in this batch, so that every result is 1, whatever the number."
+    )
+    advice = (
+        "Check the axis: weights over steps (B, T, 1) need axis=1. For a probability use a sigmoid. Nothing is wrong if the "
+        "batch happens to have one step."
+    )
+    return Finding(path, "single key", "warning", message, advice)
 
 
 def check_head_weights(subject: Subject) -> list[Finding]:

@@ -13,7 +13,7 @@ class Finding:
     Args:
         path: the path of the layer in the model, such as "decoder/cross_attention".
         kind: "lost mask", "missing mask", "ignored mask", "weight on padding", "inverted mask", "additive mask", "float mask",
-            "float16 scores", or "dead head".
+            "float16 scores", "single key", or "dead head".
         severity: "error" if results are wrong, "warning" if they may be, "note" for what is good to know.
         message: what was seen, and why it matters.
         advice: what to do.

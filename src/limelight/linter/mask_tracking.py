@@ -14,13 +14,13 @@ from limelight.inspection.recorder import Recorder
 from limelight.layers import Attention, AttentionPooling, MultiHeadAttention, SelfAttention
 
 LIMELIGHT_LAYERS = (Attention, AttentionPooling, MultiHeadAttention, SelfAttention)
-ATTENTION_LAYERS = (
-    *LIMELIGHT_LAYERS,
+KERAS_LAYERS = (
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
     keras.layers.Attention,
     keras.layers.AdditiveAttention,
 )
+ATTENTION_LAYERS = (*LIMELIGHT_LAYERS, *KERAS_LAYERS)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,12 +54,14 @@ class LayerCall:
     Args:
         layer: the layer.
         arguments: the tensors whose padding is known.
-        float_masks: masks that are not bool, as the name of the argument and the values.
+        float_masks: masks that are not bool, by the name of the argument.
+        read_as_bool: the names of those of which the layer was seen to read every number except 0 as True.
     """
 
     layer: Any
     arguments: tuple[Argument, ...] = ()
-    float_masks: tuple[tuple[str, np.ndarray], ...] = ()
+    float_masks: tuple[tuple[str, Any], ...] = ()
+    read_as_bool: set[str] = dataclasses.field(default_factory=set)
 
 
 class MaskTracker(Recorder):
@@ -73,25 +75,36 @@ class MaskTracker(Recorder):
     def __init__(self, model: Any, batch: Any) -> None:
         super().__init__(model)
         self.calls: dict[str, list[LayerCall]] = {}
+        self.softmaxes_of_one: list[tuple[str, str]] = []
+        self.float16_softmaxes: set[str] = set()
         self._tensors: dict[int, Any] = {}  # keeps the ids valid
         self._paddings: dict[int, Padding] = {}
         self._running: list[tuple[Any, dict[int, Any]]] = []
         self._current_calls: dict[int, LayerCall] = {}
+        self._inputs: list[tuple[Any, np.ndarray]] = []
         for tensor in keras.tree.flatten(batch):
             is_real = _guess_padding(tensor)
             if is_real is not None:
                 self._set_padding(tensor, Padding(is_real, is_declared=False))
+                self._inputs.append((tensor, ops.convert_to_numpy(tensor)))
 
     def record(self, layer: Any, observe: Callable[[], Any], pending: Any = None) -> Any:
         """Record an attention, and the call of the layer that it belongs to."""
         if not self.is_muted:
+            if pending is not None and all(pending.result.shape[axis] == 1 for axis in pending.keys):
+                self.softmaxes_of_one.append((self.path(layer), type(layer).__name__))
+            if pending is not None and keras.backend.standardize_dtype(pending.result.dtype) == "float16":
+                self.float16_softmaxes.add(self.path(layer))
             self.calls.setdefault(self.path(layer), []).append(self._current_calls.get(id(layer), LayerCall(layer)))
         return super().record(layer, observe, pending)
 
     def on_enter(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         """Remember the masks that the arguments of an operation carry, before it may remove them."""
+        if self.is_muted:
+            return
         carried = {}
         for tensor in _flatten_tensors((args, kwargs)):
+            self._recognize_input(tensor)
             mask = _keras_private.get_keras_mask(tensor)
             if mask is not None:
                 carried[id(tensor)] = mask
@@ -102,7 +115,10 @@ class MaskTracker(Recorder):
 
     def on_exit(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
         """Find the masks that the arguments of an operation have lost, and pass their padding on to its outputs."""
+        if self.is_muted:
+            return
         _, carried = self._running.pop()
+        self._check_float_masks(operation, args, kwargs)
         if any(isinstance(outer, ATTENTION_LAYERS) for outer, _ in self._running):
             return  # an attention layer, not the projections inside it, is responsible for masks
         operation_id = (self.path(), type(operation).__name__)
@@ -121,6 +137,9 @@ class MaskTracker(Recorder):
                 self._declare_padding(output, mask)
             elif id(output) not in self._paddings:
                 self._inherit_padding(output, inputs, carried, operation_id)
+        changes_length = inputs and not any(id(output) in self._paddings for output in _flatten_tensors(outputs))
+        if changes_length and not isinstance(operation, (keras.Model, *ATTENTION_LAYERS)):
+            self._project_padding(operation, args, kwargs, outputs, carried)
 
     def find_argument(self, call: LayerCall, length: int, names: tuple[str, ...]) -> Argument | None:
         """Return the queries or keys of a call, if their padding is known.
@@ -164,8 +183,8 @@ class MaskTracker(Recorder):
             for index, tensor in enumerate(_flatten_tensors(value)):
                 if "mask" in name:
                     self._paddings.pop(id(tensor), None)  # zeros of a mask are no padding
-                    values = masks.concrete_value(tensor) if "float" in str(tensor.dtype) else None
-                    float_masks += [] if values is None else [(name, values)]
+                    if "float" in str(tensor.dtype) and masks.concrete_value(tensor) is not None:
+                        float_masks.append((name, tensor))
                     continue
                 own_name = ("query", "value", "key")[index] if isinstance(value, list) and index < 3 else name
                 if id(tensor) in self._paddings:
@@ -182,6 +201,86 @@ class MaskTracker(Recorder):
                 dropped_by = operation_id if id(tensor) in carried else padding.dropped_by
                 self._set_padding(output, dataclasses.replace(padding, dropped_by=dropped_by))
                 return
+
+    def _project_padding(
+        self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any, carried: dict[int, Any]
+    ) -> None:
+        """Find the padding of an output of another length than the input's, as a convolution, a crop or pooling has.
+
+        The operation runs again with other numbers: a position is padding if it depends on padding and on nothing else.
+        """
+        padded = [tensor for tensor in _flatten_tensors((args, kwargs)) if id(tensor) in self._paddings]
+        tensors = _flatten_tensors(outputs)
+        if len(padded) != 1 or len(tensors) != 1 or len(tensors[0].shape) < 2:
+            return
+        tensor, output = padded[0], tensors[0]
+        padding = self._paddings[id(tensor)]
+        is_sequence = len(output.shape) > 2 or len(tensor.shape) == 2
+        if not is_sequence or output.shape[0] != len(padding.is_real) or padding.is_real.all():
+            return
+
+        def find_changes(where: np.ndarray) -> np.ndarray | None:
+            changed = np.zeros(tuple(output.shape[:2]), bool)
+            for values in _perturb(tensor, where):
+                result = self._run_again(operation, args, kwargs, {id(tensor): values})
+                if result is None or tuple(result.shape) != tuple(output.shape):
+                    return None
+                difference = ops.convert_to_numpy(ops.not_equal(result, output))
+                changed |= difference.reshape(*changed.shape, -1).any(axis=-1)
+            return changed
+
+        by_real, by_padding = find_changes(padding.is_real), find_changes(~padding.is_real)
+        if by_real is None or by_padding is None or not (by_padding & ~by_real).any():
+            return
+        dropped_by = (self.path(), type(operation).__name__) if id(tensor) in carried else padding.dropped_by
+        is_real = by_real | ~by_padding
+        self._set_padding(output, Padding(is_real, padding.is_declared, dropped_by))
+
+    def _check_float_masks(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Run a layer again with other masks, to see which float masks it reads as bool: every number except 0 as True."""
+        call = self._current_calls.get(id(operation))
+        if call is None or isinstance(operation, LIMELIGHT_LAYERS) or type(operation) in KERAS_LAYERS:
+            return
+        for name, tensor in call.float_masks:
+            is_nonzero = ops.cast(ops.not_equal(tensor, 0), tensor.dtype)
+            results = [
+                self._run_again(operation, args, kwargs, {id(tensor): mask})
+                for mask in (tensor, is_nonzero, 1 - is_nonzero)
+            ]
+            if any(result is None for result in results):
+                continue
+            before, equivalent, inverted = (ops.convert_to_numpy(ops.cast(result, "float32")) for result in results)
+            if _are_close(before, equivalent) and not _are_close(before, inverted):
+                call.read_as_bool.add(name)
+
+    def _run_again(self, operation: Any, args: tuple, kwargs: dict[str, Any], replaced: dict[int, Any]) -> Any:
+        """Return the first output of an operation with some tensors replaced, or None if it fails. Nothing is recorded.
+
+        The arguments are copies without masks, because a layer may change the masks that its arguments carry.
+        """
+
+        def copy(leaf: Any) -> Any:
+            if not ops.is_tensor(leaf):
+                return leaf
+            return replaced[id(leaf)] if id(leaf) in replaced else ops.copy(leaf)
+
+        try:
+            with self.muted():
+                copied_args, copied_kwargs = keras.tree.map_structure(copy, (args, kwargs))
+                return _flatten_tensors(operation(*copied_args, **copied_kwargs))[0]
+        except Exception:
+            return None  # a layer may refuse other numbers; then nothing is said of it
+
+    def _recognize_input(self, tensor: Any) -> None:
+        """Give an input of the model that was cast to another dtype the padding of the original."""
+        if id(tensor) in self._paddings or len(tensor.shape) not in (2, 3) or "bool" in str(tensor.dtype):
+            return
+        for original, values in self._inputs:
+            if tuple(tensor.shape) == values.shape and id(original) in self._paddings:
+                own = masks.concrete_value(tensor)
+                if own is not None and np.array_equal(own, values.astype(own.dtype)):
+                    self._set_padding(tensor, self._paddings[id(original)])
+                    return
 
     def _declare_padding(self, tensor: Any, mask: Any) -> None:
         values = masks.concrete_value(mask)
@@ -204,6 +303,23 @@ def _has_mask_argument(bound: dict[str, Any], name: str) -> bool:
 
 def _flatten_tensors(structure: Any) -> list[Any]:
     return [leaf for leaf in keras.tree.flatten(structure) if ops.is_tensor(leaf)]
+
+
+def _perturb(tensor: Any, where: np.ndarray) -> list[Any]:
+    """Return copies of a tensor with other numbers at some positions (B, T): larger and smaller, or other ids of the batch."""
+    values = ops.convert_to_numpy(ops.cast(tensor, "float32"))
+    where = where.reshape(where.shape + (1,) * (values.ndim - 2))
+    if "float" in str(tensor.dtype):
+        step = 10 * np.abs(values).max(initial=0.0) + 1
+        others = [values + step, values - step]
+    else:
+        smallest, largest = values[values > 0].min(initial=1.0), values.max(initial=1.0)
+        others = [np.where(values == largest, smallest, largest)]
+    return [ops.convert_to_tensor(np.where(where, other, values), dtype=tensor.dtype) for other in others]
+
+
+def _are_close(first: np.ndarray, second: np.ndarray) -> bool:
+    return first.shape == second.shape and np.allclose(first, second, rtol=1e-4, atol=1e-6)
 
 
 def _guess_padding(tensor: Any) -> np.ndarray | None:
