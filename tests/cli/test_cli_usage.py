@@ -195,8 +195,30 @@ def test_characters_that_a_terminal_lacks_are_replaced(monkeypatch):
     assert buffer.getvalue().decode("cp1252").rstrip() == "-1.3 points, 12 %, ?? \u2026 caf\u00e9"
 
 
+def test_the_summary_has_the_metric_of_the_verdict(capsys):
+    metrics = {
+        "accuracy": {"value": 0.98, "low": 0.97, "high": 0.9876},
+        "average_precision": {"value": 0.3124, "low": 0.2, "high": 0.4},
+        "log_loss": {"value": 0.1, "low": None, "high": None},
+    }
+    results = {
+        "models": [{"title": "Class shares", "metrics": metrics, "runs": [0, 0]}],
+        "comparisons": [{"metric": "average_precision"}, {"metric": "log_loss"}],
+        "verdict": ["No difference."],
+        "caveats": [],
+    }
+    commands._print_results(results, Path("report.html"), SimpleNamespace(json=False, quiet=False))
+    head, row, blank, verdict, *_ = capsys.readouterr().out.splitlines()
+    headings = ("accuracy (95 % interval)", "average precision (95 % interval)", "log loss (95 % interval)", "seeds")
+    assert head.split() == " ".join(headings).split()
+    assert head.index(headings[1]) == row.index("0.312")
+    assert " ".join(row.split()) == "Class shares 98.0 % (97.0 to 98.8) 0.312 (0.200 to 0.400) 0.100 2"
+    assert head.index("seeds") + 5 == len(row)
+    assert (blank, verdict) == ("", "No difference.")
+
+
 def test_a_file_name_cannot_control_the_terminal_through_the_results(capsys):
-    results = {"models": [], "verdict": ["Does it help on \x1b]0;x\x07?"], "caveats": [], "title": ""}
+    results = {"models": [], "verdict": ["Does it help on \x1b]0;x\x07?"], "caveats": [], "comparisons": []}
     results["models"] = [{"title": "a", "metrics": {"accuracy": ESTIMATE, "log_loss": ESTIMATE}, "runs": [0]}]
     commands._print_results(results, Path("\x1b[31mred", "report.html"), SimpleNamespace(json=False, quiet=False))
     out = capsys.readouterr().out

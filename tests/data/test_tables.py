@@ -255,3 +255,31 @@ def test_any_bytes_are_data_or_a_data_error(write, content, name):
 def test_a_file_of_quoted_blanks_holds_no_data(write, content):
     with pytest.raises(DataError, match=r"must hold data\. Every row is blank"):
         load(write(content))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "time,celsius,bar,state\n" + "".join(f"2026-01-01 {hour}:00,{hour / 7},{hour},on\n" for hour in range(9)),
+        "label,t0,t1,t2\n" + "".join(f"{row % 2},{row / 3},{row / 7},\n" for row in range(9)),
+        "text,label\n" + "".join(f"{row / 7},{row % 2}\n" for row in range(9)),
+        "0.1,0.2,a\n0.1,0.5,b\n0.1,0.7,a\n",
+    ],
+)
+def test_a_table_of_measurements_is_no_text(write, content):
+    path = write(content)
+    with pytest.raises(DataError, match="numbers.*Series of your own cannot be read from files yet.*series_classifier"):
+        load(path)
+
+
+def test_a_file_of_arrays_is_no_text(write):
+    with pytest.raises(DataError, match="'.*t.npz'. Series of your own cannot"):
+        load(write("", "t.npz"))
+
+
+def test_texts_beside_numbers_are_texts(write):
+    rows = "".join(f"a story of {row} parts,{row},{row / 3}\n" for row in range(9))
+    with pytest.raises(DataError, match=r"Name it: text=... \(--text on the command line\).$"):
+        load(write("story,parts,price\n" + rows))
+    # Short texts, of which one is a number.
+    assert len(load(write("text,label\n7,a\nfine,a\nbad,b\nok,b\n"))) == 4

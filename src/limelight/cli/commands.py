@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from limelight import _backend
+from limelight._formatting import METRICS, Metric, format_value
 from limelight.exceptions import UsageError
 from limelight.study.progress import Interruption, Progress, make_printable
 from limelight.study.settings import resolve_settings
@@ -58,22 +59,28 @@ def _print_results(results: dict[str, Any], path: Path, arguments: argparse.Name
 
 
 def _summarize(results: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a table of the models, and the verdict."""
+    """Yield the lines of a table of the models, with the metric of the verdict, and the verdict."""
+    names = dict.fromkeys(["accuracy", *(each["metric"] for each in results["comparisons"]), "log_loss"])
+    headings = {name: f"{METRICS[name].label} (95 % interval)" for name in names}
     width = max(len(model["title"]) for model in results["models"])
-    yield f"{'':{width}}   accuracy (95 % interval)   log loss    seeds"
+    yield "   ".join([" " * width, *(f"{heading:25}" for heading in headings.values()), "seeds"])
     for model in results["models"]:
-        accuracy, loss = model["metrics"]["accuracy"], model["metrics"]["log_loss"]
-        interval = (
-            f"({100 * accuracy['low']:.1f} to {100 * accuracy['high']:.1f})" if accuracy["low"] is not None else ""
-        )
-        yield (
-            f"{model['title']:{width}}   {100 * accuracy['value']:5.1f} % {interval:<18}   {loss['value']:8.3f}   "
-            f"{len(model['runs']):>6}"
-        )
+        values = [
+            f"{_format_estimate(model['metrics'][name], METRICS[name]):{max(25, len(heading))}}"
+            for name, heading in headings.items()
+        ]
+        yield "   ".join([f"{model['title']:{width}}", *values, f"{len(model['runs']):5}"])
     yield ""
     yield from results["verdict"]
     yield from (caveat for caveat in results["caveats"] if not any(caveat in each for each in results["verdict"]))
     yield ""
+
+
+def _format_estimate(estimate: dict[str, Any], metric: Metric) -> str:
+    """Return a value and its interval, if it has one."""
+    value, low, high = (format_value(estimate[key], metric, unit=False) for key in ("value", "low", "high"))
+    interval = "" if estimate["low"] is None else f" ({low} to {high})"
+    return f"{value} %{interval}" if metric.percent else f"{value}{interval}"
 
 
 def _check_backend() -> None:

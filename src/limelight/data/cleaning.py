@@ -22,6 +22,10 @@ _INTEGER = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 # With more distinct values than this, numeric labels are measurements rather than classes.
 _MAX_INTEGER_CLASSES, _MAX_FRACTION_CLASSES = 100, 20
 _MAX_TEXT_LENGTH = 10_000_000
+SERIES_ADVICE = (
+    "Series of your own cannot be read from files yet: study them in Python, with `limelight.models.series_classifier` (see "
+    "docs/study.md)."
+)
 
 
 @dataclass
@@ -59,6 +63,10 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str) -> Datas
             f"{source} must hold at least one labelled text. None is left of {num_rows} rows"
             + "".join(f"; {repair}" for repair in repairs)
             + ". Check the file and the two columns."
+        )
+    if all(_NUMBER.fullmatch(text) for text in _texts(raw)):
+        raise DataError(
+            f"Texts must have words. All {len(raw.texts):,} texts of {source} are numbers. Name another column. {SERIES_ADVICE}"
         )
     raw.labels = _name_classes(raw.labels, label)
     raw = raw.take(_drop_duplicates(_texts(raw), raw.labels, repairs), repairs)

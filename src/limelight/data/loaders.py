@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from limelight.data import readers, registry
-from limelight.data.cleaning import build_dataset
+from limelight.data.cleaning import SERIES_ADVICE, build_dataset
 from limelight.data.dataset import Dataset
 from limelight.exceptions import DataError
 
@@ -15,6 +15,9 @@ _READERS = {
     ".jsonl": readers.read_json_lines,
     ".parquet": readers.read_parquet,
 }
+
+# Formats of arrays, which hold no texts.
+_SERIES_SUFFIXES = {".arff", ".h5", ".hdf5", ".mat", ".npy", ".npz", ".ts"}
 
 
 def load(
@@ -75,8 +78,9 @@ def load(
         )
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
+        advice = SERIES_ADVICE if path.suffix.lower() in _SERIES_SUFFIXES else "Convert it."
         raise DataError(
-            f"The source must be a .csv, .tsv, .jsonl or .parquet file, or a folder. Received: {str(source)!r}. Convert it."
+            f"The source must be a .csv, .tsv, .jsonl or .parquet file, or a folder. Received: {str(source)!r}. {advice}"
         )
     raw, label = reader(path, text, label, group)
     return build_dataset(path.stem, raw, f"the file {str(path)!r}", f"column {label!r}")

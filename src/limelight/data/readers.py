@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from limelight.data.cleaning import RawExamples
+from limelight.data.cleaning import SERIES_ADVICE, RawExamples
 from limelight.data.dataset import Repair
 from limelight.exceptions import DataError
 
@@ -233,8 +233,10 @@ def _choose_table_columns(
     first, *rows = sample
     try:
         return first, _choose_columns(first, names, source)
-    except DataError:
+    except DataError as error:
         rows = [row for row in rows if len(row) == len(first)]
+        if _are_measurements(rows):
+            raise DataError(f"{error} Its columns hold numbers. {SERIES_ADVICE}") from error
         counts = [sum(row[index].strip() == field.strip() for row in rows) for index, field in enumerate(first)]
         if not any(count >= 2 and field.strip() for count, field in zip(counts, first, strict=True)):
             raise
@@ -245,6 +247,20 @@ def _choose_table_columns(
         names = ("2", "1", names[2]) if distinct[0] <= distinct[1] else ("1", "2", names[2])
     source = f"{source}, whose first line is no header (its fields occur in later lines, so the columns are numbered),"
     return numbers, _choose_columns(numbers, names, source)
+
+
+def _are_measurements(rows: list[list[str]]) -> bool:
+    """Return True if at least two columns hold only numbers, and no field is a text: none has more than two words."""
+    numeric = sum(all(map(_is_number, column)) for column in zip(*rows, strict=True))
+    return numeric >= 2 and all(len(field.split()) <= 2 for row in rows for field in row)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return not field.strip()
+    return True
 
 
 def _check_malformed(
