@@ -29,10 +29,10 @@ def values(result, ranking: str) -> dict[str, float]:
     return {name: estimate.value for name, estimate in result.measures[ranking].items()}
 
 
-@pytest.mark.parametrize("removal", [Delete(), Replace(0, "replaced by padding")])
-def test_measures_by_hand(removal):
+@pytest.mark.parametrize("perturbation", [Delete(), Replace(0, "replaced by padding")])
+def test_measures_by_hand(perturbation):
     result = evaluate.faithfulness(
-        predict, [EXAMPLE] * 2, {"best": [BEST] * 2, "worst": [-BEST] * 2}, removal=removal, **SETTINGS
+        predict, [EXAMPLE] * 2, {"best": [BEST] * 2, "worst": [-BEST] * 2}, perturbation=perturbation, **SETTINGS
     )
     assert values(result, "best") == pytest.approx({
         "comprehensiveness": ((0.9 - 0.5) + (0.9 - 0.2)) / 2,
@@ -51,7 +51,7 @@ def test_measures_by_hand(removal):
     assert result.deletion["best"].mean == pytest.approx([0.9, 0.5, 0.2, 0.1, 0.1])
     assert result.insertion["worst"].mean == pytest.approx([0.1, 0.1, 0.2, 0.5, 0.9])
     assert result.deletion["best"].shares.tolist() == [0, 0.25, 0.5, 0.75, 1]
-    assert result.removal == removal.name
+    assert result.perturbation == perturbation.name
 
 
 def test_measures_follow_the_predicted_class():
@@ -164,7 +164,7 @@ def test_no_perturbed_example_is_predicted_twice():
         seen.extend(tuple(example.tolist()) for example in batch)
         return predict(batch)
 
-    evaluate.faithfulness(recording_predict, [EXAMPLE], {"a": [BEST], "b": [BEST]}, removal=Replace(0), **SETTINGS)
+    evaluate.faithfulness(recording_predict, [EXAMPLE], {"a": [BEST], "b": [BEST]}, perturbation=Replace(0), **SETTINGS)
     perturbed = seen[1:]
     assert len(perturbed) == len(set(perturbed)) <= 16
 
@@ -182,7 +182,7 @@ def test_series_are_perturbed_by_frame(random):
     assert np.array_equal(perturbed[3:], series[3:])
     assert Delete()(series, np.zeros(7, bool)).tolist() == [[0, 0, 0]]
     result = evaluate.faithfulness(
-        predict_series, [series], {"a": [np.arange(7.0)]}, removal=Replace(mean), resamples=100
+        predict_series, [series], {"a": [np.arange(7.0)]}, perturbation=Replace(mean), resamples=100
     )
     assert np.isfinite(result.measures["a"]["comprehensiveness"].value)
 
@@ -227,7 +227,13 @@ def test_measures_of_a_regressor():
 
     examples = [np.array([5.0, 1, 1, 1])] * 3
     result = evaluate.faithfulness(
-        predict, examples, {"size": examples}, removal=evaluate.Replace(0.0), output="values", shares=(0.25,), steps=4
+        predict,
+        examples,
+        {"size": examples},
+        perturbation=evaluate.Replace(0.0),
+        output="values",
+        shares=(0.25,),
+        steps=4,
     )
     measures = result.measures["size"]
     assert measures["comprehensiveness"].value == pytest.approx(5)
@@ -239,7 +245,7 @@ def test_measures_of_a_regressor():
         "Removing the top 25 % of tokens by size changes the prediction by 5,"
     )
     assert result.to_dict()["output"] == "values"
-    moved = evaluate.leave_one_out(predict, examples[:1], removal=evaluate.Replace(0.0), output="values")
+    moved = evaluate.leave_one_out(predict, examples[:1], perturbation=evaluate.Replace(0.0), output="values")
     assert moved[0] == pytest.approx([5, 1, 1, 1])
     with pytest.raises(ValueError, match=r"for a regressor, pass output=\"values\""):
         evaluate.leave_one_out(predict, examples)

@@ -17,7 +17,7 @@ def test_leave_one_out_by_hand():
     examples = [np.array([1, 2, 3]), np.array([4]), np.array([0, 5])]
     deleted = evaluate.leave_one_out(predict, examples)
     assert [each.round(6).tolist() for each in deleted] == [[0.1, 0.2, 0.3], [0.4], [0.0, 0.5]]
-    replaced = evaluate.leave_one_out(predict, examples, removal=evaluate.Replace(1))
+    replaced = evaluate.leave_one_out(predict, examples, perturbation=evaluate.Replace(1))
     assert [each.round(6).tolist() for each in replaced] == [[0.0, 0.1, 0.2], [0.3], [0.1, 0.4]]
 
 

@@ -79,7 +79,7 @@ class Faithfulness:
 
     Args:
         n: Number of examples.
-        removal: How tokens were removed.
+        perturbation: How tokens were removed or replaced.
         measures: Ranking name (and "random") to measure name to its `Estimate`.
         against_random: Ranking name to measure name to its `AgainstRandom`.
         deletion: Ranking name (and "random") to the curve while its first tokens are deleted.
@@ -88,7 +88,7 @@ class Faithfulness:
     """
 
     n: int
-    removal: str
+    perturbation: str
     measures: Mapping[str, Mapping[str, Estimate]]
     against_random: Mapping[str, Mapping[str, AgainstRandom]]
     deletion: Mapping[str, Curve]
@@ -118,14 +118,14 @@ class Faithfulness:
             f"Removing the top {100 * curve.shares[step]:.0f} % of tokens by {ranking} changes the "
             f"{'predicted probability' if of_classifier else 'prediction'} by "
             f"{change}, random tokens by {random_change}. The comprehensiveness of {ranking} {claim} that of random rankings "
-            f"({evidence}, {format_p_value(against.p_value)}, {format_count(self.n)} examples, tokens {self.removal})."
+            f"({evidence}, {format_p_value(against.p_value)}, {format_count(self.n)} examples, tokens {self.perturbation})."
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return values that JSON can hold."""
         return {
             "n": self.n,
-            "removal": self.removal,
+            "perturbation": self.perturbation,
             "output": self.output,
             "measures": _to_dicts(self.measures),
             "against_random": _to_dicts(self.against_random),
@@ -143,7 +143,7 @@ def faithfulness(
     examples: Sequence[Any],
     rankings: Mapping[str, Sequence[Any]],
     *,
-    removal: Delete | Replace | None = None,
+    perturbation: Delete | Replace | None = None,
     output: str = "probabilities",
     shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
     steps: int = 10,
@@ -175,8 +175,8 @@ def faithfulness(
             without dropout.
         examples: The N examples, arrays (T, ...), without padding.
         rankings: Name to scores, one array (T,) for each example; the token with the largest is removed first.
-        removal: How tokens are removed, `Delete()` by default; `Replace(...)` writes padding or the unknown token. The
-            results depend on it: report it, and try both.
+        perturbation: `Delete()`, the default, removes tokens; `Replace(...)` writes padding or the unknown token in their place.
+            The results depend on it: report it, and try both.
         output: "probabilities" for a classifier, "values" for a regressor.
         shares: Fractions of the tokens for the first three measures.
         steps: Number of steps of the two areas.
@@ -210,7 +210,7 @@ def faithfulness(
         for name, each in scores.items()
     }
     orders[RANDOM] = [[rng.permutation(np.flatnonzero(mask)) for _ in range(draws)] for mask in removable]
-    cache = _PredictionCache(predict, arrays, removal or Delete(), output)
+    cache = _PredictionCache(predict, arrays, perturbation or Delete(), output)
     levels = np.linspace(0, 1, steps + 1)
     requests = {name: _request(cache, each, shares, levels) for name, each in orders.items()}
     cache.predict_requests()
@@ -222,7 +222,7 @@ def faithfulness(
     settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     return Faithfulness(
         n=len(arrays),
-        removal=cache.removal.name,
+        perturbation=cache.perturbation.name,
         measures={name: _bootstrap_means(each, settings) for name, each in per_example.items()},
         against_random=_compare_with_random(per_example, settings, np.random.default_rng(seed + 1)),
         deletion={name: _curve(levels, each["deletion"], settings) for name, each in probabilities.items()},
@@ -238,9 +238,13 @@ class _PredictionCache:
     """
 
     def __init__(
-        self, predict: Predict, examples: list[np.ndarray], removal: Delete | Replace, output: str = "probabilities"
+        self,
+        predict: Predict,
+        examples: list[np.ndarray],
+        perturbation: Delete | Replace,
+        output: str = "probabilities",
     ) -> None:
-        self.predict, self.examples, self.removal, self.output = predict, examples, removal, output
+        self.predict, self.examples, self.perturbation, self.output = predict, examples, perturbation, output
         self.whole = (predict_in_batches if output == "probabilities" else predict_values)(predict, examples)
         self.labels = self.whole.argmax(1)
         classified = output == "probabilities"
@@ -260,7 +264,9 @@ class _PredictionCache:
         requests, values = list(self.requests), []
         for start in range(0, len(requests), BATCH_SIZE):
             batch = requests[start : start + BATCH_SIZE]
-            perturbed = [self.removal(self.examples[index], np.frombuffer(keep, dtype=bool)) for index, keep in batch]
+            perturbed = [
+                self.perturbation(self.examples[index], np.frombuffer(keep, dtype=bool)) for index, keep in batch
+            ]
             values.append(self._score(perturbed, np.array([index for index, _ in batch])))
         self.values = np.concatenate(values)
 

@@ -122,14 +122,18 @@ def predict_in_batches(predict: Predict, examples: Sequence[np.ndarray]) -> np.n
 
 
 def leave_one_out(
-    predict: Predict, examples: Sequence[Any], *, removal: Delete | Replace | None = None, output: str = "probabilities"
+    predict: Predict,
+    examples: Sequence[Any],
+    *,
+    perturbation: Delete | Replace | None = None,
+    output: str = "probabilities",
 ) -> list[np.ndarray]:
     """Return for each token how far the prediction moves if that token alone is removed.
 
     Args:
         predict: Takes a list of examples (T, ...), returns probabilities (m, K), or values (m,) or (m, ...).
         examples: The examples, arrays (T, ...).
-        removal: How a token is removed; `Delete()` by default.
+        perturbation: How a token is removed; `Delete()` by default.
         output: "probabilities" for a classifier, "values" for a regressor.
 
     Returns:
@@ -143,13 +147,13 @@ def leave_one_out(
         >>> leave_one_out(predict, [np.array([7, 1])])[0]
         array([0.5, 0.5])
     """
-    removal = removal or Delete()
+    perturbation = perturbation or Delete()
     arrays = [np.asarray(example) for example in examples]
     lengths = [len(array) for array in arrays]
     check_output(output)
     predict_all = predict_in_batches if output == "probabilities" else predict_values
     original = predict_all(predict, arrays)
-    perturbed = [removal(array, np.arange(len(array)) != token) for array in arrays for token in range(len(array))]
+    perturbed = [perturbation(array, np.arange(len(array)) != token) for array in arrays for token in range(len(array))]
     predictions = predict_all(predict, perturbed) if perturbed else np.zeros((0, original.shape[1]))
     originals = original[np.repeat(np.arange(len(arrays)), lengths)]
     of_classifier = output == "probabilities"
