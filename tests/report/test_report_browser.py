@@ -211,20 +211,20 @@ def test_hovering_describes_and_pinning_stays(tab, path):
     example = make_results()["examples"][2]
     card = tab.all("#texts article")[2]
     marks = card.find_elements("css selector", ".reading mark")
-    told = card.find_element("css selector", ".told")
+    status = card.find_element("css selector", ".status")
     tab.hover(marks[6])
-    assert told.text.startswith("“pacing”: ")
-    assert parse_share(told.text) == pytest.approx(example["weights"][6], abs=6e-4)
+    assert status.text.startswith("“pacing”: ")
+    assert parse_share(status.text) == pytest.approx(example["weights"][6], abs=6e-4)
     stale = example["tokens"].index("stale")
     marks[stale].click()
-    assert "“stale”" in told.text
-    assert told.text.endswith("(pinned)")
+    assert "“stale”" in status.text
+    assert status.text.endswith("(pinned)")
     tab.hover(marks[6])
-    assert "“stale”" in told.text
+    assert "“stale”" in status.text
     assert tab.state() == {"example": "2", "token": str(stale), "pinned": "1"}
     marks[stale].click()
     tab.hover(marks[6])
-    assert told.text.startswith("“pacing”: ")
+    assert status.text.startswith("“pacing”: ")
 
 
 def test_series_is_shown_as_bars(tab, tmp_path):
@@ -245,7 +245,7 @@ def test_series_is_shown_as_bars(tab, tmp_path):
         [weight / 0.4 for weight in weights], abs=0.02
     )
     tab.hover(marks[2])
-    assert tab.text("#texts .told") == "“step 3”: 40\u202f% of the attention, 1.6 times its equal share, 1st of 4"
+    assert tab.text("#texts .status") == "“step 3”: 40\u202f% of the attention, 1.6 times its equal share, 1st of 4"
 
 
 def test_keys_move_and_pin_the_token(tab, path):
@@ -293,14 +293,14 @@ def test_matrix_by_mouse(tab, path):
     tab.open(path, "map=1")
     canvas = tab.wait(lambda: (found := tab.one("canvas")).size["height"] > 100 and found)
     tab.hover(canvas, -20, 30)
-    reads, read = re.match("“(.*)” reads “(.*?)”", tab.text("#map-told")).groups()
+    reads, read = re.match("“(.*)” reads “(.*?)”", tab.text("#map-status")).groups()
     expected = attention_map.weights(examples=[0])[0, 0, tokens.index(reads), tokens.index(read)]
-    assert parse_share(tab.text("#map-told")) == pytest.approx(expected, abs=6e-3)
+    assert parse_share(tab.text("#map-status")) == pytest.approx(expected, abs=6e-3)
     assert tab.text("#maps .side caption") == f"“{reads}” reads"
     ActionChains(tab.driver).click().perform()
     assert tab.text("#maps .side caption") == f"“{reads}” reads (pinned)"
     tab.hover(canvas, 40, 120)
-    assert not tab.text("#map-told").startswith(f"“{reads}”")
+    assert not tab.text("#map-status").startswith(f"“{reads}”")
     assert tab.text("#maps .side caption") == f"“{reads}” reads (pinned)"
     row, column = tokens.index(reads), tokens.index(read)
     assert tab.state() == {"map": "1", "row": str(row), "column": str(column), "held": "1"}
@@ -315,7 +315,7 @@ def test_matrix_by_keyboard(tab, path):
     assert tab.text(".stage h4") == "encoder/block_2, head 3 of 4"
     tokens = list(maps["encoder/block_2"].tokens[0])
     weights = maps["encoder/block_2"].weights(heads=[2], examples=[0])[0, 0, 3, : len(tokens)]
-    assert tab.text("#map-told").startswith(f"“{tokens[3]}” reads “{tokens[1]}”")
+    assert tab.text("#map-status").startswith(f"“{tokens[3]}” reads “{tokens[1]}”")
     assert tab.text("#maps .side caption") == f"“{tokens[3]}” reads (pinned)"
     listed = [element.get_property("textContent") for element in tab.all("#maps .side .token")]
     assert listed[:5] == [tokens[index] for index in np.argsort(-weights, kind="stable")[:5]]
@@ -497,7 +497,7 @@ def test_long_maps(tab, tmp_path, random):
     tab.open(report.write(tmp_path / "long.html", attention_map), "head=1&row=300&column=600&held=1")
     listed = [element.get_property("textContent") for element in tab.all("#maps .side tbody tr")]
     assert listed[:3] == ["k550\u202f%", "k60030\u202f%", "k103020\u202f%"]
-    assert tab.text("#map-told").endswith("30\u202f% at most")
+    assert tab.text("#map-status").endswith("30\u202f% at most")
     assert "Too long to show every weight" in tab.text(".stage .note")
     tab.run("document.querySelector('.matrix').focus()")
     tab.keys("\ue013")

@@ -1,18 +1,18 @@
 // The state of the page, which the address stores, and its keys.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const FRESH = { kind: "", find: "", example: -1, token: -1, pinned: false, map: 0, text: 0, head: 0, row: 0, column: 0, held: false, measure: "entropy" };
-const state = { ...FRESH };
+const DEFAULTS = { kind: "", find: "", example: -1, token: -1, pinned: false, map: 0, text: 0, head: 0, row: 0, column: 0, held: false, measure: "entropy" };
+const state = { ...DEFAULTS };
 // Which view the keys move: the texts or the maps, whichever was used last.
 let active = data.texts.length ? "texts" : "maps";
 
 function readAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
-  for (const [name, fresh] of Object.entries(FRESH)) {
+  for (const [name, initial] of Object.entries(DEFAULTS)) {
     const value = parameters.get(name);
-    if (value === null) state[name] = fresh;
-    else if (typeof fresh === "number") state[name] = Number.parseInt(value, 10) || 0;
-    else state[name] = typeof fresh === "boolean" ? value === "1" : value;
+    if (value === null) state[name] = initial;
+    else if (typeof initial === "number") state[name] = Number.parseInt(value, 10) || 0;
+    else state[name] = typeof initial === "boolean" ? value === "1" : value;
   }
   if (state.measure !== "distance") state.measure = "entropy";
   const text = data.texts[state.example];
@@ -21,8 +21,8 @@ function readAddress() {
 
 function writeAddress() {
   const parameters = new URLSearchParams();
-  for (const [name, fresh] of Object.entries(FRESH)) {
-    if (state[name] !== fresh) parameters.set(name, typeof fresh === "boolean" ? "1" : String(state[name]));
+  for (const [name, initial] of Object.entries(DEFAULTS)) {
+    if (state[name] !== initial) parameters.set(name, typeof initial === "boolean" ? "1" : String(state[name]));
   }
   // A frame in a notebook has no address of its own to keep it in.
   try {

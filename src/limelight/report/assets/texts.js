@@ -74,8 +74,8 @@ function textCard(text, index, kinds, state, changed) {
   const { nodes, marks } = highlighted(text, text.weights);
   if (text.series) drawBars(marks, text.weights);
   const body = make("p", { class: text.series ? "reading bars" : "reading", dir: "auto", tabindex: "0", role: "group",
-    "aria-label": `Example ${text.id}. Arrow keys move from token to token, Enter pins.`, "aria-describedby": `told-${index}` }, nodes);
-  const told = make("p", { class: "told", id: `told-${index}`, role: "status" });
+    "aria-label": `Example ${text.id}. Arrow keys move from token to token, Enter pins.`, "aria-describedby": `status-${index}` }, nodes);
+  const status = make("p", { class: "status", id: `status-${index}`, role: "status" });
   const known = text.truth !== null && text.prediction !== null;
   const answer = make("p", { class: "answer" },
     known ? [make("b", {}, String(text.truth)), right ? ", predicted" : [", predicted ", make("b", {}, String(text.prediction))]] : null,
@@ -84,7 +84,7 @@ function textCard(text, index, kinds, state, changed) {
   const kind = Math.max(0, kinds.indexOf(text.kind));
   const node = make("article", { class: "text", "data-example": index },
     make("header", {}, make("p", { class: `tag tag-${kind % 8}` }, capital(text.kind) || `Example ${text.id}`), answer),
-    make("div", { class: "body" }, body, told), side);
+    make("div", { class: "body" }, body, status), side);
   let hovered = -1;
 
   const pinned = () => (state.example === index && state.pinned ? state.token : -1);
@@ -96,7 +96,7 @@ function textCard(text, index, kinds, state, changed) {
       mark.classList.toggle("pinned", place === pinned());
       mark.classList.toggle("cursor", place === chosen);
     });
-    told.textContent = chosen >= 0 && chosen < marks.length
+    status.textContent = chosen >= 0 && chosen < marks.length
       ? describe(text.series ? `step ${text.pieces[chosen]}` : text.pieces[chosen], text.weights[chosen] ?? 0, text.weights) + (pinned() >= 0 ? " (pinned)" : "")
       : "";
   }

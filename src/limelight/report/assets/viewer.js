@@ -12,8 +12,8 @@ function startViewer(maps, state, changed) {
   const title = make("h4", {}), note = make("p", { class: "note" });
   const save = make("button", { class: "plain", onclick: saveView }, "Save SVG");
   const canvas = make("canvas", { role: "img" });
-  const box = make("div", { class: "matrix", tabindex: "0", role: "application", "aria-describedby": "map-told" }, canvas);
-  const told = make("p", { class: "told", id: "map-told", role: "status" });
+  const box = make("div", { class: "matrix", tabindex: "0", role: "application", "aria-describedby": "map-status" }, canvas);
+  const status = make("p", { class: "status", id: "map-status", role: "status" });
   const text = make("p", { class: "reading", dir: "auto" });
   const side = make("aside", { class: "side", "aria-label": "What the token reads" });
   const several = maps.length > 1 || maps.some((map) => map.heads > 1);
@@ -22,7 +22,7 @@ function startViewer(maps, state, changed) {
       texts > 1 ? make("label", {}, "Example ", select) : null,
       several ? make("label", {}, "Colour heads by ", measure) : null),
     make("div", { class: several ? "viewer" : "viewer single" }, several ? grid.node : null,
-      make("div", { class: "stage" }, make("header", {}, title, save), note, box, told, text), side));
+      make("div", { class: "stage" }, make("header", {}, title, save), note, box, status, text), side));
 
   let matrix = null, seen = null, hover = null;
   const view = matrixView(canvas, box);
@@ -58,7 +58,7 @@ function startViewer(maps, state, changed) {
     const place = hover ?? { row: state.row, column: state.column }, row = state.held ? state.row : place.row;
     const { names, values } = matrix.row(row), { exact, example } = matrix;
     view.show(matrix, { row: matrix.rowOf(place.row), column: matrix.columnOf(place.column), pinned: state.held ? matrix.rowOf(state.row) : -1 });
-    told.textContent = matrix.tell(place.row, place.column);
+    status.textContent = matrix.tell(place.row, place.column);
     side.replaceChildren(...ranking(names, values, exact ? 12 : names.length, {
       caption: example.rows === 1 ? "Strongest tokens" : `“${visible(matrix.queryName(row))}” reads${state.held ? " (pinned)" : ""}`,
       onpick: exact ? (column) => choose({ row, column, held: true }) : null, current: exact ? place.column : -1 }));
