@@ -70,27 +70,27 @@ def upgrade(model: Any) -> Any:
         raise ValueError(
             f"`upgrade` needs a model that is built. Received: {model.name!r}, which is not. Call it on a batch first."
         )
-    rebuilding = _Rebuilding(_collect_custom_objects(model))
+    converter = _Converter(_collect_custom_objects(model))
     try:
-        config = rebuilding.convert_model(_serialize(model), model)
+        config = converter.convert_model(_serialize(model), model)
         # The config comes from a model in this process: it holds no code that has not run already.
-        new = _deserialize(config, rebuilding.custom_objects)
+        new = _deserialize(config, converter.custom_objects)
     except Exception as error:
-        raise TypeError(_explain_failure(model, rebuilding.custom_objects, error)) from error
+        raise TypeError(_explain_failure(model, converter.custom_objects, error)) from error
     for layer in _find_shared_layers(model):
-        rebuilding.messages.append(
+        converter.messages.append(
             f"Not shared any more: {layer.name!r} ({type(layer).__name__}): it belongs to a model and to one nested in it, "
             "which Keras cannot rebuild. In the copy each has its own, with the same weights."
         )
     _copy_weights(model, new)
-    rebuilding.messages += compare_outputs(model, new)
-    _compile_like(model, new, rebuilding.custom_objects)
-    for message in rebuilding.messages:
+    converter.messages += compare_outputs(model, new)
+    _compile_like(model, new, converter.custom_objects)
+    for message in converter.messages:
         warnings.warn(message, UpgradeWarning, stacklevel=2)
     return new
 
 
-class _Rebuilding:
+class _Converter:
     """The conversion of one model's config.
 
     Args:
