@@ -13,6 +13,8 @@ from limelight.engine.call import make_call
 from limelight.layers import KVCache
 from limelight.scores import Score
 
+pytestmark = pytest.mark.full
+
 NODES = nodes("Attention")
 
 

@@ -64,11 +64,23 @@ class Counter(keras.Layer):
         return inputs * self.count
 
 
-def test_every_softmax_function_exists() -> None:
-    for module, name in ACTIVE.softmax_functions():
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(getattr(module, name)(ops.zeros((1, 4)), -1)), np.full((1, 4), 0.25)
-        )
+def test_softmax_calls_one_function_that_tells_its_axis(monkeypatch: pytest.MonkeyPatch) -> None:
+    axes, functions = [], ACTIVE.softmax_functions()
+
+    def spy(function: Any, get_axis: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            axes.append(get_axis(*args, **kwargs))
+            return function(*args, **kwargs)
+
+        return call
+
+    for owner, name, get_axis in functions:
+        monkeypatch.setattr(owner, name, spy(getattr(owner, name), get_axis))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(ops.softmax(ops.zeros((2, 3, 4)), axis=-1)), np.full((2, 3, 4), 0.25)
+    )
+    # PyTorch's operations are all observed, so that it has no such function.
+    assert [axis % 3 for axis in axes] == ([2] if functions else [])
 
 
 def test_a_transform_replaces_the_output_of_layers() -> None:

@@ -17,9 +17,10 @@ keras_hub = pytest.importorskip("keras_hub", reason="needs keras-hub: pip instal
 
 THOROUGH = pytest.mark.skipif(os.environ.get("LIMELIGHT_TESTS") != "all", reason="runs with LIMELIGHT_TESTS=all")
 # keras-hub passes masked inputs to layers of its own that do not take masks (T5).
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:Layer '.*' .of type T5MultiHeadAttention. was passed an input with a mask"
-)
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.filterwarnings("ignore:Layer '.*' .of type T5MultiHeadAttention. was passed an input with a mask"),
+]
 
 
 # Each has something of its own: grouped heads, rotary positions and a window; a softmax, a cap and unequal layers; a bias that

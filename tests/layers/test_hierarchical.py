@@ -62,6 +62,7 @@ def test_empty_document_gives_zeros(random: np.random.Generator) -> None:
     assert numpy(vector)[1].any()
 
 
+@pytest.mark.full
 def test_encoders_train_save_and_load(random: np.random.Generator, tmp_path: Path) -> None:
     ids = keras.Input((None, None), dtype="int32")
     words = keras.layers.Embedding(11, D, mask_zero=True)(ids)
@@ -110,6 +111,7 @@ def test_encoder_that_takes_no_mask(random: np.random.Generator) -> None:
     np.testing.assert_allclose(numpy(layer(x, mask=mask())), numpy(layer(other, mask=mask())), atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
 def test_int8_model_can_be_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
     x = random.normal(size=(B, S, W, D)).astype("float32")

@@ -11,7 +11,10 @@ from limelight.layers import AttentionPooling, LinearAttention, MultiHeadAttenti
 B, T, D, N, H = 3, 5, 8, 4, 6
 array = ops.convert_to_numpy
 # `model.quantize` warns of each layer that has no kernel, inputs too.
-pytestmark = pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning"),
+]
 PROJECTIONS = ("query_dense", "key_dense", "value_dense", "output_dense")
 
 

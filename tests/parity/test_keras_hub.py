@@ -9,6 +9,8 @@ from gradients import gradients
 
 keras_hub = pytest.importorskip("keras_hub", reason="needs keras-hub: pip install --no-deps keras-hub regex")
 
+pytestmark = pytest.mark.full
+
 B, N, T, S, H = 2, 3, 5, 7, 10
 array = ops.convert_to_numpy
 

@@ -31,8 +31,7 @@ def models() -> tuple[Any, Any]:
     return model, ll.upgrade(model)
 
 
-# Keras predicts eagerly on PyTorch, which takes ten times as long as elsewhere.
-@settings(examined, max_examples=100 if keras.backend.backend() != "torch" or runs_everything() else 15)
+@settings(examined, max_examples=100 if runs_everything() else 15)
 @given(seeds, st.floats(0.1, 1.5), st.floats(0.0, 1.0))
 def test_upgrading_changes_no_output(seed: int, scale: float, share: float) -> None:
     random = np.random.default_rng(seed)

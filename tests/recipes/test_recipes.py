@@ -11,6 +11,8 @@ import limelight as ll
 import oracles
 from gradients import gradients
 
+pytestmark = pytest.mark.full
+
 array = ops.convert_to_numpy
 
 B, T, S, D, N, K, H = 2, 5, 7, 3, 2, 1, 4
