@@ -77,6 +77,13 @@ tokens = [[str(word) for word in row] for row in batch]
 labels = np.array([0, 1])
 class TheirAttention(keras.layers.Layer):
     pass
+class Decoder(keras.layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.attention = keras.layers.MultiHeadAttention(2, 4)
+    def call(self, x, memory):
+        return self.attention(x, memory)
+decoder, x, memory = Decoder(), np.ones((2, 5, 8), "float32"), np.ones((2, 7, 8), "float32")
 """,
 }
 
