@@ -13,6 +13,8 @@ from compiling import predict
 from limelight.conversion import UpgradeWarning
 from limelight.conversion.replacement import CONVERTIBLE
 
+pytestmark = pytest.mark.full
+
 array = ops.convert_to_numpy
 
 # Every example has masks of its own: what is compared is compared on so many.

@@ -9,6 +9,8 @@ import pytest
 import limelight as ll
 from limelight.engine import backend, thresholds
 
+pytestmark = pytest.mark.full
+
 BACKEND = keras.backend.backend()
 ON_ACCELERATOR = backend.active().on_accelerator(keras.ops.zeros(1))
 SHORT, LONG = (2, 3, 5, 4), (1, 8, 8192, 4)

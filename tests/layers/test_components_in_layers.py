@@ -15,6 +15,8 @@ from limelight.normalizers import Normalizer
 from limelight.positions.rotary import Scaling
 from limelight.scores import Score
 
+pytestmark = pytest.mark.full
+
 N, H, WIDTH, VOCABULARY, LENGTH = 2, 6, 8, 13, 7
 array = ops.convert_to_numpy
 

@@ -7,6 +7,8 @@ from keras import ops
 
 from limelight.layers import MultiHeadAttention
 
+pytestmark = pytest.mark.full
+
 B, T, S, D, N, H = 2, 3, 5, 7, 2, 4
 VOCABULARY = 11
 array = ops.convert_to_numpy

@@ -11,6 +11,8 @@ from keras import ops
 import limelight as ll
 from limelight.layers import Coverage, Diagonal, Entropy, GuidedAlignment, Orthogonality
 
+pytestmark = pytest.mark.full
+
 B, N, T, S = 2, 3, 5, 7
 
 

@@ -10,6 +10,8 @@ from keras import layers, ops
 import limelight as ll
 from limelight.linter._lint import _run_and_track
 
+pytestmark = pytest.mark.full
+
 T, D, HEADS = 5, 4, 2
 IDS = np.array([[3, 1, 4, 1, 5], [2, 6, 5, 0, 0], [3, 5, 8, 9, 0]])
 REAL = IDS != 0

@@ -7,6 +7,8 @@ import pytest
 from limelight import data, layers
 from limelight.models import series_classifier, text_classifier
 
+pytestmark = pytest.mark.full
+
 
 def probabilities(model, inputs):
     return np.asarray(keras.ops.convert_to_numpy(model(inputs, training=False)))

@@ -11,6 +11,8 @@ import limelight as ll
 from gradients import compiled, gradients
 from parity import record_entmax
 
+pytestmark = pytest.mark.full
+
 RECORDED = json.loads(record_entmax.FILE.read_text())
 SCORES, TARGET = (np.array(RECORDED[name], "float32") for name in ("scores", "target"))
 NORMALIZERS = {

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -13,6 +14,8 @@ import limelight as ll
 from contracts.cases import B, S, T
 from properties.drawing import examined, seeds
 from selection import runs_everything
+
+pytestmark = pytest.mark.full
 
 WIDTH = 6
 
