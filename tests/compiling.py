@@ -1,4 +1,4 @@
-"""Tests that compile much and run little: code need not be fast in them, compiling must be."""
+"""Keep compilation cheap: tests compile much and run little."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -8,31 +8,31 @@ import keras
 
 
 @contextlib.contextmanager
-def quickly(quick: bool = True) -> Iterator[None]:
-    """Let JAX leave out most optimisations inside, or not; nothing for the other backends."""
+def fast_compilation(enabled: bool = True) -> Iterator[None]:
+    """Let JAX skip most optimizations inside the context, or not. Other backends are not changed."""
     if keras.backend.backend() != "jax":
         yield
         return
     import jax
 
     before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", quick)
+    jax.config.update("jax_disable_most_optimizations", enabled)
     try:
         yield
     finally:
         jax.config.update("jax_disable_most_optimizations", before)
 
 
-def options() -> dict[str, Any]:
-    """What `jax.jit` needs for code as users have it, where that is asked for."""
+def compiler_options() -> dict[str, Any]:
+    """Return options for `jax.jit` that restore a user's defaults where fast compilation is disabled."""
     import jax
 
-    quick = jax.config.read("jax_disable_most_optimizations")
-    return {} if quick or jax.default_backend() != "cpu" else {"xla_cpu_use_fusion_emitters": True}
+    is_fast = jax.config.read("jax_disable_most_optimizations")
+    return {} if is_fast or jax.default_backend() != "cpu" else {"xla_cpu_use_fusion_emitters": True}
 
 
-def at_once(functions: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What functions of nothing return. JAX compiles each step of one anew for each shape: together they take a third as long."""
+def run_together(functions: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Return the results of functions without arguments. JAX compiles them as one program, which takes a third of the time."""
     if keras.backend.backend() != "jax":
         return [function() for function in functions]
     import jax
@@ -41,7 +41,7 @@ def at_once(functions: Sequence[Callable[[], Any]]) -> list[Any]:
 
 
 def predict(model: keras.Model, inputs: Any) -> Any:
-    """Return a model's outputs as numpy: compiled on JAX, eagerly on the other backends, whichever is quicker there."""
+    """Return a model's outputs as numpy: compiled on JAX, eagerly on the other backends, which is faster there."""
     if keras.backend.backend() == "jax":
         return model.predict(inputs, batch_size=len(keras.tree.flatten(inputs)[0]), verbose=0)
     outputs = model(keras.tree.map_structure(keras.ops.convert_to_tensor, inputs), training=False)

@@ -1,4 +1,4 @@
-"""What every test shares: one backend for the process, fixed seeds, and one run of the tests that need no backend."""
+"""Set up the backend, seeds and the selection of tests."""
 
 import gc
 import os
@@ -11,19 +11,18 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("MPLBACKEND", "agg")
-# What JAX has compiled once it finds again in the next run: most of its time here goes into compiling.
+# JAX spends most of the tests' time on compiling; it reuses what an earlier run has compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 if os.environ["KERAS_BACKEND"] == "jax":
-    # Half the time that XLA takes on a processor goes into kernels that are quick; `quickly(False)` asks for them again.
-    # What is compiled is small: parts of it for several threads cost an eighth more.
+    # Half the compile time of XLA on a CPU goes into fast kernels, which `fast_compilation(False)` restores. The programs are
+    # small, and splitting them among threads costs an eighth more.
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ.setdefault("XLA_FLAGS", flags)
 if os.environ["KERAS_BACKEND"] != "tensorflow":
-    # A user of JAX or torch seldom has TensorFlow too. Keras takes it where it finds it: `set_random_seed` alone would
-    # import it into every process, for seconds.
+    # Users of JAX or PyTorch seldom have TensorFlow. Keras imports it wherever it is installed, which takes seconds.
     sys.modules["tensorflow"] = None  # type: ignore[assignment]
 
 import numpy as np
@@ -31,7 +30,7 @@ import pytest
 
 from selection import is_full, runs_everything
 
-# Backends keep much of what they have compiled: looking through all of it as often as Python would takes a tenth of the time.
+# Backends keep what they have compiled; collecting garbage as often as Python does by default takes a tenth of the time.
 gc.set_threshold(50_000, 20, 100)
 
 
@@ -53,11 +52,11 @@ def random() -> np.random.Generator:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _quick() -> Iterator[None]:
-    """Compiled code need not be fast in tests, compiling must be; `quickly(False)` where optimised code is tested."""
-    from compiling import quickly
+def _fast_compilation() -> Iterator[None]:
+    """Compile fast; `fast_compilation(False)` is for tests of optimized code."""
+    from compiling import fast_compilation
 
-    with quickly():
+    with fast_compilation():
         yield
 
 

@@ -1,4 +1,4 @@
-"""Gradients and compilation under one name on the three backends, for tests."""
+"""Compute gradients and compile functions on any backend."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from compiling import options
+from compiling import compiler_options
 
 
 def gradients(function: Callable[..., Any], arrays: Sequence[Any], variables: Sequence[Any] = ()) -> list[np.ndarray]:
-    """The derivative of a scalar function of arrays by each array and by each Keras variable, as numpy.
+    """Return the gradients of a scalar function of arrays by each array and each Keras variable, as numpy.
 
-    What the function does not depend on has the derivative zero.
+    The gradient by what the function does not depend on is zero.
     """
     return {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[keras.backend.backend()](
         function, list(arrays), list(variables)
@@ -20,12 +20,12 @@ def gradients(function: Callable[..., Any], arrays: Sequence[Any], variables: Se
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled where the backend compiles: `jax.jit`, `tf.function`, and as it is on torch."""
+    """Return the compiled function: by `jax.jit` or `tf.function`; on PyTorch, the function itself."""
     backend = keras.backend.backend()
     if backend == "jax":
         import jax
 
-        return jax.jit(function, compiler_options=options())
+        return jax.jit(function, compiler_options=compiler_options())
     if backend == "tensorflow":
         import tensorflow as tf
 
@@ -41,7 +41,7 @@ def _jax(function: Callable[..., Any], arrays: list, variables: list) -> list[np
             return function(*arrays)
 
     values = [variable.value for variable in variables]
-    run = jax.jit(jax.grad(pure, argnums=(0, 1)), compiler_options=options())
+    run = jax.jit(jax.grad(pure, argnums=(0, 1)), compiler_options=compiler_options())
     by_array, by_variable = run([jax.numpy.asarray(array) for array in arrays], values)
     return [np.asarray(keras.ops.cast(gradient, "float32")) for gradient in (*by_array, *by_variable)]
 
@@ -54,8 +54,8 @@ def _tensorflow(function: Callable[..., Any], arrays: list, variables: list) -> 
         tape.watch(tensors)
         loss = function(*tensors)
     sources = [*tensors, *(variable.value for variable in variables)]
-    found = tape.gradient(loss, sources, unconnected_gradients="zero")
-    return [tf.cast(tf.convert_to_tensor(gradient), "float32").numpy() for gradient in found]
+    results = tape.gradient(loss, sources, unconnected_gradients="zero")
+    return [tf.cast(tf.convert_to_tensor(gradient), "float32").numpy() for gradient in results]
 
 
 def _torch(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
@@ -64,8 +64,8 @@ def _torch(function: Callable[..., Any], arrays: list, variables: list) -> list[
     tensors = [keras.ops.convert_to_tensor(array).detach().clone().requires_grad_() for array in arrays]
     sources = [*tensors, *(variable.value for variable in variables)]
     loss = function(*tensors)
-    found = torch.autograd.grad(loss, sources, allow_unused=True)
+    results = torch.autograd.grad(loss, sources, allow_unused=True)
     return [
         (torch.zeros_like(source) if gradient is None else gradient).float().detach().cpu().numpy()
-        for source, gradient in zip(sources, found, strict=True)
+        for source, gradient in zip(sources, results, strict=True)
     ]

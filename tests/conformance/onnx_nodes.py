@@ -1,4 +1,4 @@
-"""The cases that ONNX has for whoever implements its attention operators: inputs, attributes and what must come out."""
+"""ONNX's test cases of its attention operators: inputs, attributes and expected outputs."""
 
 import dataclasses
 import functools
@@ -12,12 +12,12 @@ import onnx
 from keras import ops
 from onnx.backend.test.case import node as collection
 
-from compiling import at_once
+from compiling import run_together
 
 MODULES = ("attention", "linear_attention")
-# How far an output may lie from ONNX's, relatively and absolutely: ONNX's own bounds; in half precision, whose numbers ONNX's
-# reference rounds after each step, two of its steps.
-BOUNDS = {"float32": (1e-3, 1e-7), "float16": (2**-9, 2**-11), "bfloat16": (2**-6, 2**-8)}
+# Relative and absolute tolerances: ONNX's own; in half precision, in which ONNX's reference rounds after each step, the
+# rounding of two steps.
+TOLERANCES = {"float32": (1e-3, 1e-7), "float16": (2**-9, 2**-11), "bfloat16": (2**-6, 2**-8)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Node:
     """One call of an operator.
 
     Args:
-        name: of the case, without its first word, "test".
-        attributes: those that are set.
-        inputs, outputs: arrays by the names that the operator's schema has for them; those left out are missing.
+        name: The name of the case without "test_".
+        attributes: The attributes that are set.
+        inputs, outputs: Arrays by their names in the operator's schema, without those that the node leaves out.
     """
 
     name: str
@@ -36,85 +36,84 @@ class Node:
     outputs: dict[str, np.ndarray]
 
 
-def nodes(operator: str) -> list[Node]:
-    """The cases of an operator, without those that spell it out in other operators ("expanded").
+def load_nodes(operator: str) -> list[Node]:
+    """Return the cases of an operator, without those that expand it to other operators.
 
-    They are those of `onnx.backend.test.case.node.collect_testcases(operator)`. That computes the cases of every operator there
-    is to find these few; here only the modules of attention are loaded.
+    They are those of `onnx.backend.test.case.node.collect_testcases(operator)`, which would compute the cases of every operator.
     """
     with warnings.catch_warnings():
-        # Some of the reference's numbers are infinite on purpose.
+        # Some numbers of the reference are infinite on purpose.
         warnings.simplefilter("ignore")
         for module in MODULES:
             importlib.import_module(f"{collection.__name__}.{module}")
-    schema, found = onnx.defs.get_schema(operator), []
+    schema, nodes = onnx.defs.get_schema(operator), []
     for case in collection._NodeTestCases:
         node = case.model.graph.node[0]
         if node.op_type != operator or case.name.endswith("expanded"):
             continue
         ((inputs, outputs),) = case.data_sets
-        found.append(
+        nodes.append(
             Node(
                 case.name.removeprefix("test_"),
-                {given.name: onnx.helper.get_attribute_value(given) for given in node.attribute},
-                named(schema.inputs, node.input, inputs),
-                named(schema.outputs, node.output, outputs),
+                {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute},
+                name_arrays(schema.inputs, node.input, inputs),
+                name_arrays(schema.outputs, node.output, outputs),
             )
         )
-    return found
+    return nodes
 
 
-def named(schema: Any, given: Any, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Arrays by the schema's names. A node lists its arguments in the schema's order, and "" for one that it leaves out."""
-    names = [formal.name for formal, actual in zip(schema, given, strict=False) if actual]
+def name_arrays(schema: Any, arguments: Any, arrays: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays by the schema's names. A node lists its arguments in that order, and "" for one that it leaves out."""
+    names = [formal.name for formal, actual in zip(schema, arguments, strict=False) if actual]
     return dict(zip(names, arrays, strict=True))
 
 
-class Answers:
-    """What limelight makes of nodes, computed a few at a time, when the first of them is asked for.
+class NodeChecker:
+    """Compares the outputs of nodes with ONNX's. Several nodes are compiled together, when the first of them is checked.
 
     Args:
-        nodes: all of them.
-        answered: makes the outputs of a node, by their names.
+        nodes: All nodes.
+        compute: Computes the outputs of a node, by their names.
     """
 
-    def __init__(self, nodes: list[Node], answered: Callable[[Node], dict[str, Any]]) -> None:
-        self.nodes, self.answered = nodes, answered
-        self.known: dict[str, dict[str, Any]] = {}
+    def __init__(self, nodes: list[Node], compute: Callable[[Node], dict[str, Any]]) -> None:
+        self.nodes, self.compute = nodes, compute
+        self.outputs: dict[str, dict[str, Any]] = {}
 
     def check(self, node: Node, count: int = 12) -> None:
-        """Raise where an output is not ONNX's."""
-        if node.name not in self.known:
+        """Raise AssertionError if an output differs from ONNX's."""
+        if node.name not in self.outputs:
             first = self.nodes.index(node) // count * count
-            few = self.nodes[first : first + count]
-            found = at_once([functools.partial(self.answered, each) for each in few])
-            self.known.update(zip((each.name for each in few), found, strict=True))
+            group = self.nodes[first : first + count]
+            outputs = run_together([functools.partial(self.compute, member) for member in group])
+            self.outputs.update(zip((member.name for member in group), outputs, strict=True))
         for name, expected in node.outputs.items():
-            close(self.known[node.name][name], expected, name)
+            assert_close(self.outputs[node.name][name], expected, name)
 
 
 def tensor(array: np.ndarray) -> Any:
-    """A tensor of the array's dtype; torch and TensorFlow take no bfloat16 from numpy."""
+    """Return a tensor of the array's dtype. PyTorch and TensorFlow take no bfloat16 from numpy."""
     dtype = array.dtype.name
     return ops.cast(array.astype("float32"), dtype) if dtype == "bfloat16" else ops.convert_to_tensor(array)
 
 
-def heads(array: np.ndarray, count: int | None) -> Any:
-    """(B, T, N * H) as (B, N, T, H); what has an axis for its heads already stays as it is."""
+def split_heads(array: np.ndarray, num_heads: int | None) -> Any:
+    """Reshape (B, T, N * H) to (B, N, T, H). An array that has an axis of heads is returned as it is."""
     if array.ndim == 4:
         return tensor(array)
     batch, length, width = array.shape
-    return tensor(array.reshape(batch, length, count, width // count).transpose(0, 2, 1, 3))
+    return tensor(array.reshape(batch, length, num_heads, width // num_heads).transpose(0, 2, 1, 3))
 
 
-def joined(output: Any) -> Any:
-    """(B, N, T, V) as (B, T, N * V)."""
-    batch, count, length, size = output.shape
-    return ops.reshape(ops.transpose(output, (0, 2, 1, 3)), (batch, length, count * size))
+def merge_heads(output: Any) -> Any:
+    """Reshape (B, N, T, V) to (B, T, N * V)."""
+    batch, num_heads, length, size = output.shape
+    return ops.reshape(ops.transpose(output, (0, 2, 1, 3)), (batch, length, num_heads * size))
 
 
-def close(found: Any, expected: np.ndarray, name: str) -> None:
-    """Raise where an output is not ONNX's."""
-    relative, absolute = BOUNDS[expected.dtype.name]
-    found = np.asarray(ops.convert_to_numpy(ops.cast(found, "float32")))
-    np.testing.assert_allclose(found, expected.astype("float32"), rtol=relative, atol=absolute, err_msg=name)
+def assert_close(output: Any, expected: np.ndarray, name: str) -> None:
+    """Raise AssertionError if an output differs from ONNX's."""
+    relative, absolute = TOLERANCES[expected.dtype.name]
+    output = np.asarray(ops.convert_to_numpy(ops.cast(output, "float32")))
+    np.testing.assert_allclose(output, expected.astype("float32"), rtol=relative, atol=absolute, err_msg=name)

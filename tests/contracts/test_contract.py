@@ -12,7 +12,7 @@ from keras import ops
 
 import limelight as ll
 import oracles
-from compiling import at_once, quickly
+from compiling import fast_compilation, run_together
 from contracts.cases import CASES, ERRORS, PERMITTED, B, Case, N, S, T, V
 from gradients import compiled, gradients
 from limelight import scores
@@ -55,7 +55,7 @@ each_half = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.fixture
 def _optimized() -> Iterator[None]:
     """Compile with the optimizations that users have."""
-    with quickly(False):
+    with fast_compilation(False):
         yield
 
 
@@ -88,7 +88,7 @@ def numpy(tensor: Any) -> np.ndarray:
 
 def attend_each(inputs: list[Any], parts: dict[str, Any]) -> list[np.ndarray]:
     """Compute `attend` for several queries, keys and values."""
-    return [numpy(output) for output in at_once([functools.partial(ll.attend, *each, **parts) for each in inputs])]
+    return [numpy(output) for output in run_together([functools.partial(ll.attend, *each, **parts) for each in inputs])]
 
 
 def intersect_array(mask: Any, array: np.ndarray) -> Any:
@@ -203,7 +203,7 @@ def test_padding_is_invisible(case: Case) -> None:
     padded = {**parts, "mask": ll.masks.intersect(parts.get("mask"), ll.masks.Padding(real, rows))}
     if case.align == "end":
         padded |= {"query_positions": np.arange(T + 3) + S - T, "key_positions": np.arange(S + 3)}
-    weights, alone = at_once(
+    weights, alone = run_together(
         [
             lambda: ll.attention_weights(*padded_arrays[:2], **padded),
             lambda: ll.attention_weights(*arrays[:2], **parts),
@@ -307,7 +307,7 @@ def test_a_block_equals_its_slice_of_the_whole(case: Case) -> None:
         block_scores = score(q, k, block=block)
         return (block_scores,) if mask is None else (block_scores, mask(block), *mask.kv_range(block))
 
-    computed = at_once([functools.partial(compute_block, *slices) for slices in blocks])
+    computed = run_together([functools.partial(compute_block, *slices) for slices in blocks])
     full_scores, *full_mask = (np.broadcast_to(ops.convert_to_numpy(array), (B, N, T, S)) for array in computed[0][:2])
     for slices, (block_scores, *masked) in zip(blocks, computed, strict=True):
         indices = [ops.convert_to_numpy(part.to_indices()) for part in slices]

@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from compiling import at_once, predict
+from compiling import predict, run_together
 from gradients import gradients
 from limelight.layers import LinearAttention
 from limelight.layers.linear import CHUNK_SIZE
@@ -97,7 +97,7 @@ def test_padding_has_no_effect(random: np.random.Generator, name: str) -> None:
     unmasked = numpy(steps)
     layer = randomize(LinearAttention(N, H, features=name, causal=True), unmasked, unmasked)
     whole = layer(steps, steps)
-    short, nothing = at_once(
+    short, nothing = run_together(
         [
             lambda: layer(unmasked[:1, :3], unmasked[:1, :3]),
             lambda: layer(unmasked, unmasked, value_mask=np.zeros((B, T), bool)),
