@@ -268,12 +268,14 @@ def test_a_file_of_quoted_blanks_holds_no_data(write, content):
 )
 def test_a_table_of_measurements_is_no_text(write, content):
     path = write(content)
-    with pytest.raises(DataError, match="numbers.*Series of your own cannot be read from files yet.*series_classifier"):
+    with pytest.raises(
+        DataError, match=r"numbers.*Series of your own cannot be read from files yet.*series_classifier"
+    ):
         load(path)
 
 
 def test_a_file_of_arrays_is_no_text(write):
-    with pytest.raises(DataError, match="'.*t.npz'. Series of your own cannot"):
+    with pytest.raises(DataError, match=r"'.*t\.npz'\. Series of your own cannot"):
         load(write("", "t.npz"))
 
 
