@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from compiling import at_once, predict
+from compiling import predict, run_together
 from gradients import compiled
 from limelight.layers import KVCache, MultiHeadAttention
 
@@ -63,7 +63,7 @@ LAYERS = {
 def test_decoding_equals_a_call_on_the_whole_sequence(random: np.random.Generator, name: str) -> None:
     make, size = LAYERS[name]
     layer, x = randomize(make()), random.normal(size=(B, T, D)).astype("float32")
-    ((expected, expected_weights),) = at_once([lambda: layer(x, x, return_attention_scores=True)])
+    ((expected, expected_weights),) = run_together([lambda: layer(x, x, return_attention_scores=True)])
     step = compiled(lambda x, cache: layer(x, x, cache=cache, return_attention_scores=True))
     cache, start = layer.empty_cache(B, size), 0
     for end in [2, *range(3, T + 1)]:
@@ -92,7 +92,7 @@ def test_batch_of_prompts_of_different_lengths(random: np.random.Generator) -> N
         following, cache = layer(next_step, next_step, cache=cache)
         return output, following, cache.length
 
-    (output, following, length), expected = at_once([decode, lambda: layer(x, x)])
+    (output, following, length), expected = run_together([decode, lambda: layer(x, x)])
     expected = numpy(expected)
     np.testing.assert_allclose(numpy(output)[0], expected[0, :4], atol=3e-5)
     np.testing.assert_allclose(numpy(output)[1, 2:], expected[1, :2], atol=3e-5)
@@ -151,6 +151,13 @@ def test_symbolic_shapes_with_a_cache() -> None:
         ),
         (lambda layer, x: layer(x, x, cache=layer.empty_cache(B + 1, T)), r"cache's, \(3, 3, 9, 4\)"),
         (lambda layer, x: MultiHeadAttention(3, 4, latent_dim=2)(x, x, x + 1), "same tensor.*Leave `key` out"),
+        (lambda layer, x: layer(x, cache=layer.empty_cache(B, T)), "first call.*must have a `value`"),
+        (lambda layer, x: (layer(x, x), layer(x)), "needs a `cache`.*value=None"),
+        (
+            lambda layer, x: (layer(x, x), layer(x, value_mask=x[..., 0] > 0, cache=layer.remember(x))),
+            "mask.*`layer.remember`",
+        ),
+        (lambda layer, x: layer.remember(x), "must be built"),
         (lambda layer, x: MultiHeadAttention(3, 4, latent_dim=0), "`latent_dim` must be a positive integer or None"),
     ],
 )
@@ -183,7 +190,7 @@ def test_window_rolls_within_a_call_of_several_steps(
             start += count
         return outputs
 
-    outputs, *expected = at_once([decode, *(lambda steps=steps: layer(steps, steps)[0] for steps in alone)])
+    outputs, *expected = run_together([decode, *(lambda steps=steps: layer(steps, steps)[0] for steps in alone)])
     decoded = np.concatenate([numpy(output) for output in outputs], axis=1)
     for b in range(B):
         np.testing.assert_allclose(decoded[b][real[b]], numpy(expected[b]), atol=3e-5)
@@ -219,6 +226,38 @@ def test_cache_of_whole_sequences_does_not_roll(random: np.random.Generator) -> 
     layer = randomize(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(20)))
     x = random.normal(size=(B, T, D)).astype("float32")
     cached = [lambda: layer(x, x, cache=layer.empty_cache(B, T), return_attention_scores=True), lambda: layer(x, x)]
-    (output, weights, _), expected = at_once(cached)
+    (output, weights, _), expected = run_together(cached)
     assert tuple(weights.shape) == (B, 3, T, T)
     np.testing.assert_allclose(numpy(output), numpy(expected), atol=3e-5)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [{}, {"num_kv_heads": 1, "score": ll.scores.Dot() + ll.positions.ALiBi()}, {"latent_dim": 5, "sliding_window": 4}],
+    ids=["plain", "grouped with positions", "latent with window"],
+)
+def test_remembered_memory_equals_the_memory(random: np.random.Generator, parts: dict[str, Any]) -> None:
+    layer = randomize(MultiHeadAttention(3, 4, **parts))
+    steps, memory = (random.normal(size=(B, length, D)).astype("float32") for length in (2, T))
+    real = np.array([[False] + [True] * (T - 1), [True] * 4 + [False] * (T - 4)])
+
+    def attend(cache: KVCache) -> Any:
+        return layer(steps, cache=cache, return_attention_scores=True)
+
+    for mask in (None, real):
+        expected = layer(steps, memory, value_mask=mask, return_attention_scores=True)
+        cache = layer.remember(ops.convert_to_tensor(memory), mask)
+        output, weights = attend(cache)
+        np.testing.assert_allclose(numpy(output), numpy(expected[0]), atol=2e-5)
+        np.testing.assert_allclose(numpy(weights), numpy(expected[1]), atol=2e-6)
+    if layer.latent_dim is None:
+        layer.key_dense.kernel.assign(0 * layer.key_dense.kernel)
+        np.testing.assert_array_equal(numpy(attend(cache)[1]), numpy(weights))
+
+
+def test_symbolic_shapes_of_a_remembered_memory() -> None:
+    layer = MultiHeadAttention(3, 4)
+    layer.build((B, 1, D), (B, T, D))
+    cache = KVCache(*(keras.KerasTensor(part.shape, part.dtype) for part in layer.remember(ops.ones((B, T, D)))))
+    output, weights = layer(keras.Input((2, D), batch_size=B), cache=cache, return_attention_scores=True)
+    assert (output.shape, weights.shape) == ((B, 2, D), (B, 3, 2, T))

@@ -227,11 +227,24 @@ def test_symbolic_shapes_equal_eager_shapes() -> None:
     [
         (lambda: AttentionCell(keras.layers.GRUCell(3), 0), ValueError, "positive integer.*memory_size=0"),
         (lambda: AttentionCell(keras.layers.GRUCell(3), 2, attend="during"), ValueError, '"before" or "after".*during'),
+        (lambda: AttentionCell(keras.layers.GRUCell(3), 2, dropout=1.0), ValueError, r"in \[0, 1\).*dropout=1.0"),
+        (
+            lambda: AttentionRNN(AttentionCell(keras.layers.LSTMCell(3), 2))(
+                np.zeros((1, 2, 3)), np.zeros((1, 4, 2)), initial_state=[np.zeros((1, 3))] * 3
+            ),
+            ValueError,
+            "2 states of the inner cell, or the 6.*Received: 3",
+        ),
         (lambda: AttentionRNN(keras.layers.GRUCell(3)), TypeError, "AttentionCell.*Wrap it"),
         (
             lambda: AttentionRNN(AttentionCell(keras.layers.GRUCell(3), 2), stateful=True),
             ValueError,
             "does not support `stateful`",
+        ),
+        (
+            lambda: AttentionRNN(AttentionCell(keras.layers.GRUCell(3), 2), attention_regularizer=ll.layers.Coverage()),
+            ValueError,
+            "weights of all steps.*return_sequences=True",
         ),
         (
             lambda: keras.layers.RNN(AttentionCell(keras.layers.GRUCell(3), 2))(np.zeros((1, 2, 3))),
@@ -287,6 +300,7 @@ def test_noise_is_drawn_in_compiled_training(random: np.random.Generator) -> Non
     assert all(np.isfinite(numpy(weight)).all() for weight in model.weights)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")
 def test_int8_model_can_be_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
     steps, memory = keras.Input((T, D)), keras.Input((S, M))
@@ -311,3 +325,124 @@ def test_padded_memory_in_a_model_has_no_effect(random: np.random.Generator) -> 
     table[0] = np.nan
     embedding.embeddings.assign(table)
     np.testing.assert_array_equal(numpy(model([data, ids])), before)
+
+
+def test_regularizer_adds_its_penalty_of_real_steps_in_training(random: np.random.Generator) -> None:
+    (steps, memory), mask = inputs(random), np.array([[True] * T, [True] * 3 + [False] * 2])
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M)
+    layer = AttentionRNN(cell, return_sequences=True, attention_regularizer=ll.layers.Coverage(0.7))
+    layer = AttentionRNN.from_config(layer.get_config())
+    _, weights = layer(steps, memory, sequences_mask=mask, return_attention_scores=True, training=False)
+    assert layer.losses == []
+    layer(steps, memory, sequences_mask=mask, training=True)
+    rows = []
+    for example, length in zip(numpy(weights), mask.sum(1), strict=True):
+        rows += [np.minimum(example[t], example[:t].sum(0)).sum() for t in range(length)]
+    np.testing.assert_allclose([numpy(loss) for loss in layer.losses], [0.7 * np.mean(rows)], rtol=1e-5)
+
+
+@pytest.mark.parametrize("attend", ["before", "after"])
+@pytest.mark.parametrize("is_masked", [False, True])
+def test_states_go_on_where_they_ended(random: np.random.Generator, attend: str, is_masked: bool) -> None:
+    layer, (steps, memory) = (
+        make_layer(attend, score=ll.scores.LocationSensitive(4, 2, 3, over="coverage")),
+        inputs(random),
+    )
+    mask = np.array([[True] * T, [True] * 4 + [False]]) if is_masked else np.ones((B, T), bool)
+    expected = layer(steps, memory, sequences_mask=mask, memory_mask=REAL, return_attention_scores=True)
+    resumable = AttentionRNN(layer.cell.cell, return_sequences=True, return_state=True)
+    parts, states = [], None
+    for part in (slice(0, 3), slice(3, T)):
+        *results, state, hidden, position, last, coverage = resumable(
+            steps[:, part],
+            memory,
+            initial_state=states,
+            sequences_mask=mask[:, part],
+            memory_mask=REAL,
+            return_attention_scores=True,
+        )
+        states = [state, hidden, position, last, coverage]
+        parts.append([numpy(result) for result in results])
+    for pair, whole in zip(zip(*parts, strict=True), expected, strict=True):
+        np.testing.assert_allclose(np.concatenate(pair, axis=1), numpy(whole), atol=2e-6)
+    output, weights = (numpy(tensor) for tensor in expected)
+    np.testing.assert_allclose(numpy(states[0]), output[:, -1], atol=2e-6)
+    np.testing.assert_allclose(numpy(states[4]), (weights * mask[..., None]).sum(1), atol=1e-5)
+    assert numpy(states[2])[:, 0].tolist() == mask.sum(1).tolist()
+
+
+def test_symbolic_states_equal_eager_states() -> None:
+    stack = keras.layers.StackedRNNCells([keras.layers.LSTMCell(4), keras.layers.LSTMCell(U)])
+    layer = AttentionRNN(AttentionCell(stack, M), return_state=True)
+    symbolic = layer(keras.Input((T, D), batch_size=B), keras.Input((S, M), batch_size=B), return_attention_scores=True)
+    eager = layer(np.zeros((B, T, D)), np.zeros((B, S, M)), return_attention_scores=True)
+    shapes = [[tuple(tensor.shape) for tensor in keras.tree.flatten(results)] for results in (symbolic, eager)]
+    assert shapes[0] == shapes[1]
+
+
+def test_memory_is_projected_once(random: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, (steps, memory) = make_layer(score=ll.scores.Additive(4)), inputs(random)
+    cell, num_calls, project_keys = layer.cell.cell, [], ll.scores.Additive.project_keys
+    monkeypatch.setattr(
+        ll.scores.Additive, "project_keys", lambda self, key: (num_calls.append(key.shape), project_keys(self, key))[1]
+    )
+    expected = AttentionRNN(cell, return_sequences=True, unroll=True)(steps, memory, memory_mask=REAL)
+    assert num_calls == [(B, S, M)]
+    states, outputs = cell.initial_state(ops.convert_to_tensor(memory), REAL), []
+    for t in range(T):
+        output, states = cell(ops.convert_to_tensor(steps[:, t]), states)
+        outputs.append(numpy(output))
+    assert len(num_calls) == 2
+    np.testing.assert_allclose(np.stack(outputs, axis=1), numpy(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("is_kept_in_states", [False, True])
+def test_dropout_drops_weights_anew_at_each_step(is_kept_in_states: bool) -> None:
+    # The memory is the identity and the weights are uniform: the output is tanh of the weights after dropout.
+    length, num_keys, rate = 20, 50, 0.3
+    cell = AttentionCell(keras.layers.SimpleRNNCell(num_keys), num_keys, attend="after", dropout=rate, seed=3)
+    cell = AttentionCell.from_config(cell.get_config())
+    cell.build((B, 1))
+    for variable in cell.trainable_variables:
+        variable.assign(0 * variable)
+    cell.combine.kernel.assign(np.eye(2 * num_keys, num_keys))
+    memory = ops.convert_to_tensor(np.eye(num_keys, dtype="float32")[None].repeat(B, 0))
+    steps, mask = ops.zeros((B, length, 1)), np.array([[True] * 2 + [False] * (length - 2), [True] * length])
+
+    def run(training: bool) -> np.ndarray:
+        if is_kept_in_states:
+            rnn = keras.layers.RNN(cell, return_sequences=True)
+            output = rnn(steps, initial_state=cell.initial_state(memory), mask=mask, training=training)
+        else:
+            rnn = AttentionRNN(cell, return_sequences=True)
+            output, weights = rnn(steps, memory, sequences_mask=mask, training=training, return_attention_scores=True)
+            np.testing.assert_allclose(numpy(weights), 1 / num_keys, rtol=1e-5)
+        return np.arctanh(numpy(output)[1]) * num_keys
+
+    np.testing.assert_allclose(run(training=False), 1.0, rtol=1e-4)
+    dropped, again = run(training=True), run(training=True)
+    is_dropped = dropped < 0.5
+    np.testing.assert_allclose(dropped, np.where(is_dropped, 0, 1 / (1 - rate)), rtol=1e-4, atol=1e-6)
+    assert is_dropped.mean() == pytest.approx(rate, abs=0.05)
+    assert len({row.tobytes() for row in is_dropped}) == length
+    assert (is_dropped != (again < 0.5)).any()
+
+
+def test_regularizer_dropout_and_states_are_saved(random: np.random.Generator, tmp_path: Path) -> None:
+    steps, memory = keras.Input((None, D)), keras.Input((S, M))
+    cell = AttentionCell(keras.layers.LSTMCell(U), M, dropout=0.2, seed=3)
+    layer = AttentionRNN(
+        cell, return_sequences=True, return_state=True, attention_regularizer=ll.layers.Coverage(0.7), name="decoder"
+    )
+    model = keras.Model([steps, memory], list(layer(steps, memory)))
+    model.compile("sgd", ["mse", *[None] * 6], jit_compile=keras.backend.backend() == "jax")
+    data = [*inputs(random)]
+    history = model.fit(data, [np.zeros((B, T, U)), *model.predict(data, verbose=0)[1:]], epochs=2, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    decoder = loaded.get_layer("decoder")
+    assert decoder.attention_regularizer.factor == 0.7
+    assert (decoder.cell.cell.dropout, decoder.cell.cell.seed) == (0.2, 3)
+    for result, expected in zip(loaded.predict(data, verbose=0), model.predict(data, verbose=0), strict=True):
+        np.testing.assert_allclose(result, expected, atol=1e-6)

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from limelight import masks, scores
+from limelight._keras_private import get_keras_mask
 from limelight.core.component import register
 from limelight.engine.call import make_call
 from limelight.layers.attention_core import AttentionCore
@@ -49,7 +50,7 @@ class MultiHeadAttention(keras.Layer):
 
     Call arguments:
         query: (B, T, D). With more axes, attention runs over `attention_axes`.
-        value: (B, S, D).
+        value: (B, S, D). Without it, queries attend to what the cache holds.
         key: (B, S, D); the value when not given.
         query_mask: Bool (B, T), True where a step is real; Keras's implicit mask when not given. The output of a masked query is
             that of an empty sequence.
@@ -61,12 +62,13 @@ class MultiHeadAttention(keras.Layer):
             last key.
         bias: Additive bias on the scores, broadcastable to (B, N, T, S).
         cache: A `KVCache` of the steps so far, for decoding. Query and value are then the new steps; keys and values are those
-            of the cache and the new ones. `layer.empty_cache(batch_size, size)` creates one.
+            of the cache and the new ones. `layer.empty_cache(batch_size, size)` creates one; `layer.remember(memory)` creates one
+            for cross-attention, which is called without a value.
 
     Returns:
         The output (B, T, D), with the query's mask. With `return_attention_scores`, also the weights (B, N, T, S), before
-        dropout. With a cache, the updated cache comes last, and S counts its slots; where new steps overwrite slots that some of
-        them look back to, S counts the old slots and then the steps.
+        dropout. With a cache, the updated cache comes last if there is a value, and S counts its slots; where new steps overwrite
+        slots that some of them look back to, S counts the old slots and then the steps.
 
     Raises:
         ValueError: Sizes do not fit, or a mask is additive or ambiguous.
@@ -155,7 +157,12 @@ class MultiHeadAttention(keras.Layer):
         """Projection of the heads' outputs, (N, V, D)."""
         return self._output_dense
 
-    def build(self, query_shape: tuple, value_shape: tuple, key_shape: tuple | None = None) -> None:
+    def build(self, query_shape: tuple, value_shape: tuple | None = None, key_shape: tuple | None = None) -> None:
+        if value_shape is None:
+            raise ValueError(
+                "The first call of a MultiHeadAttention must have a `value`. Received: none. Call or build the layer with the "
+                "memory before a call with `cache` alone."
+            )
         key_shape = value_shape if key_shape is None else key_shape
         _check_lengths(value_shape, key_shape)
         self._axes = self._resolve_axes(len(query_shape))
@@ -209,7 +216,7 @@ class MultiHeadAttention(keras.Layer):
     def call(
         self,
         query: Any,
-        value: Any,
+        value: Any = None,
         key: Any = None,
         query_mask: Any = None,
         value_mask: Any = None,
@@ -221,11 +228,16 @@ class MultiHeadAttention(keras.Layer):
         bias: Any = None,
         cache: Any = None,
     ) -> Any:
-        if self.latent_dim is not None:
+        if value is None and (cache is None or any(each is not None for each in (key, value_mask, key_mask))):
+            raise ValueError(
+                "A call without `value` needs a `cache`, and takes neither a key nor a mask of them. Received: value=None. Give "
+                "the mask of a memory to `layer.remember`."
+            )
+        if value is not None and self.latent_dim is not None:
             value = key = self._compute_latent(value, key)
         elif key is None:
             key = value
-        layout = AxisLayout.from_inputs(query, value, self._axes)
+        layout = AxisLayout.from_inputs(query, query if value is None else value, self._axes)
         positions: dict[str, Any] = {}
         projected_query = self._query_dense(query)
         if cache is None:
@@ -234,11 +246,15 @@ class MultiHeadAttention(keras.Layer):
             heads = tuple(layout.move_heads_first(tensor) for tensor in projected)
         else:
             self._check_cached_call(layout, attention_mask)
-            keys, values, cache, cache_mask, positions = self._update_cache(
-                cache, layout, key, value, value_mask, key_mask
-            )
+            if value is None:
+                attended, query_positions = cache, cache.last_positions(ops.shape(query)[1])
+            else:
+                steps = self._project_steps(layout, key, value)
+                cache, attended, query_positions = cache.update(*steps, value_mask, key_mask, self._max_lookback())
+            keys, values = self._expand_latent(layout, attended)
+            positions = {"query_positions": query_positions, "key_positions": attended.positions}
             projected = heads = layout.move_heads_first(projected_query), keys, values
-            mask = masks.intersect(layout.combine_masks(query_mask), cache_mask)
+            mask = masks.intersect(layout.combine_masks(query_mask), attended.mask())
         mask = masks.intersect(mask, self._window_mask())
         mask = masks.intersect(mask, masks.Causal()) if use_causal_mask else mask
         if self._is_overridden:
@@ -260,7 +276,11 @@ class MultiHeadAttention(keras.Layer):
         if self.use_gate:
             output = output * self._gate_dense(query)
         output = self._output_dense(output)
-        results = [output, *([weights] if return_attention_scores else []), *([] if cache is None else [cache])]
+        results = [
+            output,
+            *([weights] if return_attention_scores else []),
+            *([] if cache is None or value is None else [cache]),
+        ]
         return output if len(results) == 1 else tuple(results)
 
     def _compute_attention(
@@ -341,6 +361,40 @@ class MultiHeadAttention(keras.Layer):
             return KVCache.empty(batch_size, 1, size, self.latent_dim, 0, self.compute_dtype)
         return KVCache.empty(batch_size, self.num_kv_heads, size, self.key_dim, self.value_dim, self.compute_dtype)
 
+    def remember(self, memory: Any, mask: Any = None) -> KVCache:
+        """Project a memory once, for cross-attention that is computed step by step.
+
+        Args:
+            memory: (B, S, D), the `value` and `key` of the calls.
+            mask: Bool (B, S), True where a step is real; Keras's implicit mask when not given.
+
+        Returns:
+            A cache for calls without `value`, in which queries attend to the memory as in `layer(query, memory)`.
+
+        Raises:
+            ValueError: The layer has not been built.
+
+        Example:
+            >>> import keras, limelight as ll
+            >>> layer, memory = ll.layers.MultiHeadAttention(8, 4), keras.ops.ones((2, 7, 32))
+            >>> layer.build((2, 1, 32), memory.shape)
+            >>> cache = layer.remember(memory)
+            >>> for _ in range(3):
+            ...     output = layer(keras.ops.ones((2, 1, 32)), cache=cache)
+            >>> tuple(output.shape)
+            (2, 1, 32)
+        """
+        if not self.built:
+            raise ValueError("The layer must be built before it remembers a memory. Call it once, or `build` it.")
+        mask = get_keras_mask(memory) if mask is None else mask
+        layout = AxisLayout.from_inputs(memory, memory, self._axes)
+        value = memory if self.latent_dim is None else self._compute_latent(memory, None)
+        key, value = self._project_steps(layout, value, value)
+        batch_size, length = ops.shape(memory)[:2]
+        positions = ops.broadcast_to(ops.arange(length, dtype="int32"), (batch_size, length))
+        positions = positions if mask is None else ops.where(masks.as_bool(mask, "`mask`"), positions, -1)
+        return KVCache(key, value, positions, ops.zeros_like(positions[:, 0]) + length)
+
     def _check_cached_call(self, layout: AxisLayout, attention_mask: Any) -> None:
         if (
             len(layout.batch_axes) > 1
@@ -354,28 +408,19 @@ class MultiHeadAttention(keras.Layer):
                 "mask=limelight.masks.Causal(), and padding as `value_mask`."
             )
 
-    def _update_cache(
-        self, cache: KVCache, layout: AxisLayout, key: Any, value: Any, value_mask: Any, key_mask: Any
-    ) -> tuple[Any, Any, KVCache, masks.Mask, dict[str, Any]]:
-        """Append new steps to a cache.
-
-        Returns:
-            Keys (B, K, S, H) and values (B, K, S, V) of earlier and new steps, the updated cache, the mask of empty slots, and
-            the positions of queries and keys.
-        """
+    def _project_steps(self, layout: AxisLayout, key: Any, value: Any) -> tuple[Any, Any]:
+        """Return what a cache stores of steps: keys (B, K, T, H) and values (B, K, T, V), or the latent and nothing."""
         if self.latent_dim is None:
-            new = (layout.move_heads_first(self._key_dense(key)), layout.move_heads_first(self._value_dense(value)))
-        else:
-            latent = ops.expand_dims(value, 1)  # (B, 1, T, C)
-            new = (latent, latent[..., :0])
-        cache, attended, query_positions = cache.update(*new, value_mask, key_mask, self._max_lookback())
-        positions = {"query_positions": query_positions, "key_positions": attended.positions}
-        keys, values = attended.key, attended.value
-        if self.latent_dim is not None:
-            latent = ops.squeeze(keys, 1)
-            keys = layout.move_heads_first(self._key_dense(latent))
-            values = layout.move_heads_first(self._value_dense(latent))
-        return keys, values, cache, attended.mask(), positions
+            return layout.move_heads_first(self._key_dense(key)), layout.move_heads_first(self._value_dense(value))
+        latent = ops.expand_dims(value, 1)  # (B, 1, T, C)
+        return latent, latent[..., :0]
+
+    def _expand_latent(self, layout: AxisLayout, cache: KVCache) -> tuple[Any, Any]:
+        """Return the keys (B, K, S, H) and values (B, K, S, V) of a cache."""
+        if self.latent_dim is None:
+            return cache.key, cache.value
+        latent = ops.squeeze(cache.key, 1)
+        return layout.move_heads_first(self._key_dense(latent)), layout.move_heads_first(self._value_dense(latent))
 
     def _window_mask(self) -> masks.Mask | None:
         """Return the mask of `sliding_window`, or None."""
@@ -390,23 +435,26 @@ class MultiHeadAttention(keras.Layer):
     def _resolve_axes(self, rank: int) -> tuple[int, ...]:
         return tuple(axis % rank for axis in self.attention_axes or range(1, rank - 1))
 
-    def compute_output_shape(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> tuple:
+    def compute_output_shape(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> tuple:
         """Return the shape of the output, without the weights."""
-        _check_lengths(tuple(value_shape), tuple(value_shape if key_shape is None else key_shape))
+        if value_shape is not None and key_shape is not None:
+            _check_lengths(tuple(value_shape), tuple(key_shape))
         return (*query_shape[:-1], *(self._output_shape or (query_shape[-1],)))
 
-    def compute_output_spec(self, query: Any, value: Any, key: Any = None, *args: Any, **kwargs: Any) -> Any:
-        shape = self.compute_output_shape(query.shape, value.shape, None if key is None else key.shape)
+    def compute_output_spec(self, query: Any, value: Any = None, key: Any = None, *args: Any, **kwargs: Any) -> Any:
+        shape = self.compute_output_shape(query.shape, *(None if each is None else each.shape for each in (value, key)))
         results: list[Any] = [keras.KerasTensor(shape, dtype=self.compute_dtype)]
         cache = kwargs.get("cache")
         if kwargs.get("return_attention_scores") or (len(args) > 4 and args[4]):
             axes = self._resolve_axes(len(query.shape))
             batch_shape = [query.shape[axis] for axis in range(len(query.shape) - 1) if axis not in axes]
-            lengths = [shape[axis] for shape in (query.shape, value.shape) for axis in axes]
-            if cache is not None:
-                lengths = [query.shape[1], self._num_cached_keys(cache, query.shape[1])]
+            if cache is None:
+                lengths = [shape[axis] for shape in (query.shape, value.shape) for axis in axes]
+            else:
+                num_steps = 0 if value is None else value.shape[1]
+                lengths = [query.shape[1], self._num_cached_keys(cache, num_steps)]
             results.append(keras.KerasTensor((*batch_shape, self.num_heads, *lengths), dtype=self.compute_dtype))
-        if cache is not None:
+        if cache is not None and value is not None:
             # New symbolic tensors: those of the call may be inputs of a model.
             results.append(type(cache)(*(keras.KerasTensor(part.shape, dtype=part.dtype) for part in cache)))
         return results[0] if len(results) == 1 else tuple(results)

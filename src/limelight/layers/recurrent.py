@@ -1,5 +1,6 @@
 """Recurrent cells that attend to a memory at each step, and the RNN that runs them."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -9,10 +10,11 @@ from keras import ops
 
 from limelight import functional, masks, normalizers, scores
 from limelight._keras_private import DropoutRNNCell, get_keras_mask
-from limelight.core.block import History
+from limelight.core.block import Block, History
 from limelight.core.component import deserialize, register
+from limelight.core.random import dropout_mask, sample_seed
 from limelight.core.validation import check_positive_int
-from limelight.engine.call import make_call
+from limelight.engine.call import flatten_leading, make_call
 from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
 
 # A step's position is stored in two digits of this base, so that even bfloat16 holds it.
@@ -31,9 +33,10 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
 
     $$h_t = \mathrm{cell}([x_t; y_{t-1}], h_{t-1}), \qquad c_t = \mathrm{attend}(h_t), \qquad y_t = \tanh(W [c_t; h_t])$$
 
-    The memory is passed along in the states of the RNN, together with the previous step's weights (for `LocationSensitive` and
-    `Monotonic`), the sum of all earlier weights (coverage), and the position of the step. `AttentionRNN` puts it there; with
-    `keras.layers.RNN` pass `initial_state=cell.initial_state(memory)`.
+    Among the states are the previous step's weights (for `LocationSensitive` and `Monotonic`), the sum of all earlier weights
+    (coverage), and the position of the step. `AttentionRNN` takes the memory itself and projects it once for each sequence. To
+    decode step by step, or for `keras.layers.RNN`, pass `initial_state=cell.initial_state(memory)`: then the memory is among the
+    states too, and its projection with it, if the cell is built and `memory` is not symbolic.
 
     Args:
         cell: A recurrent cell of Keras's, such as `keras.layers.LSTMCell(64)`, or a `StackedRNNCells`.
@@ -43,6 +46,9 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         mask: A `limelight.masks.Mask` on the positions of the step and of the memory, such as `SlidingWindow(5, 5)` for Luong's
             local-m.
         attend: "before" or "after" the cell.
+        dropout: Fraction of the weights that is dropped during training, in [0, 1), anew at each step. States hold the weights
+            before dropout.
+        seed: Seed of the dropout.
 
     Call arguments:
         inputs: (B, D).
@@ -53,7 +59,8 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         The output (B, U), U the width of the cell's output, and the new states.
 
     Raises:
-        ValueError: A width is not a positive integer, `attend` is unknown, or there is no initial state.
+        ValueError: A width is not a positive integer, `attend` is unknown, `dropout` is outside [0, 1), or there is no initial
+            state.
 
     Example:
         >>> import keras, limelight as ll
@@ -76,12 +83,16 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         normalizer: Any = None,
         mask: Any = None,
         attend: str = "before",
+        dropout: float = 0.0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_positive_int("memory_size", memory_size)
         if attend not in ("before", "after"):
             raise ValueError(f'`attend` must be "before" or "after". Received: attend={attend!r}.')
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}.")
         self.cell, self.memory_size, self.attend = deserialize(cell), memory_size, attend
         self.units = self.output_size = _get_output_size(self.cell)
         self.score = scores.get(scores.Additive(self.units) if score is None else deserialize(score))
@@ -89,12 +100,21 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         inner = normalizers.find_layer(self.normalizer)
         self.inner_normalizer = None if inner is self.normalizer else inner
         self.mask = masks.get(deserialize(mask))
+        self.dropout, self.seed = dropout, seed
+        if dropout > 0:
+            self.seed_generator = keras.random.SeedGenerator(seed)
         self._seeded_normalizer: Any = None
+        self._dropout_seed: Any = None
 
     @property
     def state_size(self) -> list[Any]:
         """Widths of the states; None for those as wide as the memory is long."""
-        return [self.units, *_to_list(self.cell.state_size), 2, None, None, None, None]
+        return [*self.step_state_size, None, None]
+
+    @property
+    def step_state_size(self) -> list[Any]:
+        """Widths of the states that a step changes: output, states of the inner cell, position, weights and coverage."""
+        return [self.units, *_to_list(self.cell.state_size), 2, None, None]
 
     @property
     def _context_size(self) -> int:
@@ -121,29 +141,55 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             mask: Bool (B, S), True where a step of the memory is real; Keras's implicit mask when not given.
             states: States of the inner cell, such as an encoder's last; zeros when not given.
         """
+        prepared = self.prepare_memory(memory, mask)
+        is_symbolic = isinstance(memory, keras.KerasTensor)
+        # A symbolic projection would belong to no layer of the model.
+        has_keys = self.built and not is_symbolic and prepared.key is not prepared.value
+        sequences = [prepared.key, prepared.value] if has_keys else [prepared.value]
+        if is_symbolic:
+            # A symbolic reshape would need the batch size.
+            flat = [keras.layers.Flatten(dtype=self.compute_dtype)(sequence) for sequence in sequences]
+        else:
+            flat = [ops.reshape(sequence, (ops.shape(sequence)[0], -1)) for sequence in sequences]
+        return [*self.initial_step_states(prepared, states), *flat, prepared.mask]
+
+    def prepare_memory(self, memory: Any, mask: Any = None) -> "Memory":
+        """Zero the padding of a memory and project it for the score, once for all steps."""
         if memory.shape[-1] != self.memory_size:
             raise ValueError(
                 f"The memory must have the width `memory_size`={self.memory_size}. Received: shape {tuple(memory.shape)}."
             )
         mask = get_keras_mask(memory) if mask is None else mask
         if mask is not None:
-            # Zero the padding once instead of at each step.
             mask = mask if isinstance(mask, keras.KerasTensor) else masks.as_bool(mask, "`mask`")
             memory = ops.where(ops.expand_dims(mask, -1), memory, ops.zeros_like(memory))
-        if isinstance(memory, keras.KerasTensor):
-            # A symbolic reshape would need the batch size.
-            flat_memory = keras.layers.Flatten(dtype=self.compute_dtype)(memory)
-        else:
-            flat_memory = ops.cast(ops.reshape(memory, (ops.shape(memory)[0], -1)), self.compute_dtype)
-        no_weights = ops.zeros_like(memory[..., 0], dtype=self.compute_dtype)  # (B, S)
-        memory_mask = ops.ones_like(no_weights) if mask is None else ops.cast(mask, self.compute_dtype)
+        memory = ops.cast(memory, self.compute_dtype)
+        mask = ops.ones_like(memory[..., 0]) if mask is None else ops.cast(mask, self.compute_dtype)
+        key = self.score.project_keys(memory) if self.built and not isinstance(memory, keras.KerasTensor) else memory
+        return Memory(memory, key, mask)
+
+    def initial_step_states(self, memory: "Memory", states: Any = None) -> list[Any]:
+        """Return the states before the first step that a step changes: all but the memory.
+
+        Args:
+            memory: The memory.
+            states: States of the inner cell; zeros when not given. Or all of these states, from which to go on.
+        """
+        no_weights = ops.zeros_like(memory.mask)  # (B, S)
 
         def zeros(width: int) -> Any:
             return ops.tile(no_weights[:, :1], (1, width))
 
-        if states is None:
-            states = keras.tree.map_structure(zeros, _to_list(self.cell.state_size))
-        return [zeros(self.units), *_to_list(states), zeros(2), no_weights, no_weights, flat_memory, memory_mask]
+        cell_sizes, sizes = _to_list(self.cell.state_size), self.step_state_size
+        states = keras.tree.map_structure(zeros, cell_sizes) if states is None else _to_list(states)
+        if len(states) == len(sizes):
+            return states
+        if len(states) != len(cell_sizes):
+            raise ValueError(
+                f"An initial state must have the {len(cell_sizes)} states of the inner cell, or the {len(sizes)} that an "
+                f"AttentionRNN with `return_state` returns. Received: {len(states)} states."
+            )
+        return [zeros(self.units), *states, zeros(2), no_weights, no_weights]
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """Raise: there is no initial state without a memory."""
@@ -153,55 +199,85 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         )
 
     def call(self, inputs: Any, states: Any, training: bool | None = None) -> tuple[Any, list[Any]]:
-        output, *cell_states, position, weights, coverage, flat_memory, memory_mask = states
-        memory = ops.reshape(flat_memory, (ops.shape(flat_memory)[0], -1, self.memory_size))
+        num_states = len(self.step_state_size)
+        step_states, [*flat, mask] = states[:num_states], states[num_states:]
+        value = ops.reshape(flat[-1], (*ops.shape(mask), self.memory_size))
+        has_keys = len(flat) > 1
+        key = ops.reshape(flat[0], (*ops.shape(mask), -1)) if has_keys else self.score.project_keys(value)
+        output, step_states = self.step(inputs, step_states, Memory(value, key, mask), training)
+        return output, [*step_states, *flat, mask]
+
+    def step(
+        self, inputs: Any, states: list[Any], memory: "Memory", training: bool | None = None
+    ) -> tuple[Any, list[Any]]:
+        """Compute one step.
+
+        Args:
+            inputs: (B, D).
+            states: A list, as `initial_step_states` returns it.
+            memory: What `prepare_memory` returns.
+            training: Whether dropout is active.
+
+        Returns:
+            The output (B, U), and the new states.
+        """
+        output, *cell_states, position, weights, coverage = states
         history = History(*(ops.expand_dims(ops.expand_dims(past, 1), 1) for past in (weights, coverage)))
         if self.attend == "before":
             last = cell_states[-1]
             query = last[0] if isinstance(last, (list, tuple)) else cell_states[0]
-            context, weights = self._attend(query, memory, memory_mask, position, history)
+            context, weights = self._attend(query, memory, position, history, training)
             output, cell_states = self._run_cell(inputs, context, cell_states, training)
         else:
             hidden, cell_states = self._run_cell(inputs, output, cell_states, training)
-            context, weights = self._attend(hidden, memory, memory_mask, position, history)
+            context, weights = self._attend(hidden, memory, position, history, training)
             output = self.combine(ops.concatenate([context, hidden], axis=-1))
-        states = [output, *cell_states, _increment(position), weights, coverage + weights, flat_memory, memory_mask]
-        return output, states
+        return output, [output, *cell_states, _increment(position), weights, coverage + weights]
 
     def _run_cell(self, inputs: Any, context: Any, states: list[Any], training: bool | None) -> tuple[Any, list[Any]]:
         """Run one step of the inner cell."""
         output, states = self.cell(ops.concatenate([inputs, context], axis=-1), states, training=training)
         return output, _to_list(states)
 
-    def _attend(self, query: Any, memory: Any, memory_mask: Any, position: Any, history: History) -> tuple[Any, Any]:
+    def _attend(
+        self, query: Any, memory: "Memory", position: Any, history: History, training: bool | None
+    ) -> tuple[Any, Any]:
         """Return the context (B, M) of a query (B, U), and the weights (B, S)."""
         position = ops.cast(position[:, :1] + BASE * position[:, 1:], "int32")
-        padding = masks.CacheSlots(keys=memory_mask > 0.5)
+        # Each step is a call with one row: its noise must depend on the position.
+        step = ops.reshape(position, (-1, 1, 1, 1))
+        padding = masks.CacheSlots(keys=memory.mask > 0.5)
         call = make_call(
             ops.expand_dims(query, 1),
-            memory,
-            score=self.score,
+            memory.key,
+            score=ScoreOfProjectedKeys(self.score),
             mask=masks.intersect(self.mask, padding),
-            # Each step is a call with one row: its noise must depend on the position.
-            normalizer=self.normalizer
-            if self._seeded_normalizer is None
-            else self._seeded_normalizer.at_step(position[0]),
+            normalizer=self.normalizer if self._seeded_normalizer is None else self._seeded_normalizer.at_step(step),
             query_positions=position,
             layer=self,
         )
         call = dataclasses.replace(call, block=dataclasses.replace(call.block, history=history))
-        functional.announce_call(call)
-        weights = functional.compute_weights(call)[:, 0]  # (B, 1, S)
-        context = ops.matmul(ops.cast(weights, memory.dtype), memory)[:, 0]
-        return context, ops.cast(weights[:, 0], self.compute_dtype)
+        functional.announce_call(lambda: dataclasses.replace(call, key=flatten_leading(memory.value), score=self.score))
+        weights = functional.compute_weights(call)  # (B, 1, 1, S)
+        kept = ops.cast(self._drop(weights, call.block, step, training), memory.value.dtype)
+        context = ops.matmul(kept[:, 0], memory.value)[:, 0]
+        return context, ops.cast(weights[:, 0, 0], self.compute_dtype)
+
+    def _drop(self, weights: Any, block: Block, step: Any, training: bool | None) -> Any:
+        """Return the weights after dropout."""
+        if not self.dropout or not training:
+            return weights
+        seed = sample_seed(self.seed_generator) if self._dropout_seed is None else self._dropout_seed
+        return weights * dropout_mask(seed + step, self.dropout, block, weights.dtype)
 
     # `keras.layers.RNN` calls the methods below before and after its loop: random numbers that a compiled loop drew could not be
     # the same at every step.
 
     def get_dropout_mask(self, step_input: Any) -> None:
-        """Draw the noise of the normalizer, and the dropout masks of the inner cells' inputs."""
+        """Draw the noise of the normalizer, the seed of the dropout, and the dropout masks of the inner cells' inputs."""
         # Bypasses the attribute tracking of Keras and PyTorch, which would find one more sublayer.
         object.__setattr__(self, "_seeded_normalizer", self.normalizer.with_noise())
+        object.__setattr__(self, "_dropout_seed", sample_seed(self.seed_generator) if self.dropout else None)
         width = step_input.shape[-1] + self._context_size
         for cell in _get_cells(self.cell):
             if isinstance(cell, DropoutRNNCell):
@@ -215,8 +291,9 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             cell.get_recurrent_dropout_mask(ops.ones(shape, dtype=self.compute_dtype))
 
     def reset_dropout_mask(self) -> None:
-        """Discard the noise and the dropout masks of the inner cells' inputs."""
+        """Discard the noise, the seed of the dropout, and the dropout masks of the inner cells' inputs."""
         object.__setattr__(self, "_seeded_normalizer", None)
+        object.__setattr__(self, "_dropout_seed", None)
         for cell in self._get_dropout_cells():
             cell.reset_dropout_mask()
 
@@ -235,12 +312,41 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             "dtype": serialize_dtype_policies(self),
             "memory_size": self.memory_size,
             "attend": self.attend,
+            "dropout": self.dropout,
+            "seed": self.seed,
             **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names},
         }
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Memory:
+    """The memory of one batch of sequences, ready for every step.
+
+    Args:
+        value: (B, S, M), 0 at padded steps.
+        key: (B, S, P), what the score needs of the memory.
+        mask: (B, S) in the compute dtype, 1 where a step is real.
+    """
+
+    value: Any
+    key: Any
+    mask: Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ScoreOfProjectedKeys(scores.Score):
+    """A score that is called with keys that its `project_keys` returned."""
+
+    score: scores.Score
+
+    def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
+        return self.score.score_projected_keys(query, key, block=block)
+
+
 class OutputAndWeightsCell(keras.Layer, DropoutRNNCell):
     """An attention cell whose output is concatenated with the weights, so that an RNN stacks both.
+
+    The memory is no state: an RNN would copy it at each step where the sequences are masked.
 
     Args:
         cell: The `AttentionCell`.
@@ -254,22 +360,33 @@ class OutputAndWeightsCell(keras.Layer, DropoutRNNCell):
         self.get_recurrent_dropout_mask = cell.get_recurrent_dropout_mask
         self.reset_dropout_mask = cell.reset_dropout_mask
         self.reset_recurrent_dropout_mask = cell.reset_recurrent_dropout_mask
+        self._memory: Any = None
 
     @property
     def state_size(self) -> list[Any]:
-        """Widths of the states: the last output with its weights, then the states of the cell."""
-        return [None, *self.cell.state_size]
+        """Widths of the states: the last output with its weights, then the states of the cell that a step changes."""
+        return [None, *self.cell.step_state_size]
 
     def build(self, input_shape: tuple) -> None:
         if not self.cell.built:
             self.cell.build(input_shape)
+            self.cell.built = True
 
     def get_config(self) -> dict[str, Any]:
         return {**keras.Layer.get_config(self), "cell": keras.saving.serialize_keras_object(self.cell)}
 
+    @contextlib.contextmanager
+    def attending_to(self, memory: Memory) -> Iterator[None]:
+        """Attend to a memory in the steps inside."""
+        object.__setattr__(self, "_memory", memory)
+        try:
+            yield
+        finally:
+            object.__setattr__(self, "_memory", None)
+
     def call(self, inputs: Any, states: Any, training: bool | None = None) -> tuple[Any, list[Any]]:
-        output, states = self.cell(inputs, states[1:], training=training)
-        output_and_weights = ops.concatenate([output, states[-4]], axis=-1)
+        output, states = self.cell.step(inputs, states[1:], self._memory, training)
+        output_and_weights = ops.concatenate([output, states[-2]], axis=-1)
         return output_and_weights, [output_and_weights, *states]
 
 
@@ -280,12 +397,16 @@ class AttentionRNN(keras.layers.RNN):
     Args:
         cell: An `AttentionCell`.
         return_sequences: Whether to return the outputs of all steps instead of the last one's.
+        attention_regularizer: Callable from the weights (B, T, S), 0 at padded steps, to a scalar loss, added during training,
+            such as `Coverage()`. It needs `return_sequences`. Dropout of the weights is the cell's.
+        return_state: Whether to return the last states too, from which another call can go on.
         zero_output_for_mask, unroll: As in `keras.layers.RNN`.
 
     Call arguments:
         sequences: (B, T, D).
         memory: (B, S, M).
-        initial_state: States of the inner cell, such as an encoder's last; zeros when not given.
+        initial_state: States of the inner cell, such as an encoder's last; zeros when not given. Or the states that a call with
+            `return_state` returned.
         sequences_mask: Bool (B, T), True where a step is real; Keras's implicit mask when not given.
         memory_mask: Bool (B, S), likewise.
         training: Whether dropout is active.
@@ -293,11 +414,13 @@ class AttentionRNN(keras.layers.RNN):
 
     Returns:
         The output (B, T, U), or (B, U) without `return_sequences`. With `return_attention_scores`, also the weights (B, T, S) or
-        (B, S). Weights of padded steps of the sequence are those of the step before.
+        (B, S). Weights of padded steps of the sequence are those of the step before. With `return_state`, then the states: the
+        last output, those of the inner cell, the position, the last weights and the sum of all weights.
 
     Raises:
         TypeError: The cell is not an `AttentionCell`.
-        ValueError: `stateful`, `go_backwards` or `return_state` is set.
+        ValueError: `stateful` or `go_backwards` is set, there is a regularizer without `return_sequences`, or the initial state
+            has another number of states.
 
     Example:
         >>> import keras, limelight as ll
@@ -308,23 +431,41 @@ class AttentionRNN(keras.layers.RNN):
         >>> output.shape, weights.shape
         ((None, None, 8), (None, None, None))
 
+        Weights that are dropped and regularized, and states from which to decode on:
+
+        >>> cell = ll.layers.AttentionCell(keras.layers.GRUCell(8), memory_size=6, dropout=0.1)
+        >>> layer = ll.layers.AttentionRNN(
+        ...     cell, return_sequences=True, return_state=True, attention_regularizer=ll.layers.Coverage()
+        ... )
+        >>> sequences, memory = keras.ops.ones((1, 3, 5)), keras.ops.ones((1, 4, 6))
+        >>> output, *states = layer(sequences, memory)
+        >>> output, *states = layer(output[:, -1:, :5], memory, initial_state=states)
+        >>> tuple(output.shape)
+        (1, 1, 8)
+
     References:
         Bahdanau et al. 2015, arXiv:1409.0473.
     """
 
-    def __init__(self, cell: AttentionCell, **kwargs: Any) -> None:
+    def __init__(self, cell: AttentionCell, *, attention_regularizer: Any = None, **kwargs: Any) -> None:
         if not isinstance(cell, AttentionCell):
             raise TypeError(
                 f"`cell` must be an AttentionCell. Received: {cell!r} of type {type(cell).__name__}. Wrap it: "
                 "limelight.layers.AttentionCell(cell, memory_size)."
             )
-        for name in ("stateful", "go_backwards", "return_state"):
+        for name in ("stateful", "go_backwards"):
             if kwargs.get(name):
                 raise ValueError(
                     f"An AttentionRNN does not support `{name}`. Received: {name}={kwargs[name]!r}. "
                     "Use keras.layers.RNN with the cell."
                 )
+        if attention_regularizer is not None and not kwargs.get("return_sequences"):
+            raise ValueError(
+                "`attention_regularizer` needs the weights of all steps. Received: return_sequences=False. "
+                "Set return_sequences=True."
+            )
         super().__init__(OutputAndWeightsCell(cell, dtype=cell.dtype_policy, name="output_and_weights"), **kwargs)
+        self.attention_regularizer = keras.regularizers.get(attention_regularizer)
 
     def build(self, sequences_shape: tuple, memory_shape: tuple, **shapes: Any) -> None:
         super().build(tuple(sequences_shape))
@@ -340,11 +481,21 @@ class AttentionRNN(keras.layers.RNN):
         return_attention_scores: bool = False,
     ) -> Any:
         cell = self.cell.cell
-        states = cell.initial_state(memory, memory_mask, initial_state)
-        output_and_weights = ops.concatenate([states[0], states[-4]], axis=-1)
-        result = super().call(sequences, [output_and_weights, *states], mask=sequences_mask, training=bool(training))
+        prepared = cell.prepare_memory(memory, memory_mask)
+        states = cell.initial_step_states(prepared, initial_state)
+        output_and_weights = ops.concatenate([states[0], states[-2]], axis=-1)
+        with self.cell.attending_to(prepared):
+            result = super().call(
+                sequences, [output_and_weights, *states], mask=sequences_mask, training=bool(training)
+            )
+        result, *states = result if self.return_state else [result]
         output, weights = result[..., : cell.units], result[..., cell.units :]
-        return (output, weights) if return_attention_scores else output
+        if self.attention_regularizer is not None and training:
+            # The RNN repeats the weights of the step before at padded steps.
+            real = 1 if sequences_mask is None else ops.cast(ops.expand_dims(sequences_mask, -1), weights.dtype)
+            self.add_loss(self.attention_regularizer(weights * real))
+        results = [output, *([weights] if return_attention_scores else []), *states[1:]]
+        return output if len(results) == 1 else tuple(results)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Return the mask of the sequences if their steps are returned."""
@@ -354,15 +505,29 @@ class AttentionRNN(keras.layers.RNN):
         self, sequences: Any, memory: Any, *args: Any, return_attention_scores: bool = False, **kwargs: Any
     ) -> Any:
         leading = sequences.shape[:2] if self.return_sequences else sequences.shape[:1]
-        output = keras.KerasTensor((*leading, self.cell.cell.units), dtype=self.compute_dtype)
-        weights = keras.KerasTensor((*leading, memory.shape[1]), dtype=self.compute_dtype)
-        return (output, weights) if return_attention_scores else output
+
+        def make_tensor(*shape: int | None) -> keras.KerasTensor:
+            return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+        batch_size, length = memory.shape[:2]
+        results = [make_tensor(*leading, self.cell.cell.units)]
+        if return_attention_scores:
+            results.append(make_tensor(*leading, length))
+        if self.return_state:
+            sizes = [*self.cell.cell.step_state_size[:-2], length, length]
+            results += keras.tree.map_structure(lambda size: make_tensor(batch_size, size), sizes)
+        return results[0] if len(results) == 1 else tuple(results)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        for name in ("stateful", "go_backwards", "return_state"):
+        for name in ("stateful", "go_backwards"):
             config.pop(name)
-        return {**config, "cell": keras.saving.serialize_keras_object(self.cell.cell)}
+        regularizer = self.attention_regularizer
+        return {
+            **config,
+            "cell": keras.saving.serialize_keras_object(self.cell.cell),
+            "attention_regularizer": None if regularizer is None else keras.regularizers.serialize(regularizer),
+        }
 
 
 def _to_list(states: Any) -> list[Any]:

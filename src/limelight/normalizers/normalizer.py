@@ -53,7 +53,7 @@ class Normalizer(Component):
         return self
 
     def at_step(self, step: Any) -> "Normalizer":
-        """Return this normalizer with other noise for each step of a recurrent layer; `step` is int32 (1,)."""
+        """Return this normalizer with other noise for each step of a recurrent layer; `step` is int32 (b, 1, 1, 1)."""
         return self
 
 

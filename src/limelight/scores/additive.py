@@ -37,6 +37,16 @@ class HiddenLayerScore(LearnedComponent, Score):
         # A matrix (units, 1), because Glorot initialization depends on the shape.
         self.readout = self.add_kernel("readout", self.units, 1)
 
+    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+        return self.score_projected_keys(query, self.project_keys(key), block=block)
+
+    def project_keys(self, key: Any) -> Any:
+        return ops.matmul(upcast(key), self.key_kernel)
+
+    def project_queries(self, query: Any) -> Any:
+        """Project queries and add the bias, (..., T, units)."""
+        return ops.add(ops.matmul(upcast(query), self.query_kernel), self.bias)
+
     def add_kernel(self, name: str, size: int, units: int | None = None) -> Any:
         """Add a weight of shape (size, units)."""
         return self.add_weight(
@@ -80,13 +90,11 @@ class Additive(HiddenLayerScore):
     def cost(self) -> int:
         return self.units
 
-    def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        query, key, readout = self.prepare(query, key, block=block)
-        return readout(query, key, block=block)
+    def score_projected_keys(self, query: Any, key: Any, *, block: Block) -> Any:
+        return Readout(self.readout)(self.project_queries(query), key, block=block)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        queries = ops.add(ops.matmul(upcast(query), self.query_kernel), self.bias)
-        return queries, ops.matmul(upcast(key), self.key_kernel), Readout(self.readout)
+        return self.project_queries(query), self.project_keys(key), Readout(self.readout)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -169,7 +177,7 @@ class LocationSensitive(HiddenLayerScore):
         )
         self.location_kernel = self.add_kernel("location_kernel", self.filters)
 
-    def call(self, query: Any, key: Any, *, block: Block) -> Any:
+    def score_projected_keys(self, query: Any, key: Any, *, block: Block) -> Any:
         if block.history is None:
             raise ValueError(
                 "LocationSensitive needs the weights of earlier steps. Received: a call without them. "
@@ -180,6 +188,5 @@ class LocationSensitive(HiddenLayerScore):
         rows = ops.reshape(weights, (-1, shape[-1], 1))
         features = ops.conv(rows, self.filter_kernel, padding="same", data_format="channels_last")
         features = ops.reshape(ops.matmul(features, self.location_kernel), (*shape, self.units))
-        queries = ops.expand_dims(ops.matmul(upcast(query), self.query_kernel) + self.bias, -2)
-        keys = ops.expand_dims(ops.matmul(upcast(key), self.key_kernel), -3)
+        queries, keys = ops.expand_dims(self.project_queries(query), -2), ops.expand_dims(key, -3)
         return ops.squeeze(ops.matmul(ops.tanh(queries + keys + features), self.readout), -1)

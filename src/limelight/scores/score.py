@@ -44,6 +44,21 @@ class Score(Component):
         """
         return query, key, self
 
+    def project_keys(self, key: Any) -> Any:
+        """Compute what the score needs of each key alone, once for a layer that calls it with one query after another.
+
+        Args:
+            key: Keys (..., S, G).
+
+        Returns:
+            (..., S, P), for `score_projected_keys`; the keys themselves if nothing is to be computed.
+        """
+        return key
+
+    def score_projected_keys(self, query: Any, key: Any, *, block: Block) -> Any:
+        """Return the scores of a block as `__call__` does, of keys that `project_keys` returned."""
+        return self(query, key, block=block)
+
     def __add__(self, other: "Score") -> "Sum":
         if not isinstance(other, Score):
             raise TypeError(
