@@ -9,8 +9,8 @@ from keras import ops
 
 from limelight import normalizers
 from limelight._attention_statistics import AttentionStatistics
-from limelight.core.component import shape_of
 from limelight.core.precision import accumulation_dtype
+from limelight.core.shapes import shape_of
 from limelight.engine import backend, dense, implementations
 from limelight.engine.call import AttentionCall, flatten_leading, make_call
 from limelight.engine.implementations import Implementation

@@ -300,8 +300,8 @@ def test_a_block_equals_its_slice_of_the_whole(case: Case) -> None:
         (Slice(B), Slice(N), Slice(T, ops.convert_to_tensor(2), 3), Slice(S, ops.convert_to_tensor(4), 3)),
     ]
 
-    def compute_block(*slices: Slice) -> tuple[Any, ...]:
-        block = Block(*slices)
+    def compute_block(batch: Slice, heads: Slice, rows: Slice, columns: Slice) -> tuple[Any, ...]:
+        block = Block(batch, heads, rows, columns)
         q = block.rows.take(block.heads.take(block.batch.take(query, 0), 1), 2)
         k = block.columns.take(block.heads.take(block.batch.take(key, 0), 1), 2)
         block_scores = score(q, k, block=block)

@@ -7,6 +7,9 @@ from typing import Any
 
 from keras import ops
 
+from limelight.core.component import is_tensor
+from limelight.core.shapes import is_one
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Slice:
@@ -44,7 +47,7 @@ class Slice:
 
     def take(self, tensor: Any, axis: int) -> Any:
         """Return these indices of a tensor along an axis. An axis of length 1 broadcasts and is left alone."""
-        if self.is_full or tensor.shape[axis] == 1:
+        if self.is_full or is_one(tensor.shape[axis]):
             return tensor
         if self.indices is not None:
             return ops.take(tensor, self.to_indices(), axis=axis)
@@ -173,7 +176,10 @@ class Block:
         if self.given_query_positions is not None:
             return self.slice(ops.cast(self.given_query_positions, "int32"), "bt")
         positions = ops.expand_dims(self.rows.to_indices(), -1)
-        return positions + ops.cast(self.offset, "int32") if align == "end" else positions
+        if align == "start":
+            return positions
+        # An int, or a symbolic one of `torch.export`, stays what it is: as a tensor it would be a constant.
+        return positions + (ops.cast(self.offset, "int32") if is_tensor(self.offset) else self.offset)
 
     def key_positions(self) -> Any:
         """Return the positions of the block's keys, int32 of shape (..., 1, s)."""

@@ -9,6 +9,8 @@ from typing import Any, Self, TypeVar
 import keras
 from keras import ops
 
+from limelight.core.shapes import static_shape
+
 PACKAGE = "limelight"
 Class = TypeVar("Class", bound=type)
 Function = TypeVar("Function", bound=Callable)
@@ -60,7 +62,7 @@ class LearnedComponent(keras.Layer):
     @no_autograph
     def __call__(self, *tensors: Any, **kwargs: Any) -> Any:
         if not self.built:
-            self.build(*(tuple(tensor.shape) for tensor in tensors if tensor is not None))
+            self.build(*(static_shape(tensor.shape) for tensor in tensors if tensor is not None))
         return self.call(*tensors, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -96,13 +98,6 @@ def deserialize(value: Any) -> Any:
 def is_tensor(value: Any) -> bool:
     """Return True for arrays and tensors of any library, and for Keras's symbolic tensors."""
     return ops.is_tensor(value) or isinstance(value, keras.KerasTensor) or hasattr(value, "__array__")
-
-
-def shape_of(tensor: Any) -> tuple:
-    """Return the shape of a tensor: ints, and scalar tensors for lengths that are only known at run time."""
-    shape = tuple(tensor.shape)
-    # `ops.shape` first looks for symbolic tensors, which takes longer than a small attention.
-    return tuple(ops.shape(tensor)) if None in shape else shape
 
 
 def resolve(value: Any, classes: dict[str, type], base: type, what: str) -> Any:

@@ -1,5 +1,6 @@
-"""Numbers wide enough that scores do not overflow."""
+"""Numbers wide enough that scores do not overflow, and products of them."""
 
+import string
 from typing import Any
 
 import keras
@@ -27,3 +28,12 @@ def dot_products(query: Any, key: Any) -> Any:
         (..., t, s).
     """
     return ops.matmul(upcast(query), ops.swapaxes(upcast(key), -1, -2))
+
+
+def project(tensor: Any, kernel: Any) -> Any:
+    """Multiply vectors (..., H) by a matrix (H, U)."""
+    if None not in tensor.shape:
+        return ops.matmul(tensor, kernel)
+    # On TensorFlow, `ops.matmul` is a `tensordot`, whose gradient XLA cannot compile inside a loop if a length is not known.
+    axes = string.ascii_lowercase[: len(tensor.shape) - 1]
+    return ops.einsum(f"{axes}y,yz->{axes}z", tensor, kernel)

@@ -8,7 +8,8 @@ from keras import ops
 
 from limelight import masks, normalizers, scores
 from limelight.core.block import Block
-from limelight.core.component import is_tensor, shape_of
+from limelight.core.component import is_tensor
+from limelight.core.shapes import broadcast_length, is_static, shape_of, size_of, static_shape
 from limelight.masks import Mask
 from limelight.normalizers import Normalizer
 from limelight.scores import Score
@@ -61,7 +62,7 @@ class AttentionCall:
     def is_empty(self) -> bool:
         """True if there is known to be no example, no query or no key."""
         shape = self.query.shape
-        return 0 in (shape[0], shape[1], shape[2], self.key.shape[2])
+        return is_static(shape[0]) and 0 in (shape[0], shape[1], shape[2], self.key.shape[2])
 
     @property
     def is_broadcast(self) -> bool:
@@ -92,16 +93,17 @@ def make_call(
     score, mask, normalizer = scores.get(score), masks.get(mask), normalizers.get(normalizer)
     check_shapes(query, key, value)
     leading_shape = shape_of(query)[:-2]
-    if len(leading_shape) == 1 and query.shape[0] == 1:
+    if len(leading_shape) == 1:
         # One sequence of queries may serve several examples.
-        leading_shape = shape_of(key)[:1]
+        leading_shape = (broadcast_length(query, key, 0),)
     query, key = flatten_leading(query), flatten_leading(key)
-    batch, _, rows, _ = shape_of(query)
+    batch, heads, rows, _ = shape_of(query)
+    heads, columns = heads if is_static(heads) else size_of(query, 1), shape_of(key)[2]
     block = Block.full(
         batch,
-        query.shape[1],
+        heads,
         rows,
-        shape_of(key)[2],
+        columns,
         given_query_positions=None if query_positions is None else check_positions(query_positions, "query_positions"),
         given_key_positions=None if key_positions is None else check_positions(key_positions, "key_positions"),
         kv_lengths=None if mask is None else mask.kv_lengths,
@@ -109,8 +111,7 @@ def make_call(
     key = key if mask is None else zero_padding(key, mask, block)
     # While whole shapes are known, not at the first block.
     scores.build(score, tuple(query.shape), tuple(key.shape))
-    shape = (block.batch.total, block.heads.total, block.rows.total, block.columns.total)
-    normalizers.build(normalizer, shape)
+    normalizers.build(normalizer, (batch, heads, rows, columns))
     return AttentionCall(query, key, score, mask, normalizer.with_noise(), block, leading_shape, layer)
 
 
@@ -181,10 +182,13 @@ def mask_from_array(array: Any, query_shape: tuple) -> Mask:
 
 def check_shapes(query: Any, key: Any, value: Any = None) -> None:
     """Raise a ValueError if the shapes of queries, keys and values do not fit together."""
-    query_shape, key_shape = tuple(query.shape), tuple(key.shape)
-    value_shape = key_shape if value is None else tuple(value.shape)
-    if len(query_shape) > 1 and query_shape == key_shape == value_shape:
+    query_shape, key_shape = query.shape, key.shape
+    value_shape = key_shape if value is None else value.shape
+    # Lengths that an exporter leaves open must not be compared.
+    is_known = len(query_shape) == len(key_shape) > 1 and is_static(query_shape[-2]) and is_static(key_shape[-2])
+    if is_known and query_shape == key_shape == value_shape:
         return
+    query_shape, key_shape, value_shape = map(static_shape, (query_shape, key_shape, value_shape))
     for name, shape in (("query", query_shape), ("key", key_shape), ("value", value_shape)):
         if len(shape) < 2:
             raise ValueError(
@@ -197,10 +201,11 @@ def check_shapes(query: Any, key: Any, value: Any = None) -> None:
         )
     if not query_shape[:-2] == key_shape[:-2] == value_shape[:-2]:
         _check_leading_axes(query_shape, key_shape, value_shape)
-    if len(query_shape) > 3 and key_shape[-3] and query_shape[-3] % key_shape[-3]:
+    num_heads, num_kv_heads = (query_shape[-3], key_shape[-3]) if len(query_shape) > 3 else (None, None)
+    if num_heads and num_kv_heads and num_heads % num_kv_heads:
         raise ValueError(
             "The number of key heads must divide the number of query heads, (..., N, T, H) and (..., K, S, H). Received: "
-            f"N={query_shape[-3]}, K={key_shape[-3]}."
+            f"N={num_heads}, K={num_kv_heads}."
         )
     if key_shape[-2] is not None and value_shape[-2] is not None and key_shape[-2] != value_shape[-2]:
         raise ValueError(

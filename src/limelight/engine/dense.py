@@ -13,6 +13,7 @@ from limelight._indexing import resolve_indices
 from limelight.core.block import Block, Slice
 from limelight.core.precision import accumulation_dtype, upcast
 from limelight.core.random import dropout_mask
+from limelight.core.shapes import broadcast_length, broadcast_to, size_of
 from limelight.engine import thresholds
 from limelight.engine.call import AttentionCall
 from limelight.scores import Dot
@@ -29,17 +30,15 @@ def compute_weights(call: AttentionCall) -> Any:
     scores = call.score(call.query, repeat_heads(call.key, call.query), block=call.block)
     mask = None if call.mask is None else call.mask(call.block)
     # Either of the scores and the query may have length 1 along the batch and the heads.
-    query_shape, scores_shape = ops.shape(call.query), ops.shape(scores)
-    batch = scores_shape[0] if scores.shape[0] != 1 else query_shape[0]
-    heads = scores.shape[1] if scores.shape[1] != 1 else query_shape[1]
-    scores = ops.broadcast_to(scores, (batch, heads, call.block.rows.length, call.block.columns.length))
+    batch, heads = (broadcast_length(scores, call.query, axis) for axis in (0, 1))
+    scores = broadcast_to(scores, (batch, heads, call.block.rows.length, call.block.columns.length))
     return call.normalizer(scores, mask, block=call.block)
 
 
 def repeat_heads(tensor: Any, query: Any) -> Any:
     """Repeat keys or values (B, K, S, H) for N query heads. K = 1 broadcasts and is left alone."""
-    heads, kv_heads = query.shape[1], tensor.shape[1]
-    return tensor if kv_heads in (1, heads) else ops.repeat(tensor, heads // kv_heads, axis=1)
+    heads, num_kv_heads = size_of(query, 1), size_of(tensor, 1)
+    return tensor if num_kv_heads in (1, heads) else ops.repeat(tensor, heads // num_kv_heads, axis=1)
 
 
 def apply_weights(weights: Any, value: Any, block: Block, dropout: float = 0.0, seed: Any = None) -> Any:

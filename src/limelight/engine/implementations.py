@@ -49,6 +49,8 @@ def compute_output(call: AttentionCall, value: Any, *, dropout: float = 0.0, see
 def choose(call: AttentionCall, value: Any = None, dropout: float = 0.0) -> Implementation:
     """Choose the implementation of the output of a prepared call (see `Backend.prepare`) for values (B, K, S, V)."""
     active, forced = backend.active(), thresholds.forced()
+    if active.is_exporting():
+        return Implementation("dense", "blocks and kernels depend on lengths, and an exported model must run at any.")
     in_parallel = call.block.history is None and not call.is_broadcast
     # First, because a call that suits the kernel may be so small that the rest of the choice would take long beside it.
     may_fuse = in_parallel and not dropout and forced in ("fused", None)

@@ -12,8 +12,8 @@ from keras import ops
 from limelight import functional, masks, scores
 from limelight._attention_statistics import AttentionStatistics
 from limelight.core.block import Block
-from limelight.core.component import shape_of
 from limelight.core.precision import upcast
+from limelight.core.shapes import shape_of
 from limelight.engine import statistics as engine_statistics
 from limelight.engine.call import AttentionCall
 from limelight.inspection.layouts import Layout, check_layout

@@ -8,7 +8,7 @@ from typing import Any
 
 from keras import ops
 
-from limelight.core.component import shape_of
+from limelight.core.shapes import shape_of
 from limelight.engine.tensor_operation import Axes
 
 

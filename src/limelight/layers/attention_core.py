@@ -113,7 +113,8 @@ class AttentionCore(keras.Layer):
             key_positions=key_positions,
         )
         functional.announce_call(call)
-        rate = self.dropout if training else 0.0
+        # `keras.RematScope` traces `training`, so that it must not be read in vain.
+        rate = self.dropout if self.dropout and training else 0.0
         seed = self.seed_generator if rate else None
         output = call.restore_shape(functional.compute_output(call, flatten_leading(value), dropout=rate, seed=seed))
         output = output if has_heads else ops.squeeze(output, -3)

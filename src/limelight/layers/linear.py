@@ -314,7 +314,8 @@ def _attend_causally(queries: Any, keys: Any, values: Any) -> Any:
         raise ValueError(
             f"Causal linear attention needs as many queries as keys. Received: {length} queries, {keys.shape[2]} keys."
         )
-    num_chunks = -(-length // CHUNK_SIZE)
+    # Not -(-length // CHUNK_SIZE): the division of ONNX rounds towards zero.
+    num_chunks = (length + CHUNK_SIZE - 1) // CHUNK_SIZE
     padding = num_chunks * CHUNK_SIZE - length
 
     def split_chunks(tensor: Any) -> Any:

@@ -69,11 +69,19 @@ class TopK(Normalizer):
         return self.normalizer.add_noise(scores, uniform)  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        num_keys = scores.shape[-1]
-        k = min(self.k, num_keys) if num_keys is not None else ops.minimum(self.k, ops.shape(scores)[-1])
         constant_scores = ops.stop_gradient(scores if mask is None else ops.where(mask, scores, MASK_VALUE))
-        is_kept = constant_scores >= ops.top_k(constant_scores, k)[0][..., -1:]
+        is_kept = constant_scores >= kth_largest(constant_scores, self.k)
         return self.normalizer(scores, is_kept if mask is None else ops.logical_and(is_kept, mask), block=block)
+
+
+def kth_largest(scores: Any, k: int) -> Any:
+    """Return the k-th largest score of each row, (..., 1); a row of fewer keys has at most `MASK_VALUE`."""
+    num_keys = scores.shape[-1]
+    if isinstance(num_keys, int):
+        return ops.top_k(scores, min(k, num_keys))[0][..., -1:]
+    # An exporter takes no k that depends on the length.
+    missing = ops.full((*ops.shape(scores)[:-1], k), MASK_VALUE, dtype=scores.dtype)
+    return ops.top_k(ops.concatenate([scores, missing], axis=-1), k)[0][..., -1:]
 
 
 @register

@@ -1,5 +1,6 @@
 """Monotonic attention."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -65,15 +66,17 @@ class Monotonic(LearnedComponent, Normalizer):
             has_started = ops.any(block.history.coverage > 0, axis=-1, keepdims=True)
             initial = ops.where(has_started, ops.cast(block.history.previous, initial.dtype), initial)
         move = ops.concatenate([ops.ones_like(stop[..., :1]), 1.0 - stop[..., :-1]], axis=-1)
-        is_empty = ops.logical_not(ops.any(stop > 0, axis=-1, keepdims=True))
+        can_move = ops.any(stop > 0, axis=-1, keepdims=True)
+        num_keys = ops.shape(stop)[-1]
 
         def step(previous: Any, row: Any) -> tuple[Any, Any]:
-            stop, move, is_empty = row
+            stop, move, can_move = row[..., :num_keys], row[..., num_keys:-1], row[..., -1:]
             weights = stop * linear_recurrence(move, previous)
-            return ops.where(is_empty, previous, weights), weights
+            return ops.where(can_move > 0, weights, previous), weights
 
-        rows = tuple(ops.moveaxis(tensor, -2, 0) for tensor in (stop, move, is_empty))
-        return ops.moveaxis(ops.scan(step, initial[..., 0, :], rows)[1], 0, -2)
+        # One tensor, because on TensorFlow `ops.scan` over several fails if their length is not known.
+        rows = ops.concatenate([stop, move, ops.cast(can_move, stop.dtype)], axis=-1)
+        return ops.moveaxis(ops.scan(step, initial[..., 0, :], ops.moveaxis(rows, -2, 0))[1], 0, -2)
 
     def with_noise(self) -> Normalizer:
         seed = self.noise_seed() if self.noise else None
@@ -89,17 +92,26 @@ def linear_recurrence(factor: Any, term: Any) -> Any:
 
     (On TensorFlow, XLA cannot compile `ops.associative_scan` inside a loop if the length is odd.)
     """
-    length = ops.shape(term)[-1]
+    shape = tuple(ops.shape(term))
     # A length that is only known at run time is at most a million keys.
-    max_length = length if isinstance(length, int) else 2**20
+    max_length = shape[-1] if isinstance(shape[-1], int) else 2**20
     step = 1
     while step < max_length:
-        shift = step if isinstance(length, int) else ops.minimum(step, length)
-        leading = tuple(ops.shape(term))[:-1]
-        shifted_factor, shifted_term = (
-            ops.concatenate([fill((*leading, shift), dtype=term.dtype), tensor[..., : length - shift]], axis=-1)
-            for fill, tensor in ((ops.ones, factor), (ops.zeros, term))
-        )
+        shifted_factor, shifted_term = _shift(factor, step, ops.ones, shape), _shift(term, step, ops.zeros, shape)
         factor, term = factor * shifted_factor, term + factor * shifted_term
         step *= 2
     return term
+
+
+def _shift(tensor: Any, step: int, fill: Callable[..., Any], shape: tuple) -> Any:
+    """Move a tensor of shape (..., S) by some keys to the right, and fill the first ones."""
+    *leading, length = shape
+    if not isinstance(length, int):
+        if not ops.is_tensor(length):
+            # JAX exports for any length, and takes no minimum of a symbolic one.
+            source = ops.arange(length) - step
+            return ops.where(
+                source >= 0, ops.take(tensor, ops.maximum(source, 0), axis=-1), fill((), dtype=tensor.dtype)
+            )
+        step = ops.minimum(step, length)
+    return ops.concatenate([fill((*leading, step), dtype=tensor.dtype), tensor[..., : length - step]], axis=-1)

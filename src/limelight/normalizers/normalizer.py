@@ -10,6 +10,7 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import Component
+from limelight.core.shapes import is_one, static_shape
 
 # Replaces masked scores. It is finite, so that a row without permitted keys gives no NaN, and so low that its exponential is 0
 # beside any other score. The weights that such a row gets from it are set to 0.
@@ -67,7 +68,7 @@ def row_max(scores: Any, mask: Any) -> Any:
 
 def softmax(scores: Any) -> Any:
     """Compute the softmax of each row by the backend's fused function."""
-    if scores.shape[-1] == 1:
+    if is_one(scores.shape[-1]):
         # Keras warns of a softmax over one score.
         return ops.exp(scores - scores)
     with internal_softmax():
@@ -98,7 +99,7 @@ def build(normalizer: Any, shape: tuple) -> None:
     """Build the layer in a normalizer, if there is one, for scores of shape (..., N, T, S)."""
     layer = find_layer(normalizer)
     if layer is not None and not layer.built:
-        layer.build(shape)
+        layer.build(static_shape(shape))
 
 
 def find_layer(normalizer: Any) -> Any:

@@ -7,6 +7,7 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import register
+from limelight.core.shapes import take_along_last_axis
 from limelight.normalizers.normalizer import Normalizer, row_max
 
 # Enough for float32; a Newton step follows.
@@ -132,7 +133,7 @@ def _sort_descending(z: Any) -> tuple[Any, Any]:
 def _select_threshold(z: Any, thresholds: Any) -> Any:
     """Return the threshold of the support, given sorted rows and the threshold for each size of the support."""
     size = ops.sum(ops.cast(z > thresholds, "int32"), axis=-1, keepdims=True)
-    return ops.take_along_axis(thresholds, ops.maximum(size - 1, 0), axis=-1)
+    return take_along_last_axis(thresholds, ops.maximum(size - 1, 0))
 
 
 def bisect_threshold(z: Any, alpha: float) -> Any:

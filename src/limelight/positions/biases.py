@@ -10,7 +10,8 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
-from limelight.core.precision import upcast
+from limelight.core.precision import project, upcast
+from limelight.core.shapes import has_traced_shape
 from limelight.core.validation import check_positive, check_positive_int
 from limelight.scores.score import Score, Term, get_num_heads
 
@@ -131,7 +132,8 @@ class RelativePositionBias(LearnedComponent, Term):
             first, distance = ops.cast(offsets > 0, "int32") * count, ops.abs(offsets)
         else:
             first, distance = 0, ops.maximum(-offsets, 0)
-        return first + ops.take(table, ops.minimum(distance, self.max_distance))
+        # As a table with one column, which PyTorch exports to ONNX.
+        return first + ops.take(table[:, None], ops.minimum(distance, self.max_distance), axis=0)[..., 0]
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         table = ops.transpose(block.heads.take(ops.convert_to_tensor(self.table), 1))  # (n, num_buckets)
@@ -185,8 +187,8 @@ class GaussianWindow(LearnedComponent, Score):
             setattr(self, name, self.add_weight(name=name, shape=shape, initializer=initializer, autocast=False))
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        hidden = ops.tanh(ops.matmul(upcast(query), self.query_kernel))
-        fraction = ops.sigmoid(ops.matmul(hidden, self.readout))  # (b, n, t, 1)
+        hidden = ops.tanh(project(upcast(query), self.query_kernel))
+        fraction = ops.sigmoid(project(hidden, self.readout))  # (b, n, t, 1)
         kv_lengths = None if block.kv_lengths is None else block.kv_lengths()
         kv_lengths = block.columns.total if kv_lengths is None else block.slice(kv_lengths, "b")
         distance = ops.cast(block.key_positions(), fraction.dtype) - fraction * ops.cast(kv_lengths, fraction.dtype)
@@ -195,6 +197,10 @@ class GaussianWindow(LearnedComponent, Score):
 
 def gather_bias(table: Any, index: Any) -> Any:
     """Gather from a table (n, size) by an index (t, s) or (b, 1, t, s), to (1, n, t, s) or (b, n, t, s)."""
+    if has_traced_shape(index):
+        # PyTorch exports the lookup of rows to ONNX, but not that of columns.
+        biases = ops.moveaxis(ops.take(ops.transpose(table), index, axis=0), -1, -3)
+        return ops.expand_dims(biases, 0) if len(index.shape) == 2 else ops.squeeze(biases, 1)
     if len(index.shape) == 2:
         return ops.expand_dims(ops.take(table, index, axis=1), 0)
     return ops.swapaxes(ops.take(table, ops.squeeze(index, 1), axis=1), 0, 1)

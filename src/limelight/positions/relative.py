@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from limelight.core.block import Block
-from limelight.core.component import LearnedComponent, register, shape_of
-from limelight.core.precision import dot_products, upcast
+from limelight.core.component import LearnedComponent, register
+from limelight.core.precision import dot_products, project, upcast
+from limelight.core.shapes import shape_of, size_of, take_along_last_axis
 from limelight.core.validation import check_positive_int
 from limelight.positions.rotary import rotary_angles
 from limelight.scores.products import check_same_size
@@ -53,11 +54,11 @@ class Shaw(LearnedComponent, Score):
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         query = upcast(query)
-        products = ops.matmul(query, ops.transpose(self.table)) * query.shape[-1] ** -0.5  # (b, n, t, 2k + 1)
+        products = project(query, ops.transpose(self.table)) * size_of(query, -1) ** -0.5  # (b, n, t, 2k + 1)
         offset = block.key_positions() - block.query_positions()
         index = ops.clip(offset, -self.max_distance, self.max_distance) + self.max_distance  # (..., t, s)
         shape = (*shape_of(products)[:-1], shape_of(index)[-1])
-        return ops.take_along_axis(products, ops.broadcast_to(index, shape), axis=-1)
+        return take_along_last_axis(products, ops.broadcast_to(index, shape))
 
 
 @register
@@ -114,7 +115,7 @@ class TransformerXL(LearnedComponent, Score):
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
         check_same_size(query, key, "Transformer-XL's score")
-        query, factor = upcast(query), query.shape[-1] ** -0.5
+        query, factor = upcast(query), size_of(query, -1) ** -0.5
         content, position = (
             ops.add(query, ops.expand_dims(block.heads.take(ops.convert_to_tensor(bias), 0), 1))
             for bias in (self.content_bias, self.position_bias)
@@ -122,7 +123,8 @@ class TransformerXL(LearnedComponent, Score):
         kernel = block.heads.take(ops.convert_to_tensor(self.position_kernel), 0)  # (n, E, H)
         products = ops.matmul(position, ops.transpose(kernel, (0, 2, 1)))  # (b, n, t, E)
         sine, cosine = ops.split(products, 2, axis=-1)
-        frequencies = self.base ** (-ops.arange(sine.shape[-1], dtype="float32") / sine.shape[-1])
+        size = size_of(sine, -1)
+        frequencies = self.base ** (-ops.arange(size, dtype="float32") / size)
         query_angles = ops.cast(rotary_angles(block.query_positions(), frequencies), sine.dtype)
         key_angles = ops.cast(rotary_angles(block.key_positions(), frequencies, keys=True), sine.dtype)
         rotated = ops.concatenate(

@@ -10,6 +10,7 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import Component, deserialize, register
 from limelight.core.precision import upcast
+from limelight.core.shapes import size_of
 from limelight.scores.score import Score
 from limelight.scores.wrappers import Wrapper
 
@@ -190,7 +191,7 @@ class Rotary(Wrapper):
 
     def rotate(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any]:
         """Rotate queries and keys, in float32 or wider."""
-        size = query.shape[-1] if self.size is None else self.size
+        size = size_of(query, -1) if self.size is None else self.size
         scaling = self.scaling
         frequencies = rotary_frequencies(self.base, size) if scaling is None else scaling.frequencies(self.base, size)
         magnitude = 1.0 if scaling is None else scaling.magnitude
@@ -200,7 +201,7 @@ class Rotary(Wrapper):
 
     def _rotate(self, tensor: Any, angles: Any, magnitude: float) -> Any:
         tensor = upcast(tensor)
-        size = 2 * angles.shape[-1]
+        size = 2 * size_of(angles, -1)
         rotated, rest = tensor[..., :size], tensor[..., size:]
         cosine, sine = (ops.cast(magnitude * function(angles), tensor.dtype) for function in (ops.cos, ops.sin))
         if not self.interleaved:
@@ -211,7 +212,7 @@ class Rotary(Wrapper):
             first, second = rotated[..., 0::2], rotated[..., 1::2]
             rotated = ops.stack([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
             rotated = ops.reshape(rotated, shape)
-        return ops.concatenate([rotated, rest], axis=-1) if rest.shape[-1] else rotated
+        return ops.concatenate([rotated, rest], axis=-1) if size_of(rest, -1) else rotated
 
 
 def rotary_frequencies(base: float, size: int) -> np.ndarray:

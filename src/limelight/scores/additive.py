@@ -8,7 +8,8 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
-from limelight.core.precision import upcast
+from limelight.core.precision import project, upcast
+from limelight.core.shapes import size_of
 from limelight.core.validation import check_positive_int
 from limelight.scores.score import Score
 
@@ -41,11 +42,11 @@ class HiddenLayerScore(LearnedComponent, Score):
         return self.score_projected_keys(query, self.project_keys(key), block=block)
 
     def project_keys(self, key: Any) -> Any:
-        return ops.matmul(upcast(key), self.key_kernel)
+        return project(upcast(key), self.key_kernel)
 
     def project_queries(self, query: Any) -> Any:
         """Project queries and add the bias, (..., T, units)."""
-        return ops.add(ops.matmul(upcast(query), self.query_kernel), self.bias)
+        return ops.add(project(upcast(query), self.query_kernel), self.bias)
 
     def add_kernel(self, name: str, size: int, units: int | None = None) -> Any:
         """Add a weight of shape (size, units)."""
@@ -109,11 +110,11 @@ class Readout(Score):
 
     @property
     def cost(self) -> int:
-        return self.kernel.shape[0]
+        return size_of(self.kernel, 0)
 
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         hidden = ops.tanh(ops.expand_dims(query, -2) + ops.expand_dims(key, -3))  # (..., t, s, units)
-        return ops.squeeze(ops.matmul(hidden, self.kernel), -1)
+        return ops.squeeze(project(hidden, self.kernel), -1)
 
 
 @register
@@ -187,6 +188,6 @@ class LocationSensitive(HiddenLayerScore):
         shape = tuple(ops.shape(weights))
         rows = ops.reshape(weights, (-1, shape[-1], 1))
         features = ops.conv(rows, self.filter_kernel, padding="same", data_format="channels_last")
-        features = ops.reshape(ops.matmul(features, self.location_kernel), (*shape, self.units))
+        features = ops.reshape(project(features, self.location_kernel), (*shape, self.units))
         queries, keys = ops.expand_dims(self.project_queries(query), -2), ops.expand_dims(key, -3)
-        return ops.squeeze(ops.matmul(ops.tanh(queries + keys + features), self.readout), -1)
+        return ops.squeeze(project(ops.tanh(queries + keys + features), self.readout), -1)

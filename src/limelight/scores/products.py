@@ -9,7 +9,8 @@ from keras import ops
 
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, register
-from limelight.core.precision import dot_products, upcast
+from limelight.core.precision import dot_products, project, upcast
+from limelight.core.shapes import size_of
 from limelight.core.validation import check_positive
 from limelight.scores.score import Score, get_num_heads
 
@@ -51,7 +52,7 @@ class Dot(Score):
 
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         check_same_size(query, key, "A dot product")
-        scores, factor = dot_products(query, key), self.factor(query.shape[-1])
+        scores, factor = dot_products(query, key), self.factor(size_of(query, -1))
         return scores if factor == 1 else scores * factor
 
 
@@ -93,10 +94,10 @@ class Bilinear(LearnedComponent, Score):
         )
 
     def call(self, query: Any, key: Any, *, block: Block) -> Any:
-        return dot_products(ops.matmul(upcast(query), self.kernel), key)
+        return dot_products(project(upcast(query), self.kernel), key)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        return ops.matmul(upcast(query), self.kernel), key, Dot(scale=1.0)
+        return project(upcast(query), self.kernel), key, Dot(scale=1.0)
 
 
 @register
@@ -188,10 +189,11 @@ class NegativeSquaredDistance(Score):
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
         check_same_size(query, key, "A distance")
         query, key = upcast(query), upcast(key)
-        if query.shape[-1] <= MAX_SUBTRACTED_FEATURES:
+        size = size_of(query, -1)
+        if size <= MAX_SUBTRACTED_FEATURES:
             # Few features are often times or coordinates, large numbers with small differences, which would cancel below.
             total = 0.0
-            for feature in range(query.shape[-1]):
+            for feature in range(size):
                 column = ops.swapaxes(key[..., feature : feature + 1], -1, -2)
                 total = total + ops.square(query[..., feature : feature + 1] - column)
             return -self.scale * total
@@ -213,7 +215,7 @@ def l2_normalize(tensor: Any) -> Any:
 
 def check_same_size(query: Any, key: Any, name: str) -> None:
     """Raise ValueError unless queries and keys have the same size; `name` is that of the score."""
-    if query.shape[-1] != key.shape[-1]:
+    if size_of(query, -1) != size_of(key, -1):
         raise ValueError(
             f"{name} needs query and key of the same size. Received: query size {query.shape[-1]}, key size "
             f"{key.shape[-1]}. Use Bilinear() or Additive(units), which take different sizes, or project one of them."

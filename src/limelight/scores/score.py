@@ -9,6 +9,7 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import Component, LearnedComponent, deserialize, register
 from limelight.core.precision import upcast
+from limelight.core.shapes import static_shape
 
 
 class Score(Component):
@@ -144,7 +145,7 @@ class Bias(Term):
 def build(score: Any, query_shape: tuple, key_shape: tuple) -> None:
     """Build a score that is a layer, for queries and keys of the given shapes."""
     if isinstance(score, keras.Layer) and not score.built:
-        score.build(query_shape, key_shape)
+        score.build(static_shape(query_shape), static_shape(key_shape))
 
 
 def get_num_heads(shape: tuple) -> int:

@@ -9,6 +9,7 @@ from keras import ops
 from limelight.core.block import Block
 from limelight.core.component import LearnedComponent, deserialize, register
 from limelight.core.precision import upcast
+from limelight.core.shapes import size_of
 from limelight.core.validation import check_positive
 from limelight.scores.products import l2_normalize, squared_norm
 from limelight.scores.score import Score, build, get_num_heads
@@ -97,7 +98,7 @@ class QKNorm(Wrapper):
     def _rms_normalize(self, tensor: Any, gain: Any) -> Any:
         tensor = upcast(tensor)
         gain = ops.cast(ops.convert_to_tensor(gain), tensor.dtype)
-        return tensor * ops.rsqrt(squared_norm(tensor) / tensor.shape[-1] + self.epsilon) * gain
+        return tensor * ops.rsqrt(squared_norm(tensor) / size_of(tensor, -1) + self.epsilon) * gain
 
 
 @register

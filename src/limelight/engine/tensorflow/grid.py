@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 
 from limelight.core.block import Block, Slice
-from limelight.core.component import shape_of
 from limelight.core.precision import accumulation_dtype
+from limelight.core.shapes import shape_of
 from limelight.engine.call import AttentionCall
 from limelight.engine.tensorflow.tracing import static_length, under_xla
 from limelight.engine.thresholds import choose_block_sizes

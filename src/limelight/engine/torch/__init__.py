@@ -57,7 +57,8 @@ class TorchBackend(Backend):
         return statistics.attention_statistics(call, value, **settings)
 
     def is_exporting(self) -> bool:
-        return torch.jit.is_tracing() or torch.compiler.is_exporting()
+        # The stubs do not list `is_tracing`.
+        return torch.jit.is_tracing() or torch.compiler.is_exporting()  # pyright: ignore[reportPrivateImportUsage]
 
     # PyTorch's compiler cannot see through the interception of layers, so that `compile` returns the function as it is.
 
