@@ -140,3 +140,21 @@ def test_the_words_of_documents_keep_their_documents():
     assert (word_map.weights()[:, :, 0, 0][batch == 0] == 0).all()
     alone = ll.capture(model, batch[1:])
     np.testing.assert_allclose(word_map.weights(examples=[1]), next(iter(alone.values())).weights(), atol=1e-6)
+
+
+def test_tokens_of_documents():
+    """(B, sentences, words): a list of sentences for each document."""
+    documents = keras.Input((2, 3), dtype="int32")
+    model = keras.Model(documents, ll.recipes.han(4)(layers.Embedding(9, 8, mask_zero=True)(documents)))
+    batch = np.array([[[1, 2, 3], [4, 5, 0]], [[6, 7, 8], [1, 0, 0]]])
+    nested = [[["a", "b", "c"], ["d", "e"]], [["f", "g", "h"], ["i"]]]
+    maps = ll.capture(model, batch, tokens=nested)
+    words, sentences = maps.values()
+    assert words.shape == (2, 2, 1, 1, 3)
+    assert [list(each) for each in words.tokens] == [["a", "b", "c"], ["d", "e"], ["f", "g", "h"], ["i"]]
+    assert sentences.tokens is None
+    table = words.to_pandas()
+    rows = table[(table["example"] == 1) & (table["step"] == 0)]
+    assert rows["key_token"].tolist() == ["f", "g", "h"]
+    with pytest.raises(ValueError, match="The tokens of documents, .* are nested"):
+        ll.capture(model, batch, tokens=[["a", "b", "c"]] * 2)

@@ -46,7 +46,8 @@ def patterns(attention_map: AttentionMap) -> dict[str, np.ndarray]:
         follows = {name: distances == offset for name, offset in _OFFSETS.items()}
         follows["first"] = np.broadcast_to(np.arange(num_keys) == 0, distances.shape)
         if attention_map.tokens is not None:
-            follows |= _token_patterns(attention_map, block.example[0], block.rows, distances)
+            position = int(np.ravel_multi_index(block.example, attention_map.shape[:-3]))
+            follows |= _token_patterns(attention_map, position, block.rows, distances)
         for name in names:
             total[name] += np.einsum("nts,ts->n", block.weights, follows[name], dtype=np.float64)
     return {name: divide(mass, count) for name, mass in total.items()}

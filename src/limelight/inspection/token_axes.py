@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -11,7 +12,7 @@ import keras
 from limelight import _keras_private
 from limelight.inspection.recorder import CaptureWarning
 from limelight.maps import AttentionMaps
-from limelight.maps.tokens import Tokens, tokens_per_example
+from limelight.maps.tokens import Tokens, are_nested, tokens_per_example
 
 # An axis of a map: the key of the map, and "tokens" for its keys or "query_tokens" for its queries.
 Axis = tuple[str, str]
@@ -27,15 +28,22 @@ class Input:
     Args:
         names: what tokens may call it: its name, and its index in the order of `keras.tree.flatten`.
         shape: its shape.
+        axis: the axis of its sequence: 2 of documents, whose sentences have tokens.
     """
 
     names: tuple[Any, ...]
     shape: tuple[int, ...]
+    axis: int = 1
 
     @property
     def length(self) -> int | None:
         """The length of its sequence; None if it has one string or number for each example."""
-        return self.shape[1] if len(self.shape) > 1 else None
+        return self.shape[self.axis] if len(self.shape) > self.axis else None
+
+    @property
+    def num_sequences(self) -> int:
+        """The number of examples, or of the sentences of all documents."""
+        return math.prod(self.shape[: self.axis])
 
     def __str__(self) -> str:
         return repr(self.names[0])
@@ -61,12 +69,12 @@ def add_tokens(
     """
     if tokens is None:
         return maps
-    arrays = list_inputs(model, *inputs)
+    arrays = _mark_documents(list_inputs(model, *inputs), tokens)
     by_input = _match_inputs(tokens, arrays)
     fields: dict[str, dict[str, Any]] = {}
     for index, examples in by_input.items():
         for key, name in _find_axes(maps, index, examples, arrays, inputs, run):
-            if maps[key].shape[0] == len(examples):
+            if maps[key].takes_tokens(len(examples)):
                 fields.setdefault(key, {})[name] = examples
     return AttentionMaps(dataclasses.replace(each, **fields.get(key, {})) for key, each in maps.items())
 
@@ -84,6 +92,17 @@ def list_inputs(model: Any, batch: Any, kwargs: Mapping[str, Any]) -> list[Input
     for name, value in kwargs.items():
         pairs += [("/".join([name, *map(str, path)]), leaf) for path, leaf in keras.tree.flatten_with_path(value)]
     return [Input((name, index), tuple(getattr(leaf, "shape", ()))) for index, (name, leaf) in enumerate(pairs)]
+
+
+def _mark_documents(inputs: list[Input], tokens: Any) -> list[Input]:
+    """Mark the inputs whose tokens are nested: (B, sentences, words)."""
+
+    def is_document(each: Input) -> bool:
+        is_named = isinstance(tokens, Mapping) and not hasattr(tokens, "offsets")
+        values = [tokens[name] for name in each.names if name in tokens] if is_named else [tokens]
+        return len(each.shape) > 2 and any(are_nested(value) for value in values)
+
+    return [dataclasses.replace(each, axis=2) if is_document(each) else each for each in inputs]
 
 
 def _match_inputs(tokens: Any, inputs: list[Input]) -> dict[int, tuple[Tokens, ...]]:
@@ -105,15 +124,16 @@ def _match_inputs(tokens: Any, inputs: list[Input]) -> dict[int, tuple[Tokens, .
         if lengths and not fitting:
             raise ValueError(
                 "Each list of tokens must fit an input of the batch. "
-                f"Received: {longest} tokens, inputs of length {sorted(set(lengths.values()))}."
+                f"Received: {longest} tokens, inputs of length {sorted(set(lengths.values()))}. The tokens of documents, "
+                "(B, sentences, words), are nested: a list of sentences for each."
             )
         by_input = {min(fitting, key=lambda index: fitting[index]) if fitting else 0: examples}
     for index, examples in by_input.items():
-        shape = inputs[index].shape
-        if shape[:1] != (len(examples),) or (len(shape) > 1 and _longest(examples) > shape[1]):
+        each = inputs[index]
+        if each.num_sequences != len(examples) or (each.length is not None and _longest(examples) > each.length):
             raise ValueError(
                 f"There must be one list of tokens for each example, which fits the input. Received: {len(examples)} lists, the "
-                f"longest of {_longest(examples)}, for input {inputs[index]} of shape {shape}."
+                f"longest of {_longest(examples)}, for input {each} of shape {each.shape}."
             )
     return by_input
 
@@ -132,9 +152,9 @@ def _find_axes(
     rivals = [number for number, each in enumerate(inputs) if each.length == length and number != index]
     if not axes or not rivals:
         return axes
-    before = _run_shortened(run, values, length, ())
+    before = _run_shortened(run, values, inputs, ())
     for shortened in _subsets(index, rivals):
-        after = _run_shortened(run, values, length, shortened)
+        after = _run_shortened(run, values, inputs, shortened)
         if before and list(after) == list(before):
             changed = [(key, name) for key, name in axes if after[key][_AXES[name]] != before[key][_AXES[name]]]
             return [axis for axis in axes if axis in changed]
@@ -156,11 +176,11 @@ def _subsets(index: int, rivals: list[int]) -> Iterator[tuple[int, ...]]:
             yield (index, *others)
 
 
-def _run_shortened(run: Any, values: Any, length: int, indices: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+def _run_shortened(run: Any, values: Any, inputs: list[Input], indices: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of the maps of the first example, some inputs of which lack their last position; none if this fails."""
     leaves = [leaf[:1] if getattr(leaf, "shape", ()) else leaf for leaf in keras.tree.flatten(values)]
     for index in indices:
-        leaves[index] = leaves[index][:, : length - 1]
+        leaves[index] = leaves[index][(*(slice(None),) * inputs[index].axis, slice(-1))]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

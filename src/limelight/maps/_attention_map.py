@@ -1,6 +1,7 @@
 """One layer's attention in one call."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,8 +36,8 @@ class AttentionMap:
         source: the layer's queries and keys, its weights, or their statistics.
         call_index: which call of the layer this is, from 0: a shared layer may be called several times.
         layer: the class name of the layer.
-        tokens: for each example the tokens of the keys, or None.
-        query_tokens: for each example the tokens of the queries, or None.
+        tokens: for each example the tokens of the keys, or None; for each step of each example if there is an axis of steps.
+        query_tokens: the tokens of the queries, or None.
 
     Raises:
         ValueError: there are more tokens than positions, or not one list for each example.
@@ -65,9 +66,11 @@ class AttentionMap:
                 continue
             tokens = tuple(as_tokens(example) for example in value)
             longest = max(map(len, tokens), default=0)
-            if len(tokens) != self.shape[0] or longest > length:
+            if len(tokens) == self.shape[0]:
+                tokens = tuple(example for example in tokens for _ in range(math.prod(self.shape[1:-3])))
+            if len(tokens) != self.num_token_lists or longest > length:
                 raise ValueError(
-                    f"`{name}` must be one list for each of the {self.shape[0]} examples, of at most {length} tokens. "
+                    f"`{name}` must be one list for each of the {self.num_token_lists} examples, of at most {length} tokens. "
                     f"Received: {len(tokens)} lists, the longest of {longest}."
                 )
             object.__setattr__(self, name, tokens)
@@ -102,6 +105,15 @@ class AttentionMap:
     def shape(self) -> tuple[int, ...]:
         """The shape of all weights: (B, N, T, S)."""
         return self.source.shape
+
+    @property
+    def num_token_lists(self) -> int:
+        """The number of lists of tokens: that of examples times that of steps."""
+        return math.prod(self.shape[:-3])
+
+    def takes_tokens(self, num_lists: int) -> bool:
+        """Return True if there is one list of tokens for each example, or for each step of each example."""
+        return num_lists in (self.shape[0], self.num_token_lists)
 
     @property
     def num_heads(self) -> int:
@@ -205,8 +217,8 @@ class AttentionMap:
         """Return this map with tokens.
 
         Args:
-            tokens: the tokens of the keys: a list of strings (for one example), or one list for each example. For T = S they
-                are those of the queries too.
+            tokens: the tokens of the keys: a list of strings (for one example), or one list for each example, or for each of
+                its steps, as of the sentences of a document. For T = S they are those of the queries too.
             query_tokens: the tokens of the queries.
         """
         tokens = tokens_per_example(tokens)
@@ -222,7 +234,8 @@ class AttentionMap:
         columns: dict[str, Any] = dict(zip(names, indices, strict=True))
         for name, tokens in (("query", self.query_tokens), ("key", self.tokens)):
             if tokens is not None:
-                pairs = zip(columns["example"], columns[name], strict=True)
+                positions: Any = np.ravel_multi_index(indices[: len(names) - 3], self.shape[:-3])
+                pairs = zip(positions, columns[name], strict=True)
                 columns[f"{name}_token"] = [
                     tokens[example][index] if index < len(tokens[example]) else None for example, index in pairs
                 ]

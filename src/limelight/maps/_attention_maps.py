@@ -79,22 +79,22 @@ class AttentionMaps(Mapping[str, AttentionMap]):
         Maps of another number of examples stay as they are: those of heads that are part of the batch, for example.
 
         Args:
-            tokens: a list of strings for each example, or for the only one.
+            tokens: a list of strings for each example, or for the only one; of documents, a list of sentences for each.
             length: the length that the tokens were padded to; by default the smallest number of keys that holds the longest list.
 
         Raises:
             ValueError: no map has as many examples as there are lists.
         """
         tokens = tokens_per_example(tokens) or ()
-        shapes = [attention_map.shape for attention_map in self.values()]
-        if shapes and all(shape[0] != len(tokens) for shape in shapes):
+        matching = [attention_map for attention_map in self.values() if attention_map.takes_tokens(len(tokens))]
+        if self and not matching:
             raise ValueError(
                 "There must be one list of tokens for each example. "
-                f"Received: {len(tokens)} lists for {sorted({shape[0] for shape in shapes})} examples."
+                f"Received: {len(tokens)} lists for {sorted({each.shape[0] for each in self.values()})} examples."
             )
         if length is None:
             longest = max(map(len, tokens), default=0)
-            fitting = (shape[-1] for shape in shapes if shape[0] == len(tokens) and shape[-1] >= longest)
+            fitting = (each.shape[-1] for each in matching if each.shape[-1] >= longest)
             length = min(fitting, default=longest)
         return AttentionMaps(
             dataclasses.replace(
@@ -102,7 +102,7 @@ class AttentionMaps(Mapping[str, AttentionMap]):
                 tokens=tokens if attention_map.shape[-1] == length else attention_map.tokens,
                 query_tokens=tokens if attention_map.shape[-2] == length else attention_map.query_tokens,
             )
-            if attention_map.shape[0] == len(tokens)
+            if attention_map in matching
             else attention_map
             for attention_map in self.values()
         )

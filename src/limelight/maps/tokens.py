@@ -94,10 +94,27 @@ def as_tokens(value: Any) -> Tokens:
 
 
 def tokens_per_example(value: Any) -> tuple[Tokens, ...] | None:
-    """Convert one list of tokens for each example, or those of the only example, to `Tokens`."""
+    """Convert one list of tokens for each example, or those of the only example, to `Tokens`.
+
+    Of documents, which have a list of lists each, the lists of all sentences follow each other.
+    """
     if value is None:
         return None
-    is_list_of_strings = isinstance(value, Sequence) and value and isinstance(value[0], str)
-    if isinstance(value, Tokens) or hasattr(value, "offsets") or is_list_of_strings:
+    if _is_one_list(value):
         value = [value]
+    elif are_nested(value):
+        value = [sentence for document in value for sentence in document]
     return tuple(as_tokens(tokens) for tokens in value)
+
+
+def are_nested(value: Any) -> bool:
+    """Return True if tokens are those of documents: for each a list of sentences, which are lists of strings."""
+    if _is_one_list(value) or not isinstance(value, Sequence):
+        return False
+    documents = [document for document in value if not _is_one_list(document)]
+    return len(documents) == len(value) > 0 and any(_is_one_list(part) for document in documents for part in document)
+
+
+def _is_one_list(value: Any) -> bool:
+    is_list_of_strings = isinstance(value, Sequence) and bool(value) and isinstance(value[0], str)
+    return isinstance(value, Tokens) or hasattr(value, "offsets") or is_list_of_strings

@@ -116,9 +116,8 @@ def _describe_example(
 
 def _tokens(attention: AttentionMap, index: tuple[int, ...]) -> tuple[Sequence[str] | None, Sequence[str] | None]:
     """Return the query tokens and the key tokens of an example, or None where the map has none."""
-    if len(index) != 1:
-        return None, None
-    queries, keys = (tokens[index[0]] if tokens else None for tokens in (attention.query_tokens, attention.tokens))
+    position = int(np.ravel_multi_index(index, attention.shape[:-3]))
+    queries, keys = (tokens[position] if tokens else None for tokens in (attention.query_tokens, attention.tokens))
     return queries or None, keys or None
 
 
