@@ -477,6 +477,26 @@ def test_layer_that_cannot_be_rebuilt_is_named():
         ll.upgrade(keras.Model(steps, block(steps)))
 
 
+class Sealed(keras.Model):
+    """A model with a config of its own, whose layers cannot all be made from theirs."""
+
+    def __init__(self, **kwargs):
+        steps = keras.Input((4, D))
+        super().__init__(steps, Refusing((1, 2))(Hidden(name="hidden")(steps)), **kwargs)
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+def test_model_with_nothing_to_replace_is_made_from_its_own_config(random):
+    model = Sealed()
+    upgraded, message = upgrade_with_warning(model)
+    assert type(upgraded) is Sealed
+    assert re.search("hidden/inner.*the code of Hidden calls it", message)
+    x = random.normal(size=(3, 4, D)).astype("float32")
+    np.testing.assert_array_equal(array(upgraded(x)), array(model(x)))
+
+
 class Failing(layers.Layer):
     """A layer that no random batch suits."""
 

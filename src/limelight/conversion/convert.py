@@ -119,6 +119,8 @@ class _Converter:
         class_name = type(model).__name__
         if not isinstance(model, Functional):
             self._note_inner_layers(model, prefix, f"the config of {class_name} does not list it")
+        elif not _has_convertible_layer(model):
+            self._note_layers_in_code(model, prefix)
         else:
             plain = keras.Model(model.input, model.output, name=model.name)
             num_replaced = self._num_replaced
@@ -150,9 +152,16 @@ class _Converter:
             nested = entry["config"]["layer"]
             entry["config"]["layer"] = self.convert_model(nested, layer.layer, f"{path}/{layer.layer.name}/")
         elif isinstance(layer, keras.Layer):
-            self._note_inner_layers(layer, f"{path}/", f"the code of {type(layer).__name__} calls it")
+            self._note_layers_in_code(layer, f"{path}/")
         keep_objects(entry, layer, self.custom_objects)
         return entry
+
+    def _note_layers_in_code(self, layer: Any, prefix: str) -> None:
+        if not _is_graph(layer):
+            self._note_inner_layers(layer, prefix, f"the code of {type(layer).__name__} calls it")
+            return
+        for inner in layer.layers:
+            self._note_layers_in_code(inner, f"{prefix}{inner.name}/")
 
     def _note_inner_layers(self, layer: Any, prefix: str, reason: str) -> None:
         for inner in iterate_layers(layer, include_self=False):
@@ -177,6 +186,13 @@ def _is_graph(layer: Any) -> bool:
     """Return True if a layer is a model that computes what its graph of layers says."""
     is_model = isinstance(layer, (Functional, keras.Sequential))
     return is_model and type(layer).call in (Functional.call, keras.Sequential.call)
+
+
+def _has_convertible_layer(model: Any) -> bool:
+    """Return True if an attention layer of Keras's is in the graph of a model or of one nested in it."""
+    return any(
+        isinstance(layer, CONVERTIBLE) or (_is_graph(layer) and _has_convertible_layer(layer)) for layer in model.layers
+    )
 
 
 def _lists_layers(entry: dict[str, Any]) -> bool:
