@@ -380,6 +380,19 @@ def test_symbolic_states_equal_eager_states() -> None:
     assert shapes[0] == shapes[1]
 
 
+def test_keras_rnn_returns_all_states_of_a_symbolic_call(random: np.random.Generator) -> None:
+    data = inputs(random)
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U), M)
+    rnn = keras.layers.RNN(cell, return_state=True)
+    steps, memory = keras.Input((T, D)), keras.Input((S, M))
+    outputs = keras.tree.flatten(rnn(steps, initial_state=cell.initial_state(memory)))
+    expected = cell.initial_state(ops.convert_to_tensor(data[1]))[-2:]
+    *_, weights, coverage, flat_memory, mask = keras.Model([steps, memory], outputs)([*data])
+    assert [tuple(state.shape) for state in (weights, coverage)] == [(B, S)] * 2
+    for state, memory_state in zip((flat_memory, mask), expected, strict=True):
+        np.testing.assert_allclose(numpy(state), numpy(memory_state), rtol=1e-6)
+
+
 def test_memory_is_projected_once(random: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, (steps, memory) = make_layer(score=ll.scores.Additive(4)), inputs(random)
     cell, num_calls, project_keys = layer.cell.cell, [], ll.scores.Additive.project_keys

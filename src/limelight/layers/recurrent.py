@@ -108,13 +108,14 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
 
     @property
     def state_size(self) -> list[Any]:
-        """Widths of the states; None for those as wide as the memory is long."""
-        return [*self.step_state_size, None, None]
+        """Widths of the states; [None] for those as wide as the memory is long."""
+        return [*self.step_state_size, [None], [None]]
 
     @property
     def step_state_size(self) -> list[Any]:
         """Widths of the states that a step changes: output, states of the inner cell, position, weights and coverage."""
-        return [self.units, *_to_list(self.cell.state_size), 2, None, None]
+        # `keras.layers.RNN` leaves out of its symbolic outputs a state whose width is None, but not one in a list.
+        return [self.units, *_to_list(self.cell.state_size), 2, [None], [None]]
 
     @property
     def _context_size(self) -> int:
