@@ -16,6 +16,8 @@ from limelight.study import Progress, Settings, UsageError, job, run
 from limelight.study.pipelines import build_pipeline
 from limelight.study.setup import Setup, prepare
 
+pytestmark = pytest.mark.full
+
 
 class RecordedProgress(Progress):
     """Records the lines instead of printing them."""
@@ -114,7 +116,7 @@ def test_the_comparison_is_with_and_without_attention(finished):
     ]
     assert results["verdict"][:2] == [each["sentence"] for each in results["comparisons"][:2]]
     # Two epochs are too few.
-    assert any("of attention reached the limit of epochs" in caveat for caveat in results["caveats"])
+    assert any("of attention reached the limit of 2 epochs" in caveat for caveat in results["caveats"])
     assert not results["comparisons"][0]["claim"]
     assert results["verdict"][0].startswith("No claim about the accuracy of attention and mean pooling can be made: ")
     means = {model["name"]: model["metrics"]["accuracy"]["value"] for model in results["models"]}

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from limelight.study import verdict
+from limelight import data
+from limelight.study import Settings, setup, verdict
 from limelight.study.folder import Run
 
 pytestmark = pytest.mark.backend_free
@@ -15,8 +16,7 @@ SHARES_LOSS = -(np.log(0.75) + np.log(0.25)) / 2
 
 
 def keras_run(name, *losses, epochs=9):
-    best = int(np.argmin(losses)) + 1
-    summary = {"epochs": len(losses), "stopped_by_limit": best == epochs, "history": {"val_loss": list(losses)}}
+    summary = {"epochs": len(losses), "stopped_by_limit": len(losses) == epochs, "history": {"val_loss": list(losses)}}
     return Run(name, 1, summary, {})
 
 
@@ -44,10 +44,10 @@ def test_finished_models_have_no_caveat():
 
 
 def test_a_training_stopped_by_the_limit_is_named():
-    attention = [*FINISHED, keras_run("attention", 0.6, 0.5, 0.4, epochs=3)]
+    attention = [*FINISHED, keras_run("attention", 0.6, 0.5, 0.4, 0.3, 0.4, epochs=5)]
     assert verdict.find_caveats(runs(attention, FINISHED), TITLES) == {
-        "attention": "1 of 3 trainings of attention reached the limit of epochs while the validation loss still fell; raise "
-        "--epochs above 3."
+        "attention": "1 of 3 trainings of attention reached the limit of 5 epochs before --patience ended it, so that more "
+        "training might help; raise --epochs."
     }
 
 
@@ -90,8 +90,31 @@ def test_the_verdict_speaks_of_accuracy_and_of_a_log_loss_that_differs():
 def test_the_verdict_on_rare_positives_names_the_majority():
     entry = {"metric": "average_precision", "claim": True, "sentence": "So."}
     truth = np.array([0] * 49 + [1])
-    assert verdict.write([entry], [False], "average_precision", ("ham", "spam"), np.array([98, 2]), truth) == [
-        "The classes are imbalanced: always predicting 'ham' has an accuracy of 98.0 %, so the models are compared by average "
-        "precision.",
+    assert verdict.write([entry], [False], "average_precision", ("ham", "spam"), np.array([980, 20]), truth) == [
+        "The classes are imbalanced (20 to 980 training examples), so the models are compared by average precision of 'spam'; "
+        "always predicting 'ham' has an accuracy of 98.0 %.",
         "So.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rare", "frequent", "classes"), [("fraud", "ok", ("ok", "fraud")), ("spam", "ham", ("ham", "spam"))]
+)
+def test_the_average_precision_is_that_of_the_rare_class(tmp_path, rare, frequent, classes):
+    rows = [(f"a text with the number {index}", rare if index % 20 == 0 else frequent) for index in range(200)]
+    (tmp_path / "rare.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
+    prepared = setup.prepare(Settings(source=str(tmp_path / "rare.csv"), out=str(tmp_path / "out")))
+    dataset = prepared.dataset
+    assert dataset.classes == classes
+    assert [(text, dataset.classes[label]) for text, label in zip(dataset.inputs, dataset.labels, strict=True)] == rows
+    plain = data.load(tmp_path / "rare.csv")
+    assert data.split(plain).fingerprint == prepared.split.fingerprint
+
+
+def test_balanced_classes_stay_sorted(tmp_path):
+    rows = "".join(f"a text with the number {index},{'b' if index % 3 else 'a'}\n" for index in range(60))
+    (tmp_path / "two.csv").write_text("text,label\n" + rows)
+    assert setup.prepare(Settings(source=str(tmp_path / "two.csv"), out=str(tmp_path / "out"))).dataset.classes == (
+        "a",
+        "b",
+    )

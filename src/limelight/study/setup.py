@@ -4,8 +4,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import limelight
 from limelight import _backend, data
+from limelight.study import verdict
 from limelight.study.folder import DATA_SETTINGS, StudyFolder
 from limelight.study.settings import Settings
 
@@ -47,6 +50,18 @@ def prepare(settings: Settings, fresh: bool = False) -> Setup:
         StudyFolder(settings.out).check()
     dataset = data.load(settings.source, text=settings.text, label=settings.label, group=settings.group)
     split = data.split(dataset, validation=settings.validation, test=settings.test)
+    dataset = _put_rare_class_last(dataset, split)
     setup = Setup(dataset, split, Path(settings.out or Path("limelight-study", dataset.name)))
     StudyFolder(setup.out).check(setup.configuration(settings), fresh)
     return setup
+
+
+def _put_rare_class_last(dataset: data.Dataset, split: data.Split) -> data.Dataset:
+    """Reverse the order of two imbalanced classes of which the first is rare.
+
+    The average precision is that of the second class: that of a class to which nearly all examples belong says nothing.
+    """
+    counts = np.bincount(dataset.labels[split.train], minlength=len(dataset.classes))
+    if verdict.choose_metric(counts) != "average_precision" or counts[0] > counts[1]:
+        return dataset
+    return dataclasses.replace(dataset, classes=dataset.classes[::-1], labels=1 - dataset.labels)

@@ -75,7 +75,7 @@ class Trainer:
         """Train with a seed.
 
         Returns:
-            A summary of the run: seconds, epochs, the best epoch, whether it was the last one allowed (so that more training
+            A summary of the run: seconds, epochs, the best epoch, whether the limit of epochs stopped it (so that more training
             could have lowered the validation loss), parameters, and the history: for each epoch the mean loss and accuracy
             over the train part during the epoch, and those over the validation part after it.
 
@@ -89,6 +89,7 @@ class Trainer:
         )
         history: dict[str, list[float]] = {"loss": [], "accuracy": [], "val_loss": [], "val_accuracy": []}
         best_epoch, best_weights, average = 0, copy_weights(model), RunningAverage(self.averaging)
+        stopped_by_limit = False
         for epoch in range(self.epochs):
             train_results = self._train_epoch(model, batches, epoch, seed, average)
             current_weights = copy_weights(model)
@@ -102,12 +103,14 @@ class Trainer:
             if epoch - best_epoch >= self.patience:
                 break
             model.set_weights(current_weights)
+        else:
+            stopped_by_limit = True
         model.set_weights(best_weights)
         return {
             "seconds": time.perf_counter() - start,
             "epochs": len(history["loss"]),
             "best_epoch": best_epoch + 1,
-            "stopped_by_limit": best_epoch + 1 == self.epochs,
+            "stopped_by_limit": stopped_by_limit,
             "parameters": int(model.count_params()),
             "history": history,
         }

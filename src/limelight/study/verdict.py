@@ -16,8 +16,8 @@ _IMBALANCE = 4
 def choose_metric(counts: np.ndarray) -> str:
     """Return the metric that the verdict speaks of.
 
-    Where one class is rare, accuracy hardly depends on it: then it is the average precision for two classes, and macro F1 for
-    more.
+    Where one class is rare, accuracy hardly depends on it: then it is the average precision (of the second class) for two
+    classes, and macro F1 for more.
 
     Args:
         counts: Training examples of each class (K,).
@@ -57,8 +57,8 @@ def majority_run(labels: Mapping[str, np.ndarray], num_classes: int) -> Run:
 def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -> dict[str, str]:
     """Return a sentence about each model from which no claim is made; its name is the key.
 
-    A training does not count if its best epoch was the last one allowed, or if its loss on the validation part is not below
-    that of the class shares.
+    A training does not count if the limit of epochs stopped it, or if its loss on the validation part is not below that of
+    the class shares.
 
     Args:
         runs: For each model its runs; those of `MAJORITY` are compared with.
@@ -70,7 +70,7 @@ def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -
         if name == MAJORITY:
             continue
         losses = [_validation_loss(run) for run in model_runs]
-        limited = sum(bool(run.summary.get("stopped_by_limit")) for run in model_runs)
+        limits = [run.summary["epochs"] for run in model_runs if run.summary.get("stopped_by_limit")]
         useless = sum(loss >= shares_loss for loss in losses)
         reasons = []
         if useless:
@@ -78,11 +78,10 @@ def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -
                 f"{_count(useless, len(model_runs))} of {titles[name]} predicted no better than the class shares (lowest "
                 f"validation loss {min(losses):.3f}, class shares {shares_loss:.3f})"
             )
-        if limited:
-            epochs = model_runs[0].summary["epochs"]
+        if limits:
             reasons.append(
-                f"{_count(limited, len(model_runs))} of {titles[name]} reached the limit of epochs while the validation loss "
-                f"still fell; raise --epochs above {epochs}"
+                f"{_count(len(limits), len(model_runs))} of {titles[name]} reached the limit of {limits[0]} epochs before "
+                "--patience ended it, so that more training might help; raise --epochs"
             )
         if reasons:
             caveats[name] = f"{'; '.join(reasons)}."
@@ -120,10 +119,11 @@ def write(
     sentences = []
     if metric != "accuracy":
         largest = int(counts.argmax())
+        of_class = f" of {classes[-1]!r}" if metric == "average_precision" else ""
         sentences.append(
-            f"The classes are imbalanced: always predicting {classes[largest]!r} has an accuracy of "
-            f"{100 * float((truth == largest).mean()):.1f} %, so the models are compared by "
-            f"{METRICS[metric].label}."
+            f"The classes are imbalanced ({counts.min():,} to {counts.max():,} training examples), so the models are compared "
+            f"by {METRICS[metric].label}{of_class}; always predicting {classes[largest]!r} has an accuracy of "
+            f"{100 * float((truth == largest).mean()):.1f} %."
         )
     sentences += [str(entry["sentence"]) for entry in entries if entry["metric"] == metric]
     sentences += [
