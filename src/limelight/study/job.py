@@ -81,8 +81,13 @@ class _Study:
             self.progress.write(f"  {repair}")
         runs: dict[str, list[Run]] = {name: [] for name in POOLINGS}
         runs[LINEAR] = [self._report_stored(folder.load_run(LINEAR, 1)) or self._fit_linear(folder)]
-        for (name, seed), run in stored.items():
-            runs[name].append(self._report_stored(run) or self._train(folder, trainers[name], name, seed))
+        for name in POOLINGS:
+            # The compiled functions of a model take hundreds of megabytes: they go with its trainer.
+            trainer = trainers.pop(name)
+            for seed in seeds:
+                run = self._report_stored(stored[name, seed]) or self._train(folder, trainer, name, seed)
+                runs[name].append(run)
+            del trainer
         labels = {name: subset.labels for name, subset in self.pipeline.subsets.items()}
         runs[verdict.MAJORITY] = [verdict.majority_run(labels, len(self.dataset.classes))]
         return runs

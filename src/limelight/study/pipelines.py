@@ -23,8 +23,8 @@ INVERSE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 _CHUNK = 1000
 _NUM_HASHES = 2**22
-# The coefficients of the linear model: its optimizer keeps about 25 numbers for each.
-_MAX_COEFFICIENTS = 1_000_000
+# Of the linear model: its optimizer keeps about 25 numbers for each coefficient.
+_MAX_FEATURES, _MAX_COEFFICIENTS = 2**18, 1_000_000
 # More feature values than this are stored in single precision.
 _MAX_DOUBLES = 5_000_000
 
@@ -188,7 +188,7 @@ def fit_text_baseline(
         A function from tokens of texts to probabilities (texts, classes), and a summary of the run.
     """
     num_classes = int(labels.max()) + 1
-    features = HashedTfidf(_MAX_COEFFICIENTS // (1 if num_classes == 2 else num_classes))
+    features = HashedTfidf(min(_MAX_FEATURES, _MAX_COEFFICIENTS // num_classes))
     return _fit_linear(features, train, labels, validation, validation_labels)
 
 
