@@ -409,6 +409,16 @@ def test_memory_is_projected_once(random: np.random.Generator, monkeypatch: pyte
     np.testing.assert_allclose(np.stack(outputs, axis=1), numpy(expected), atol=1e-6)
 
 
+def test_steps_in_mixed_precision_equal_the_sequence(random: np.random.Generator) -> None:
+    steps, memory = inputs(random)
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U, dtype="mixed_bfloat16"), M, dtype="mixed_bfloat16")
+    expected = AttentionRNN(cell, return_sequences=True, dtype="mixed_bfloat16")(steps[:, :2], memory)
+    states = cell.initial_state(ops.convert_to_tensor(memory))
+    for t in range(2):
+        output, states = cell(ops.convert_to_tensor(steps[:, t]), states)
+        np.testing.assert_allclose(*(numpy(ops.cast(x, "float32")) for x in (output, expected[:, t])), atol=0.02)
+
+
 @pytest.mark.parametrize("is_kept_in_states", [False, True])
 def test_dropout_drops_weights_anew_at_each_step(is_kept_in_states: bool) -> None:
     # The memory is the identity and the weights are uniform: the output is tanh of the weights after dropout.

@@ -12,6 +12,7 @@ from limelight import functional, masks, normalizers, scores
 from limelight._keras_private import DropoutRNNCell, get_keras_mask
 from limelight.core.block import Block, History
 from limelight.core.component import deserialize, register
+from limelight.core.precision import upcast
 from limelight.core.random import dropout_mask, sample_seed
 from limelight.core.validation import check_positive_int
 from limelight.engine.call import flatten_leading, make_call
@@ -204,7 +205,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         step_states, [*flat, mask] = states[:num_states], states[num_states:]
         value = ops.reshape(flat[-1], (*ops.shape(mask), self.memory_size))
         has_keys = len(flat) > 1
-        key = ops.reshape(flat[0], (*ops.shape(mask), -1)) if has_keys else self.score.project_keys(value)
+        key = upcast(ops.reshape(flat[0], (*ops.shape(mask), -1))) if has_keys else self.score.project_keys(value)
         output, step_states = self.step(inputs, step_states, Memory(value, key, mask), training)
         return output, [*step_states, *flat, mask]
 
