@@ -342,6 +342,10 @@ def clean_added_mask():
     return own_layer_with_mask(True, np.where(np.tri(T), 0.0, -1e9))
 
 
+def clean_mask_of_ones():
+    return own_layer_with_mask(False, np.tri(T))
+
+
 def clean_added_bias():
     return own_layer_with_mask(True, np.minimum(np.arange(T) - np.arange(T)[:, None], 0))
 
@@ -369,7 +373,7 @@ def clean_zeros_that_are_words():
     "make",
     [
         *(clean, clean_of_keras, clean_with_an_explicit_mask, clean_zeros_that_are_words),
-        *(clean_added_mask, clean_added_bias, clean_float32_scores, clean_crop_of_padding),
+        *(clean_added_mask, clean_mask_of_ones, clean_added_bias, clean_float32_scores, clean_crop_of_padding),
     ],
 )
 def test_a_model_without_faults_gives_no_finding(make):

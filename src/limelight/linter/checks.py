@@ -123,7 +123,10 @@ def check_mask_dtype(subject: Subject) -> list[Finding]:
     is_known = isinstance(call.layer, LIMELIGHT_LAYERS) or type(call.layer) in KERAS_LAYERS
     for name, tensor in call.float_masks:
         values = ops.convert_to_numpy(tensor)
-        if is_known and ((values == 0) | (values == 1)).all():
+        is_binary = ((values == 0) | (values == 1)).all()
+        if is_binary and not is_known:
+            continue
+        if is_binary:
             message = f"`{name}` has dtype {values.dtype}, with 0 and 1 for False and True."
             advice = "Pass a bool array, so that nobody takes it for an additive mask."
             findings.append(subject.finding("float mask", "note", message, advice))
