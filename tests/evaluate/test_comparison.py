@@ -213,7 +213,8 @@ def test_paired_over_seeds_equals_crossed_anova(random):
     floor = ((deviations**2).sum() + 2) / (n * seeds + 2) - covariance
     variances = [model.mean(1).var(ddof=1) for model in right]
     between = max(sum(variances), floor / n) / seeds
-    freedom = (seeds - 1) * sum(variances) ** 2 / sum(np.square(variances))
+    welch = sum(variances) ** 2 / sum(np.square(variances))
+    freedom = (seeds - 1) * (1 + (welch - 1) ** 4 / 2)
     settings = between, freedom, covariance / n, n
     assert comparison.difference.value == pytest.approx(mean)
     assert comparison.p_value == pytest.approx(behrens_fisher(mean, *settings), rel=1e-4)
@@ -232,6 +233,23 @@ def test_behrens_fisher_p_value_equals_a_simulation(random, between, shared):
         expected = (np.abs(draws) >= size).mean()
         p_value = behrens_fisher_p_value(Components(size, between, shared, 4.0, 34))
         assert p_value == pytest.approx(expected, abs=5 * math.sqrt(expected / 400_000) + 1e-5)
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("ratio", [10, 1000])
+def test_level_is_held_if_one_model_varies_more(seeds, ratio):
+    """Trainings alone differ, by amounts whose variances have this ratio; Welch's test rejects up to 3 times too often."""
+    random = np.random.default_rng(11)
+    p_values = []
+    for _ in range(20):
+        skills = random.normal(size=(2, 10_000, seeds, 1)) * np.sqrt([1, 1 / ratio])[:, None, None, None]
+        first, second = np.repeat(skills, 30, axis=-1)  # examples that do not differ
+        components = variance_components(first, second)
+        t = components.difference / np.sqrt(components.between)
+        p_values.append(2 * stats.t.sf(np.abs(t), components.seed_freedom))
+    for level in (0.05, 0.01, 0.001):
+        rejected = (np.concatenate(p_values) < level).sum()
+        assert rejected <= stats.binom.ppf(0.999, 200_000, 1.1 * level)
 
 
 def test_seeds_that_agree_by_chance_show_nothing():

@@ -224,8 +224,8 @@ def paired_over_seeds(
     and the interval holds the differences that it does not reject (Behrens and Fisher). As in the estimator of Obuchowski and
     Rockette, where several readers read the same medical images,
 
-    - M is the variance of the metric between seeds, summed over both models; f, between S - 1 and 2 (S - 1), are Welch's
-      degrees of freedom of this sum.
+    - M is the variance of the metric between seeds, summed over both models, with f = (S - 1)(1 + (w - 1)^4 / 2) degrees of
+      freedom, where Welch's would be (S - 1) w, with w between 1 and 2; these would not hold the level.
     - C is the covariance over the n examples between the differences of two seeds.
     - F = V / n - C is the variance between seeds that the choice of examples alone must give, with V the variance of the
       differences of single examples, to which two more differences as large as the largest are added (Bonett and Price). It
