@@ -1,5 +1,6 @@
 """Compare the outputs of a model with those of its copy."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,8 +75,9 @@ def compare_outputs(old: Any, new: Any) -> list[str]:
 
 
 def summarize_error(error: Exception) -> str:
-    """Return the class and the message of an error in one line, without the config that Keras may quote before the cause."""
-    message = " ".join(str(error).split("Exception encountered: ")[-1].split())[:300]
+    """Return the class and the cause of an error in one line, without the config and arguments that Keras quotes."""
+    message = re.sub(r"\x1b\[\d+m", "", str(error).split("Exception encountered: ")[-1])
+    message = " ".join(message.split("Arguments received by")[0].split())[:300]
     return f"{type(error).__name__}: {message.removesuffix('.')}"
 
 

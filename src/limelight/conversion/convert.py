@@ -77,7 +77,9 @@ def upgrade(model: Any) -> Any:
         new = _deserialize(config, converter.custom_objects)
     except Exception as error:
         raise TypeError(_explain_failure(model, converter.custom_objects, error)) from error
-    for layer in _find_shared_layers(model):
+    shared = _find_shared_layers(model)
+    # A model that is made from a config of its own shares its layers again.
+    for layer in shared if len(_find_shared_layers(new)) < len(shared) else ():
         converter.messages.append(
             f"Not shared any more: {layer.name!r} ({type(layer).__name__}): it belongs to a model and to one nested in it, "
             "which Keras cannot rebuild. In the copy each has its own, with the same weights."
