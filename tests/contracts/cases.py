@@ -151,7 +151,7 @@ CASES = [
     ),
     score(
         "rotary of neighbours and a part",
-        lambda: ll.positions.Rotary(ll.scores.Dot(), base=100.0, size=6, interleaved=True),
+        lambda: ll.positions.Rotary(ll.scores.Dot(), base=100.0, rotary_dim=6, interleaved=True),
         oracles.rotary(DOT, oracles.rotary_frequencies(100.0), size=6, neighbours=True),
     ),
     score(

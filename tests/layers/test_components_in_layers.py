@@ -53,7 +53,7 @@ COMPONENTS = {
         ll.normalizers.Sink(),
     ),
     "ntk": (
-        ll.positions.Rotary(ll.scores.Dot(), scaling=ll.positions.NTKScaling(2.0), size=4),
+        ll.positions.Rotary(ll.scores.Dot(), scaling=ll.positions.NTKScaling(2.0), rotary_dim=4),
         None,
         ll.normalizers.TopK(3, ll.normalizers.Sparsemax()),
     ),

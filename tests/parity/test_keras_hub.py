@@ -43,7 +43,7 @@ ROTARIES = {
          "beta_slow": 2.0},
         {"scaling": ll.positions.YaRNScaling(8.0, original_length=512, beta_fast=16.0, beta_slow=2.0)},
     ),
-    "of a part": ({}, {"size": 6}),
+    "of a part": ({}, {"rotary_dim": 6}),
 }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ ROTARIES = {
 def test_rotary(name, random):
     theirs, ours = ROTARIES[name]
     layer = keras_hub.layers.RotaryEmbedding(sequence_axis=2, **theirs)
-    size = ours.get("size", H)
+    size = ours.get("rotary_dim", H)
     query, key = heads(random, T), heads(random, S)
     target = ops.convert_to_tensor(random.normal(size=(B, N, T, S)).astype("float32"))
 

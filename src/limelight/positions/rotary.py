@@ -136,7 +136,7 @@ class Rotary(Wrapper):
     Args:
         score: The score of the rotated vectors, such as `Dot()`.
         base: $b$.
-        size: The even number of features to rotate, the first ones; None for all.
+        rotary_dim: The even number of features to rotate, the first ones; None for all.
         scaling: `LinearScaling`, `NTKScaling` or `YaRNScaling`, for inputs longer than those of the training.
         interleaved: If True, features 2f and 2f + 1 form a pair, as in RoFormer and GPT-J; otherwise f and f + H/2, as in
             GPT-NeoX, Llama and Keras.
@@ -145,7 +145,7 @@ class Rotary(Wrapper):
     position of the last key. Angles are computed in float32.
 
     Raises:
-        ValueError: `size` is not even and positive, or is more than the number of features.
+        ValueError: `rotary_dim` is not even and positive, or is more than the number of features.
         TypeError: `score` is not a score.
 
     Example:
@@ -163,23 +163,26 @@ class Rotary(Wrapper):
         self,
         score: Score,
         base: float = 10000.0,
-        size: int | None = None,
+        rotary_dim: int | None = None,
         scaling: Scaling | None = None,
         interleaved: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(score, **kwargs)
-        if size is not None and (not isinstance(size, int) or size < 2 or size % 2):
-            raise ValueError(f"`size` must be an even positive integer or None. Received: size={size!r}.")
-        self.base, self.size, self.scaling, self.interleaved = base, size, deserialize(scaling), interleaved
+        if rotary_dim is not None and (not isinstance(rotary_dim, int) or rotary_dim < 2 or rotary_dim % 2):
+            raise ValueError(
+                f"`rotary_dim` must be an even positive integer or None. Received: rotary_dim={rotary_dim!r}."
+            )
+        self.base, self.rotary_dim = base, rotary_dim
+        self.scaling, self.interleaved = deserialize(scaling), interleaved
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
         for name, shape in (("query", query_shape), ("key", key_shape)):
-            size = shape[-1] if self.size is None else self.size
+            size = shape[-1] if self.rotary_dim is None else self.rotary_dim
             if size % 2 or size > shape[-1]:
                 raise ValueError(
-                    f"Rotary rotates an even number of features, at most all. Received: size={size} for a {name} of size "
-                    f"{shape[-1]}. Use size={min(size, shape[-1]) // 2 * 2}."
+                    f"Rotary rotates an even number of features, at most all. Received: rotary_dim={size} for a {name} of size "
+                    f"{shape[-1]}. Use rotary_dim={min(size, shape[-1]) // 2 * 2}."
                 )
         super().build(query_shape, key_shape)
 
@@ -191,7 +194,7 @@ class Rotary(Wrapper):
 
     def rotate(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any]:
         """Rotate queries and keys, in float32 or wider."""
-        size = size_of(query, -1) if self.size is None else self.size
+        size = size_of(query, -1) if self.rotary_dim is None else self.rotary_dim
         scaling = self.scaling
         frequencies = rotary_frequencies(self.base, size) if scaling is None else scaling.frequencies(self.base, size)
         magnitude = 1.0 if scaling is None else scaling.magnitude

@@ -71,7 +71,7 @@ def t5(
     num_heads: int,
     key_dim: int,
     *,
-    buckets: int = 32,
+    num_buckets: int = 32,
     max_distance: int = 128,
     causal: bool = False,
     **kwargs: Any,
@@ -84,7 +84,7 @@ def t5(
 
     Args:
         num_heads, key_dim: N and H.
-        buckets, max_distance: As in `limelight.positions.RelativePositionBias`.
+        num_buckets, max_distance: As in `limelight.positions.RelativePositionBias`.
         causal: Whether a step attends only to itself and earlier steps, as in the decoder; all buckets then serve earlier steps.
         kwargs: Arguments of `limelight.layers.MultiHeadAttention`; no bias unless `use_bias=True`, as in the paper.
 
@@ -100,7 +100,7 @@ def t5(
     References:
         Raffel et al. 2020, arXiv:1910.10683.
     """
-    score = Dot(scale=1.0) + RelativePositionBias(buckets, max_distance, bidirectional=not causal)
+    score = Dot(scale=1.0) + RelativePositionBias(num_buckets, max_distance, bidirectional=not causal)
     return _multi_head(num_heads, key_dim, score=score, mask=_causal_mask(causal), **kwargs)
 
 
