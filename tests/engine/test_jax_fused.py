@@ -42,7 +42,10 @@ def arrays(length: int = T) -> list[np.ndarray]:
 def test_the_kernel_equals_dense(name: str) -> None:
     parts: dict[str, Any] = {"mask": MASKS[name]}
     if name == "causal":
-        parts |= {"score": ll.positions.Rotary(ll.scores.Dot(), rotary_dim=4), "normalizer": ll.normalizers.Softmax(0.7)}
+        parts |= {
+            "score": ll.positions.Rotary(ll.scores.Dot(), rotary_dim=4),
+            "normalizer": ll.normalizers.Softmax(0.7),
+        }
     # The kernel needs half precision; the formula is compared in float32, which shows more.
     dtype, atol = ("bfloat16", 3e-2) if backend.active().on_accelerator(ops.zeros(1)) else ("float32", 1e-5)
 
