@@ -71,12 +71,13 @@ def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -
             continue
         losses = [_validation_loss(run) for run in model_runs]
         limits = [run.summary["epochs"] for run in model_runs if run.summary.get("stopped_by_limit")]
-        useless = sum(loss >= shares_loss for loss in losses)
+        useless = [loss for loss in losses if loss >= shares_loss]
         reasons = []
         if useless:
+            more = " or more" if len(useless) > 1 else ""
             reasons.append(
-                f"{_count(useless, len(model_runs))} of {titles[name]} predicted no better than the class shares (lowest "
-                f"validation loss {min(losses):.3f}, class shares {shares_loss:.3f})"
+                f"{_count(len(useless), len(model_runs))} of {titles[name]} predicted no better than the class shares "
+                f"(validation loss {min(useless):.3f}{more}, class shares {shares_loss:.3f})"
             )
         if limits:
             reasons.append(
