@@ -104,7 +104,7 @@ def location(over: str) -> Any:
         (lambda: ll.scores.Additive(4), plain(oracles.additive)),
         (ll.scores.Bilinear, plain(oracles.bilinear)),
         (lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3), location("previous")),
-        (lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3, over="coverage"), location("coverage")),
+        (lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3, cumulative=True), location("coverage")),
     ],
     ids=["additive", "bilinear", "location", "coverage"],
 )
@@ -261,7 +261,7 @@ def test_symbolic_shapes_equal_eager_shapes() -> None:
             ValueError,
             "weights of earlier steps",
         ),
-        (lambda: ll.scores.LocationSensitive(2, over="all"), ValueError, '"previous" or "coverage".*all'),
+        (lambda: ll.scores.LocationSensitive(2, kernel_size=0), ValueError, "positive integer.*kernel_size=0"),
         (lambda: ll.scores.LocationSensitive(2, filters=0), ValueError, "positive integer.*filters=0"),
     ],
 )
@@ -345,7 +345,7 @@ def test_regularizer_adds_its_penalty_of_real_steps_in_training(random: np.rando
 @pytest.mark.parametrize("is_masked", [False, True])
 def test_states_go_on_where_they_ended(random: np.random.Generator, attend: str, is_masked: bool) -> None:
     layer, (steps, memory) = (
-        make_layer(attend, score=ll.scores.LocationSensitive(4, 2, 3, over="coverage")),
+        make_layer(attend, score=ll.scores.LocationSensitive(4, 2, 3, cumulative=True)),
         inputs(random),
     )
     mask = np.array([[True] * T, [True] * 4 + [False]]) if is_masked else np.ones((B, T), bool)

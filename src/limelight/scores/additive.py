@@ -130,14 +130,13 @@ class LocationSensitive(HiddenLayerScore):
         units: The width of the hidden layer.
         filters: The number of filters of the convolution $F$ over the weights.
         kernel_size: The number of keys that a filter covers.
-        over: "previous" to convolve the weights of the step before, "coverage" for the sum of the weights of all earlier steps.
+        cumulative: Convolve the sum of the weights of all earlier steps (coverage), not the weights of the step before.
         kernel_initializer, kernel_regularizer: Those of all kernels; the filters are not regularized.
 
     Shapes: query (..., T, H), key (..., S, G), weights of earlier steps (..., T, S), scores (..., T, S).
 
     Raises:
-        ValueError: `units`, `filters` or `kernel_size` is not a positive integer, `over` is neither "previous" nor "coverage",
-            or a call has no weights of earlier steps.
+        ValueError: `units`, `filters` or `kernel_size` is not a positive integer, or a call has no weights of earlier steps.
 
     Example:
         >>> import keras, limelight as ll
@@ -156,7 +155,7 @@ class LocationSensitive(HiddenLayerScore):
         units: int,
         filters: int = 10,
         kernel_size: int = 31,
-        over: str = "previous",
+        cumulative: bool = False,
         kernel_initializer: Any = "glorot_uniform",
         kernel_regularizer: Any = None,
         **kwargs: Any,
@@ -164,9 +163,7 @@ class LocationSensitive(HiddenLayerScore):
         super().__init__(units, kernel_initializer, kernel_regularizer, **kwargs)
         check_positive_int("filters", filters)
         check_positive_int("kernel_size", kernel_size)
-        if over not in ("previous", "coverage"):
-            raise ValueError(f'`over` must be "previous" or "coverage". Received: over={over!r}.')
-        self.filters, self.kernel_size, self.over = filters, kernel_size, over
+        self.filters, self.kernel_size, self.cumulative = filters, kernel_size, cumulative
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
         super().build(query_shape, key_shape)
@@ -184,7 +181,8 @@ class LocationSensitive(HiddenLayerScore):
                 "LocationSensitive needs the weights of earlier steps. Received: a call without them. "
                 "Use it in limelight.layers.AttentionCell, which computes one query after another."
             )
-        weights = upcast(getattr(block.history, self.over))  # (b, n, t, s)
+        history = block.history
+        weights = upcast(history.coverage if self.cumulative else history.previous)  # (b, n, t, s)
         shape = tuple(ops.shape(weights))
         rows = ops.reshape(weights, (-1, shape[-1], 1))
         features = ops.conv(rows, self.filter_kernel, padding="same", data_format="channels_last")
