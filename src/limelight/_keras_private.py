@@ -18,6 +18,7 @@ __all__ = [
     "COMPUTE_ATTENTION",
     "COMPUTE_ATTENTION_MASK",
     "MASKED_SOFTMAX",
+    "WRAPPERS",
     "DropoutRNNCell",
     "Functional",
     "any_symbolic_tensors",
@@ -44,6 +45,10 @@ any_symbolic_tensors: Any = keras_tensor.any_symbolic_tensors
 DropoutRNNCell: Any = dropout_rnn_cell.DropoutRNNCell
 # The class of `keras.Model(inputs, outputs)`, by which `conversion` knows that a model's config describes what it computes.
 Functional: Any = functional.Functional
+# Layers whose `call` runs a module of a backend; the public names of some exist on one backend only.
+WRAPPERS: Any = tuple(
+    getattr(keras.layers, name) for name in ("TorchModuleWrapper", "JaxLayer", "FlaxLayer", "TFSMLayer")
+)
 # Methods of `keras.layers.MultiHeadAttention` and `GroupQueryAttention` that see the projected heads and the dense mask.
 COMPUTE_ATTENTION = "_compute_attention"
 COMPUTE_ATTENTION_MASK = "_compute_attention_mask"

@@ -65,6 +65,13 @@ def with_sink(x):
     return ops.matmul(weights[..., :-1], query)
 
 
+def with_sink_that_is_split_off(x):
+    query = ops.transpose(split_heads(x), (0, 2, 1, 3))
+    scores = ops.matmul(query, ops.swapaxes(query, 2, 3))
+    weights = ops.softmax(ops.concatenate([scores, ops.zeros_like(scores[..., :1])], axis=-1))
+    return ops.matmul(ops.split(weights, [T], axis=-1)[0], query)
+
+
 def expected_weights(x, has_sink=False, shared_key=False):
     heads = x.astype(float).reshape(B, T, N, D // N).transpose(0, 2, 1, 3)
     keys = heads[:, :1] if shared_key else heads
@@ -75,11 +82,20 @@ def expected_weights(x, has_sink=False, shared_key=False):
 
 
 @pytest.mark.parametrize(
-    "function", [heads_second, heads_third, heads_last, keys_before_queries, groups_of_heads, with_sink]
+    "function",
+    [
+        heads_second,
+        heads_third,
+        heads_last,
+        keys_before_queries,
+        groups_of_heads,
+        with_sink,
+        with_sink_that_is_split_off,
+    ],
 )
 def test_weights_have_heads_queries_and_keys(function, steps):
     maps = capture_both_ways(build(function), steps)
-    expected = expected_weights(steps, function is with_sink, function is groups_of_heads)
+    expected = expected_weights(steps, "sink" in function.__name__, function is groups_of_heads)
     np.testing.assert_allclose(maps["block"].weights(), expected, atol=1e-5)
 
 

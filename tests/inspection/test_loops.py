@@ -115,8 +115,9 @@ def test_a_step_may_return_its_weights(kind, steps):
             if kind == "rnn":
                 rows = backend.rnn(lambda query, states: (score(query), states), x, [ops.zeros_like(x[:, 0])])[1]
             else:
-                transposed = ops.transpose(x, (1, 0, 2))
-                rows = ops.scan(lambda carry, query: (carry, score(query)), transposed[0], transposed)[1]
+                # On TensorFlow, Keras takes only results of the shape of the elements.
+                scores = ops.einsum("btd,bsd->tbs", x, x)
+                rows = ops.scan(lambda carry, row: (carry, ops.softmax(row)), scores[0], scores)[1]
                 rows = ops.transpose(rows, (1, 0, 2))
             return ops.matmul(rows, x)
 
@@ -220,3 +221,53 @@ def test_rematerialized_layers_are_captured(steps):
     # Keras itself cannot compile this on TensorFlow: its custom_gradient takes no keywords in a graph.
     capture = ll.capture if keras.backend.backend() == "tensorflow" else capture_both_ways
     assert list(capture(model, steps)) == ["mixing"]
+
+
+class StepByStep(keras.Layer):
+    """A loop in Python: one query at each step, by a layer of Keras or by a softmax of its own."""
+
+    def __init__(self, how, **kwargs):
+        super().__init__(**kwargs)
+        self.how, self.attention = how, layers.Attention(name="attention")
+
+    def build(self, shape):
+        pass
+
+    def call(self, x):
+        outputs = []
+        for step in range(T):
+            query = x[:, step : step + 1]
+            if self.how == "layer":
+                outputs.append(self.attention([query, x]))
+            else:
+                outputs.append(ops.matmul(ops.softmax(ops.matmul(query, ops.transpose(x, (0, 2, 1)))), x))
+        return ops.concatenate(outputs, axis=1)
+
+
+@pytest.mark.parametrize("how", ["layer", "softmax"])
+def test_steps_of_a_python_loop_are_one_map(how, steps):
+    x = keras.Input((T, D))
+    model = keras.Model(x, StepByStep(how, name="loop")(x))
+    key = {"layer": "loop/attention", "softmax": "loop"}[how]
+    maps = capture_both_ways(model, steps)
+    assert list(maps) == [key]
+    inputs = steps.astype(float)
+    np.testing.assert_allclose(maps[key].weights()[:, 0], softmax(inputs @ inputs.swapaxes(1, 2)), atol=1e-5)
+    statistics = ll.capture(model, steps, store="statistics")
+    np.testing.assert_allclose(statistics[key].statistics().entropy, maps[key].statistics().entropy, atol=1e-5)
+
+
+def test_calls_from_two_places_are_no_loop(steps):
+    class Both(keras.Layer):
+        def __init__(self):
+            super().__init__(name="both")
+            self.pooling = ll.layers.AttentionPooling(name="pooling")
+
+        def call(self, x):
+            return self.pooling(x) + self.pooling(-x)
+
+    x = keras.Input((T, D))
+    assert list(capture_both_ways(keras.Model(x, Both()(x)), steps)) == ["both/pooling", "both/pooling#1"]
+    pooling = ll.layers.AttentionPooling(name="pooling")
+    model = keras.Model(x, pooling(x) + pooling(-x))
+    assert list(capture_both_ways(model, steps)) == ["pooling", "pooling#1"]

@@ -1,5 +1,7 @@
 """Attention in custom code: recognised by its softmax, and told from predictions."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -285,9 +287,19 @@ def backend_mixing():
         import jax
         from jax.nn import softmax as imported
 
-        jitted = jax.jit(lambda x: imported(x @ x.transpose(0, 2, 1)) @ x)
+        def mix(x):
+            return imported(x @ x.transpose(0, 2, 1)) @ x
+
+        jitted = jax.jit(mix)
         heads = jax.nn.dot_product_attention
+        fused = jax.jit(lambda x: heads(x[:, :, None], x[:, :, None], x[:, :, None], scale=1.0)[:, :, 0])
+        each = jax.vmap(lambda x: imported(x @ x.T) @ x)
         return {
+            "jitted in a jitted function": jax.jit(lambda x: jitted(x) + 0),
+            "jitted and fused": fused,
+            "checkpointed": jax.jit(jax.checkpoint(mix)),
+            "vectorized": each,
+            "vectorized and jitted": jax.jit(each),
             "imported": lambda x: imported(x @ x.transpose(0, 2, 1)) @ x,
             "jitted": jitted,
             "fused": lambda x: heads(x[:, :, None], x[:, :, None], x[:, :, None], scale=1.0)[:, :, 0],
@@ -303,13 +315,22 @@ def backend_mixing():
         return {
             "math": lambda x: tensorflow.math.softmax(x @ tensorflow.transpose(x, (0, 2, 1))) @ x,
             "imported": lambda x: imported(x @ tensorflow.transpose(x, (0, 2, 1))) @ x,
+            "raw": lambda x: tensorflow.raw_ops.Softmax(logits=x @ tensorflow.transpose(x, (0, 2, 1))) @ x,
             "compiled": compiled,
         }
     import torch
     from torch.nn.functional import softmax as imported
 
+    def script(x: torch.Tensor):
+        return torch.matmul(torch.softmax(torch.matmul(x, x.transpose(1, 2)), -1), x)
+
     fused = torch.nn.functional.scaled_dot_product_attention
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated, and in use.
+        scripted = torch.jit.script(script)
     return {
+        "scripted": scripted,
+        "of the dispatcher": lambda x: torch.ops.aten.softmax.int(x @ x.mT, -1) @ x,
         "method": lambda x: (x @ x.mT).softmax(dim=-1) @ x,
         "imported": lambda x: imported(x @ x.mT, -1) @ x,
         "fused": lambda x: fused(x[:, None], x[:, None], x[:, None], scale=1.0)[:, 0],
@@ -348,6 +369,189 @@ def test_a_module_of_pytorch(random):
     with torch.no_grad():
         _, expected = module.self_attn(*[torch.as_tensor(steps)] * 3, average_attn_weights=False)
     np.testing.assert_allclose(maps["encoder"].weights(), expected.numpy(), atol=1e-5)
+
+    class WithWeights(torch.nn.Module):
+        def forward(self, x):
+            return module.self_attn(x, x, x)[0]
+
+    model = keras.Sequential([x, layers.TorchModuleWrapper(WithWeights(), name="attention")])
+    weights = capture_both_ways(model, steps)["attention"].weights()
+    np.testing.assert_allclose(weights, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of PyTorch
+@pytest.mark.parametrize("how", ["vmap", "cond", "loaded"])
+def test_a_softmax_that_cannot_be_seen_is_counted(how, steps, tmp_path):
+    """Of a model in which other attention was seen."""
+    hidden = HIDDEN[keras.backend.backend()]
+    if how not in hidden:
+        pytest.skip("seen on this backend")
+    mix = hidden[how](tmp_path)
+
+    class Mixing(keras.Layer):
+        def call(self, x):
+            return mix(x)
+
+        def compute_output_spec(self, x):
+            return keras.KerasTensor(x.shape)
+
+    x = keras.Input((T, D))
+    model = keras.Model(x, layers.Attention(name="seen")([Mixing(name="mixing")(x), x]))
+    model(steps)
+    for capture in (ll.capture, lambda model, x: ll.AttentionExtractor(model).predict(x)[1]):
+        with pytest.warns(ll.inspection.CaptureWarning, match=r"'mixing' \(Mixing\): it runs inside a loop") as log:
+            assert list(capture(model, steps)) == ["seen"]
+        assert [each.category for each in log].count(ll.inspection.CaptureWarning) == 1
+
+
+def hidden_by_vmap(_):
+    import torch
+
+    return torch.func.vmap(lambda x: torch.softmax(x @ x.mT, -1) @ x)
+
+
+def hidden_by_a_branch(_):
+    import jax
+
+    def mix(x):
+        return jax.nn.softmax(x @ x.transpose(0, 2, 1)) @ x
+
+    return jax.jit(lambda x: jax.lax.cond(x.sum() < 1e9, mix, lambda x: x, x))
+
+
+def hidden_by_a_graph(folder):
+    import tensorflow as tf
+
+    module = tf.Module()
+    shape = [tf.TensorSpec((None, T, D))]
+    module.mix = tf.function(lambda x: tf.nn.softmax(tf.matmul(x, x, transpose_b=True)) @ x, input_signature=shape)
+    tf.saved_model.save(module, folder)
+    return tf.saved_model.load(folder).mix
+
+
+HIDDEN = {
+    "torch": {"vmap": hidden_by_vmap},
+    "jax": {"cond": hidden_by_a_branch},
+    "tensorflow": {"loaded": hidden_by_a_graph},
+}
+
+
+def exponentials_over_sums():
+    """Softmaxes of (B, T, D) that are written out: weights of x by x."""
+
+    def score(x):
+        return ops.matmul(x, ops.transpose(x, (0, 2, 1)))
+
+    def total(x):
+        return ops.sum(x, axis=-1, keepdims=True)
+
+    def shifted(x):
+        exponentials = ops.exp(score(x) - ops.max(score(x), axis=-1, keepdims=True))
+        return ops.matmul(exponentials / (total(exponentials) + 1e-7), x)
+
+    def inverse(x):
+        exponentials = ops.exp(score(x))
+        return ops.matmul(exponentials * (1.0 / total(exponentials)), x)
+
+    def afterwards(x):
+        exponentials = ops.exp(score(x))
+        return ops.matmul(exponentials, x) / total(exponentials)
+
+    def log_sum(x):
+        return ops.matmul(ops.exp(score(x) - ops.logsumexp(score(x), axis=-1, keepdims=True)), x)
+
+    def log_softmax(x):
+        return ops.matmul(ops.exp(ops.log_softmax(score(x))), x)
+
+    def heads(x):
+        split = ops.transpose(ops.reshape(x, (-1, T, 2, 3)), (0, 2, 1, 3))
+        exponentials = ops.exp(ops.matmul(split, ops.transpose(split, (0, 1, 3, 2))))
+        weights = exponentials / ops.sum(exponentials, axis=-1)[..., None]
+        return ops.reshape(ops.transpose(ops.matmul(weights, split), (0, 2, 1, 3)), (-1, T, D))
+
+    return [shifted, inverse, afterwards, log_sum, log_softmax, heads]
+
+
+@pytest.mark.parametrize("mix", exponentials_over_sums(), ids=lambda mix: mix.__name__)
+def test_a_softmax_that_is_written_out(mix, steps):
+    class Mixing(keras.Layer):
+        def call(self, x):
+            return mix(x)
+
+    x = keras.Input((T, D))
+    maps = capture_both_ways(keras.Model(x, Mixing(name="mixing")(x)), steps)
+    assert list(maps) == ["mixing"]
+    inputs = steps.astype(float)[:, None]
+    if mix.__name__ == "heads":
+        inputs = inputs.reshape(B, T, 2, 3).swapaxes(1, 2)
+    np.testing.assert_allclose(maps["mixing"].weights(), softmax(inputs @ inputs.swapaxes(2, 3)), atol=1e-5)
+
+
+def test_a_mask_on_the_exponentials(steps):
+    class Pooling(keras.Layer):
+        def call(self, x):
+            exponentials = ops.exp(ops.sum(x, axis=-1)) * ops.cast(ops.arange(T) < 3, "float32")
+            weights = exponentials / ops.maximum(ops.sum(exponentials, axis=1, keepdims=True), 1e-7)
+            return ops.sum(x * weights[..., None], axis=1)
+
+    x = keras.Input((T, D))
+    weights = capture_both_ways(keras.Model(x, Pooling(name="pooling")(x)), steps)["pooling"].weights()
+    np.testing.assert_allclose(weights[:, 0, 0], softmax(steps.astype(float).sum(-1), np.arange(T) < 3), atol=1e-5)
+
+
+def test_exponentials_over_other_sums_are_no_attention(steps):
+    class Scaling(keras.Layer):
+        def call(self, x):
+            exponentials = ops.exp(x)
+            norm = ops.sqrt(ops.sum(exponentials * exponentials, axis=-1, keepdims=True))
+            return exponentials / norm + ops.exp(-x) / ops.sum(ops.exp(x), axis=-1, keepdims=True)
+
+    x = keras.Input((T, D))
+    with pytest.warns(ll.inspection.CaptureWarning, match="No attention was seen in"):
+        assert not ll.capture(keras.Model(x, Scaling()(x)), steps)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of PyTorch
+def test_a_softmax_over_the_segments_of_a_graph_is_counted(steps):
+    senders, receivers = np.array([0, 1, 2, 3, 4, 0]), np.array([1, 1, 2, 2, 3, 4])
+
+    class GraphAttention(keras.Layer):
+        def call(self, x):
+            nodes = ops.transpose(x, (1, 0, 2))
+            scores = ops.sum(ops.take(nodes, senders, 0) * ops.take(nodes, receivers, 0), axis=-1)
+            exponentials = ops.exp(scores)
+            total = ops.segment_sum(exponentials, receivers, num_segments=T)
+            weights = exponentials / ops.take(total, receivers, 0)
+            values = weights[..., None] * ops.take(nodes, senders, 0)
+            return ops.transpose(ops.segment_sum(values, receivers, num_segments=T), (1, 0, 2))
+
+    x = keras.Input((T, D))
+    model = keras.Model(x, GraphAttention(name="graph")(x))
+    for capture in (ll.capture, lambda model, x: ll.AttentionExtractor(model).predict(x)[1]):
+        with pytest.warns(ll.inspection.CaptureWarning, match=r"'graph' .* over the segments of a graph") as log:
+            assert not capture(model, steps)
+        assert [each.category for each in log].count(ll.inspection.CaptureWarning) == 1
+
+
+@pytest.mark.parametrize("how", ["name", "top_k"])
+def test_routers_of_experts_are_captured_only_by_name(how, steps):
+    class Router(keras.Layer):
+        def call(self, x):
+            gates = ops.softmax(x[..., :C])
+            return ops.einsum("bte,bted->btd", gates, ops.stack([x * float(index) for index in range(C)], axis=2))
+
+    class Sparse(keras.Layer):
+        def call(self, x):
+            largest, indices = ops.top_k(ops.softmax(x[..., :C]), 2)
+            gates = ops.sum(ops.one_hot(indices, C) * largest[..., None], axis=2)
+            return ops.einsum("bte,bted->btd", gates, ops.stack([x * float(index) for index in range(C)], axis=2))
+
+    x = keras.Input((T, D))
+    mixture = (Router if how == "name" else Sparse)(name="mixture")(x)
+    model = keras.Model(x, layers.Attention(name="mixing")([mixture, x]))
+    assert list(capture_both_ways(model, steps)) == ["mixing"]
+    gates = ll.capture(model, steps, layers=["mixture", "mixing"])["mixture"].weights()
+    np.testing.assert_allclose(gates.reshape(B, T, C), softmax(steps[..., :C].astype(float)), atol=1e-5)
 
 
 def test_softmaxes_of_the_backend(steps):

@@ -31,14 +31,17 @@ class TensorOperation(NamedTuple):
 class OperationObserver(Protocol):
     """Receives the operations of a backend in one thread."""
 
-    def on_operation(self, operation: TensorOperation) -> None:
-        """Called after each operation."""
+    def on_operation(self, operation: TensorOperation) -> Any:
+        """Called after each operation; return what the caller receives in place of its output."""
 
-    def on_softmax(self, result: Any, axis: Any) -> Any:
-        """Called after each softmax; return what the caller receives."""
+    def on_softmax(self, result: Any, axis: Any, heads_in_batch: int = 1) -> Any:
+        """Called after each softmax; return what the caller receives. So many heads are folded into the batch of the result."""
 
     def on_attention(self, arguments: dict[str, Any], output: Any) -> Any:
         """Called after each fused attention, with arguments named as in `ObservedAttention`; return what the caller receives."""
+
+    def on_hidden_softmax(self) -> None:
+        """Called after a softmax that ran inside something that hides its tensors."""
 
     def is_ignored(self) -> bool:
         """Return True if nothing needs to be observed now."""

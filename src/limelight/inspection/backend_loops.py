@@ -47,7 +47,21 @@ def _tensorflow_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
         (tf.keras.backend, "rnn", loops.rnn),
         # `tf.function` returns instances of this class, which is not exported.
         (type(tf.function(len)), "__call__", tensorflow_function),
+        *_private_functions(),
     ]
+
+
+def _private_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
+    try:
+        from tensorflow.python.eager.polymorphic_function.concrete_function import ConcreteFunction
+        from tensorflow.python.ops.parallel_for import control_flow_ops
+    except ImportError:
+        return []
+    replacements: list[tuple[Any, str, Callable[..., Any]]] = [
+        (ConcreteFunction, "_call_flat", tensorflow_concrete_function),
+        (control_flow_ops, "_pfor_impl", tensorflow_vectorized_map),
+    ]
+    return [replacement for replacement in replacements if replacement[1] in vars(replacement[0])]
 
 
 def _torch_loops() -> list[tuple[Any, str, Callable[..., Any]]]:
@@ -68,10 +82,11 @@ def jax_scan(recorder: Recorder, original: Callable[..., Any], f: Any, init: Any
         carry, outputs = function(carry, x)
         return carry, (outputs, [step.tensors for step in body.last_run])
 
+    is_in_loop, recorder.is_in_loop = recorder.is_in_loop, True
     try:
         carry, (outputs, tensors) = original(with_records, init, *args, **kwargs)
     finally:
-        recorder.rnn_loop = rnn_loop
+        recorder.rnn_loop, recorder.is_in_loop = rnn_loop, is_in_loop
     records = [step.with_tensors(stacked) for step, stacked in zip(body.last_run, tensors, strict=True)]
     if rnn_loop is not None:
         # JAX goes through the input from its end, and stacks the outputs in the order of the input.
@@ -86,15 +101,41 @@ def tensorflow_function(
     recorder: Recorder, original: Callable[..., Any], function: Any, *args: Any, **kwargs: Any
 ) -> Any:
     """Stand in for the call of a `tf.function`: its operations run, or become part of the graph around it, one by one."""
-    if recorder.is_muted or normalizers.is_internal_softmax():
+    python_function = function.python_function
+    is_internal = getattr(python_function, "__module__", "").startswith("tensorflow.")
+    if recorder.is_muted or normalizers.is_internal_softmax() or is_internal:
         return original(function, *args, **kwargs)
     import tensorflow as tf
 
-    python_function = function.python_function
     if not tf.executing_eagerly():
         autograph: Any = tf.__internal__.autograph
         python_function = autograph.tf_convert(python_function, autograph.control_status_ctx())
     return python_function(*args, **kwargs)
+
+
+def tensorflow_concrete_function(
+    recorder: Recorder, original: Callable[..., Any], function: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Stand in for the call of a function that is a graph already, such as one of a SavedModel: no operation of it is seen."""
+    if not recorder.observer.is_ignored():
+        names = {operation.type for operation in function.graph.get_operations()}
+        library = function.graph.as_graph_def().library.function
+        names.update(node.op for each in library for node in each.node_def)
+        if "Softmax" in names or {"Exp", "Sum", "RealDiv"} <= names:
+            recorder.observer.on_hidden_softmax()
+    return original(function, *args, **kwargs)
+
+
+def tensorflow_vectorized_map(
+    recorder: Recorder, original: Callable[..., Any], function: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Stand in for what `tf.vectorized_map` calls: the operations of all elements are seen, not those of the one before."""
+
+    def muted(*indices: Any) -> Any:
+        with recorder.muted():
+            return function(*indices)
+
+    return original(function if recorder.is_muted else muted, *args, **kwargs)
 
 
 def tensorflow_while_loop(

@@ -11,7 +11,7 @@ import numpy as np
 from limelight import _keras_private
 from limelight._attention_statistics import AttentionStatistics, check_statistics_arguments
 from limelight.engine import backend
-from limelight.inspection import softmaxes
+from limelight.inspection import loops, softmaxes
 from limelight.inspection._observed_attention import compute_statistics, export_call, to_source
 from limelight.inspection.interception import recording
 from limelight.inspection.layouts import check_layout
@@ -120,10 +120,12 @@ class AttentionExtractor(keras.Model):
             if message not in self._cache.warned:
                 self._cache.warned.add(message)
                 warnings.warn(message, CaptureWarning, stacklevel=2)
+        with recorder.muted(), recorder.activate():
+            records = loops.join_steps(recorder.records)
         calls: dict[str, int] = {}
         entries: list[_Entry] = []
         exported = {}
-        for index, record in enumerate(recorder.records):
+        for index, record in enumerate(records):
             call_index = calls[record.path] = calls.get(record.path, -1) + 1
             call = record.call
             if self.statistics is not None and not isinstance(call, AttentionStatistics):

@@ -113,6 +113,7 @@ def _call_operation(recorder: Recorder, original: Callable[..., Any], operation:
         recorder.on_enter(operation, args, kwargs)
         outputs = _run_and_record(recorder, original, operation, args, kwargs)
         recorder.on_exit(operation, args, kwargs, outputs)
+        recorder.forget_exponentials(operation)
         if not recorder.is_muted:
             softmaxes.update_pending(recorder, operation, args, kwargs, outputs)
             if operation is recorder.model:

@@ -96,14 +96,16 @@ class Layout:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FollowedTensor:
-    """Weights, or a tensor that was computed from them.
+    """Weights or exponentials, or a tensor that was computed from them.
 
     Args:
         tensor: it; holding it keeps its id valid.
-        pending: the softmax that the weights came from.
+        pending: the softmax, or the exponentials, that it came from.
         axes: for each axis, the axes of the weights that it consists of.
         factor_axes: the axes that the values have too, if the weights have been multiplied by values.
         start, size: the range of keys that is left.
+        form: what it is, if it came from exponentials; see `inspection.exponentials`.
+        summed: the axes that were summed, if it came from exponentials.
     """
 
     tensor: Any
@@ -112,6 +114,8 @@ class FollowedTensor:
     factor_axes: frozenset[int] | None = None
     start: int = 0
     size: int | None = None
+    form: str = "weights"
+    summed: frozenset[int] = frozenset()
 
 
 def check_layout(layout: str | None, heads_in_batch: int) -> None:
@@ -153,7 +157,10 @@ def infer_layout(
         shared = [axis for axis in others if axis not in queries]
         batch, heads = (shared[:1], shared[1:]) if 0 in shared else ([], shared)
         return Layout(tuple(batch), tuple(heads), tuple(queries), keys, heads_in_batch)
-    first = others[:1] if 0 in others else [axis for axis in others if axis in use.shared][:1]
+    all_shared = [axis for axis in others if axis in use.shared]
+    # The first axis is the batch, but for groups of heads that `jax.vmap` has put in front.
+    is_batch_first = 0 in others and (0 in use.shared or len(all_shared) < 2)
+    first = others[:1] if is_batch_first else all_shared[:1]
     free = [axis for axis in others if axis not in use.shared and axis not in first]
     shared = [axis for axis in others if axis in use.shared and axis not in first]
     free_long = [axis for axis in free if axis in long] or free
@@ -165,7 +172,7 @@ def infer_layout(
         is_certain = len(keys) == len(equal) == 1
         queries = equal if is_certain else queries
     groups = [axis for axis in free if axis not in queries]
-    heads = sorted([*shared[-1:], *groups])
+    heads = sorted([*shared[-1:], *groups], key=lambda axis: (axis < min(first, default=0), axis))
     batch = [*first, *shared[:-1]]
     return Layout(
         tuple(batch), tuple(heads), tuple(queries), keys, heads_in_batch, use.start, use.size, is_certain=is_certain

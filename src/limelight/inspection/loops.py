@@ -4,6 +4,7 @@ The body of a loop may be traced on its own, and its tensors can leave it only a
 what was recorded in it, the loop stacks it, and one record with all steps remains.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import keras
 from keras import ops
 
 from limelight.engine import backend
+from limelight.engine.call import AttentionCall
 from limelight.inspection import softmaxes
 from limelight.inspection._observed_attention import ObservedAttention, export_call
 from limelight.inspection.recorder import Record, Recorder
@@ -146,6 +148,43 @@ def emit(recorder: Recorder, steps: Sequence[StepRecord], mask: Any = None, outp
         recorder.records.append(dataclasses.replace(step.record, call=ObservedAttention(**fields).to_call()))
 
 
+def join_steps(records: Sequence[Record]) -> list[Record]:
+    """Join the records of the steps of each loop in Python into one: (B, N, steps, S).
+
+    A layer that is called again and again from one place in the code of another one, with one query each time, attends in a loop.
+    """
+    groups: list[list[Record]] = []
+    depths: list[int | None] = []
+    for record in records:
+        for index, group in enumerate(groups):
+            depth = _find_loop(group[0], record)
+            if depth is not None and depths[index] in (None, depth):
+                group.append(record)
+                depths[index] = depth
+                break
+        else:
+            groups.append([record])
+            depths.append(None)
+    return [group[0] if len(group) == 1 else _join_group(group) for group in groups]
+
+
+def _find_loop(first: Record, record: Record) -> int | None:
+    """Return the depth of the layer in whose loop two records are steps, or None."""
+    calls = (first.call, record.call)
+    if first.path != record.path or first.site is None or record.site is None or None in calls:
+        return None
+    if not all(isinstance(call, AttentionCall) and call.query.shape[2] == 1 for call in calls):
+        return None
+    shapes = {(*call.query.shape[:2], call.key.shape[2], len(call.leading_shape)) for call in calls}
+    return first.site.find_loop(record.site) if len(shapes) == 1 else None
+
+
+def _join_group(records: Sequence[Record]) -> Record:
+    weights = [StepRecord.from_record(record).tensors["weights"] for record in records]
+    observed = ObservedAttention(weights=ops.concatenate(weights, axis=-2))
+    return dataclasses.replace(records[0], call=observed.to_call(records[0].call.layer))
+
+
 def rnn(recorder: Recorder, original: Callable[..., Any], step: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
     """Stand in for the backend's `rnn`: the cell runs once for each step."""
     time_major = bool(kwargs.get("time_major"))
@@ -188,12 +227,16 @@ def _reverse(record: StepRecord) -> StepRecord:
 def vectorized_map(recorder: Recorder, original: Callable[..., Any], function: Any, elements: Any) -> Any:
     """Stand in for the backend's `vectorized_map` and `map`: the body runs once, for all elements."""
     body = LoopBody(recorder, function)
+    unmuted = contextlib.nullcontext if recorder.is_muted else recorder.unmuted
 
     def with_records(element: Any) -> Any:
-        outputs = body(element)
+        with unmuted():
+            outputs = body(element)
         return {"outputs": outputs, "records": [step.tensors for step in body.last_run]}
 
-    results = original(with_records, elements)
+    # What the backend makes of the body is the same attention again.
+    with recorder.muted():
+        results = original(with_records, elements)
     with recorder.muted():
         steps = zip(body.last_run, results["records"], strict=True)
         emit(recorder, [step.with_tensors(tensors) for step, tensors in steps], outputs=[results["outputs"]])

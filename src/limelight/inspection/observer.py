@@ -1,17 +1,21 @@
 """What follows weights through the operations of the backend, until a product uses them."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from keras import ops
 
 from limelight import normalizers
 from limelight.engine.tensor_operation import TensorOperation
-from limelight.inspection import softmaxes
+from limelight.inspection import exponentials, softmaxes
 from limelight.inspection._observed_attention import ObservedAttention
 from limelight.inspection.layouts import FollowedTensor, WeightUse
 from limelight.inspection.recorder import Recorder
+
+# A mixture of experts takes the largest weights of its router.
+_TOP_K = ("topk", "top_k", "topkv2", "approx_top_k")
 
 
 class Observer:
@@ -34,29 +38,53 @@ class Observer:
         """Return True if what `on_softmax` returns may differ from the result."""
         return self.recorder.intervention is not None
 
-    def on_softmax(self, result: Any, axis: Any) -> Any:
+    def on_softmax(self, result: Any, axis: Any, heads_in_batch: int = 1) -> Any:
         """Record a softmax."""
+        with self._forgetting_hidden():
+            return softmaxes.record_softmax(self.recorder, result, axis, heads_in_batch=heads_in_batch)
+
+    def on_hidden_softmax(self) -> None:
+        """Remember that a softmax ran inside something that hides its tensors."""
+        recorder = self.recorder
+        if not recorder.is_in_loop:
+            path, layer = recorder.path(), recorder.stack[-1]
+            if recorder.matches(path):
+                recorder.skip_hidden(path, type(layer).__name__)
+
+    @contextlib.contextmanager
+    def _forgetting_hidden(self) -> Iterator[None]:
+        """Forget that a softmax was hidden if it is recorded inside: JAX may have traced the function before."""
         recorder = self.recorder
         count = len(recorder.records)
-        result = softmaxes.record_softmax(recorder, result, axis)
+        yield
         if len(recorder.records) > count:
-            # JAX may have traced the function before, which hid the same softmax.
             recorder.forget_hidden(recorder.records[-1])
-        return result
 
     def on_attention(self, arguments: dict[str, Any], output: Any) -> Any:
         """Record a fused attention."""
         return record_attention(self.recorder, arguments, output)
 
-    def on_operation(self, operation: TensorOperation) -> None:
-        """Follow the weights among the inputs into the output."""
+    def on_operation(self, operation: TensorOperation) -> Any:
+        """Follow weights and exponentials among the inputs into the output, and return what the model is to use in its place."""
         followed = self.recorder.followed
-        source = next((followed[id(x)] for x in operation.inputs if id(x) in followed), None)
-        if source is None:
-            if followed:
-                followed.pop(id(operation.output), None)
-            return
-        _follow(self.recorder, source, operation)
+        sources = [followed.get(id(x)) for x in operation.inputs] if followed else ()
+        for source in sources:
+            if operation.name in _TOP_K and source is not None and source.form == "weights":
+                source.pending.is_router = True
+        softmax = exponentials.find_softmax(operation, sources)
+        if softmax is not None:
+            with self._forgetting_hidden():
+                return softmaxes.record_normalized(self.recorder, operation.output, softmax)
+        source = exponentials.follow(operation, sources)
+        if source is not None:
+            source.pending.layer = self.recorder.innermost_layer()
+        elif not exponentials.ends(operation, sources):
+            source = next((each for each in sources if each is not None), None)
+            source = None if source is None else _follow(self.recorder, source, operation)
+        followed.pop(id(operation.output), None)
+        if source is not None and source.pending.is_followed:
+            followed[id(operation.output)] = source
+        return operation.output
 
 
 def record_attention(recorder: Recorder, arguments: dict[str, Any], output: Any) -> Any:
@@ -99,16 +127,13 @@ def replace_attention(get_arguments: Callable[..., dict[str, Any]]) -> Callable[
     return attention
 
 
-def _follow(recorder: Recorder, source: FollowedTensor, operation: TensorOperation) -> None:
+def _follow(recorder: Recorder, source: FollowedTensor, operation: TensorOperation) -> FollowedTensor | None:
+    """Return the output of an operation with the axes of its source; None if it is no longer to be followed."""
     index = next(index for index, x in enumerate(operation.inputs) if x is source.tensor)
     others = [number for number in range(len(operation.inputs)) if number != index]
     if operation.input_axes is None or operation.output_axes is None:
-        followed = _through_elementwise(source, operation, others)
-    else:
-        followed = _through_axes(recorder, source, operation, index, others)
-    recorder.followed.pop(id(operation.output), None)
-    if followed is not None and source.pending.is_followed:
-        recorder.followed[id(operation.output)] = followed
+        return _through_elementwise(source, operation, others)
+    return _through_axes(recorder, source, operation, index, others)
 
 
 def _through_elementwise(
@@ -130,6 +155,8 @@ def _through_elementwise(
         if set(new) & long:
             # Not a mask or a sum of the row: these have no other axes than the weights.
             factor_axes = frozenset(origin for axis in long for origin in axes[axis])
+            if source.form == "exponentials" and source.factor_axes is None:
+                source.pending.used = source
     return dataclasses.replace(source, tensor=operation.output, axes=tuple(axes), factor_axes=factor_axes)
 
 
@@ -146,6 +173,8 @@ def _through_axes(
     kept = {label for labels in output_axes for label in labels}
     summed = frozenset(origin for label, axes in origins.items() if label not in kept for origin in axes)
     other_labels = {label for number in others for labels in input_axes[number] for label in labels}
+    if source.form == "product" and other_labels:
+        return None
     start, size = source.start, source.size
     for label, first in operation.starts.items():
         axis = next((axis for axis, labels in enumerate(output_axes) if label in labels), None)
@@ -157,10 +186,14 @@ def _through_axes(
     if summed and (other_labels or source.factor_axes is not None):
         shared = source.factor_axes or frozenset()
         shared |= {origin for label in other_labels for origin in origins.get(label, ())}
-        recorder.use(source.pending, WeightUse(frozenset(shared - summed), summed, start, size))
+        use = WeightUse(frozenset(shared - summed), summed, start, size)
+        if source.form != "weights":
+            return exponentials.multiply(source, operation.output, use)
+        recorder.use(source.pending, use)
         return None
     axes = tuple(tuple(origin for label in labels for origin in origins.get(label, ())) for labels in output_axes)
-    return dataclasses.replace(source, tensor=operation.output, axes=axes, start=start, size=size)
+    followed = dataclasses.replace(source, tensor=operation.output, axes=axes, start=start, size=size)
+    return exponentials.sum_axes(followed, summed) if summed and source.form != "weights" else followed
 
 
 def _shape(tensor: Any) -> tuple[int | None, ...]:

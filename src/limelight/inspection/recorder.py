@@ -4,17 +4,21 @@ import contextlib
 import contextvars
 import dataclasses
 import fnmatch
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 
+from limelight import _keras_private
 from limelight.engine import backend
 from limelight.engine.call import AttentionCall
 from limelight.inspection._observed_attention import ObservedAttention, compute_statistics
 from limelight.inspection.layouts import FollowedTensor, Layout, WeightUse
 
 _HIDDEN = "it runs inside a loop or transformation of the backend, which hides its tensors"
+# Functions that compute a compiled function operation by operation: what repeats in them is no loop of the model's own Python.
+_NOT_OF_THE_MODEL = ("_replay", "__torch_dispatch__")
 _current: contextvars.ContextVar["Recorder | None"] = contextvars.ContextVar("recorder", default=None)
 
 
@@ -57,6 +61,7 @@ class Record:
         call: the call, or its statistics if the recorder keeps nothing else; None as long as it is pending.
         pending: a softmax that may still turn out to be a prediction, or None.
         number: how many records the run had before.
+        site: where in the model's code it was made; None if that does not tell a loop.
     """
 
     path: str
@@ -64,6 +69,29 @@ class Record:
     call: Any
     pending: Any = None
     number: int = -1
+    site: "CallSite | None" = None
+
+
+@dataclasses.dataclass(frozen=True)
+class CallSite:
+    """A place in the code of a model. A loop in Python comes to it again and again.
+
+    Args:
+        calls: for each layer that is running, from the outermost, the number of its call, and True if a loop in its `call` is
+            the model's own.
+        positions: the place in each function that is running.
+    """
+
+    calls: tuple[tuple[int, bool], ...]
+    positions: tuple[Any, ...]
+
+    def find_loop(self, other: "CallSite") -> int | None:
+        """Return the depth of the layer whose loop leads from this place to the same one again; None if there is no loop."""
+        if len(self.calls) != len(other.calls) or self.positions != other.positions:
+            return None
+        pairs = zip(self.calls, other.calls, strict=True)
+        depth = next((index for index, pair in enumerate(pairs) if pair[0] != pair[1]), len(self.calls)) - 1
+        return depth if depth >= 0 and self.calls[depth][1] else None
 
 
 # Receives a record, an output, a function that transposes tensors like it to (B, ..., N, T, V), and the values or None.
@@ -97,6 +125,8 @@ class Recorder:
         self.statistics = statistics
         self.intervention = intervention
         self.stack: list[Any] = []
+        self._call_numbers: list[int] = []
+        self._num_calls = 0
         self.records: list[Record] = []
         self.skipped: list[str] = []
         self.paths: list[str] = []
@@ -106,6 +136,8 @@ class Recorder:
         self.dense_masks: dict[int, Any] = {}
         self.sequence_lengths: set[int | None] = set()
         self.rnn_loop: Any = None
+        # True while a loop runs whose records are collected.
+        self.is_in_loop = False
         self._num_records = 0
         self._num_muted = 0
         self._loop_depth = 0
@@ -129,6 +161,15 @@ class Recorder:
         finally:
             self._num_muted -= 1
 
+    @contextlib.contextmanager
+    def unmuted(self) -> Iterator[None]:
+        """Record inside, for a loop whose body is called by something that is muted."""
+        num_muted, self._num_muted = self._num_muted, 0
+        try:
+            yield
+        finally:
+            self._num_muted = num_muted
+
     @property
     def is_muted(self) -> bool:
         """True if nothing is recorded now."""
@@ -138,10 +179,13 @@ class Recorder:
     def inside(self, operation: Any) -> Iterator[None]:
         """Enter a layer or operation of the model."""
         self.stack.append(operation)
+        self._call_numbers.append(self._num_calls)
+        self._num_calls += 1
         try:
             yield
         finally:
             self.stack.pop()
+            self._call_numbers.pop()
 
     @contextlib.contextmanager
     def loop_body(self) -> Iterator[list[Record]]:
@@ -216,8 +260,8 @@ class Recorder:
         path, class_name = self.path(layer), type(layer).__name__
         if self.is_muted or not self.matches(path):
             return None
-        if backend.active().trace_state() != self._trace_state:
-            self.skip(path, class_name, _HIDDEN)
+        if self.is_hidden():
+            self.skip_hidden(path, class_name)
             return None
         call: Any = None
         with self.muted():
@@ -225,17 +269,41 @@ class Recorder:
                 call = observe()
             call = call.to_call(layer) if isinstance(call, ObservedAttention) else call
             # At once, so that queries and keys can be freed; in a loop, where its steps are put together, at the end.
-            if self.statistics is not None and pending is None and self._loop_depth == 0:
+            is_step = self._loop_depth > 0 or call is None or call.query.shape[2] == 1
+            if self.statistics is not None and call is not None and not is_step:
                 call = compute_statistics(call, self.statistics.top_k, self.statistics.num_blocks)
-        record = Record(path, class_name, call, pending, self._num_records)
+        record = Record(path, class_name, call, pending, self._num_records, self._find_site())
         self._num_records += 1
         self.records.append(record)
         return record
+
+    def _find_site(self) -> CallSite | None:
+        """Return the place in the model's code that is running."""
+        containers = (_keras_private.Functional, keras.Sequential, *_keras_private.WRAPPERS)
+        may_loop = [not isinstance(operation, containers) for operation in self.stack]
+        positions, frame = [], sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_name in _NOT_OF_THE_MODEL:
+                return None
+            positions.append((frame.f_code, frame.f_lasti))
+            frame = frame.f_back
+        return CallSite(tuple(zip(self._call_numbers, may_loop, strict=True)), tuple(positions))
 
     def follow(self, pending: Any, tensor: Any) -> None:
         """Follow a tensor of weights until a product uses it."""
         axes = tuple((axis,) for axis in range(len(tensor.shape)))
         self.followed[id(tensor)] = FollowedTensor(tensor, pending, axes)
+
+    def innermost_layer(self) -> Any:
+        """Return the innermost layer that is running, or None."""
+        return next((operation for operation in reversed(self.stack) if isinstance(operation, keras.Layer)), None)
+
+    def forget_exponentials(self, layer: Any) -> None:
+        """Follow exponentials no longer that a layer computed, and that did not become a softmax in it."""
+        for number in [
+            number for number, each in self.followed.items() if each.form != "weights" and each.pending.layer is layer
+        ]:
+            del self.followed[number]
 
     def use(self, pending: Any, use: WeightUse) -> None:
         """Remember how weights are used; a product that sums their keys says more than another."""
@@ -282,6 +350,14 @@ class Recorder:
         """Forget that the attention of a record's layer was hidden: it has been recorded after all."""
         hidden = f"{record.path!r} ({record.layer}): {_HIDDEN}"
         self.skipped = [message for message in self.skipped if message != hidden]
+
+    def is_hidden(self) -> bool:
+        """Return True if tensors have no meaning outside of what runs now: a loop or transformation of the backend."""
+        return backend.active().trace_state() != self._trace_state
+
+    def skip_hidden(self, path: str, layer: str) -> None:
+        """Remember that something of the backend hides the attention of a layer."""
+        self.skip(path, layer, _HIDDEN)
 
     def skip(self, path: str, layer: str, reason: str) -> None:
         """Remember that the attention of a layer could not be recorded, and why."""

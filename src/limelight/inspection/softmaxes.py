@@ -7,6 +7,7 @@ as long as a sequence in the model.
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from keras import ops
 
 from limelight import normalizers
 from limelight.inspection._observed_attention import ObservedAttention
+from limelight.inspection.exponentials import NormalizedExponentials
 from limelight.inspection.layouts import Layout, WeightUse, infer_layout
 from limelight.inspection.recorder import Record, Recorder
 
@@ -25,6 +27,11 @@ _PASS_THROUGH = (
     keras.layers.Identity,
     keras.layers.Permute,
     keras.layers.Reshape,
+)
+_ROUTER_WORDS = {"router", "routers", "gate", "gates", "gating", "expert", "experts"}
+_SEGMENTS = (
+    "it divides exponentials by sums over the segments of a graph, so that its weights have no axis of keys. Describe it with "
+    "limelight.inspection.register_adapter"
 )
 
 
@@ -42,6 +49,8 @@ class PendingSoftmax:
         is_used: True once another layer has used the result.
         use: the product that uses it, once it was seen.
         is_followed: True until a product has summed its keys.
+        heads_in_batch: the number of heads that are folded into its batch.
+        is_router: True if it chooses between experts.
         positions: where it stands among the outputs of the step of a loop.
     """
 
@@ -54,6 +63,8 @@ class PendingSoftmax:
     is_used: bool = False
     use: WeightUse | None = None
     is_followed: bool = True
+    heads_in_batch: int = 1
+    is_router: bool = False
     positions: tuple[int, ...] = ()
 
     @property
@@ -74,15 +85,51 @@ def replace_softmax(get_axis: Callable[..., Any]) -> Callable[..., Any]:
         axis = get_axis(*args, **kwargs)
         if axis is None or normalizers.is_internal_softmax():
             return original(*args, **kwargs)
-        with recorder.muted():
-            result = original(*args, **kwargs)
-        return record_softmax(recorder, result, axis)
+        if recorder.is_muted or not recorder.is_hidden():
+            with recorder.muted():
+                result = original(*args, **kwargs)
+            return record_softmax(recorder, result, axis)
+        # `jax.vmap` passes its operations on to the trace around it, where they are seen.
+        count = len(recorder.records)
+        result = original(*args, **kwargs)
+        return record_softmax(recorder, result, axis) if len(recorder.records) == count else result
 
     return softmax
 
 
-def record_softmax(recorder: Recorder, result: Any, axis: Any) -> Any:
-    """Record the result of a softmax as pending, and return what the model is to use in its place."""
+def record_normalized(recorder: Recorder, output: Any, softmax: NormalizedExponentials) -> Any:
+    """Record a softmax that the model has written itself, and return what the model is to use in place of the output."""
+    if recorder.is_muted or not recorder.stack:
+        return output
+    if softmax.is_hidden:
+        layer, _ = _find_layer(recorder)
+        path = recorder.path(layer)
+        if recorder.matches(path):
+            recorder.skip(path, type(layer).__name__, _SEGMENTS)
+        return output
+    if not ops.is_tensor(output):
+        recorder.observer.on_hidden_softmax()
+        return output
+    if softmax.exponentials is None:
+        return record_softmax(recorder, output, softmax.keys)
+    with recorder.muted():
+        weights = softmax.exponentials / ops.sum(softmax.exponentials, axis=softmax.keys, keepdims=True)
+    record_softmax(recorder, weights, softmax.keys, softmax.use)
+    return output
+
+
+def record_softmax(
+    recorder: Recorder, result: Any, axis: Any, use: WeightUse | None = None, heads_in_batch: int = 1
+) -> Any:
+    """Record the result of a softmax as pending, and return what the model is to use in its place.
+
+    Args:
+        recorder: the recorder.
+        result: the result.
+        axis: its axis or axes.
+        use: how the model has used it, if it exists only in a product.
+        heads_in_batch: the number of heads that are folded into its batch, if the backend says so.
+    """
     if recorder.is_muted or not recorder.stack:
         return result
     rank = len(result.shape)
@@ -92,9 +139,14 @@ def record_softmax(recorder: Recorder, result: Any, axis: Any) -> Any:
     keys = tuple(sorted(index % rank for index in axes))
     layer, is_custom = _find_layer(recorder)
     needs_sequence = not is_custom and keys[-1] == rank - 1
-    pending = PendingSoftmax(layer, result, keys, {id(result): result}, is_custom, needs_sequence)
+    pending = PendingSoftmax(
+        layer, result, keys, {id(result): result}, is_custom, needs_sequence, heads_in_batch=heads_in_batch
+    )
     record = recorder.record(layer, None, pending)
     if record is None:
+        return result
+    if use is not None:
+        pending.use, pending.is_followed = use, False
         return result
     recorder.follow(pending, result)
     output = recorder.intervene(record, result, lambda tensor: get_layout(recorder, pending).to_heads(tensor))
@@ -109,7 +161,7 @@ def get_layout(recorder: Recorder, pending: PendingSoftmax) -> Layout:
     sizes = tuple(pending.result.shape)
     if recorder.layout is not None and recorder.layout.rank == len(sizes):
         return recorder.layout
-    return infer_layout(sizes, pending.keys, pending.use, recorder.heads_in_batch)
+    return infer_layout(sizes, pending.keys, pending.use, max(recorder.heads_in_batch, pending.heads_in_batch))
 
 
 def _find_layer(recorder: Recorder) -> tuple[Any, bool]:
@@ -175,7 +227,7 @@ def drop_predictions(recorder: Recorder, outputs: Any) -> None:
             pending = record.pending
             if pending is None:
                 records.append(record)
-            elif not pending.is_prediction(output_ids, recorder.sequence_lengths):
+            elif _is_attention(recorder, pending, output_ids):
                 records.append(_finish(recorder, record))
     recorder.records[:] = records
 
@@ -194,9 +246,22 @@ def finish_step(recorder: Recorder, outputs: Any) -> None:
             if positions and not pending.is_used:
                 pending = dataclasses.replace(pending, results={}, positions=positions)
                 records.append(dataclasses.replace(_finish(recorder, record), pending=pending))
-            elif not pending.is_prediction(set(), recorder.sequence_lengths):
+            elif _is_attention(recorder, pending, set()):
                 records.append(_finish(recorder, record))
     recorder.records[:] = records
+
+
+def _is_attention(recorder: Recorder, pending: PendingSoftmax, output_ids: set[int]) -> bool:
+    """Return True if a softmax is no prediction; nor a router between experts, unless the user names layers."""
+    is_wanted = recorder.layers is not None or not (pending.is_router or _names_router(pending.layer))
+    return is_wanted and not pending.is_prediction(output_ids, recorder.sequence_lengths)
+
+
+def _names_router(layer: Any) -> bool:
+    """Return True if the name of a layer, or of its class, says that it chooses between experts."""
+    names = f"{type(layer).__name__} {getattr(layer, 'name', '')}"
+    words = {word.lower() for word in re.findall("[A-Z]?[a-z]+", names)}
+    return "attention" not in names.lower() and ("moe" in names.lower() or bool(words & _ROUTER_WORDS))
 
 
 def _finish(recorder: Recorder, record: Record) -> Record:

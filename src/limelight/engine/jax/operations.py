@@ -38,49 +38,50 @@ class ObserverTrace(Trace):
         return self.parent.stage_value(val)
 
     def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
-        """Run a primitive in the trace around this one, and describe it to the observer."""
         observer = self.observer
-        if not observer.is_ignored() and primitive.name in ("jit", "pjit") and _has_softmax(params["jaxpr"].jaxpr):
-            replayed = self._replay(params["jaxpr"], tracers)
+        inner = None if observer.is_ignored() else _inner_jaxpr(primitive.name, params)
+        replayed = None
+        if inner is not None and _may_have_softmax(inner):
+            replayed = self._replay(inner, params["jaxpr"], tracers)
             if observer.replaces_outputs():
                 return replayed
-        else:
-            replayed = None
         with core.set_current_trace(self.parent):
             outputs = primitive.bind(*tracers, **params)
         if observer.is_ignored():
             return outputs
         flat = outputs if primitive.multiple_results else [outputs]
-        if replayed is not None:
-            for inner, outer in zip(replayed, flat, strict=True):
-                _emit_alias(observer, inner, outer)
-        elif primitive.name in ("jit", "pjit"):
-            _walk(observer, params["jaxpr"].jaxpr, tracers, flat)
-        elif flat:
-            observer.on_operation(_describe(primitive.name, tuple(tracers), flat[0], params))
+        # JAX processes a primitive in the eager trace.
+        with core.set_current_trace(self):
+            if replayed is not None:
+                for replaced, output in zip(replayed, flat, strict=True):
+                    _emit_alias(observer, replaced, output)
+            elif inner is not None:
+                _walk(observer, inner, tracers, flat)
+            elif flat:
+                if any(_has_softmax(each) for each in core.jaxprs_in_params(params)):
+                    observer.on_hidden_softmax()
+                output = observer.on_operation(_describe(primitive.name, tuple(tracers), flat[0], params))
+                return outputs if primitive.multiple_results else output
         return outputs
 
-    def _replay(self, closed: Any, tracers: Any) -> list[Any]:
+    def _replay(self, jaxpr: Any, closed: Any, tracers: Any) -> list[Any]:
         """Compute a jitted function operation by operation, so that its softmaxes are seen."""
-        values: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-        values.update(zip(closed.jaxpr.invars, tracers, strict=True))
+        values: dict[Any, Any] = dict(zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=True))
+        values.update(zip(jaxpr.invars, tracers, strict=True))
 
         def read(atom: Any) -> Any:
             return atom.val if hasattr(atom, "val") else values[atom]
 
-        softmaxes = _find_softmaxes(closed.jaxpr)
-        for index, equation in enumerate(closed.jaxpr.eqns):
+        for equation in jaxpr.eqns:
             inputs = [read(atom) for atom in equation.invars]
             params = equation.primitive.get_bind_params(equation.params)
             functions, params = params if isinstance(params, tuple) else ((), params)
             with core.set_current_trace(self):
                 outputs = equation.primitive.bind(*functions, *inputs, **params)
-            outputs = outputs if equation.primitive.multiple_results else [outputs]
-            if index in softmaxes:
-                with core.set_current_trace(self):
-                    outputs = [self.observer.on_softmax(outputs[0], softmaxes[index])]
-            values.update(zip(equation.outvars, outputs, strict=True))
-        return [read(atom) for atom in closed.jaxpr.outvars]
+            values.update(
+                zip(equation.outvars, outputs if equation.primitive.multiple_results else [outputs], strict=True)
+            )
+        return [read(atom) for atom in jaxpr.outvars]
 
     def process_call(self, primitive: Any, f: Any, tracers: Any, params: Any, /) -> Any:
         """Leave a call to the trace around this one."""
@@ -188,29 +189,28 @@ def _cudnn_arguments(
     return _xla_arguments(query, key, value, bias, mask, is_causal, scale, q_seqlen, kv_seqlen, window)
 
 
-def _find_softmaxes(jaxpr: Any) -> dict[int, tuple[int, ...]]:
-    """Return the axes of each softmax of a jitted function, exp(x) / sum(exp(x)), by the index of its division."""
-    exponentials: set[Any] = set()
-    sums: dict[Any, tuple[int, ...]] = {}
-    softmaxes = {}
-    for index, equation in enumerate(jaxpr.eqns):
-        name, inputs = equation.primitive.name, [atom for atom in equation.invars if not hasattr(atom, "val")]
-        if name == "exp":
-            exponentials.update(equation.outvars)
-        elif name == "reduce_sum" and inputs[0] in exponentials:
-            sums[equation.outvars[0]] = tuple(equation.params["axes"])
-        elif name in ("broadcast_in_dim", "reshape", "stop_gradient", "convert_element_type") and inputs:
-            if inputs[0] in sums:
-                sums[equation.outvars[0]] = sums[inputs[0]]
-        elif name == "div" and len(inputs) == 2 and inputs[0] in exponentials and inputs[1] in sums:
-            softmaxes[index] = sums[inputs[1]]
-    return softmaxes
+def _inner_jaxpr(name: str, params: Any) -> Any:
+    """Return the function that a primitive computes as it is; None for a loop, a branch or anything else."""
+    jaxpr = params.get("jaxpr") if name in ("jit", "pjit", "checkpoint", "remat2", "closed_call", "core_call") else None
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+def _primitives(jaxpr: Any) -> set[str]:
+    """Return the names of the primitives of a jitted function and of those that it calls."""
+    names = {equation.primitive.name for equation in jaxpr.eqns}
+    return names.union(
+        *(_primitives(each) for equation in jaxpr.eqns for each in core.jaxprs_in_params(equation.params))
+    )
+
+
+def _may_have_softmax(jaxpr: Any) -> bool:
+    """Return True if a jitted function has exponentials and sums."""
+    return {"exp", "reduce_sum"} <= _primitives(jaxpr)
 
 
 def _has_softmax(jaxpr: Any) -> bool:
-    """Return True if a jitted function, or one that it calls, has a softmax."""
-    inner = (equation.params["jaxpr"].jaxpr for equation in jaxpr.eqns if equation.primitive.name in ("jit", "pjit"))
-    return bool(_find_softmaxes(jaxpr)) or any(_has_softmax(each) for each in inner)
+    """Return True if a function has exponentials, sums and a division, as a softmax has."""
+    return {"exp", "reduce_sum", "div"} <= _primitives(jaxpr)
 
 
 def _emit_alias(observer: OperationObserver, source: Any, target: Any) -> None:
@@ -227,7 +227,7 @@ class _Variable:
 
 def _walk(observer: OperationObserver, jaxpr: Any, inputs: Any, outputs: Any) -> None:
     """Describe what a jitted function did with its inputs."""
-    if not observer.is_followed(inputs):
+    if not observer.is_followed(inputs) and not {"exp", "exp2"} & _primitives(jaxpr):
         return
     values: dict[Any, Any] = {}
     for variable, tensor in zip(jaxpr.invars, inputs, strict=True):
@@ -242,8 +242,9 @@ def _walk(observer: OperationObserver, jaxpr: Any, inputs: Any, outputs: Any) ->
         for variable in equation.outvars:
             values[variable] = results.get(variable, None) if variable in results else _Variable(variable)
         computed = [values[variable] for variable in equation.outvars]
-        if equation.primitive.name in ("jit", "pjit"):
-            _walk(observer, equation.params["jaxpr"].jaxpr, operands, computed)
+        inner = _inner_jaxpr(equation.primitive.name, equation.params)
+        if inner is not None:
+            _walk(observer, inner, operands, computed)
         elif computed:
             observer.on_operation(_describe(equation.primitive.name, tuple(operands), computed[0], equation.params))
     for variable, tensor in zip(jaxpr.outvars, outputs, strict=True):
@@ -289,6 +290,8 @@ def _describe_axes(name: str, inputs: tuple, output: Any, params: Any) -> Any:
     if name == "broadcast_in_dim":
         sources = {target: source for source, target in enumerate(params["broadcast_dimensions"])}
         return (labels,), tuple((sources[axis],) if axis in sources else () for axis in range(len(output.shape))), {}
+    if name == "split":  # the first piece
+        return (labels,), labels, {"starts": dict.fromkeys(range(rank), 0)}
     if name == "slice":
         if params["strides"] is not None and any(stride != 1 for stride in params["strides"]):
             return None

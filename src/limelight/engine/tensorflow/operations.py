@@ -23,7 +23,11 @@ def observe(observer: OperationObserver) -> Iterator[None]:
     def callback(kind: Any, inputs: Any, attrs: Any, outputs: Any, op_name: Any = None, graph: Any = None) -> Any:
         if not observer.is_ignored() and outputs and isinstance(outputs[0], tf.Tensor):
             name = kind.decode() if isinstance(kind, bytes) else kind
-            observer.on_operation(_describe(name, inputs, attrs, outputs[0]))
+            if name == "Softmax":
+                output = observer.on_softmax(outputs[0], -1)
+            else:
+                output = observer.on_operation(_describe(name, inputs, attrs, outputs[0]))
+            outputs = [output, *outputs[1:]] if output is not outputs[0] else outputs
         return outputs
 
     op_callbacks.add_op_callback(callback)
@@ -97,9 +101,14 @@ def _describe_axes(name: str, tensors: tuple, attrs: _Attributes, output: Any) -
     if name == "Einsum":
         described = axes.einsum_axes(attrs.get("equation", "s", ""), [tensor.shape.rank for tensor in tensors])
         return None if described is None else (*described, {})
+    if name == "Split":  # its first input is the axis
+        rank = tensors[1].shape.rank
+        return ((), axes.label_axes(rank)), axes.label_axes(rank), _first_piece(rank)
     x, rank = tensors[0], tensors[0].shape.rank
     labels = axes.label_axes(rank)
     others = ((),) * (len(tensors) - 1)
+    if name == "LogSoftmax":
+        return (labels,), axes.reduce_axes(rank, [rank - 1], True), {}
     if name in ("Sum", "Mean"):
         reduced = tf.get_static_value(tensors[1])
         reduced = [int(axis) for axis in reduced.reshape(-1)]
@@ -113,12 +122,18 @@ def _describe_axes(name: str, tensors: tuple, attrs: _Attributes, output: Any) -
         offset = output.shape.rank - rank
         same = [axis >= offset for axis in range(output.shape.rank)]
         return (labels, *others), tuple((axis - offset,) if is_same else () for axis, is_same in enumerate(same)), {}
+    if name == "SplitV":
+        return (labels, *others), labels, _first_piece(rank)
     if name == "Slice":
         starts = [int(start) for start in tf.get_static_value(tensors[1])]
         return (labels, *others), labels, {"starts": dict(enumerate(starts))}
     if name == "StridedSlice":
         return _strided_slice(x, tensors, attrs, labels)
     return None
+
+
+def _first_piece(rank: int) -> dict[str, Any]:
+    return {"starts": dict.fromkeys(range(rank), 0)}
 
 
 def _strided_slice(x: Any, tensors: tuple, attrs: _Attributes, labels: Any) -> Any:

@@ -74,8 +74,12 @@ class TorchBackend(Backend):
             for tensor, gradient in zip(tensors, gradients, strict=True)
         ]
 
+    def trace_state(self) -> Any:
+        # Inside `torch.func.vmap` and its like, tensors have meaning only in its body.
+        return torch._C._functorch.maybe_current_level()  # pyright: ignore[reportAttributeAccessIssue]
+
     def observe_operations(self, observer: OperationObserver) -> contextlib.AbstractContextManager[Any]:
-        return operations.ObserverMode(observer)
+        return operations.observe(observer)
 
 
 @functools.cache
