@@ -199,6 +199,8 @@ class MultiHeadAttention(keras.Layer):
         policies = (get_sublayer_policy(self, name) for name in ("latent", "latent_norm"))
         self._latent_dense = keras.layers.Dense(self.latent_dim, use_bias=False, dtype=next(policies), name="latent")
         self._latent_norm = keras.layers.RMSNormalization(dtype=next(policies), name="latent_norm")
+        # The mask stays on the value, where the layer finds it: no warning that it is lost.
+        self._latent_norm.supports_masking = True
         self._latent_dense.build(value_shape)
         self._latent_norm.build(latent_shape)
         return latent_shape

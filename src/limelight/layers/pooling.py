@@ -248,14 +248,13 @@ class HierarchicalPooling(keras.Layer):
     def call(
         self, inputs: Any, mask: Any = None, return_attention_scores: bool = False, training: bool | None = None
     ) -> Any:
-        sentences, word_weights = _encode_and_pool(self.word_encoder, self.word_pooling, inputs, mask, training)
+        # Passed on only if it is set, because `keras.RematScope` traces what a layer is called with.
+        settings = {"training": training, **({"return_attention_scores": True} if return_attention_scores else {})}
+        sentences = _encode_and_pool(self.word_encoder, self.word_pooling, inputs, mask, settings)
+        sentences, word_weights = sentences if return_attention_scores else (sentences, None)
         sentence_mask = None if mask is None else ops.any(mask, axis=-1)
-        vector, sentence_weights = _encode_and_pool(
-            self.sentence_encoder, self.sentence_pooling, sentences, sentence_mask, training
-        )
-        if not return_attention_scores:
-            return vector
-        return vector, word_weights, sentence_weights
+        vector = _encode_and_pool(self.sentence_encoder, self.sentence_pooling, sentences, sentence_mask, settings)
+        return (vector[0], word_weights, vector[1]) if return_attention_scores else vector
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> None:
         """Return None: no axis of the mask remains."""
@@ -285,17 +284,18 @@ class HierarchicalPooling(keras.Layer):
         }
 
 
-def _encode_and_pool(
-    encoder: Any, pooling: AttentionPooling, inputs: Any, mask: Any, training: bool | None
-) -> tuple[Any, Any]:
-    """Return the vectors and weights of one level. The encoder sees all sentences as one batch, the pooling sees documents."""
+def _encode_and_pool(encoder: Any, pooling: AttentionPooling, inputs: Any, mask: Any, settings: dict[str, Any]) -> Any:
+    """Return what the pooling of one level returns with its settings.
+
+    The encoder sees all sentences as one batch, the pooling sees documents.
+    """
     if encoder is not None:
         *batch, length, size = ops.shape(inputs)
         takes_mask = mask is not None and "mask" in inspect.signature(encoder.call).parameters
         arguments = {"mask": ops.reshape(mask, (-1, length))} if takes_mask else {}
-        encoded = encoder(ops.reshape(inputs, (-1, length, size)), **arguments, training=training)
+        encoded = encoder(ops.reshape(inputs, (-1, length, size)), **arguments, training=settings["training"])
         inputs = ops.reshape(encoded, (*batch, length, encoded.shape[-1]))
-    return pooling(inputs, mask=mask, return_attention_scores=True, training=training)
+    return pooling(inputs, mask=mask, **settings)
 
 
 def _clone(component: Any) -> Any:

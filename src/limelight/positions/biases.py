@@ -197,10 +197,10 @@ class GaussianWindow(LearnedComponent, Score):
 
 def gather_bias(table: Any, index: Any) -> Any:
     """Gather from a table (n, size) by an index (t, s) or (b, 1, t, s), to (1, n, t, s) or (b, n, t, s)."""
+    index = index if len(index.shape) == 2 else ops.squeeze(index, 1)
     if has_traced_shape(index):
         # PyTorch exports the lookup of rows to ONNX, but not that of columns.
-        biases = ops.moveaxis(ops.take(ops.transpose(table), index, axis=0), -1, -3)
-        return ops.expand_dims(biases, 0) if len(index.shape) == 2 else ops.squeeze(biases, 1)
-    if len(index.shape) == 2:
-        return ops.expand_dims(ops.take(table, index, axis=1), 0)
-    return ops.swapaxes(ops.take(table, ops.squeeze(index, 1), axis=1), 0, 1)
+        biases = ops.take(ops.transpose(table), index, axis=0)
+        return ops.transpose(biases[None] if len(index.shape) == 2 else biases, (0, 3, 1, 2))
+    biases = ops.take(table, index, axis=1)
+    return ops.expand_dims(biases, 0) if len(index.shape) == 2 else ops.swapaxes(biases, 0, 1)
