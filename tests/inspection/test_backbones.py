@@ -1,0 +1,29 @@
+"""The attention backbones of keras-hub: what is captured equals what Keras computes, and nothing false is said of it."""
+
+import os
+
+import pytest
+
+from inspection import backbones
+
+keras_hub = pytest.importorskip("keras_hub", reason="needs keras-hub: pip install --no-deps keras-hub regex")
+
+pytestmark = [
+    pytest.mark.skipif(os.environ.get("LIMELIGHT_TESTS") != "all", reason="runs with LIMELIGHT_TESTS=all"),
+    # keras-hub passes masked inputs to layers of its own that do not take masks.
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+]
+# The weights of XLNet do lie on padding.
+FINDINGS = {"XLNet": {"missing mask (warning)", "weight on padding (warning)"}}
+
+
+@pytest.mark.parametrize("backbone", backbones.BACKBONES)
+def test_capture_lint_and_upgrade_of_a_backbone(backbone):
+    measured = backbones.measure(backbone)
+    assert measured["unchanged"]
+    assert measured["maps"] > 0
+    assert measured["wrong"] == []
+    assert measured["capture"] == []
+    assert {finding.split(":")[0] for finding in measured["lint"]} == FINDINGS.get(backbone, set())
+    # A model is upgraded, with equal outputs, or refused with the reason.
+    assert measured["replaced"] is not None or measured["upgrade"][0].startswith("ValueError: The copy must")
