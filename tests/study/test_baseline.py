@@ -66,15 +66,6 @@ def test_the_most_frequent_features_are_kept_and_the_memory_bounded(random, monk
     np.testing.assert_allclose((whole @ whole.T).toarray(), (reference @ reference.T).toarray(), rtol=1e-12)
 
 
-def test_many_features_are_stored_in_single_precision(monkeypatch):
-    monkeypatch.setattr(pipelines, "_MAX_DOUBLES", 3)
-    predict, summary = pipelines.fit_text_baseline(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
-    monkeypatch.undo()
-    exact_predict, exact = pipelines.fit_text_baseline(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
-    assert summary["parameters"] == exact["parameters"]
-    np.testing.assert_allclose(predict(split(UNSEEN)), exact_predict(split(UNSEEN)), atol=1e-3)
-
-
 def test_series_baseline_separates_series_of_any_lengths(random):
     def wave(kind):
         steps = random.normal(size=(random.integers(1, 11), 2), scale=0.1)

@@ -25,8 +25,6 @@ _CHUNK = 1000
 _NUM_HASHES = 2**22
 # Of the linear model: its optimizer keeps about 25 numbers for each coefficient.
 _MAX_FEATURES, _MAX_COEFFICIENTS = 2**18, 1_000_000
-# More feature values than this are stored in single precision.
-_MAX_DOUBLES = 5_000_000
 
 PredictFunction = Callable[[Any], np.ndarray]
 
@@ -218,29 +216,33 @@ class HashedTfidf:
     """
 
     def __init__(self, max_features: int) -> None:
-        from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+        from sklearn.feature_extraction.text import HashingVectorizer
 
         self.max_features = max_features
         self._vectorizer = HashingVectorizer(
             analyzer=_words_and_pairs, n_features=_NUM_HASHES, alternate_sign=False, norm=None
         )
-        self._weighting = TfidfTransformer(sublinear_tf=True)
         self._columns = np.zeros(0, np.int64)
+        self._idf = np.zeros(0)
 
     def fit_transform(self, texts: Iterable[Sequence[str]]) -> Any:
         """Choose the words and pairs, and return the features of the texts (texts, features), sparse."""
-        num_texts = np.zeros(_NUM_HASHES, np.int64)
+        num_texts, total = np.zeros(_NUM_HASHES, np.int64), 0
         for counts in self._count(texts):
             num_texts += np.bincount(counts.indices, minlength=_NUM_HASHES)
+            total += counts.shape[0]
         columns = np.flatnonzero(num_texts)
         by_frequency = np.argsort(-num_texts[columns], kind="stable")
         self._columns = np.sort(columns[by_frequency[: self.max_features]])
-        counts = self._collect(texts)
-        return self._weighting.fit(counts).transform(counts, copy=False)
+        self._idf = np.log((1 + total) / (1 + num_texts[self._columns])) + 1
+        # The size is known, so that no second copy of the features is in memory.
+        return self._collect(texts, int(num_texts[self._columns].sum()))
 
     def transform(self, texts: Iterable[Sequence[str]]) -> Any:
         """Return the features of other texts."""
-        return self._weighting.transform(self._collect(texts), copy=False)
+        from scipy.sparse import vstack
+
+        return vstack(list(self._weigh(texts)), format="csr")
 
     def _count(self, texts: Iterable[Sequence[str]]) -> Iterator[Any]:
         """Yield the counts of all hashes in some of the texts at a time."""
@@ -248,34 +250,27 @@ class HashedTfidf:
         while chunk := list(itertools.islice(remaining, _CHUNK)):
             yield self._vectorizer.transform(chunk)
 
-    def _collect(self, texts: Iterable[Sequence[str]]) -> Any:
-        """Return the counts of the chosen hashes in all texts."""
+    def _weigh(self, texts: Iterable[Sequence[str]]) -> Iterator[Any]:
+        """Yield the features of some of the texts at a time: (1 + log count) idf, in rows of norm 1."""
+        from sklearn.preprocessing import normalize
+
+        for counts in self._count(texts):
+            rows = counts[:, self._columns]
+            rows.data = (1 + np.log(rows.data)) * self._idf[rows.indices]
+            yield normalize(rows, copy=False)
+
+    def _collect(self, texts: Iterable[Sequence[str]], size: int) -> Any:
+        """Return the features of all texts, which have `size` values."""
         from scipy.sparse import csr_matrix
 
-        position = np.full(_NUM_HASHES, -1, np.int32)
-        position[self._columns] = np.arange(len(self._columns))
-        indices, values, lengths = [], [], [np.zeros(1, np.int64)]
-        for counts in self._count(texts):
-            columns = position[counts.indices]
-            chosen = columns >= 0
-            indices.append(columns[chosen])
-            values.append(counts.data[chosen].astype(np.float32))
-            before = np.concatenate([[0], np.cumsum(chosen)])
-            lengths.append(np.diff(before[counts.indptr]))
-        # One array at a time, so that at most one is in memory twice.
-        all_indices = _concatenate(indices)
-        all_values = _concatenate(values)
-        if len(all_values) <= _MAX_DOUBLES:
-            all_values = all_values.astype(np.float64)
+        indices, values, lengths, start = np.empty(size, np.int32), np.empty(size), [np.zeros(1, np.int64)], 0
+        for rows in self._weigh(texts):
+            stop = start + rows.nnz
+            indices[start:stop], values[start:stop] = rows.indices, rows.data
+            lengths.append(np.diff(rows.indptr))
+            start = stop
         starts = np.cumsum(np.concatenate(lengths))
-        return csr_matrix((all_values, all_indices, starts), shape=(len(starts) - 1, len(self._columns)))
-
-
-def _concatenate(arrays: list[np.ndarray]) -> np.ndarray:
-    """Concatenate arrays, and empty their list."""
-    result = np.concatenate(arrays)
-    arrays.clear()
-    return result
+        return csr_matrix((values, indices, starts), shape=(len(starts) - 1, len(self._columns)))
 
 
 def _fit_linear(
