@@ -16,11 +16,7 @@ from selection import runs_everything
 WIDTH = 6
 # Batches and lengths of queries and keys. An exporter sees 1 or 2 of each.
 SHAPES = ((2, 5, 7), (3, 4, 1), (1, 1, 3))
-FORMATS = {
-    "torch": ("onnx", "torch"),
-    "tensorflow": ("onnx", "tf_saved_model", *(("litert",) if runs_everything() else ())),
-    "jax": ("stablehlo", *(("tf_saved_model",) if runs_everything() else ())),
-}
+FORMATS = {"torch": ("onnx", "torch"), "tensorflow": ("onnx", "tf_saved_model"), "jax": ("stablehlo",)}
 Run = Callable[..., list[np.ndarray]]
 
 
@@ -75,9 +71,7 @@ LIMITS = {
     ("torch", "torch"): LOOPS,
     ("tensorflow", "onnx"): LOOPS,
     ("tensorflow", "tf_saved_model"): set(),
-    ("tensorflow", "litert"): LOOPS,
-    ("jax", "stablehlo"): LOOPS,
-    ("jax", "tf_saved_model"): LOOPS,
+    ("jax", "stablehlo"): LOOPS - {"part: monotonic"},
 }
 BACKEND = keras.backend.backend()
 
@@ -135,21 +129,6 @@ def _export_tf_saved_model(model: keras.Model, folder: Path) -> Run:
     return lambda *arrays: keras.tree.flatten(loaded.serve(list(arrays)))
 
 
-def _export_litert(model: keras.Model, folder: Path) -> Run:
-    import tensorflow as tf
-
-    model.export(str(folder / "model.tflite"), format="litert", verbose=False)
-    interpreter = tf.lite.Interpreter(model_path=str(folder / "model.tflite"))
-
-    def run(*arrays: np.ndarray) -> list[np.ndarray]:
-        inputs = interpreter.get_signature_list()["serving_default"]["inputs"]
-        given = [next(i for i, name in enumerate(("steps", "memory")) if name in actual) for actual in inputs]
-        outputs = interpreter.get_signature_runner()(**{name: arrays[i] for name, i in zip(inputs, given, strict=True)})
-        return [outputs[name] for name in sorted(outputs, key=lambda name: int(name.rpartition("_")[2]))]
-
-    return run
-
-
 def _export_stablehlo(model: keras.Model, folder: Path) -> Run:
     import jax
     from jax import export as jax_export
@@ -174,6 +153,6 @@ def test_exported_models_equal_their_models_at_other_lengths(name: str, file_for
     run = export(model, file_format, tmp_path)
     for shape in SHAPES:
         arrays = make_arrays(*shape)
-        expected = [ops.convert_to_numpy(tensor) for tensor in model(arrays, training=False)]
+        expected = [ops.convert_to_numpy(tensor) for tensor in keras.tree.flatten(model(arrays, training=False))]
         for actual, value in zip(run(*arrays), expected, strict=True):
             np.testing.assert_allclose(ops.convert_to_numpy(actual), value, atol=2e-5, err_msg=f"{shape}")
