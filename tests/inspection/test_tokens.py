@@ -156,5 +156,5 @@ def test_tokens_of_documents():
     table = words.to_pandas()
     rows = table[(table["example"] == 1) & (table["step"] == 0)]
     assert rows["key_token"].tolist() == ["f", "g", "h"]
-    with pytest.raises(ValueError, match="The tokens of documents, .* are nested"):
+    with pytest.raises(ValueError, match=r"The tokens of documents, .* are nested"):
         ll.capture(model, batch, tokens=[["a", "b", "c"]] * 2)

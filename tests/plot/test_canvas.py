@@ -90,7 +90,9 @@ def test_no_global_state_is_changed(tmp_path):
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(tmp_path / "a.svg")], check=True)
 
 
-def test_font_to_install_is_logged_once_and_missing_characters_are_boxes(caplog, monkeypatch, tmp_path, empty_font_caches):
+def test_font_to_install_is_logged_once_and_missing_characters_are_boxes(
+    caplog, monkeypatch, tmp_path, empty_font_caches
+):
     entries = [
         entry
         for entry in font_manager.fontManager.ttflist
@@ -107,7 +109,9 @@ def test_font_to_install_is_logged_once_and_missing_characters_are_boxes(caplog,
     assert len(messages) == 2
     assert "fonts-noto-cjk" in messages[0]
     assert messages[1].startswith("No installed font has U+0924, U+0928, U+092E and ")
-    assert messages[1].endswith(" more: such characters are drawn as boxes. Install the Noto fonts (Debian: fonts-noto).")
+    assert messages[1].endswith(
+        " more: such characters are drawn as boxes. Install the Noto fonts (Debian: fonts-noto)."
+    )
     assert [label.get_text() for label in ax.get_xticklabels()] == ["电影", "日本語", "한국어"]
 
 
