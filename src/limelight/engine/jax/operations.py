@@ -38,6 +38,7 @@ class ObserverTrace(Trace):
         return self.parent.stage_value(val)
 
     def process_primitive(self, primitive: Any, tracers: Any, params: Any, /) -> Any:
+        """Run a primitive in the trace around this one, and describe it to the observer."""
         observer = self.observer
         inner = None if observer.is_ignored() else _inner_jaxpr(primitive.name, params)
         replayed = None
