@@ -7,6 +7,8 @@ from keras import layers, ops
 
 import limelight as ll
 
+pytestmark = pytest.mark.full
+
 SOURCE, TARGET = ["a", "b", "c", "d"], ["K", "L", "M", "N"]
 
 

@@ -176,8 +176,14 @@ def test_monotonic_attention_equals_the_loop(random: np.random.Generator) -> Non
     ("inner", "attend"),
     [
         (lambda: keras.layers.LSTMCell(U), "before"),
-        (lambda: keras.layers.GRUCell(U, dropout=0.2, recurrent_dropout=0.1), "after"),
-        (lambda: keras.layers.StackedRNNCells([keras.layers.LSTMCell(4), keras.layers.LSTMCell(U)]), "before"),
+        pytest.param(
+            lambda: keras.layers.GRUCell(U, dropout=0.2, recurrent_dropout=0.1), "after", marks=pytest.mark.full
+        ),
+        pytest.param(
+            lambda: keras.layers.StackedRNNCells([keras.layers.LSTMCell(4), keras.layers.LSTMCell(U)]),
+            "before",
+            marks=pytest.mark.full,
+        ),
     ],
     ids=["lstm", "gru with dropout", "stacked"],
 )

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,6 +11,8 @@ import limelight as ll
 from contracts.cases import B, Case, N, V
 from limelight.layers import KVCache
 from properties.drawing import NORMALIZERS, SCORES, SIZE, Pattern, examined, numbers, numpy, part, positional, seeds
+
+pytestmark = pytest.mark.full
 
 # The steps of a sequence, the slots of a cache, and the steps of one call.
 LENGTH, SLOTS, COUNT = 9, 5, 3

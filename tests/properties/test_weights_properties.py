@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -25,6 +26,8 @@ from properties.drawing import (
     scores,
     seeds,
 )
+
+pytestmark = pytest.mark.full
 
 ROWS, COLUMNS = np.arange(T), np.arange(S)
 # The last query is at the position of the last key.
