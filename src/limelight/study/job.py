@@ -160,7 +160,7 @@ class _Study:
         accuracy = float((run.probabilities["validation"].argmax(1) == labels).mean())
         epochs = run.summary["epochs"]
         facts = [
-            *([f"{epochs} epochs, best {run.summary['best_epoch']}"] if epochs else []),
+            *([f"{epochs} epoch{'' if epochs == 1 else 's'}, best {run.summary['best_epoch']}"] if epochs else []),
             f"{run.summary['seconds']:.0f} s",
             f"validation accuracy {100 * accuracy:.1f} %",
             *notes,

@@ -80,8 +80,9 @@ def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -
                 f"(validation loss {min(useless):.3f}{more}, class shares {shares_loss:.3f})"
             )
         if limits:
+            limit = f"{limits[0]} epoch{'' if limits[0] == 1 else 's'}"
             reasons.append(
-                f"{_count(len(limits), len(model_runs))} of {titles[name]} reached the limit of {limits[0]} epochs before "
+                f"{_count(len(limits), len(model_runs))} of {titles[name]} reached the limit of {limit} before "
                 "--patience ended it, so that more training might help; raise --epochs"
             )
         if reasons:
