@@ -69,7 +69,7 @@ LOOPS = {"keras GRU", "recurrent", "part: monotonic"}
 LIMITS = {
     ("torch", "onnx"): LOOPS | {"multi-head latent"},
     ("torch", "torch"): LOOPS,
-    ("tensorflow", "onnx"): LOOPS,
+    ("tensorflow", "onnx"): LOOPS | {"part: hardmax", "part: hard gumbel at rest"},
     ("tensorflow", "tf_saved_model"): set(),
     ("jax", "stablehlo"): LOOPS - {"part: monotonic"},
 }

@@ -56,7 +56,7 @@ RECURRENT_PARTS = {
     }.items()
 }
 MODELS = {**LAYERS, **PARTS, **RECURRENT_PARTS}
-NOT_UNDER_XLA = {"recurrent: shaw", "recurrent: monotonic"}
+NOT_UNDER_XLA = {"part: monotonic", *(f"recurrent: {name}" for name in ("shaw", "monotonic", "sparsemax", "entmax"))}
 
 
 def make_recurrent(**arguments: Any) -> keras.layers.Layer:

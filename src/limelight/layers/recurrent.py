@@ -249,8 +249,9 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         # Each step is a call with one row: its noise must depend on the position.
         step = ops.reshape(position, (-1, 1, 1, 1))
         padding = masks.CacheSlots(keys=memory.mask > 0.5)
+        # In a loop of TensorFlow the size of a state is not known without `reshape`.
         call = make_call(
-            ops.expand_dims(query, 1),
+            ops.reshape(query, (-1, 1, self.units)),
             memory.key,
             score=ScoreOfProjectedKeys(self.score),
             mask=masks.intersect(self.mask, padding),
