@@ -34,6 +34,14 @@ from selection import is_full, runs_everything
 gc.set_threshold(50_000, 20, 100)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file without a test marked `backend_free` if only such tests are asked for."""
+    is_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    if is_test and config.option.markexpr.split(" and ")[0] == "backend_free":
+        return "backend_free" not in collection_path.read_text(encoding="utf-8") or None
+    return None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what runs on one backend only: tests without a backend, trainings, and tests marked `full`."""
     markers = set() if is_full() else {"full"}

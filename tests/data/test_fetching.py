@@ -16,7 +16,7 @@ import pytest
 from limelight.data import DataError, fetching, registry
 from limelight.data.fetching import Package, cache_folder, fetch
 
-pytestmark = pytest.mark.backend_free
+pytestmark = [pytest.mark.backend_free, pytest.mark.subprocess]
 
 METADATA = "Metadata-Version: 2.1\nName: limelight-tiny-data\nVersion: 1.2\n"
 
