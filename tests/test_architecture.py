@@ -152,6 +152,7 @@ def test_the_study_side_never_reaches_keras() -> None:
 
 
 @pytest.mark.backend_free
+@pytest.mark.subprocess
 def test_the_study_side_works_without_keras() -> None:
     program = f"""
 import importlib, importlib.abc, sys

@@ -7,7 +7,12 @@ import pytest
 
 from limelight import data
 
-pytestmark = [pytest.mark.backend_free, pytest.mark.slow, pytest.mark.usefixtures("fetched")]
+pytestmark = [
+    pytest.mark.backend_free,
+    pytest.mark.slow,
+    pytest.mark.subprocess,
+    pytest.mark.usefixtures("fetched"),
+]
 
 
 load = functools.cache(data.load)
