@@ -15,7 +15,7 @@ NARROW_SPACE = "\u202f"  # no-break: a number stays with its unit
 
 @dataclass(frozen=True)
 class Metric:
-    """How a metric is named, which direction is better, and whether it is written in percent."""
+    """The name of a metric, its better direction, and its unit: percent or none."""
 
     label: str
     higher_is_better: bool = True

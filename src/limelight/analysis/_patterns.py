@@ -1,4 +1,4 @@
-"""How much of each head's attention follows one of the patterns that heads are known to learn."""
+"""The share of each head's attention that follows one of the patterns that heads are known to learn."""
 
 import unicodedata
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How much of each input token reaches each token of a later layer, through all layers between."""
+"""The share of each input token in each token of a later layer, through all layers between."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

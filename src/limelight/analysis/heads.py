@@ -1,4 +1,4 @@
-"""What each head does, in one number or one for each key, and which heads are alike. Maps of any length are read in blocks."""
+"""Statistics of each head, for a head or for each of its keys, and clusters of similar heads. Maps are read in blocks."""
 
 from collections.abc import Mapping
 

@@ -400,7 +400,7 @@ def _locate(offset: int, line: int) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Dialect:
-    """How the fields of a table are separated; without quotes, a quote is an ordinary character."""
+    """The delimiter of a table's fields, and whether quotes enclose fields or are ordinary characters."""
 
     separator: str
     has_quotes: bool = True

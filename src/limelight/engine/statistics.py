@@ -57,7 +57,7 @@ def _expand_batch(call: AttentionCall, value: Any) -> tuple[AttentionCall, Any]:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StatisticsSpec:
-    """What the statistics contain.
+    """The contents of the statistics: their sizes and the alignment of positions.
 
     Args:
         top_k: The number of keys of each query.

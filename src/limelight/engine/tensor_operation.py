@@ -1,4 +1,4 @@
-"""What observers of a backend's operations are told: which axes of an output come from which axes of the inputs."""
+"""The description of a backend's operation for observers: which axes of the inputs become which axes of the output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol

@@ -1,4 +1,4 @@
-"""What the attention heads contribute to a prediction: their importance, and gradient times attention."""
+"""The contribution of attention heads to a prediction: their importance, and gradient times attention."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

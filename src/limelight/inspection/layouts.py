@@ -14,7 +14,7 @@ from limelight.engine.tensor_operation import Axes
 
 @dataclasses.dataclass(frozen=True)
 class WeightUse:
-    """How a product uses weights.
+    """The use of weights by a product.
 
     Args:
         shared: the axes that the values have too: batch and heads.

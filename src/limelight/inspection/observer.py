@@ -1,4 +1,4 @@
-"""What follows weights through the operations of the backend, until a product uses them."""
+"""Follow weights through the operations of the backend until a product uses them."""
 
 import contextlib
 import dataclasses

@@ -38,7 +38,7 @@ _INVERTED_ADVICE = "In a mask, True means *may attend*. Pass `~mask`."
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """What a check looks at.
+    """The input of a check.
 
     Args:
         tracker: what is known of padding in the model.

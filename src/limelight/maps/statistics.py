@@ -1,4 +1,4 @@
-"""What can be computed from a source in one pass over blocks of rows: statistics, tiles, and the difference of heads."""
+"""Reductions of a source over blocks of rows: statistics, downsampled weights, and the difference of heads."""
 
 import dataclasses
 from typing import Any

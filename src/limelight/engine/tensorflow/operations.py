@@ -87,15 +87,15 @@ def _describe_axes(name: str, tensors: tuple, attrs: _Attributes, output: Any) -
     """Return the axes of inputs and output, and further fields; None for an elementwise or unknown operation."""
     if name in ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3"):
         flags = ("transpose_a", "transpose_b") if name == "MatMul" else ("adj_x", "adj_y")
-        turned = [bool(attrs.get(flag, "b", False)) for flag in flags]
+        transposed = [bool(attrs.get(flag, "b", False)) for flag in flags]
         shapes = [
-            (*shape[:-2], shape[-1], shape[-2]) if is_turned else shape
-            for shape, is_turned in zip((_shape(tensor) for tensor in tensors), turned, strict=False)
+            (*shape[:-2], shape[-1], shape[-2]) if is_transposed else shape
+            for shape, is_transposed in zip((_shape(tensor) for tensor in tensors), transposed, strict=False)
         ]
         inputs, result = axes.matmul_axes(*shapes)
         inputs = tuple(
-            (*labels[:-2], labels[-1], labels[-2]) if is_turned else labels
-            for labels, is_turned in zip(inputs, turned, strict=True)
+            (*labels[:-2], labels[-1], labels[-2]) if is_transposed else labels
+            for labels, is_transposed in zip(inputs, transposed, strict=True)
         )
         return inputs, result, {}
     if name == "Einsum":
