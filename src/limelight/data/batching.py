@@ -73,6 +73,30 @@ def pad(sequences: Sequence[np.ndarray], padded_length: int) -> tuple[np.ndarray
     return values, mask
 
 
+def plan_batches(
+    lengths: np.ndarray, batch_size: int, shuffle_seed: int | None = None, epoch: int = 0
+) -> list[PlannedBatch]:
+    """Return batches of examples of similar length, in which each example occurs exactly once.
+
+    Args:
+        lengths: The padded length of each example (n,).
+        batch_size: Examples in a batch; one batch may hold fewer.
+        shuffle_seed: Seed of the order of batches, and of examples of equal length; None for an order from short to long.
+        epoch: Number of the epoch: each one has an order of its own.
+
+    Example:
+        >>> [batch.indices.tolist() for batch in plan_batches(np.array([32, 16, 16]), 2)]
+        [[1, 2], [0]]
+    """
+    count = len(lengths)
+    random = None if shuffle_seed is None else np.random.default_rng((shuffle_seed, epoch))
+    order = np.arange(count) if random is None else random.permutation(count)
+    order = order[np.argsort(lengths[order], kind="stable")]
+    chunks = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    batches = [PlannedBatch(chunk, int(lengths[chunk].max())) for chunk in chunks]
+    return batches if random is None else [batches[index] for index in random.permutation(len(batches))]
+
+
 class LengthBatches:
     """Batches of examples of similar length, in few shapes.
 
@@ -128,13 +152,7 @@ class LengthBatches:
 
     def plan(self, epoch: int = 0) -> list[PlannedBatch]:
         """Return the batches of an epoch, which depend on the inputs' lengths, the seed and the epoch alone."""
-        count = len(self.sequences)
-        random = None if self.shuffle_seed is None else np.random.default_rng((self.shuffle_seed, epoch))
-        order = np.arange(count) if random is None else random.permutation(count)
-        order = order[np.argsort(self._lengths[order], kind="stable")]
-        chunks = [order[start : start + self.batch_size] for start in range(0, count, self.batch_size)]
-        batches = [PlannedBatch(chunk, int(self._lengths[chunk].max())) for chunk in chunks]
-        return batches if random is None else [batches[index] for index in random.permutation(len(batches))]
+        return plan_batches(self._lengths, self.batch_size, self.shuffle_seed, epoch)
 
     def pad(self, planned: PlannedBatch) -> Batch:
         """Return the padded arrays of a planned batch."""

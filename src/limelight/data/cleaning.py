@@ -23,7 +23,7 @@ _INTEGER = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 _MAX_INTEGER_CLASSES, _MAX_FRACTION_CLASSES = 100, 20
 _MAX_TEXT_LENGTH = 10_000_000
 SERIES_ADVICE = (
-    "Series of your own cannot be read from files yet: study them in Python, with `limelight.models.series_classifier` (see "
+    "Series of your own cannot be read from files yet: study them in Python, with `limelight.models.build_series_classifier` (see "
     "docs/study.md)."
 )
 

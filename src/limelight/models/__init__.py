@@ -1,5 +1,17 @@
-"""Builders of whole models, ready to compile."""
+"""Estimators that take raw data, and builders of the Keras models inside them."""
 
-from limelight.models.classifier import series_classifier, text_classifier
+from limelight.models.builders import (
+    build_document_classifier,
+    build_series_classifier,
+    build_series_regressor,
+    build_text_classifier,
+    build_text_regressor,
+)
 
-__all__ = ["series_classifier", "text_classifier"]
+__all__ = [
+    "build_document_classifier",
+    "build_series_classifier",
+    "build_series_regressor",
+    "build_text_classifier",
+    "build_text_regressor",
+]

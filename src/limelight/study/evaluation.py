@@ -8,13 +8,12 @@ import keras
 import numpy as np
 
 from limelight import inspection
-from limelight.data import pad, padded_length
+from limelight.data import padded_length
 from limelight.evaluate import Comparison, Estimate, Reliability, holm, over_seeds, paired_over_seeds, sentence
 from limelight.evaluate.estimates import bootstrap, wilson
 from limelight.evaluate.metrics import classification_statistics, reliability_curve, widen_constant_metrics
 from limelight.maps import AttentionMaps
 from limelight.study.pipelines import Pipeline
-from limelight.study.training import model_inputs
 
 METRICS = (
     "accuracy",
@@ -210,10 +209,10 @@ def capture_examples(
         return [], None
     test = pipeline.subsets["test"]
     sequences = [test.sequences[index] for index in indices]
-    values, mask = pad(sequences, padded_length(max(len(sequence) for sequence in sequences)))
+    inputs, _, _ = test.batch(np.array(indices), padded_length(max(len(sequence) for sequence in sequences)))
     descriptions = [pipeline.describe(index) for index in indices]
     tokens = [description["tokens"] for description in descriptions]
-    maps = inspection.capture(model, model_inputs(values, mask), tokens=tokens)
+    maps = inspection.capture(model, inputs, tokens=tokens)
     weights = maps["attention"].weights()[:, 0, 0]  # (examples, steps)
     kinds = [kind for kind, group in chosen.items() for _ in group]
     examples = []
@@ -223,7 +222,7 @@ def capture_examples(
             {
                 "id": str(int(dataset_indices[index])),
                 **descriptions[row],
-                "truth": classes[int(test.labels[index])],
+                "truth": classes[int(test.targets[index])],
                 "prediction": classes[prediction],
                 "probability": float(probabilities[index, prediction]),
                 "weights": weights[row, : len(sequences[row])].astype(float).tolist(),

@@ -9,6 +9,8 @@ import keras
 
 from limelight import _files
 from limelight.layers import AttentionPooling
+from limelight.models.objectives import Classification
+from limelight.models.training import Trainer, TrainingConfig
 from limelight.study import results, verdict
 from limelight.study.evaluation import capture_examples, choose_examples
 from limelight.study.folder import Run, StudyFolder
@@ -16,7 +18,6 @@ from limelight.study.pipelines import build_pipeline
 from limelight.study.progress import Progress
 from limelight.study.settings import Settings
 from limelight.study.setup import Setup
-from limelight.study.training import Trainer
 
 # The pooling of the LSTM states, in which the two Keras models differ.
 POOLINGS: dict[str, Callable[[], keras.Layer]] = {
@@ -72,7 +73,7 @@ class _Study:
         trainers = {name: self._build_trainer(pooling) for name, pooling in POOLINGS.items()}
         stored = {(name, seed): folder.load_run(name, seed) for name in POOLINGS for seed in seeds}
         self.progress.set_total(sum(trainers[name].max_steps for (name, _), run in stored.items() if run is None))
-        train, validation, test = (f"{len(subset.labels):,}" for subset in self.pipeline.subsets.values())
+        train, validation, test = (f"{len(subset.targets):,}" for subset in self.pipeline.subsets.values())
         self.progress.write(
             f"{self.dataset.name}: {train} training, {validation} validation and {test} test examples in "
             f"{len(self.dataset.classes)} classes"
@@ -88,7 +89,7 @@ class _Study:
                 run = self._report_stored(stored[name, seed]) or self._train(folder, trainer, name, seed)
                 runs[name].append(run)
             del trainer
-        labels = {name: subset.labels for name, subset in self.pipeline.subsets.items()}
+        labels = {name: subset.targets for name, subset in self.pipeline.subsets.items()}
         runs[verdict.MAJORITY] = [verdict.majority_run(labels, len(self.dataset.classes))]
         return runs
 
@@ -100,7 +101,7 @@ class _Study:
         description = {"kind": self.dataset.kind, "classes": list(self.dataset.classes), "length": self.settings.length}
         _files.write_json(out / "model.json", description)
         results.copy_model(best, out)
-        truth = self.pipeline.subsets["test"].labels
+        truth = self.pipeline.subsets["test"].targets
         probabilities = best.probabilities["test"]
         examples, maps = capture_examples(
             results.load_model(best),
@@ -126,25 +127,29 @@ class _Study:
 
     def _build_trainer(self, pooling: Callable[[], keras.Layer]) -> Trainer:
         settings = self.settings
-        return Trainer(
-            functools.partial(self.pipeline.build, pooling),
-            self.pipeline.subsets["train"],
-            self.pipeline.subsets["validation"],
+        config = TrainingConfig(
             epochs=settings.epochs,
             epoch_steps=settings.epoch_steps,
             patience=settings.patience,
             batch_size=settings.batch_size,
             learning_rate=settings.learning_rate,
             averaging=settings.averaging,
-            on_step=self.progress.step,
+        )
+        return Trainer(
+            functools.partial(self.pipeline.build, pooling),
+            self.pipeline.subsets["train"],
+            self.pipeline.subsets["validation"],
+            Classification(),
+            config,
+            self.progress.step,
         )
 
     def _train(self, folder: StudyFolder, trainer: Trainer, name: str, seed: int) -> Run:
         self.progress.start_run(f"{name}, seed {seed} of {self.settings.seeds}", trainer.max_steps)
         summary = trainer.fit(seed)
         subsets = self.pipeline.subsets
-        probabilities = {part: trainer.predict(subsets[part].sequences) for part in ("validation", "test")}
-        return self._report(folder.save_run(name, seed, summary, probabilities, trainer.save))
+        probabilities = {part: trainer.predict(subsets[part]) for part in ("validation", "test")}
+        return self._report(folder.save_run(name, seed, summary, probabilities, trainer.export().save))
 
     def _fit_linear(self, folder: StudyFolder) -> Run:
         self.progress.start_run(LINEAR, 0)
@@ -156,7 +161,7 @@ class _Study:
 
     def _report(self, run: Run, *notes: str) -> Run:
         """Print one line about a run, and return the run."""
-        labels = self.pipeline.subsets["validation"].labels
+        labels = self.pipeline.subsets["validation"].targets
         accuracy = float((run.probabilities["validation"].argmax(1) == labels).mean())
         epochs = run.summary["epochs"]
         facts = [

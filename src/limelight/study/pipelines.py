@@ -13,9 +13,9 @@ import numpy as np
 
 from limelight.data import Dataset, Encoding, Repair, Split, Tokenizer
 from limelight.exceptions import DataError
-from limelight.models import series_classifier, text_classifier
+from limelight.models import build_series_classifier, build_text_classifier
+from limelight.models.examples import Sequences
 from limelight.study.settings import Settings
-from limelight.study.training import Subset
 
 PARTS = ("train", "validation", "test")
 # The values of scikit-learn's `C` that the linear model is fitted with; the validation part chooses one.
@@ -32,7 +32,7 @@ PredictFunction = Callable[[Any], np.ndarray]
 class Pipeline(Protocol):
     """The encoded data of a study, and the models that fit their kind."""
 
-    subsets: dict[str, Subset]
+    subsets: dict[str, Sequences]
     repairs: list[Repair]
     notes: list[str]
     baseline_title: str
@@ -78,13 +78,13 @@ class _TextPipeline:
                 sequences.append(encoding.ids)
                 truncated += encoding.truncated > 0
             _check_ids(sequences, self.tokenizer.size)
-            self.subsets[name] = Subset(sequences, labels[name])
+            self.subsets[name] = Sequences(sequences, labels[name])
         self.repairs = [Repair(f"texts cut after {settings.length} words", truncated)] if truncated else []
         self.notes = _note_equal_inputs(self.subsets, settings.length)
 
     def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
         settings = self.settings
-        return text_classifier(
+        return build_text_classifier(
             self.tokenizer.size,
             self.num_classes,
             pooling=pooling(),
@@ -139,14 +139,14 @@ class _SeriesPipeline:
         for name in PARTS:
             series, labels = dataset.take(getattr(split, name))
             truncated += sum(len(steps) > settings.length for steps in series)
-            self.subsets[name] = Subset([steps[: settings.length] for steps in series], labels)
+            self.subsets[name] = Sequences([steps[: settings.length] for steps in series], labels)
         steps = np.concatenate(self.subsets["train"].sequences).astype(np.float64)
         self.mean, self.variance = steps.mean(0), steps.var(0)
         self.repairs = [Repair(f"series cut after {settings.length} steps", truncated)] if truncated else []
         self.notes = _note_equal_inputs(self.subsets, settings.length)
 
     def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
-        return series_classifier(
+        return build_series_classifier(
             len(self.mean),
             self.num_classes,
             pooling=pooling(),
@@ -307,9 +307,11 @@ def _fit_linear(
 def _fit_and_predict(
     fit: Callable[..., tuple[PredictFunction, dict[str, Any]]],
     inputs: Mapping[str, Any],
-    subsets: Mapping[str, Subset],
+    subsets: Mapping[str, Sequences],
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    predict, summary = fit(inputs["train"], subsets["train"].labels, inputs["validation"], subsets["validation"].labels)
+    predict, summary = fit(
+        inputs["train"], subsets["train"].targets, inputs["validation"], subsets["validation"].targets
+    )
     return {name: predict(inputs[name]) for name in ("validation", "test")}, summary
 
 
@@ -327,7 +329,7 @@ def _summarize_series(series: Sequence[np.ndarray]) -> np.ndarray:
     return np.stack(rows)
 
 
-def _note_equal_inputs(subsets: Mapping[str, Subset], length: int) -> list[str]:
+def _note_equal_inputs(subsets: Mapping[str, Sequences], length: int) -> list[str]:
     """Return a sentence if the model cannot tell test examples from training examples, whose labels it has learned."""
     trained = {_hash_sequence(sequence) for sequence in subsets["train"].sequences}
     equal = sum(_hash_sequence(sequence) in trained for sequence in subsets["test"].sequences)

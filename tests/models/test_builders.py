@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from limelight import data, layers
-from limelight.models import series_classifier, text_classifier
+from limelight.models import build_series_classifier, build_text_classifier
 
 pytestmark = pytest.mark.full
 
@@ -47,7 +47,7 @@ def softmax(x):
 
 
 def test_text_classifier_against_loops():
-    model = randomize(text_classifier(13, 3, units=5, embedding_dim=7))
+    model = randomize(build_text_classifier(13, 3, units=5, embedding_dim=7))
     ids = [4, 11, 2, 2]
     weights = {layer.name: layer.get_weights() for layer in model.layers}
 
@@ -67,7 +67,7 @@ def test_text_classifier_against_loops():
 def test_series_classifier_against_loops(random):
     mean, variance = np.array([3.0, -1.0]), np.array([4.0, 0.25])
     pooling = keras.layers.GlobalAveragePooling1D()
-    model = randomize(series_classifier(2, 3, units=5, pooling=pooling, mean=mean, variance=variance))
+    model = randomize(build_series_classifier(2, 3, units=5, pooling=pooling, mean=mean, variance=variance))
     steps = random.normal(size=(4, 2))
     states = bidirectional((steps - mean) / np.sqrt(variance), model.get_layer("lstm").get_weights(), 5)
     kernel, bias = model.get_layer("classes").get_weights()
@@ -80,13 +80,13 @@ def test_series_classifier_against_loops(random):
 @pytest.mark.parametrize("pooling", [layers.AttentionPooling, keras.layers.GlobalAveragePooling1D])
 def test_padding_has_no_effect(pooling, random):
     ids = [np.array([3, 8, 2]), np.array([5, 1, 7, 9, 9])]
-    text = randomize(text_classifier(11, 3, pooling=pooling(), units=5, embedding_dim=7))
+    text = randomize(build_text_classifier(11, 3, pooling=pooling(), units=5, embedding_dim=7))
     short, long = (data.pad(ids, length)[0] for length in (5, 13))
     np.testing.assert_allclose(probabilities(text, short), probabilities(text, long), rtol=2e-5)
     np.testing.assert_allclose(probabilities(text, ids[0][None]), probabilities(text, long)[:1], rtol=2e-5)
 
     # A step of zeros is a step like any other; padding is what the mask says, whatever stands there.
-    series = randomize(series_classifier(2, 3, pooling=pooling(), units=5))
+    series = randomize(build_series_classifier(2, 3, pooling=pooling(), units=5))
     steps, mask = data.pad([np.zeros((3, 2), "float32"), random.normal(size=(5, 2)).astype("float32")], 13)
     steps[~mask] = 77.0
     alone = probabilities(series, {"steps": np.zeros((1, 3, 2), "float32"), "mask": np.ones((1, 3), bool)})
@@ -94,7 +94,7 @@ def test_padding_has_no_effect(pooling, random):
 
 
 def test_dropout_is_active_in_training_only():
-    model = text_classifier(11, 2, units=5, embedding_dim=7, dropout=0.5, word_dropout=0.5)
+    model = build_text_classifier(11, 2, units=5, embedding_dim=7, dropout=0.5, word_dropout=0.5)
     ids = np.array([[3, 8, 2, 9]])
     assert np.ptp([probabilities(model, ids)[0, 0] for _ in range(3)]) == 0
     training = [np.asarray(keras.ops.convert_to_numpy(model(ids, training=True)))[0, 0] for _ in range(5)]
@@ -102,7 +102,7 @@ def test_dropout_is_active_in_training_only():
 
 
 def test_word_dropout_drops_whole_words():
-    model = text_classifier(11, 2, units=5, embedding_dim=7, dropout=0.0, word_dropout=0.5)
+    model = build_text_classifier(11, 2, units=5, embedding_dim=7, dropout=0.0, word_dropout=0.5)
     words = keras.Model(model.input, model.get_layer("word_dropout").output)
     vectors = np.asarray(keras.ops.convert_to_numpy(words(np.full((3, 29), 4), training=True)))
     gone = (vectors == 0).all(-1)
@@ -113,9 +113,9 @@ def test_word_dropout_drops_whole_words():
 @pytest.mark.parametrize("kind", ["text", "series"])
 def test_model_can_be_saved_and_loaded(kind, tmp_path, random):
     if kind == "text":
-        model, inputs = text_classifier(11, 3, units=5, embedding_dim=7), np.array([[3, 8, 2, 0]])
+        model, inputs = build_text_classifier(11, 3, units=5, embedding_dim=7), np.array([[3, 8, 2, 0]])
     else:
-        model = series_classifier(2, 3, units=5, mean=[1, 2], variance=[3, 4])
+        model = build_series_classifier(2, 3, units=5, mean=[1, 2], variance=[3, 4])
         inputs = {
             "steps": random.normal(size=(1, 4, 2)).astype("float32"),
             "mask": np.array([[True, True, True, False]]),
@@ -129,11 +129,14 @@ def test_model_can_be_saved_and_loaded(kind, tmp_path, random):
     ("build", "message"),
     [
         (
-            lambda: text_classifier(0, 2),
+            lambda: build_text_classifier(0, 2),
             r"`vocabulary_size` must be a positive integer\. Received: vocabulary_size=0\.",
         ),
-        (lambda: text_classifier(9, 0), r"`num_classes` must be a positive integer\. Received: num_classes=0\."),
-        (lambda: series_classifier(-1, 2), r"`num_channels` must be a positive integer\. Received: num_channels=-1\."),
+        (lambda: build_text_classifier(9, 0), r"`num_classes` must be a positive integer\. Received: num_classes=0\."),
+        (
+            lambda: build_series_classifier(-1, 2),
+            r"`num_channels` must be a positive integer\. Received: num_channels=-1\.",
+        ),
     ],
 )
 def test_invalid_sizes_raise(build, message):

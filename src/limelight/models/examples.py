@@ -1,0 +1,84 @@
+"""Examples of a task, padded and batched for a Keras model."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from limelight.data import pad, padded_length
+
+
+class Examples(Protocol):
+    """The examples that a model is trained or evaluated on.
+
+    Attributes:
+        lengths: For each example the length that it is padded to, int64 (n,); examples of equal length share batches.
+    """
+
+    lengths: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of examples."""
+        ...
+
+    def batch(self, indices: np.ndarray, length: int) -> tuple[Any, Any, np.ndarray]:
+        """Return the inputs, targets and weights of some examples, padded to `length`, as Keras takes them."""
+        ...
+
+
+class Sequences:
+    """Sequences with one target each: token ids, or series with a mask.
+
+    Args:
+        sequences: Ids (length,), or series (length, channels).
+        targets: One target for each sequence (n, ...); zeros when not given, for prediction.
+        weights: The weight of each example in the loss (n,); 1 when not given.
+    """
+
+    def __init__(self, sequences: Sequence[Any], targets: Any = None, weights: Any = None) -> None:
+        self.sequences = sequences
+        self.targets = np.zeros(len(sequences)) if targets is None else np.asarray(targets)
+        self.weights = np.ones(len(sequences), np.float32) if weights is None else np.asarray(weights, np.float32)
+        self.lengths = np.array([padded_length(len(sequence)) for sequence in sequences], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def batch(self, indices: np.ndarray, length: int) -> tuple[Any, np.ndarray, np.ndarray]:
+        """Return ids (B, T), or a dictionary of `steps` (B, T, C) and `mask` (B, T); the targets; and the weights (B,)."""
+        values, mask = pad([self.sequences[index] for index in indices], length)
+        inputs = values if values.ndim == 2 else {"steps": values, "mask": mask}
+        return inputs, self.targets[indices], self.weights[indices]
+
+
+class Documents:
+    """Documents of sentences of words, with one target each.
+
+    Args:
+        documents: For each document its sentences, each of them ids (length,).
+        targets, weights: As in `Sequences`.
+    """
+
+    def __init__(self, documents: Sequence[Sequence[Any]], targets: Any = None, weights: Any = None) -> None:
+        self.documents = documents
+        self.targets = np.zeros(len(documents)) if targets is None else np.asarray(targets)
+        self.weights = np.ones(len(documents), np.float32) if weights is None else np.asarray(weights, np.float32)
+        # The grid of lengths begins at 16; many documents have fewer sentences.
+        self.lengths = np.array([_padded_sentences(len(document)) for document in documents], dtype=np.int64)
+        longest = max((len(sentence) for document in documents for sentence in document), default=1)
+        self.sentence_length = padded_length(longest)
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+    def batch(self, indices: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return ids (B, sentences, words), the targets, and the weights (B,)."""
+        ids = np.zeros((len(indices), length, self.sentence_length), np.int32)
+        for row, index in enumerate(indices):
+            for position, sentence in enumerate(self.documents[index]):
+                ids[row, position, : len(sentence)] = sentence
+        return ids, self.targets[indices], self.weights[indices]
+
+
+def _padded_sentences(count: int) -> int:
+    return 1 << max(count - 1, 0).bit_length() if count < 16 else padded_length(count)
