@@ -105,8 +105,8 @@ def test_training_under_xla_is_equal(name: str) -> None:
 @pytest.mark.skipif(BACKEND != "jax", reason="a RematScope does nothing here that could go wrong")
 @pytest.mark.parametrize("name", MODELS if runs_everything() else ["multi-head"])
 def test_training_in_a_remat_scope_is_equal(name: str) -> None:
-    if "GRU" in name or "recurrent" in name:
-        pytest.skip("Keras's recurrent layers read `training`, which a RematScope traces")
+    if "GRU" in name or "recurrent" in name or "gumbel" in name:
+        pytest.skip("Keras's recurrent layers and noise read `training`, which a RematScope traces, as Keras's Dropout does")
     # Without implicit masks, which Keras loses in a RematScope.
     with keras.RematScope(mode="full"):
         model = make_model(name, is_masked=False)
