@@ -1,6 +1,8 @@
 """Observe the primitives of JAX that run in a thread, by whichever name a model calls them, and inside jitted functions."""
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -138,56 +140,39 @@ def softmax_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
 
 def attention_functions() -> list[tuple[Any, str, Callable[..., dict[str, Any]]]]:
     """Return the functions that `jax.nn.dot_product_attention` calls, and how these receive queries and keys."""
-    names = {"_dot_product_attention_xla": _xla_arguments, "cudnn_dot_product_attention": _cudnn_arguments}
-    return [(functions, name, get) for name, get in names.items() if hasattr(functions, name)]
+    names = ("_dot_product_attention_xla", "cudnn_dot_product_attention")
+    return [
+        (functions, name, functools.partial(_read_arguments, inspect.signature(getattr(functions, name))))
+        for name in names
+        if hasattr(functions, name)
+    ]
 
 
-def _xla_arguments(
-    query: Any,
-    key: Any,
-    value: Any,
-    bias: Any,
-    mask: Any,
-    is_causal: bool,
-    scale: Any,
-    q_seqlen: Any = None,
-    kv_seqlen: Any = None,
-    local_window_size: Any = None,
-    return_residual: bool = False,
-) -> dict[str, Any]:
-    left, right = (None, None) if local_window_size is None else local_window_size
+def _read_arguments(signature: inspect.Signature, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    """Read the arguments of XLA's or cuDNN's attention by name: the two describe causal masks and windows differently."""
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    arguments = bound.arguments
+    query, key = arguments["query"], arguments["key"]
+    left, right = arguments.get("local_window_size") or (None, None)
+    if arguments.get("sliding_window_length") is not None:
+        left, right = arguments["sliding_window_length"] - 1, 0
+    if arguments.get("is_causal") or "CAUSAL" in getattr(arguments.get("mask_type"), "name", ""):
+        right = 0
+    q_seqlen, kv_seqlen = arguments.get("q_seqlen"), arguments.get("kv_seqlen")
     return {
         "query": query,
         "key": key,
-        "value": value,
-        "bias": bias,
-        "array": mask,
-        "scale": scale,
+        "value": arguments["value"],
+        "bias": arguments.get("bias"),
+        "array": arguments.get("mask"),
+        "scale": arguments["scale"],
         "left": left,
-        "right": 0 if is_causal else right,
+        "right": right,
         "keys": None if kv_seqlen is None else jnp.arange(key.shape[1])[None] < kv_seqlen[:, None],
         "queries": None if q_seqlen is None else jnp.arange(query.shape[1])[None] < q_seqlen[:, None],
         "heads_first": False,
     }
-
-
-def _cudnn_arguments(
-    query: Any,
-    key: Any,
-    value: Any,
-    bias: Any = None,
-    mask: Any = None,
-    q_seqlen: Any = None,
-    kv_seqlen: Any = None,
-    *,
-    scale: Any,
-    mask_type: Any,
-    sliding_window_length: int | None = None,
-    **_: Any,
-) -> dict[str, Any]:
-    window = None if sliding_window_length is None else (sliding_window_length - 1, 0)
-    is_causal = "CAUSAL" in mask_type.name
-    return _xla_arguments(query, key, value, bias, mask, is_causal, scale, q_seqlen, kv_seqlen, window)
 
 
 def _inner_jaxpr(name: str, params: Any) -> Any:
