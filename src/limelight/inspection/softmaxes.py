@@ -221,34 +221,32 @@ def drop_predictions(recorder: Recorder, outputs: Any) -> None:
     """Drop the softmaxes that turn out to be predictions, given the outputs of a model."""
     output_ids = {id(leaf) for leaf in keras.tree.flatten(outputs)}
     recorder.followed.clear()
-    records = []
-    with recorder.muted():
-        for record in recorder.records:
-            pending = record.pending
-            if pending is None:
-                records.append(record)
-            elif _is_attention(recorder, pending, output_ids):
-                records.append(_finish(recorder, record))
-    recorder.records[:] = records
+
+    def finish(record: Record, pending: PendingSoftmax) -> Record | None:
+        return _finish(recorder, record) if _is_attention(recorder, pending, output_ids) else None
+
+    _replace_pending(recorder, finish)
 
 
 def finish_step(recorder: Recorder, outputs: Any) -> None:
     """Finish the softmaxes of a step of a loop. One that the step returns stays pending: the loop's results may be used yet."""
     leaves = [id(leaf) for leaf in keras.tree.flatten(outputs)]
-    records = []
+
+    def finish(record: Record, pending: PendingSoftmax) -> Record | None:
+        positions = tuple(index for index, number in enumerate(leaves) if number in pending.results)
+        if positions and not pending.is_used:
+            pending = dataclasses.replace(pending, results={}, positions=positions)
+            return dataclasses.replace(_finish(recorder, record), pending=pending)
+        return _finish(recorder, record) if _is_attention(recorder, pending, set()) else None
+
+    _replace_pending(recorder, finish)
+
+
+def _replace_pending(recorder: Recorder, finish: Callable[[Record, PendingSoftmax], Record | None]) -> None:
+    """Replace each record of a pending softmax by what `finish` returns; None drops it."""
     with recorder.muted():
-        for record in recorder.records:
-            pending = record.pending
-            if pending is None:
-                records.append(record)
-                continue
-            positions = tuple(index for index, number in enumerate(leaves) if number in pending.results)
-            if positions and not pending.is_used:
-                pending = dataclasses.replace(pending, results={}, positions=positions)
-                records.append(dataclasses.replace(_finish(recorder, record), pending=pending))
-            elif _is_attention(recorder, pending, set()):
-                records.append(_finish(recorder, record))
-    recorder.records[:] = records
+        records = [record if record.pending is None else finish(record, record.pending) for record in recorder.records]
+    recorder.records[:] = [record for record in records if record is not None]
 
 
 def _is_attention(recorder: Recorder, pending: PendingSoftmax, output_ids: set[int]) -> bool:
