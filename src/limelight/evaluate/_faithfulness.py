@@ -204,21 +204,11 @@ def faithfulness(
     check_output(output)
     arrays = [np.asarray(example) for example in examples]
     scores, removable = _check_scores(arrays, rankings)
-    rng = np.random.default_rng(seed)
-    orders = {
-        name: [[_order_by_score(score, mask, rng)] for score, mask in zip(each, removable, strict=True)]
-        for name, each in scores.items()
-    }
-    orders[RANDOM] = [[rng.permutation(np.flatnonzero(mask)) for _ in range(draws)] for mask in removable]
+    orders = _order_tokens(scores, removable, draws, np.random.default_rng(seed))
     cache = _PredictionCache(predict, arrays, perturbation or Delete(), output)
     levels = np.linspace(0, 1, steps + 1)
-    requests = {name: _request(cache, each, shares, levels) for name, each in orders.items()}
-    cache.predict_requests()
-    probabilities = {name: _collect(cache, each) for name, each in requests.items()}
-    per_example = {name: _compute_measures(each, cache.original, levels) for name, each in probabilities.items()}
-    if output == "values":
-        for measures in per_example.values():
-            del measures["log_odds"]
+    probabilities = _predict_perturbed(cache, orders, shares, levels)
+    per_example = {name: _compute_measures(each, cache, levels) for name, each in probabilities.items()}
     settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     return Faithfulness(
         n=len(arrays),
@@ -277,6 +267,18 @@ class _PredictionCache:
         return predict_in_batches(self.predict, perturbed)[np.arange(len(perturbed)), self.labels[indices]]
 
 
+def _predict_perturbed(
+    cache: _PredictionCache,
+    orders: Mapping[str, list[list[np.ndarray]]],
+    shares: Sequence[float],
+    levels: np.ndarray,
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return the probabilities that the measures of each ranking need. All are requested first, and each is predicted once."""
+    requests = {name: _request(cache, each, shares, levels) for name, each in orders.items()}
+    cache.predict_requests()
+    return {name: _mean_over_draws(cache, each) for name, each in requests.items()}
+
+
 def _request(
     cache: _PredictionCache, orders: list[list[np.ndarray]], shares: Sequence[float], levels: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -309,7 +311,7 @@ def _round_half_up(tokens: float) -> int:
     return int(tokens + 0.5)
 
 
-def _collect(cache: _PredictionCache, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _mean_over_draws(cache: _PredictionCache, requests: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the requested probabilities as means over draws (N, shares or levels), and the mean logarithms."""
     probabilities = {name: cache.values[indices].mean(1) for name, indices in requests.items()}
     logs = np.log(np.maximum(cache.values[requests["without"]], _MIN_PROBABILITY))
@@ -317,16 +319,19 @@ def _collect(cache: _PredictionCache, requests: Mapping[str, np.ndarray]) -> dic
 
 
 def _compute_measures(
-    probabilities: Mapping[str, np.ndarray], original: np.ndarray, levels: np.ndarray
+    probabilities: Mapping[str, np.ndarray], cache: _PredictionCache, levels: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return each measure of each example (N,) from probabilities (N, shares or levels)."""
-    return {
-        "comprehensiveness": original - probabilities["without"].mean(1),
-        "sufficiency": original - probabilities["only"].mean(1),
-        "log_odds": probabilities["log_without"].mean(1) - np.log(np.maximum(original, _MIN_PROBABILITY)),
+    measures = {
+        "comprehensiveness": cache.original - probabilities["without"].mean(1),
+        "sufficiency": cache.original - probabilities["only"].mean(1),
+        "log_odds": probabilities["log_without"].mean(1) - np.log(np.maximum(cache.original, _MIN_PROBABILITY)),
         "deletion_auc": np.trapezoid(probabilities["deletion"], levels, axis=1),
         "insertion_auc": np.trapezoid(probabilities["insertion"], levels, axis=1),
     }
+    if cache.output == "values":
+        del measures["log_odds"]
+    return measures
 
 
 def _bootstrap_means(values: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -405,6 +410,18 @@ def _check_scores(
     if empty:
         raise ValueError(f"Each example must have a token that may be removed. Received: none in example {empty[0]}.")
     return scores, removable
+
+
+def _order_tokens(
+    scores: Mapping[str, list[np.ndarray]], removable: list[np.ndarray], draws: int, rng: np.random.Generator
+) -> dict[str, list[list[np.ndarray]]]:
+    """Return the orders in which tokens are removed, by ranking and example: one, or `draws` for random rankings."""
+    orders = {
+        name: [[_order_by_score(score, mask, rng)] for score, mask in zip(each, removable, strict=True)]
+        for name, each in scores.items()
+    }
+    orders[RANDOM] = [[rng.permutation(np.flatnonzero(mask)) for _ in range(draws)] for mask in removable]
+    return orders
 
 
 def _order_by_score(score: np.ndarray, removable: np.ndarray, rng: np.random.Generator) -> np.ndarray:
