@@ -153,7 +153,8 @@ def test_labels_become_sorted_names(labels, classes):
 def test_many_fractions_are_not_classes():
     labels = [value / 8 for value in range(21)] * 2
     with pytest.raises(
-        DataError, match=r"column 'label' holds 21 different numbers, from 0 to 2.5. Group them"
+        DataError,
+        match=r"holds 21 different numbers, from 0 to 2.5. Predict the numbers themselves .task='regress'., group",
     ) as caught:
         clean([f"text {i}" for i in range(42)], labels)
     assert "\n" not in str(caught.value)
@@ -221,3 +222,45 @@ def test_a_blank_label_is_missing(blank):
     dataset = clean(["a", "b", "c", "d", "e"], ["x", "y", blank, "x", "y"])
     assert dataset.classes == ("x", "y")
     assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1"]
+
+
+def regress(texts, targets, **keywords):
+    raw = RawExamples(list(texts), list(targets), **keywords)
+    return build_dataset("d", raw, "the file 'd'", "column 'stars'", is_regression=True)
+
+
+def test_numeric_targets_of_equal_texts_are_averaged():
+    texts = ["a", "b", "A ", "c", "", "b", "d", "e!", "e"]
+    targets = ["1", 2.5, " 4.0", "-1e1", "7", 2.5, None, 3, "3"]
+    dataset = regress(texts, targets)
+    assert dataset.inputs == ("a", "b", "c", "e!", "e")
+    assert dataset.targets.tolist() == [2.5, 2.5, -10, 3, 3]
+    assert dataset.targets.dtype == "float64"
+    assert (dataset.classes, dataset.labels.tolist()) == ((), [])
+    assert [str(repair) for repair in dataset.repairs] == [
+        "rows without a label dropped: 1",
+        "empty texts dropped: 1",
+        "duplicate texts with an equal target dropped: 1",
+        "texts merged with an equal one, whose targets were averaged: 1",
+        "texts that differ from an earlier one only in punctuation, kept in one part with it (the first: 'e'): 1",
+    ]
+
+
+def test_groups_of_a_regression():
+    dataset = regress(["a", "b", "a"], [1, 3, 4], groups=["x", None, "z"])
+    assert (dataset.groups, dataset.targets.tolist()) == (("x", None), [2.5, 3])
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["1", "two", "3"], "targets of a regression must be numbers. column 'stars' holds 'two'. Name the column"),
+        ([1, True, 2], "column 'stars' holds 'True'"),
+        ([1.0, float("inf"), 2], "column 'stars' holds 'inf'"),
+        (["1e999", "1", "2"], "column 'stars' holds '1e999'"),
+        ([3, 3, "3.0"], "needs different targets. column 'stars' holds only 3. Name"),
+    ],
+)
+def test_targets_that_cannot_be_predicted(targets, message):
+    with pytest.raises(DataError, match=message):
+        regress(["a", "b", "c"], targets)

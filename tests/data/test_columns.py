@@ -3,9 +3,15 @@
 import pytest
 
 from limelight.data import DataError
-from limelight.data.readers import choose_columns
+from limelight.data.readers import LABEL_COLUMNS, TEXT_COLUMNS
+from limelight.data.tables import Role, choose_columns
 
 pytestmark = pytest.mark.backend_free
+
+
+def choose(columns, text, label):
+    roles = (Role("text", text, TEXT_COLUMNS), Role("label", label, LABEL_COLUMNS), Role("group"))
+    return choose_columns(columns, roles, "'f.csv'")[:2]
 
 
 @pytest.mark.parametrize(
@@ -22,7 +28,7 @@ pytestmark = pytest.mark.backend_free
     ],
 )
 def test_given_or_usual_columns_are_chosen(columns, given, expected):
-    assert choose_columns(columns, *given, "'f.csv'") == expected
+    assert choose(columns, *given) == expected
 
 
 @pytest.mark.parametrize(
@@ -51,5 +57,5 @@ def test_given_or_usual_columns_are_chosen(columns, given, expected):
 )
 def test_an_error_lists_the_columns(columns, given, message):
     with pytest.raises(DataError, match=message) as caught:
-        choose_columns(columns, *given, "'f.csv'")
+        choose(columns, *given)
     assert "\n" not in str(caught.value)

@@ -86,6 +86,7 @@ def test_describe_counts_classes_lengths_and_repairs():
         "examples": 5,
         "classes": {"x": 1, "y": 4},
         "majority": 0.8,
+        "targets": None,
         "lengths": {
             "unit": "words",
             "minimum": 1.0,
@@ -115,3 +116,35 @@ def test_an_error_is_one_line_that_can_be_printed():
     message = str(data.DataError("first\nsecond\r\n third \ud800 end"))
     assert message == "first second third ? end"
     assert issubclass(data.DataError, ValueError)
+
+
+def test_numeric_targets():
+    dataset = data.Dataset("d", "text", ("a", "b", "c"), targets=np.array([1, 0, 4], np.float32))
+    assert dataset.targets.dtype == np.float64
+    inputs, targets = dataset.take([2, 0])
+    assert (inputs, targets.tolist()) == (["c", "a"], [4.0, 1.0])
+    assert repr(dataset) == "Dataset('d', text, 3 examples with targets from 0 to 4)"
+    summary = data.describe(dataset)
+    assert (summary["classes"], summary["majority"]) == ({}, 0)
+    deviation = pytest.approx(np.sqrt(26 / 9))
+    assert summary["targets"] == {
+        "minimum": 0,
+        "mean": pytest.approx(5 / 3),
+        "maximum": 4,
+        "standard_deviation": deviation,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"targets": [1.0]}, r"one finite number for each input. Received: 2 inputs and targets of shape \(1,\)"),
+        ({"targets": [1.0, np.nan]}, "one finite number for each input"),
+        ({"targets": [1.0, 2.0], "labels": np.array([0, 0])}, "or `targets`. Received: both, 2 labels and 2 targets"),
+        ({"targets": [1.0, 2.0], "classes": ("x",)}, "or `targets`. Received: both"),
+        ({}, r"one class index for each input. Received: 2 inputs and labels of shape \(0,\)"),
+    ],
+)
+def test_inconsistent_targets_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        data.Dataset("d", "text", ("a", "b"), **arguments)

@@ -1,5 +1,6 @@
 """Loading files, folders and named data sets."""
 
+import gzip
 import json
 import os
 import sys
@@ -96,7 +97,7 @@ def test_a_file_without_read_permission(folder):
     [
         (
             "nowhere.csv",
-            "must be a data set .movie-reviews, bbc-news, japanese-vowels. or the path .* There is no 'nowhere.csv'",
+            "must be a data set .movie-reviews, .* or the path .* There is no 'nowhere.csv'",
         ),
         ("movie-review", "There is no 'movie-review'. Did you mean 'movie-reviews'"),
         ("BBC-News", "Did you mean 'bbc-news'"),
@@ -120,7 +121,8 @@ def test_a_file_name_that_is_not_unicode(tmp_path):
 def test_a_file_with_another_suffix(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"PK")
     with pytest.raises(
-        DataError, match=r"must be a \.csv, \.tsv, \.jsonl or \.parquet file, or a folder. Received: .*a\.xlsx"
+        DataError,
+        match=r"must be a \.csv, \.tsv, \.jsonl, \.parquet or \.ts file, or a folder. Received: .*a\.xlsx'. Convert it",
     ):
         load(tmp_path / "a.xlsx")
 
@@ -151,3 +153,39 @@ def test_a_name_that_begins_with_a_tilde_and_is_not_a_users(name, tmp_path, monk
     path.parent.mkdir(exist_ok=True)
     path.write_text("text,label\n" + "".join(f"film {number},{number % 2}\n" for number in range(6)), encoding="utf-8")
     assert len(load(name)) == 6
+
+
+@pytest.mark.parametrize("name", ["t.csv.gz", "t.jsonl.gz", "t.parquet.gz"])
+def test_compressed_files(tmp_path, name):
+    records = [{"text": f"film {number}", "label": "xy"[number % 2]} for number in range(6)]
+    content = b"text,label\n" + b"".join(f"{row['text']},{row['label']}\n".encode() for row in records)
+    if "jsonl" in name:
+        content = "\n".join(map(json.dumps, records)).encode()
+    elif "parquet" in name:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(records), tmp_path / "plain")
+        content = (tmp_path / "plain").read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(content))
+    dataset = load(tmp_path / name)
+    assert (dataset.name, len(dataset), dataset.classes, dataset.inputs[5]) == ("t", 6, ("x", "y"), "film 5")
+
+
+@pytest.mark.parametrize("column", ["label", "score", "Rating"])
+def test_numeric_targets(tmp_path, column):
+    path = tmp_path / "t.csv"
+    path.write_text(f"text,{column}\n" + "".join(f"film {number},{number / 7}\n" for number in range(30)))
+    dataset = load(path, task="regress")
+    assert dataset.targets.tolist() == [number / 7 for number in range(30)]
+    with pytest.raises(DataError):
+        load(path)
+
+
+def test_tasks_that_do_not_fit(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"`task` must be 'classify', 'regress' or None. Received: 'forecast'"):
+        load(folder, task="forecast")
+    with pytest.raises(DataError, match=r"folder's labels are classes. Received: task='regress'"):
+        load(folder, task="regress")
+    with pytest.raises(DataError, match=r"'bbc-news' has no numeric targets. Received: task='regress'"):
+        load("bbc-news", task="regress")
+    (tmp_path / "a.tmx").write_text("<tmx/>")
+    with pytest.raises(DataError, match="Read it with `load_pairs`"):
+        load(tmp_path / "a.tmx")

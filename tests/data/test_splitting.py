@@ -240,3 +240,31 @@ def test_the_order_of_the_rows_has_its_own_hash():
     assert one.fingerprint == other.fingerprint
     assert one.order != other.order
     assert one.order == split(dataset_of(list(texts))).order
+
+
+def test_numeric_targets_are_split_in_bins_of_equally_many_examples(random):
+    targets = np.exp(random.normal(size=500))
+    dataset = Dataset("d", "text", texts_of(500), targets=targets)
+    parts = split(dataset, validation=0.1, test=0.3)
+    bins = np.argsort(np.argsort(targets)) // 50
+    assert_parts(parts, expected_parts(dataset.inputs, bins, "0123456789", validation=0.1, test=0.3))
+    for indices, share in ((parts.test, 15), (parts.validation, 5)):
+        assert np.abs(np.bincount(bins[indices], minlength=10) - share).max() <= 1
+    order = random.permutation(500)
+    shuffled = Dataset("d", "text", tuple(dataset.inputs[i] for i in order), targets=targets[order])
+    other = split(shuffled, validation=0.1, test=0.3)
+    assert sorted(order[other.test]) == parts.test.tolist()
+    assert other.fingerprint == parts.fingerprint
+    changed = Dataset("d", "text", dataset.inputs, targets=np.where(np.arange(500) == 3, targets + 1e-9, targets))
+    assert split(changed, validation=0.1, test=0.3).fingerprint != parts.fingerprint
+
+
+@pytest.mark.parametrize("count", [2, 19, 20, 99, 101])
+def test_few_numeric_targets_have_fewer_bins(count):
+    parts = split(Dataset("d", "text", texts_of(count), targets=np.arange(count)), validation=0, test=0.5)
+    assert abs(len(parts.test) - count / 2) <= max(1, count // 10) / 2 + 1
+
+
+def test_what_has_no_split_is_refused():
+    with pytest.raises(TypeError, match=r"takes a Dataset or Pairs. Received: list"):
+        split([1, 2])

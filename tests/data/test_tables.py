@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limelight.data import DataError, load
-from limelight.data.readers import read_table
+from limelight.data.readers import read_examples
 
 pytestmark = pytest.mark.backend_free
 
@@ -25,7 +25,7 @@ def write(tmp_path):
 
 
 def rows(path):
-    raw, _ = read_table(path, "text", "label")
+    raw, _ = read_examples(path, "text", "label")
     return list(zip(raw.texts, raw.labels, strict=True)), [str(repair) for repair in raw.repairs]
 
 
@@ -239,7 +239,7 @@ def test_round_trip_through_the_csv_writer_of_python(write, tmp_path, examples):
     path = tmp_path / "t.csv"
     with open(path, "w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows([("text", "label"), *examples])
-    raw, _ = read_table(path, "text", "label")
+    raw, _ = read_examples(path, "text", "label")
     assert list(zip(raw.texts, raw.labels, strict=True)) == [(text, label.strip()) for text, label in examples]
 
 
@@ -268,14 +268,12 @@ def test_a_file_of_quoted_blanks_holds_no_data(write, content):
 )
 def test_a_table_of_measurements_is_no_text(write, content):
     path = write(content)
-    with pytest.raises(
-        DataError, match=r"numbers.*Series of your own cannot be read from files yet.*series_classifier"
-    ):
+    with pytest.raises(DataError, match=r"numbers.*Tables of series are read by `limelight.data.load_panel`"):
         load(path)
 
 
 def test_a_file_of_arrays_is_no_text(write):
-    with pytest.raises(DataError, match=r"'.*t\.npz'\. Series of your own cannot"):
+    with pytest.raises(DataError, match=r"'.*t\.npz'\. Tables of series are read by"):
         load(write("", "t.npz"))
 
 

