@@ -1,11 +1,11 @@
-"""Measure limelight beside its peers on a GPU, as `run.py` does on processors, and write what came out.
+"""Compare limelight with its peers on a GPU, as `run.py` does on processors, and write the results.
 
     KERAS_BACKEND=jax python benchmarks/accelerator.py
     KERAS_BACKEND=torch python benchmarks/accelerator.py --results elsewhere.csv
 
-All ways of a work are built first and run in turns, in one process: a GPU is not shared with others. A run is repeated until it
-takes a tenth of a second. Memory is the scratch on the GPU besides what goes in: with JAX what the compiled program asks for,
-with PyTorch the peak.
+All variants of a benchmark are built first and run in turns, in one process: a GPU is not shared with others. A run is repeated
+until it takes a tenth of a second. Memory is that on the GPU besides the inputs: with JAX the temporary memory of the compiled
+program, with PyTorch the peak.
 """
 
 import argparse
@@ -16,31 +16,33 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# Memory as it is needed, and no more.
+# Allocate memory when it is needed.
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import attention
 import attention_statistics
+import definitions
 import tables
-import works
 
 BACKEND = os.environ["KERAS_BACKEND"]
-ROUNDS, SHORTEST, MOST = 7, 0.1, 200
+ROUNDS, MIN_SECONDS, MAX_RUNS = 7, 0.1, 200
 PEER = "SDPA" if BACKEND == "torch" else "keras"
 
 
-def verbs(name: str, title: str, *ways: str, **settings: Any) -> works.Work:
-    """Return a work of the bare functions."""
-    ways = ways or ("limelight", PEER)
-    return attention.work(name, title, {"ways": {BACKEND: ways}, "compared": {BACKEND: (ways,)}}, **settings)
+def verbs(name: str, title: str, *variants: str, **settings: Any) -> definitions.Benchmark:
+    """Return a benchmark of the bare functions."""
+    variants = variants or ("limelight", PEER)
+    return attention.benchmark(
+        name, title, {"variants": {BACKEND: variants}, "compared": {BACKEND: (variants,)}}, **settings
+    )
 
 
-def statistics() -> works.Work:
-    """Return the statistics, beside Keras's weights reduced."""
-    return next(work for work in attention_statistics.WORKS if work.name == "statistics")
+def statistics() -> definitions.Benchmark:
+    """Return the benchmark of the statistics."""
+    return next(benchmark for benchmark in attention_statistics.BENCHMARKS if benchmark.name == "statistics")
 
 
-WORKS = [
+BENCHMARKS = [
     verbs("half", "8192 x 4 forward bfloat16", length=8192, batch=4, dtype="bfloat16"),
     verbs("half-causal", "8192 x 4 forward bfloat16 causal", length=8192, batch=4, dtype="bfloat16", mask="causal"),
     verbs("half-train", "4096 x 8 forward + backward bfloat16", length=4096, batch=8, dtype="bfloat16", training=True),
@@ -58,18 +60,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=tables.SUMMARY, help="the file to write (default: %(default)s)")
     options = parser.parse_args()
-    where = device()
-    if where is None:
+    device_name = get_device_name()
+    if device_name is None:
         parser.exit(2, f"{tables.NAMES[BACKEND]} must see a GPU. It sees none here.\n")
     rows = []
-    for work in WORKS:
-        rows += tables.compare(work, BACKEND, measured(work), where, time.strftime("%Y-%m-%d"))
+    for benchmark in BENCHMARKS:
+        rows += tables.compare(benchmark, BACKEND, measure(benchmark), device_name, time.strftime("%Y-%m-%d"))
     tables.write(rows, options.results)
     print(tables.markdown(rows))
 
 
-def device() -> str | None:
-    """Return the name of the GPU; None where there is none."""
+def get_device_name() -> str | None:
+    """Return the name of the GPU; None if there is none."""
     if BACKEND == "torch":
         import torch
 
@@ -80,29 +82,31 @@ def device() -> str | None:
     return None if first.platform == "cpu" else first.device_kind
 
 
-def measured(work: works.Work) -> dict[str, Any]:
-    """Seconds of each round and bytes of each way of a work."""
+def measure(benchmark: definitions.Benchmark) -> dict[str, Any]:
+    """Return the seconds of each round, the bytes and the error of each variant of a benchmark, by name."""
     runs, results = {}, {}
-    for way in work.ways[BACKEND]:
-        subject = (attention_statistics if work.module == "attention_statistics" else attention).build(work, way)
-        memory, output = scratch(subject.run)
-        error = None if subject.error is None else subject.error(output)
-        runs[way], results[way] = subject.run, {"memory": memory, "error": error, "wall": []}
+    for variant in benchmark.variants[BACKEND]:
+        workload = (attention_statistics if benchmark.module == "attention_statistics" else attention).build(
+            benchmark, variant
+        )
+        memory, output = run_and_measure_memory(workload.run)
+        error = None if workload.error is None else workload.error(output)
+        runs[variant], results[variant] = workload.run, {"memory": memory, "error": error, "wall": []}
         del output
-    counts = {way: max(1, min(MOST, round(SHORTEST / timed(run, 1)))) for way, run in runs.items()}
+    counts = {variant: max(1, min(MAX_RUNS, round(MIN_SECONDS / time_runs(run, 1)))) for variant, run in runs.items()}
     for _ in range(ROUNDS):
-        for way, run in runs.items():
-            results[way]["wall"].append(timed(run, counts[way]))
+        for variant, run in runs.items():
+            results[variant]["wall"].append(time_runs(run, counts[variant]))
     runs.clear()
     gc.collect()
     return results
 
 
-def scratch(run: Any) -> tuple[int, Any]:
-    """Return the bytes that a run needs besides its inputs, and its result, after a first run."""
+def run_and_measure_memory(run: Any) -> tuple[int, Any]:
+    """Return the bytes that a run needs besides its inputs, and its output."""
     output = run()
     if BACKEND == "jax":
-        return run.code.memory_analysis().temp_size_in_bytes, output
+        return run.executable.memory_analysis().temp_size_in_bytes, output
     import torch
 
     del output
@@ -113,8 +117,8 @@ def scratch(run: Any) -> tuple[int, Any]:
     return torch.cuda.max_memory_allocated() - base, output
 
 
-def timed(run: Any, count: int) -> float:
-    """Seconds of one of so many runs."""
+def time_runs(run: Any, count: int) -> float:
+    """Return the mean seconds of `count` runs."""
     start = time.perf_counter()
     for _ in range(count):
         run()

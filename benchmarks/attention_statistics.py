@@ -1,4 +1,4 @@
-"""Statistics of attention: `limelight.attention_statistics` beside the weights of Keras's layer, reduced to the same.
+"""Statistics of attention: `limelight.attention_statistics`, and the weights of Keras's layer reduced to the same statistics.
 
 Both return the output too. `keras` reduces to all fields of `AttentionStatistics`; `keras, less` to entropy, the largest 16
 weights and the weight that each key receives.
@@ -8,80 +8,80 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from works import BACKENDS, Subject, Work
+from definitions import BACKENDS, Benchmark, Workload
 
 TOP_K, NUM_BLOCKS = 16, 64
 
 
-def beside() -> dict[str, Any]:
-    """Return the ways at a length where Keras's weights fit into memory."""
-    ways = dict.fromkeys(BACKENDS, ("limelight", "keras", "keras, less"))
+def compared_with_keras() -> dict[str, Any]:
+    """Return the variants for a length at which Keras's weights fit into memory."""
+    variants = dict.fromkeys(BACKENDS, ("limelight", "keras", "keras, less"))
     compared = dict.fromkeys(BACKENDS, (("limelight", "keras"), ("limelight", "keras, less")))
-    return {"ways": ways, "compared": compared}
+    return {"variants": variants, "compared": compared}
 
 
-def alone() -> dict[str, Any]:
-    """Return the only way at a length where they do not."""
+def limelight_alone() -> dict[str, Any]:
+    """Return the only variant for a length at which they do not."""
     return {
-        "ways": dict.fromkeys(BACKENDS, ("limelight",)),
+        "variants": dict.fromkeys(BACKENDS, ("limelight",)),
         "compared": dict.fromkeys(BACKENDS, (("limelight", None),)),
     }
 
 
-WORKS = [
-    Work(
+BENCHMARKS = [
+    Benchmark(
         "statistics",
         "8192 statistics",
         "attention_statistics",
         settings={"length": 8192, "heads": 8, "size": 64},
-        **beside(),
+        **compared_with_keras(),
     ),
-    Work(
+    Benchmark(
         "statistics-short",
         "4096 statistics",
         "attention_statistics",
         settings={"length": 4096, "heads": 8, "size": 64},
         quick=False,
-        **beside(),
+        **compared_with_keras(),
     ),
-    Work(
+    Benchmark(
         "statistics-long",
         "32768 statistics",
         "attention_statistics",
         settings={"length": 32768, "heads": 8, "size": 64},
         quick=False,
-        **alone(),
+        **limelight_alone(),
     ),
-    Work(
+    Benchmark(
         "statistics-longest",
         "131072 statistics one head",
         "attention_statistics",
         settings={"length": 131072, "heads": 1, "size": 64},
         rounds=1,
-        **alone(),
+        **limelight_alone(),
     ),
 ]
 
 
-def build(work: Work, way: str) -> Subject:
-    """Return a way of a work, compiled."""
+def build(benchmark: Benchmark, variant: str) -> Workload:
+    """Compile a variant of a benchmark."""
     import compiled
-    import keras  # noqa: F401  Part of the memory in use before anything runs.
+    import keras  # noqa: F401  Its memory must not count.
 
     import limelight as ll
 
-    # Load the modules that both load at first use. PyTorch compiles nothing, so that nothing else would load them.
+    # Load the modules that are imported at first use: PyTorch compiles nothing that would load them before the measurement.
     ll.attention_statistics(*np.zeros((3, 1, 1, 8, 4), "float32"), top_k=1, num_blocks=1)
-    length, heads, size = (work.settings[name] for name in ("length", "heads", "size"))
+    length, heads, size = (benchmark.settings[name] for name in ("length", "heads", "size"))
     random = np.random.default_rng(7)
     inputs = [random.normal(size=(1, heads, length, size)).astype("float32") for _ in range(3)]
-    if way == "limelight":
+    if variant == "limelight":
         arrays, function = inputs, compute_statistics
     else:
         arrays = [np.ascontiguousarray(np.moveaxis(array, 1, 2)) for array in inputs]
-        function = reduced_weights(heads, size, arrays[0].shape, less=way.endswith("less"))
+        function = reduced_weights(heads, size, arrays[0].shape, less=variant.endswith("less"))
     pairs = heads * length * length
-    return Subject(
+    return Workload(
         compiled.forward(function, *arrays), pairs * size * 4, lambda result: deviation(inputs, result["entropy"])
     )
 

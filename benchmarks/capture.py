@@ -1,4 +1,4 @@
-"""Measure the cost of capture: `AttentionExtractor(model).predict` beside `model.predict`.
+"""Measure the cost of capture: `AttentionExtractor(model).predict`, compared with `model.predict`.
 
     KERAS_BACKEND=jax python benchmarks/capture.py --length 2048 --layers 6 --repeats 5
 

@@ -1,8 +1,8 @@
-"""Measure `capture(..., store="statistics")` of a long input beside the model alone, in memory and processor seconds.
+"""Compare `capture(..., store="statistics")` of a long input with the model alone, in memory and processor seconds.
 
     KERAS_BACKEND=jax python benchmarks/captured_statistics.py --length 32768
 
-A model of one limelight layer runs in two fresh processes, once alone and once captured.
+A model of one layer of limelight runs in two fresh processes, in one of them captured.
 """
 
 import argparse
@@ -26,14 +26,16 @@ def main() -> None:
         print(*measure(options), sep=",")
         return
     costs = {}
-    for way in ("plain", "statistics"):
-        command = [sys.executable, __file__, "--run", way]
+    for variant in ("plain", "statistics"):
+        command = [sys.executable, __file__, "--run", variant]
         command += [text for name in ("length", "heads", "size") for text in (f"--{name}", f"{getattr(options, name)}")]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        costs[way] = [float(number) for number in done.stdout.split()[-1].split(",")]
-        print(f"{way:7} peak {costs[way][0] / 2**20:7,.0f} MB   processor {costs[way][1]:7.1f} s, compiling included")
-    more = (costs["statistics"][0] - costs["plain"][0]) / 2**20
-    print(f"{os.environ['KERAS_BACKEND']}: {more:,.0f} MB over the model's own")
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
+        costs[variant] = [float(number) for number in process.stdout.split()[-1].split(",")]
+        print(
+            f"{variant:7} peak {costs[variant][0] / 2**20:7,.0f} MB   processor {costs[variant][1]:7.1f} s, compiling included"
+        )
+    additional = (costs["statistics"][0] - costs["plain"][0]) / 2**20
+    print(f"{os.environ['KERAS_BACKEND']}: {additional:,.0f} MB over the model's own")
 
 
 def measure(options: argparse.Namespace) -> tuple[int, float]:

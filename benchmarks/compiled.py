@@ -1,4 +1,4 @@
-"""Functions of arrays, compiled as the users of each backend compile them, called on given arrays."""
+"""Functions of arrays, compiled as users of each backend compile them."""
 
 import os
 from collections.abc import Callable
@@ -10,14 +10,14 @@ BACKEND = os.environ.get("KERAS_BACKEND", "jax")
 
 
 def forward(function: Callable[..., Any], *arrays: Any, jit: bool = False) -> Callable[[], Any]:
-    """Return a call of the function on numpy arrays: `jax.jit`, `tf.function` (with XLA where `jit`), or eager PyTorch."""
+    """Return a call of a function with numpy arrays: `jax.jit`, `tf.function` (by XLA if `jit`), or eager PyTorch."""
     return {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[BACKEND](function, arrays, jit)
 
 
 def backward(function: Callable[..., Any], *arrays: Any, jit: bool = False) -> Callable[[], Any]:
-    """Return a call that computes the gradients of the function's output, weighted by fixed numbers, by all of its arrays.
+    """Return a call that computes the gradients of a function's output by all of its arrays.
 
-    The numbers are given, as they would be by whatever follows: a constant of some size is copied when a graph is made better.
+    The gradient of the output is an argument, as in training: TensorFlow would copy a large constant when it optimizes the graph.
     """
     return {"jax": _jax_gradient, "tensorflow": _tensorflow_gradient, "torch": _torch_gradient}[BACKEND](
         function, arrays, jit
@@ -28,12 +28,12 @@ def _jax(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], A
     import jax
 
     placed = [jax.numpy.asarray(array) for array in arrays]
-    code = jax.jit(function).lower(*placed).compile()
+    executable = jax.jit(function).lower(*placed).compile()
 
     def run() -> Any:
-        return jax.block_until_ready(code(*placed))
+        return jax.block_until_ready(executable(*placed))
 
-    run.code = code
+    run.executable = executable
     return run
 
 
@@ -42,10 +42,10 @@ def _jax_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -> Calla
 
     shape = jax.eval_shape(function, *arrays)
 
-    def gradients(slope: Any, *given: Any) -> Any:
-        return jax.vjp(function, *given)[1](slope.astype(shape.dtype))
+    def gradients(grad_output: Any, *arrays: Any) -> Any:
+        return jax.vjp(function, *arrays)[1](grad_output.astype(shape.dtype))
 
-    return _jax(gradients, [_slope(shape.shape), *arrays], jit)
+    return _jax(gradients, [_make_grad_output(shape.shape), *arrays], jit)
 
 
 def _tensorflow(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:
@@ -57,7 +57,7 @@ def _tensorflow(function: Callable[..., Any], arrays: Any, jit: bool) -> Callabl
 
     def run() -> Any:
         results = graph(*placed)
-        # Whoever fetches a number waits for the work.
+        # Fetching a number waits until the results are computed.
         for tensor in tf.nest.flatten(results):
             tf.reshape(tensor, [-1])[0].numpy()
         return results
@@ -70,13 +70,13 @@ def _tensorflow_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -
 
     shape = tf.function(function, jit_compile=jit).get_concrete_function(*map(tf.constant, arrays)).output_shapes
 
-    def gradients(slope: Any, *given: Any) -> Any:
+    def gradients(grad_output: Any, *arrays: Any) -> Any:
         with tf.GradientTape() as tape:
-            tape.watch(given)
-            output = function(*given)
-        return tape.gradient(output, given, tf.cast(slope, output.dtype))
+            tape.watch(arrays)
+            output = function(*arrays)
+        return tape.gradient(output, arrays, tf.cast(grad_output, output.dtype))
 
-    return _tensorflow(gradients, [_slope(shape), *arrays], jit)
+    return _tensorflow(gradients, [_make_grad_output(shape), *arrays], jit)
 
 
 def _torch(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[], Any]:
@@ -86,7 +86,7 @@ def _torch(function: Callable[..., Any], arrays: Any, jit: bool) -> Callable[[],
 
     def run() -> Any:
         with torch.no_grad():
-            return _done(function(*placed))
+            return _synchronize(function(*placed))
 
     return run
 
@@ -95,19 +95,19 @@ def _torch_gradient(function: Callable[..., Any], arrays: Any, jit: bool) -> Cal
     import torch
 
     placed = [tensor.requires_grad_() for tensor in _on_device(arrays)]
-    slopes: list[Any] = []
+    grad_outputs: list[Any] = []
 
     def run() -> Any:
         output = function(*placed)
-        if not slopes:
-            slopes.append(_on_device([_slope(tuple(output.shape))])[0].to(output.dtype))
-        return _done(torch.autograd.grad(output, placed, slopes[0]))
+        if not grad_outputs:
+            grad_outputs.append(_on_device([_make_grad_output(tuple(output.shape))])[0].to(output.dtype))
+        return _synchronize(torch.autograd.grad(output, placed, grad_outputs[0]))
 
     return run
 
 
 def _on_device(arrays: Any) -> list[Any]:
-    """PyTorch's tensors where Keras has them: on a GPU, if there is one."""
+    """Return tensors of PyTorch on the device that Keras uses: a GPU, if there is one."""
     import torch
     from keras import ops
 
@@ -115,8 +115,8 @@ def _on_device(arrays: Any) -> list[Any]:
     return [torch.from_numpy(np.asarray(array)).to(device) for array in arrays]
 
 
-def _done(results: Any) -> Any:
-    """Return the result once it is computed: a GPU returns before."""
+def _synchronize(results: Any) -> Any:
+    """Wait until a GPU has computed the results, and return them."""
     import torch
 
     if torch.cuda.is_available():
@@ -124,6 +124,6 @@ def _done(results: Any) -> Any:
     return results
 
 
-def _slope(shape: Any) -> np.ndarray:
-    """Numbers to weight an output with: a gradient of ones alone would spare some of the work."""
+def _make_grad_output(shape: Any) -> np.ndarray:
+    """Return a random gradient of the output: one of ones would save some of the computation."""
     return np.random.default_rng(11).normal(size=tuple(shape)).astype("float32")

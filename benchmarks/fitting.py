@@ -1,16 +1,16 @@
-"""Training a recurrent model: `model.fit` with attention pooling beside the same with the mean.
+"""Training a recurrent model: `model.fit` with attention pooling, compared with mean pooling.
 
-Attention that is a dot product, and the mean of a hidden layer as the attention has one, tell what of its cost is due to what.
+Two more variants separate the costs: attention by dot products, and the mean of a hidden layer like that of additive attention.
 """
 
 import numpy as np
-from works import BACKENDS, Subject, Work
+from definitions import BACKENDS, Benchmark, Workload
 
-# On PyTorch, Keras runs its LSTM step by step, ten times slower than on the others.
+# On PyTorch, Keras runs its LSTM step by step, ten times slower than elsewhere.
 EXAMPLES = {"jax": 512, "tensorflow": 512, "torch": 64}
 
-WORKS = [
-    Work(
+BENCHMARKS = [
+    Benchmark(
         "fit",
         "fit LSTM(128) + pooling",
         "fitting",
@@ -22,19 +22,19 @@ WORKS = [
 ]
 
 
-def build(work: Work, way: str) -> Subject:
-    """One epoch of `model.fit`."""
+def build(benchmark: Benchmark, variant: str) -> Workload:
+    """Return one epoch of `model.fit`."""
     import keras
 
     import limelight as ll
 
-    settings = work.settings
+    settings = benchmark.settings
     count = EXAMPLES[keras.backend.backend()]
     random = np.random.default_rng(7)
     x = random.normal(size=(count, settings["length"], settings["size"])).astype("float32")
     y = random.integers(0, 2, size=(count, 1)).astype("float32")
     keras.utils.set_random_seed(7)
-    reading = {
+    pooling = {
         "limelight": lambda: [ll.layers.AttentionPooling()],
         "limelight, dot": lambda: [ll.layers.AttentionPooling(score="dot")],
         "mean": lambda: [keras.layers.GlobalAveragePooling1D()],
@@ -47,9 +47,9 @@ def build(work: Work, way: str) -> Subject:
         [
             keras.Input((settings["length"], settings["size"])),
             keras.layers.LSTM(settings["units"], return_sequences=True),
-            *reading[way](),
+            *pooling[variant](),
             keras.layers.Dense(1, activation="sigmoid"),
         ]
     )
     model.compile("adam", "binary_crossentropy")
-    return Subject(lambda: model.fit(x, y, batch_size=settings["batch"], epochs=1, verbose=0))
+    return Workload(lambda: model.fit(x, y, batch_size=settings["batch"], epochs=1, verbose=0))

@@ -63,8 +63,8 @@ def estimate_rates(draws, seeds, n, accuracy, kind, rng):
         components = variance_components(*simulate(chunk, seeds, n, accuracy, kind, rng))
         standard_error = np.sqrt(components.between + components.shared)
         possible = np.abs(components.difference) > _INSIGNIFICANT * standard_error
-        some = [each[possible] if isinstance(each, np.ndarray) else each for each in components]
-        p_values = behrens_fisher_p_value(type(components)(*some))
+        candidates = [each[possible] if isinstance(each, np.ndarray) else each for each in components]
+        p_values = behrens_fisher_p_value(type(components)(*candidates))
         counts += (p_values[:, None] < LEVELS).sum(0)
         done += chunk
     return counts / done
@@ -84,8 +84,8 @@ def main():
         cases = list(itertools.product(ACCURACIES, kinds))
         rates = [estimate_rates(arguments.draws, seeds, n, *case, rng) for case in cases]
         worst = np.argmax(rates, axis=0)
-        again = {case: estimate_rates(5 * arguments.draws, seeds, n, *cases[case], rng) for case in set(worst)}
-        ratios = [again[case][level] / LEVELS[level] for level, case in enumerate(worst)]
+        confirmed = {case: estimate_rates(5 * arguments.draws, seeds, n, *cases[case], rng) for case in set(worst)}
+        ratios = [confirmed[case][level] / LEVELS[level] for level, case in enumerate(worst)]
         print(f"| {seeds} | {n:,} | " + " | ".join(f"{ratio:.2f}" for ratio in ratios) + " |", flush=True)
 
 

@@ -1,6 +1,6 @@
-"""The table of what was measured: results/summary.csv, one row for each comparison of limelight with a peer.
+"""The table of results, results/summary.csv: one row for each comparison of limelight with a peer.
 
-A ratio is taken in each round; a row holds its median, smallest and largest value. Above 1, limelight is faster or needs
+Ratios are computed per round; a row has their median, minimum and maximum. Above 1, limelight is faster or needs
 less memory.
 """
 
@@ -11,23 +11,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from works import BACKENDS, Work
+from definitions import BACKENDS, Benchmark
 
 from limelight import _files
 
 SUMMARY = Path(__file__).parent / "results" / "summary.csv"
 NAMES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
-KEY = ("machine", "backend", "work", "ours", "peer")
+KEY = ("machine", "backend", "benchmark", "ours", "peer")
 COLUMNS = (*KEY, "seconds", "peer_seconds", "faster", "lowest", "highest", "mb", "peer_mb", "date")
 
 Row = dict[str, str]
 
 
-def compare(work: Work, backend: str, ways: dict[str, Any], machine: str, date: str) -> Iterator[Row]:
-    """Yield the row of each comparison of a work that was measured."""
-    for ours, peer in work.compared.get(backend, ()):
-        first, second = ways[ours], ways[peer] if peer else {}
-        key = (machine, backend, work.title, ours, peer or "")
+def compare(benchmark: Benchmark, backend: str, variants: dict[str, Any], machine: str, date: str) -> Iterator[Row]:
+    """Yield the row of each comparison of a benchmark."""
+    for ours, peer in benchmark.compared.get(backend, ()):
+        first, second = variants[ours], variants[peer] if peer else {}
+        key = (machine, backend, benchmark.title, ours, peer or "")
         row = dict(zip(KEY, key, strict=True)) | {"date": date}
         row |= {"seconds": seconds(first), "mb": megabytes(first)}
         row |= {"peer_seconds": seconds(second), "peer_mb": megabytes(second)} if peer else {}
@@ -38,14 +38,14 @@ def compare(work: Work, backend: str, ways: dict[str, Any], machine: str, date: 
         yield {name: row.get(name, "") for name in COLUMNS}
 
 
-def seconds(way: dict[str, Any]) -> str:
-    """Return the median of the rounds, or why there are none."""
-    return f"{statistics.median(way['wall']):.3g}" if "wall" in way else way["failed"]
+def seconds(variant: dict[str, Any]) -> str:
+    """Return the median seconds of the rounds, or the failure."""
+    return f"{statistics.median(variant['wall']):.3g}" if "wall" in variant else variant["failed"]
 
 
-def megabytes(way: dict[str, Any]) -> str:
+def megabytes(variant: dict[str, Any]) -> str:
     """Return the memory in MB (2**20 bytes)."""
-    return f"{way['memory'] / 2**20:.0f}" if "memory" in way else ""
+    return f"{variant['memory'] / 2**20:.0f}" if "memory" in variant else ""
 
 
 def read(path: Path = SUMMARY) -> list[Row]:
@@ -57,7 +57,7 @@ def read(path: Path = SUMMARY) -> list[Row]:
 
 
 def write(rows: Iterable[Row], path: Path = SUMMARY) -> None:
-    """Write rows to a file, in place of the rows of the same comparisons on the same machine."""
+    """Write rows to a file. They replace the rows of the same comparisons on the same machine."""
     merged = {tuple(row[name] for name in KEY): row for row in [*read(path), *rows]}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -67,25 +67,29 @@ def write(rows: Iterable[Row], path: Path = SUMMARY) -> None:
 
 
 def markdown(rows: Iterable[Row]) -> str:
-    """Return rows as a table of a page."""
-    lines = ["| work | backend | limelight / peer | faster | s | peer's s | MB | peer's MB |", "|---" * 8 + "|"]
+    """Return rows as a Markdown table."""
+    lines = ["| benchmark | backend | limelight / peer | faster | s | peer's s | MB | peer's MB |", "|---" * 8 + "|"]
     for row in rows:
         ratio = f"{row['faster']}x ({row['lowest']}-{row['highest']})" if row["faster"] else ""
-        cells = (row["work"], NAMES[row["backend"]], f"{row['ours']} / {row['peer'] or 'none'}", ratio)
+        cells = (row["benchmark"], NAMES[row["backend"]], f"{row['ours']} / {row['peer'] or 'none'}", ratio)
         numbers = (row[name] for name in ("seconds", "peer_seconds", "mb", "peer_mb"))
         lines += ["| " + " | ".join((*cells, *numbers)) + " |"]
     return "\n".join(lines)
 
 
-def describe(work: Work, backend: str, ways: dict[str, Any]) -> str:
-    """Return the measurements of one work, for reading along."""
-    lines = [f"{NAMES[backend]}: {work.title}"]
-    for name, way in ways.items():
-        if "failed" in way:
-            lines += [f"  {name:24} {way['failed']}"]
+def describe(benchmark: Benchmark, backend: str, variants: dict[str, Any]) -> str:
+    """Describe the measurements of one benchmark, as text for the terminal."""
+    lines = [f"{NAMES[backend]}: {benchmark.title}"]
+    for name, variant in variants.items():
+        if "failed" in variant:
+            lines += [f"  {name:24} {variant['failed']}"]
             continue
-        rate = f"  {way['operations'] / statistics.median(way['wall']) / 1e9:.0f} GFLOP/s" if way["operations"] else ""
-        error = "" if way["error"] is None else f"  error {way['error']:.1e}"
-        processor = f"  processor {statistics.median(way['processor']):.4g} s"
-        lines += [f"  {name:24} {seconds(way)} s{processor}  {megabytes(way)} MB{rate}{error}"]
+        rate = (
+            f"  {variant['operations'] / statistics.median(variant['wall']) / 1e9:.0f} GFLOP/s"
+            if variant["operations"]
+            else ""
+        )
+        error = "" if variant["error"] is None else f"  error {variant['error']:.1e}"
+        processor = f"  processor {statistics.median(variant['processor']):.4g} s"
+        lines += [f"  {name:24} {seconds(variant)} s{processor}  {megabytes(variant)} MB{rate}{error}"]
     return "\n".join(lines)

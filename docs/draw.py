@@ -135,7 +135,7 @@ def _draw_chart(rows: list[dict[str, str]], name: str) -> None:
     left.hlines(np.arange(len(rows)), low, high, color="#263238", linewidth=1, zorder=4)
     peers = [row["peer"].removeprefix("limelight, ") for row in rows]
     ours = [" (dot)" if row["ours"].endswith("dot") else "" for row in rows]
-    labels = [f"{row['work']}{own}  vs. {peer}" for row, own, peer in zip(rows, ours, peers, strict=True)]
+    labels = [f"{row['benchmark']}{own}  vs. {peer}" for row, own, peer in zip(rows, ours, peers, strict=True)]
     left.set_yticks(np.arange(len(rows)), labels)
     ll.plot.save(IMAGES / f"benchmarks-{name}.png", figure)
 
