@@ -224,6 +224,19 @@ def test_a_blank_label_is_missing(blank):
     assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1"]
 
 
+def test_a_published_test_part_stays_and_its_texts_leave_the_rest():
+    texts = ["a", "b", "c", "A ", "d", "e", "b", "f", "f!", "f", "g", "g"]
+    labels = ["x", "y", "x", "y", "x", "y", "y", "y", "y", "y", "x", "y"]
+    test = [row in (3, 4, 8, 9, 10, 11) for row in range(12)]
+    dataset = build_dataset("d", RawExamples([*texts], labels, test=test), "the file 'd'", "column 'label'")
+    assert dataset.inputs == ("b", "c", "A", "d", "e", "f!", "f", "g", "g")
+    assert dataset.test.tolist() == [False, False, True, True, False, True, True, True, True]
+    assert [str(repair) for repair in dataset.repairs] == [
+        "texts dropped that the published test part holds: 2",
+        "duplicate texts dropped: 1",
+    ]
+
+
 def regress(texts, targets, **keywords):
     raw = RawExamples(list(texts), list(targets), **keywords)
     return build_dataset("d", raw, "the file 'd'", "column 'stars'", is_regression=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from limelight.data import DataError, fetching, registry
+from limelight.data import DataError, archives, fetching
 from limelight.data.fetching import Package, cache_folder, fetch
 
 pytestmark = [pytest.mark.backend_free, pytest.mark.subprocess]
@@ -234,23 +234,23 @@ def zip_of(**members):
 
 def test_members_are_read_by_their_exact_names():
     tar, archive = tar_of(a=b"1", ab=b"2"), zip_of(a=b"1", ab=b"2", c=b"3")
-    assert (registry.read_tar_member(tar, "ab"), registry.read_zip_member(archive, "a")) == (b"2", b"1")
-    members = registry.iterate_zip_members(archive, __import__("re").compile("(a|c)b?"))
+    assert (archives.read_tar_member(tar, "ab"), archives.read_zip_member(archive, "a")) == (b"2", b"1")
+    members = archives.iterate_zip_members(archive, __import__("re").compile("(a|c)b?"))
     assert [(match[0], content) for match, content in members] == [("a", b"1"), ("ab", b"2"), ("c", b"3")]
 
 
 @pytest.mark.parametrize(
     ("read", "archive"),
     [
-        (registry.read_tar_member, tar_of(b=b"1")),
-        (registry.read_tar_member, tar_of(a=None)),
-        (registry.read_tar_member, tar_of(a=b"1" * 5000)[:60]),
-        (registry.read_tar_member, tar_of(a=bytes(64 * 2**20 + 1))),
-        (registry.read_tar_member, b"nonsense"),
-        (registry.read_zip_member, zip_of(b=b"1")),
-        (registry.read_zip_member, zip_of(a=b"1" * 5000)[:-9]),
-        (registry.read_zip_member, zip_of(a=bytes(64 * 2**20 + 1))),
-        (registry.read_zip_member, b"nonsense"),
+        (archives.read_tar_member, tar_of(b=b"1")),
+        (archives.read_tar_member, tar_of(a=None)),
+        (archives.read_tar_member, tar_of(a=b"1" * 5000)[:60]),
+        (archives.read_tar_member, tar_of(a=bytes(64 * 2**20 + 1))),
+        (archives.read_tar_member, b"nonsense"),
+        (archives.read_zip_member, zip_of(b=b"1")),
+        (archives.read_zip_member, zip_of(a=b"1" * 5000)[:-9]),
+        (archives.read_zip_member, zip_of(a=bytes(64 * 2**20 + 1))),
+        (archives.read_zip_member, b"nonsense"),
     ],
 )
 def test_a_missing_or_damaged_member(read, archive):

@@ -9,7 +9,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from limelight.data import NAMES, DataError, load
+from limelight.data import NAMES, DataError, load, load_pairs, load_panel
 
 pytestmark = pytest.mark.backend_free
 
@@ -141,7 +141,20 @@ def test_the_home_folder_is_expanded(folder, monkeypatch):
 
 
 def test_the_names_of_the_data_sets():
-    assert NAMES == ("movie-reviews", "bbc-news", "japanese-vowels")
+    texts = ("movie-reviews", "bbc-news", "reuters-r8", "reuters-r52", "20newsgroups", "news-sports")
+    series = ("japanese-vowels", "gun-point", "italy-power-demand", "arrow-head")
+    pairs = ("pronunciations", "scan-simple", "scan-length", "scan-jump", "greek-english")
+    tourism = ("tourism-monthly", "tourism-quarterly", "tourism-yearly")
+    assert (*texts, *series, *pairs, *tourism, "m3-monthly", "m3-quarterly", "m3-yearly", "m3-other") == NAMES
+
+
+def test_a_name_of_another_kind_of_data_is_refused():
+    with pytest.raises(DataError, match=r"must be a table of series. 'scan-jump' is Pairs\(.*\). Read it with `load`"):
+        load_panel("scan-jump")
+    with pytest.raises(DataError, match=r"'scan-jump' has its own columns. Received: source='a'. Leave them out"):
+        load_pairs("scan-jump", source="a")
+    with pytest.raises(DataError, match=r"'m3-other' has its own columns. Received: time='a', known=\('b',\). Leave"):
+        load_panel("m3-other", time="a", known=["b"])
 
 
 @pytest.mark.parametrize("name", ["~$reviews.csv", "~backup.csv", "~nobody-of-that-name/x.csv"])

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from limelight.data.unicode import compose
+from limelight.data.unicode import compose, fold
 
 pytestmark = pytest.mark.backend_free
 
@@ -35,3 +35,7 @@ def test_every_character_that_can_change_is_mapped_back_in_full():
             if offsets is not None:
                 assert len(offsets) == len(composed)
                 assert "".join(text[start:end] for start, end in dict.fromkeys(offsets)) == text
+
+
+def test_lone_surrogates_are_folded_as_a_tokenizer_reads_them():
+    assert fold("a\ud83db") == fold("a\ufffdb")

@@ -55,6 +55,16 @@ words = ["good", "bad", "film", "plot", "actor"]
 reviews = [" ".join(random.choice(words, size=random.integers(3, 60))) for _ in range(300)]
 rows = "".join(f"{review},{number % 2}\\n" for number, review in enumerate([*reviews, *reviews[::2]]))
 pathlib.Path("reviews.csv").write_text("review,sentiment\\n" + rows, encoding="utf-8")
+pathlib.Path("ratings.csv").write_text("text,rating\\ngood,4.5\\nbad,1\\n")
+pathlib.Path("phrases.tsv").write_text(
+    "en\\tfr\\ngood morning\\tbonjour\\nthank you\\tmerci\\nsee you\\tau revoir\\ngood morning\\tbon matin\\n"
+)
+pathlib.Path("sales.csv").write_text(
+    "series,region,month,value,holiday\\n"
+    + "".join(f"north,coast,2025-0{month},{month + 4 + (month > 2)},{month % 2}\\n" for month in (1, 2, 3, 4))
+    + "north,coast,2025-06,11,0\\nnorth,coast,2025-07,,1\\n"
+    + "".join(f"south,city,2025-{month:02},{month},0\\n" for month in range(1, 6))
+)
 """,
     "capture.md": """
 import limelight as ll, keras, numpy as np

@@ -30,17 +30,19 @@ SERIES_ADVICE = (
 
 @dataclass
 class RawExamples:
-    """Texts, labels and groups as they were read, None where one is missing, and the repairs so far."""
+    """Texts, labels and groups as they were read, None where one is missing, the repairs so far, and the published test part."""
 
     texts: list[str | None]
     labels: list[Any]
     repairs: list[Repair] = field(default_factory=list)
     groups: list[Any] | None = None
+    test: list[bool] | None = None
 
     def take(self, rows: Sequence[int], repairs: list[Repair]) -> "RawExamples":
         """Return the examples of these rows, in this order, with other repairs."""
         groups = None if self.groups is None else [self.groups[row] for row in rows]
-        return RawExamples([self.texts[row] for row in rows], [self.labels[row] for row in rows], repairs, groups)
+        test = None if self.test is None else [self.test[row] for row in rows]
+        return RawExamples([self.texts[row] for row in rows], [self.labels[row] for row in rows], repairs, groups, test)
 
 
 def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regression: bool = False) -> Dataset:
@@ -73,13 +75,14 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regre
     if is_regression:
         return _build_regression(name, raw, source, label)
     raw.labels = _name_classes(raw.labels, label)
-    raw = raw.take(_drop_duplicates(_texts(raw), raw.labels, repairs), repairs)
-    _count_near_duplicates(_texts(raw), repairs)
+    raw = raw.take(_drop_duplicates(raw, repairs), repairs)
+    test = None if raw.test is None else np.array(raw.test, dtype=bool)
+    _count_near_duplicates([text for row, text in enumerate(_texts(raw)) if test is None or not test[row]], repairs)
     classes = sort_classes(raw.labels, label)
     index = {name: position for position, name in enumerate(classes)}
     class_ids = np.array([index[name] for name in raw.labels], dtype=np.int64)
     groups = None if raw.groups is None else tuple(name_group(group) for group in raw.groups)
-    return Dataset(name, "text", tuple(raw.texts), class_ids, classes, tuple(repairs), source, groups=groups)
+    return Dataset(name, "text", tuple(raw.texts), class_ids, classes, tuple(repairs), source, test, groups)
 
 
 def _build_regression(name: str, raw: RawExamples, source: str, label: str) -> Dataset:
@@ -178,24 +181,32 @@ def normalize_texts(texts: Sequence[str | None], repairs: list[Repair]) -> list[
     return [text.strip() for text in normalized]
 
 
-def _drop_duplicates(texts: list[str], labels: list[str], repairs: list[Repair]) -> list[int]:
+def _drop_duplicates(raw: RawExamples, repairs: list[Repair]) -> list[int]:
     """Return the rows to keep: the first of texts with the same tokens, and none of those that occur with different labels.
 
-    A tokenizer folds case and drops white space: to a model, texts that differ in nothing else are one text.
+    A tokenizer folds case and drops white space: to a model, texts that differ in nothing else are one text. A published test
+    part stays as it is, so that results on it can be compared; its texts are dropped from the rest.
     """
+    texts, labels = _texts(raw), raw.labels
     keys = [_hash(fold(text)) for text in texts]
+    test = [False] * len(keys) if raw.test is None else raw.test
+    published = [row for row, is_test in enumerate(test) if is_test]
+    tested = {keys[row] for row in published}
+    rows = [row for row, key in enumerate(keys) if key not in tested]
+    add_repair(repairs, "texts dropped that the published test part holds", len(keys) - len(published) - len(rows))
     first_row: dict[bytes, int] = {}
     contradictory = set()
-    for row, key in enumerate(keys):
+    for row in rows:
+        key = keys[row]
         if labels[first_row.setdefault(key, row)] != labels[row]:
             contradictory.add(key)
     kept = [row for key, row in first_row.items() if key not in contradictory]
-    repeated = [row for row, key in enumerate(keys) if key not in contradictory and first_row[key] != row]
+    repeated = [row for row in rows if keys[row] not in contradictory and first_row[keys[row]] != row]
     exact = sum(texts[row] == texts[first_row[keys[row]]] for row in repeated)
     add_repair(repairs, "duplicate texts dropped", exact)
     add_repair(repairs, "texts dropped that differ from another only in case or white space", len(repeated) - exact)
-    add_repair(repairs, "texts dropped that occur with different labels", len(keys) - len(kept) - len(repeated))
-    return kept
+    add_repair(repairs, "texts dropped that occur with different labels", len(rows) - len(kept) - len(repeated))
+    return sorted([*kept, *published])
 
 
 def _count_near_duplicates(texts: list[str], repairs: list[Repair]) -> None:

