@@ -44,32 +44,49 @@ class ReducedBlock:
     entropy: Any
     logsumexp: Any
 
+    @classmethod
+    def from_softmax(
+        cls,
+        call: AttentionCall,
+        block: Block,
+        weights: Any,
+        top: tuple[Any, Any],
+        *,
+        max_logits: Any,
+        mean_logits: Any,
+        is_empty: Any,
+    ) -> "ReducedBlock":
+        """Derive the statistics of rows from their softmax.
+
+        The logsumexp of a row follows from its largest weight, which is the exponential of the largest logit minus the logsumexp.
+
+        Args:
+            call: The attention call.
+            block: The block.
+            weights: The softmax of the logits, (b, n, t, s), without sinks.
+            top: The largest weights of each row and their columns, as `find_top_k` returns them.
+            max_logits: The largest logit of each row, (b, n, t, 1).
+            mean_logits: The average of each row's logits by its weights, (b, n, t, 1).
+            is_empty: bool (b, n, t, 1), True for rows that permit nothing; None if there is none.
+        """
+        top_values, top_indices = top
+        logsumexp = max_logits - ops.log(top_values[..., :1])
+        entropy, scale = logsumexp - mean_logits, None
+        sinks = call.normalizer.sinks(block)
+        if sinks is not None:
+            log_total_ratio = ops.softplus(ops.cast(sinks, logsumexp.dtype) - logsumexp)
+            scale = ops.exp(-log_total_ratio)
+            entropy = scale * (entropy + log_total_ratio)
+        if is_empty is not None:
+            scale = ops.where(is_empty, 0.0, ops.ones_like(logsumexp) if scale is None else scale)
+            logsumexp, entropy = ops.where(is_empty, float("-inf"), logsumexp), ops.where(is_empty, 0.0, entropy)
+        mass = ops.ones_like(logsumexp) if scale is None else scale
+        top_values = top_values if scale is None else top_values * scale
+        return cls(block, weights, scale, top_values, top_indices, mass[..., 0], entropy[..., 0], logsumexp[..., 0])
+
     def rescale(self, rows: Any) -> Any:
         """Convert sums or maxima of `unnormalized`, (b, n, t, ...), to those of the weights."""
         return rows if self.scale is None else rows * self.scale
-
-
-class ReductionOps:
-    """The operations of reductions that a backend may override, to reuse memory or to skip what Keras does besides."""
-
-    def softmax(self, logits: Any) -> Any:
-        """Return the softmax of each row."""
-        return softmax(logits)
-
-    def average(self, weights: Any, logits: Any) -> Any:
-        """Return the average of each row's logits, (b, n, t, 1). The logits are not needed afterwards."""
-        return sum_rows(weights * logits)
-
-    def average_distance(self, weights: Any, queries: Any, keys: Any) -> Any:
-        """Return the sum of each row of weights times |query - key|, (b, n, t, 1), for positions (..., t, 1) and (..., 1, s)."""
-        return sum_rows(weights * ops.abs(queries - keys))
-
-    def take(self, rows: Any, indices: Any) -> Any:
-        """Return the elements (..., k) of each row (..., s) at its indices (..., k), which are not negative."""
-        return ops.take_along_axis(rows, indices, axis=-1)
-
-
-OPS = ReductionOps()
 
 
 def reduce_weights(weights: BlockWeights, top_k: int) -> ReducedBlock:
@@ -116,38 +133,24 @@ def reduce_exponentials(call: AttentionCall, weights: BlockWeights, top_k: int) 
     )
 
 
-def reduce_softmax(
-    call: AttentionCall, block: Block, logits: Any, is_empty: Any, top_k: int, reduction_ops: ReductionOps = OPS
-) -> ReducedBlock:
+def reduce_softmax(call: AttentionCall, block: Block, logits: Any, is_empty: Any, top_k: int) -> ReducedBlock:
     """Reduce the weights of an exponential normalizer, for a backend where each operation goes through memory.
 
-    The only array of that size which is made is the softmax. The logsumexp of a row follows from its largest weight, which is
-    the exponential of the largest logit minus the logsumexp.
+    The only array of that size which is made is the softmax.
 
     Args:
         call: The attention call.
         block: The block.
-        logits: (b, n, t, s), `MASK_VALUE` where the mask forbids. They are not needed afterwards.
+        logits: (b, n, t, s), `MASK_VALUE` where the mask forbids.
         is_empty: bool (b, n, t, 1), True for rows that permit nothing; None if there is none.
         top_k: The number of weights of each row.
-        reduction_ops: The backend's.
     """
-    weights = reduction_ops.softmax(logits)
-    top_values, top_indices = find_top_k(weights, top_k, reduction_ops)
-    logsumexp = reduction_ops.take(logits, top_indices[..., :1]) - ops.log(top_values[..., :1])
-    entropy, scale = logsumexp - reduction_ops.average(weights, logits), None
-    sinks = call.normalizer.sinks(block)
-    if sinks is not None:
-        log_total_ratio = ops.softplus(ops.cast(sinks, logsumexp.dtype) - logsumexp)
-        scale = ops.exp(-log_total_ratio)
-        entropy = scale * (entropy + log_total_ratio)
-    if is_empty is not None:
-        scale = ops.where(is_empty, 0.0, ops.ones_like(logsumexp) if scale is None else scale)
-        logsumexp, entropy = ops.where(is_empty, float("-inf"), logsumexp), ops.where(is_empty, 0.0, entropy)
-    mass = ops.ones_like(logsumexp) if scale is None else scale
-    top_values = top_values if scale is None else top_values * scale
-    return ReducedBlock(
-        block, weights, scale, top_values, top_indices, mass[..., 0], entropy[..., 0], logsumexp[..., 0]
+    weights = softmax(logits)
+    top = find_top_k(weights, top_k)
+    max_logits = gather_columns(logits, top[1][..., :1])
+    mean_logits = sum_rows(weights * logits)
+    return ReducedBlock.from_softmax(
+        call, block, weights, top, max_logits=max_logits, mean_logits=mean_logits, is_empty=is_empty
     )
 
 
@@ -168,14 +171,32 @@ def sum_rows(tensor: Any) -> Any:
     return ops.sum(tensor, axis=-1, keepdims=True)
 
 
-def find_top_k(weights: Any, k: int, reduction_ops: ReductionOps = OPS) -> tuple[Any, Any]:
-    """Return the k largest weights of each row (..., s), largest first, and their indices, int32. If s < k, 0 is appended."""
+def gather_columns(rows: Any, indices: Any) -> Any:
+    """Return the elements (..., k) of each row (..., s) at its indices (..., k), which are not negative."""
+    if keras.backend.backend() == "torch":
+        # Keras would go over them several times to replace negative ones.
+        return rows.gather(-1, indices.long())
+    return ops.take_along_axis(rows, ops.cast(indices, "int32"), axis=-1)
+
+
+def find_top_k(weights: Any, k: int, group_size: int = GROUP_SIZE, group_maxima: Any = None) -> tuple[Any, Any]:
+    """Find the k largest weights of each row.
+
+    Args:
+        weights: (..., s).
+        k: Their number.
+        group_size: In long rows, they are found by way of the maxima of groups of so many keys.
+        group_maxima: The maxima of `split_groups(weights, group_size)` over the keys of a group, if they are known.
+
+    Returns:
+        The weights (..., k), largest first, and their indices, int32. If s < k, 0 is appended.
+    """
     leading, columns = tuple(ops.shape(weights))[:-1], weights.shape[-1]
     count = static_min(k, ops.shape(weights)[-1])
-    if columns is None or columns < max(MIN_GROUPED_COLUMNS, 4 * k * GROUP_SIZE):
-        values, indices = ops.top_k(weights, count)
+    if columns is not None and is_worth_grouping(columns, k, group_size):
+        values, indices = find_top_k_by_groups(weights, k, group_size, group_maxima)
     else:
-        values, indices = find_top_k_by_groups(weights, k, reduction_ops)
+        values, indices = ops.top_k(weights, count)
     if columns is None or columns < k:
         padding = (*leading, k - count)
         values = ops.concatenate([values, ops.zeros(padding, values.dtype)], axis=-1)
@@ -184,23 +205,38 @@ def find_top_k(weights: Any, k: int, reduction_ops: ReductionOps = OPS) -> tuple
     return values, ops.cast(indices, "int32")
 
 
-def find_top_k_by_groups(weights: Any, k: int, reduction_ops: ReductionOps = OPS) -> tuple[Any, Any]:
-    """Return the same for long rows, by way of the maxima of groups of keys.
+def is_worth_grouping(columns: int, k: int, group_size: int) -> bool:
+    """Return True if rows are long enough to find their k largest weights by way of groups."""
+    return columns >= max(MIN_GROUPED_COLUMNS, 4 * k * group_size)
 
-    The k largest weights lie in the k groups with the largest maxima. The keys of a group are spread over the row, because a
-    maximum over an axis that is not the last is faster.
+
+def split_groups(weights: Any, group_size: int) -> Any:
+    """Return the groups of each row (..., s), (..., group_size, s // group_size). Keys at the end may be in no group.
+
+    The keys of a group are spread over the row, because a maximum over an axis that is not the last is faster.
     """
+    num_groups = weights.shape[-1] // group_size
+    return ops.reshape(
+        weights[..., : num_groups * group_size], (*tuple(ops.shape(weights))[:-1], group_size, num_groups)
+    )
+
+
+def find_top_k_by_groups(
+    weights: Any, k: int, group_size: int = GROUP_SIZE, group_maxima: Any = None
+) -> tuple[Any, Any]:
+    """Return the same for long rows: the k largest weights lie in the k groups with the largest maxima."""
     leading, columns = tuple(ops.shape(weights))[:-1], weights.shape[-1]
-    num_groups = columns // GROUP_SIZE
-    grouped = ops.reshape(weights[..., : num_groups * GROUP_SIZE], (*leading, GROUP_SIZE, num_groups))
-    _, groups = find_top_k(ops.max(grouped, axis=-2), k, reduction_ops)
+    if group_maxima is None:
+        group_maxima = ops.max(split_groups(weights, group_size), axis=-2)
+    num_groups = columns // group_size
+    _, groups = find_top_k(group_maxima, k, group_size)
     # In the order of the keys, so that the first of equals comes first.
     groups = ops.expand_dims(ops.sort(groups, axis=-1), -2)
-    offsets = ops.expand_dims(ops.arange(GROUP_SIZE, dtype="int32") * num_groups, -1)
-    candidates = ops.reshape(groups + offsets, (*leading, GROUP_SIZE * k))
-    if columns > num_groups * GROUP_SIZE:
-        rest = ops.arange(num_groups * GROUP_SIZE, columns, dtype="int32")
-        rest = ops.broadcast_to(rest, (*leading, columns - num_groups * GROUP_SIZE))
+    offsets = ops.expand_dims(ops.arange(group_size, dtype="int32") * num_groups, -1)
+    candidates = ops.reshape(groups + offsets, (*leading, group_size * k))
+    if columns > num_groups * group_size:
+        rest = ops.arange(num_groups * group_size, columns, dtype="int32")
+        rest = ops.broadcast_to(rest, (*leading, columns - num_groups * group_size))
         candidates = ops.concatenate([candidates, rest], axis=-1)
-    values, order = ops.top_k(reduction_ops.take(weights, candidates), k)
-    return values, reduction_ops.take(candidates, ops.cast(order, "int32"))
+    values, order = ops.top_k(gather_columns(weights, candidates), k)
+    return values, gather_columns(candidates, order)

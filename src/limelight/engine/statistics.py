@@ -10,7 +10,7 @@ from limelight.core.block import Block, Slice
 from limelight.engine import backend, thresholds
 from limelight.engine.call import AttentionCall
 from limelight.engine.dense import apply_weights
-from limelight.engine.reductions import OPS, ReducedBlock, ReductionOps
+from limelight.engine.reductions import ReducedBlock, sum_rows
 from limelight.masks import static_max, static_min
 
 
@@ -84,6 +84,13 @@ class StatisticsSpec:
         """The borders of the coarse blocks of rows and of columns; numpy if they are known."""
         return _edges(self.rows, self.num_row_blocks), _edges(self.columns, self.num_column_blocks)
 
+    def positions(self, block: Block, dtype: Any) -> tuple[Any, Any]:
+        """Return the positions of a block's queries (..., t, 1) and keys (..., 1, s) by which distances are measured."""
+        if self.align is not None:
+            block = dataclasses.replace(block, given_query_positions=None, given_key_positions=None)
+        # Cast while they are few. float32 is exact up to 16 million.
+        return ops.cast(block.query_positions(self.align or "end"), dtype), ops.cast(block.key_positions(), dtype)
+
     def row_block(self, row: Any) -> Any:
         """Return the index of the coarse block that a row lies in."""
         return ((row + 1) * self.num_row_blocks - 1) // self.rows
@@ -107,31 +114,26 @@ def _edges(length: Any, count: Any) -> Any:
     return ops.arange(count + 1, dtype="int32") * length // count
 
 
-def row_statistics(
-    reduced: ReducedBlock, value: Any, spec: StatisticsSpec, reduction_ops: ReductionOps = OPS
-) -> dict[str, Any]:
+def row_statistics(reduced: ReducedBlock, value: Any, spec: StatisticsSpec, distances: Any = None) -> dict[str, Any]:
     """Return the statistics of each row of a block, (b, n, t, ...) by name.
 
     Args:
         reduced: The block.
         value: The values of its columns, (b, k, s, V), or None.
         spec: What the statistics contain.
-        reduction_ops: The backend's.
+        distances: The sum of each row of `reduced.unnormalized` times the distances, (b, n, t, 1); None to compute it.
     """
     unnormalized, block = reduced.unnormalized, reduced.block
-    positioned = block
-    if spec.align is not None:
-        positioned = dataclasses.replace(block, given_query_positions=None, given_key_positions=None)
-    # Cast while they are few. float32 is exact up to 16 million.
-    queries = ops.cast(positioned.query_positions(spec.align or "end"), unnormalized.dtype)
-    keys = ops.cast(positioned.key_positions(), unnormalized.dtype)
+    if distances is None:
+        queries, keys = spec.positions(block, unnormalized.dtype)
+        distances = sum_rows(unnormalized * ops.abs(queries - keys))
     top_keys = reduced.top_indices + ops.cast(block.columns.start, "int32")
     fields = {
         "entropy": reduced.entropy,
         "logsumexp": reduced.logsumexp,
         "top_keys": ops.where(reduced.top_values > 0, top_keys, -1),
         "top_weights": reduced.top_values,
-        "distance": reduced.rescale(reduction_ops.average_distance(unnormalized, queries, keys))[..., 0],
+        "distance": reduced.rescale(distances)[..., 0],
         "mass": reduced.mass,
     }
     if value is not None:

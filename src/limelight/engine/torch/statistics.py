@@ -1,5 +1,6 @@
 """PyTorch: statistics of attention, accumulated over blocks of rows."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -10,14 +11,15 @@ from limelight.core.block import Block, Slice
 from limelight.core.precision import accumulation_dtype, upcast
 from limelight.engine import backend
 from limelight.engine.call import AttentionCall
-from limelight.engine.dense import apply_weights, compute_block_weights, prepare_for_blocks
+from limelight.engine.dense import compute_block_weights, prepare_for_blocks
 from limelight.engine.reductions import (
     MIN_GROUPED_COLUMNS,
     ReducedBlock,
-    ReductionOps,
     compute_logits,
-    reduce_softmax,
+    find_top_k,
+    is_worth_grouping,
     reduce_weights,
+    split_groups,
 )
 from limelight.engine.statistics import StatisticsSpec, row_statistics, split_columns
 from limelight.engine.thresholds import choose_block_sizes
@@ -25,7 +27,10 @@ from limelight.engine.torch import blockwise
 from limelight.normalizers import MASK_VALUE, Softmax, internal_softmax
 from limelight.scores import Dot
 
-ROWS_PER_PRODUCT = 8  # so many times as many rows are multiplied at a time as are reduced
+# Products and the operations on rows take so many times as many scores at a time as a block has elsewhere.
+SCORES_PER_PRODUCT = 8
+# Halving a group halves the candidates for the largest weights, which are slow to sort.
+GROUP_SIZE = 8
 
 
 @torch.no_grad()
@@ -35,66 +40,104 @@ def attention_statistics(
     """Compute the statistics of a call by name, all but the edges, in blocks of about so many scores."""
     call, spec = prepare_for_blocks(call), StatisticsSpec.from_call(call, top_k, num_blocks, align)
     loop = StatisticsLoop(call, value, spec, scores_per_strip=scores_per_block // 2)
-    # On a CPU a product is faster with more rows than a cache holds; what follows goes over strips of them.
-    larger = 1 if loop.on_accelerator else ROWS_PER_PRODUCT
+    larger = 1 if loop.on_accelerator else SCORES_PER_PRODUCT
     for block in blockwise.iterate_blocks(call, choose_block_sizes(call, larger * scores_per_block)):
         loop.step(block)
     return loop.fields
 
 
-class InPlaceOps(ReductionOps):
-    """Reductions into memory that all blocks share: allocating memory takes longer than filling it."""
+class Buffers:
+    """Memory that all blocks share: allocating memory takes longer than filling it."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Any] = {}
-        self.weights: Any = None  # where `softmax` puts its result
 
-    def buffer(self, name: str, shape: Any, like: Any) -> Any:
+    def get(self, name: str, shape: Any, like: Any) -> Any:
         """Return memory of a shape; its content is that of the last use under this name."""
         size = math.prod(shape)
         if name not in self._buffers or self._buffers[name].numel() < size:
             self._buffers[name] = torch.empty(size, dtype=like.dtype, device=like.device)
         return self._buffers[name][:size].view(shape)
 
-    def softmax(self, logits: Any) -> Any:
-        """Return the softmax of each row."""
-        with internal_softmax():
-            return torch.softmax(logits, -1, out=self.weights)
 
-    def average(self, weights: Any, logits: Any) -> Any:
-        """Return the average of each row's logits, which are overwritten."""
-        return logits.mul_(weights).sum(-1, keepdim=True)
+class ColumnTotals:
+    """Sums and maxima of the columns of a block, for each coarse block of rows that it overlaps.
 
-    def average_distance(self, weights: Any, queries: Any, keys: Any) -> Any:
-        """Return the sum of each row of weights times the distances of positions.
+    Args:
+        block: The block.
+        spec: What the statistics contain.
+        like: A tensor of the dtype and on the device of the weights.
+    """
 
-        Where a key lies on one side of all queries, the distance is a difference, and the sum of weighted differences is a
-        product with one number per key. Only the keys between are compared with each query.
+    def __init__(self, block: Block, spec: StatisticsSpec, like: Any) -> None:
+        self.spec, self.edges = spec, spec.edges[0].tolist()
+        self.coarse_rows = self._overlap(block.rows.start, block.rows.start + block.rows.length)
+        count = self.coarse_rows.stop - self.coarse_rows.start
+        shape = (block.batch.length, block.heads.length, count, block.columns.length)
+        self.sums, self.maxima = like.new_zeros((2, *shape)).unbind()
+
+    def add(self, start: int, weights: Any) -> None:
+        """Add the weights (b, n, t, s) of the rows from `start` on."""
+        stop = start + weights.shape[2]
+        overlap = self._overlap(start, stop)
+        edges = [start, *self.edges[overlap.start + 1 : overlap.stop], stop]
+        sizes = [end - begin for begin, end in itertools.pairwise(edges)]
+        if len(set(sizes)) == 1:
+            parts = weights.unflatten(2, (len(sizes), -1))
+            sums, maxima = parts.sum(3), parts.amax(3)
+        else:
+            parts = weights.split(sizes, 2)
+            sums, maxima = (torch.stack([reduce(part, 2) for part in parts], 2) for reduce in (torch.sum, torch.amax))
+        first = self.coarse_rows.start
+        coarse_rows = slice(overlap.start - first, overlap.stop - first)
+        self.sums[:, :, coarse_rows].add_(sums)
+        torch.maximum(self.maxima[:, :, coarse_rows], maxima, out=self.maxima[:, :, coarse_rows])
+
+    def _overlap(self, start: int, stop: int) -> slice:
+        """Return the coarse blocks that overlap the rows from `start` to `stop`."""
+        return slice(self.spec.row_block(start), self.spec.row_block(stop - 1) + 1)
+
+
+class Distances:
+    """Distances of the queries of a block from its keys.
+
+    If positions count up, most keys lie on one side of all queries of a strip. There a distance is a difference, and the sum of
+    weighted differences is a product with one number per key. Only the keys between are compared with each query.
+
+    Args:
+        queries, keys: Their positions, (..., t, 1) and (..., 1, s).
+        is_split: Sum the two sides by products if positions count up.
+    """
+
+    def __init__(self, queries: Any, keys: Any, *, is_split: bool) -> None:
+        self.queries, self.keys, self.factors = queries, keys, None
+        # Positions count up unless they were given, with axes for examples and heads.
+        if is_split and queries.ndim == keys.ndim == 2:
+            self.factors = keys.new_ones((2, keys.shape[-1]))
+            self.first_column = int(queries[0, 0] - keys[0, 0])
+
+    def average(self, weights: Any, rows: slice, out: Any) -> Any:
+        """Return the sum of each row of weights (b, n, t, s) times its distances, (b, n, t, 1).
+
+        Args:
+            weights: The weights of some rows.
+            rows: Those rows of the block.
+            out: Memory of the size of the weights that may be overwritten.
         """
-        if (
-            queries.ndim == 2
-            and weights.shape[-1] >= MIN_GROUPED_COLUMNS
-            and not backend.active().on_accelerator(weights)
-        ):
-            first, last = queries.aminmax()
-            side = (keys > last).to(keys.dtype) - (keys < first).to(
-                keys.dtype
-            )  # 1 after the queries, -1 before, 0 between
-            between = (side[0] == 0).nonzero()[:, 0]
-            if 2 * len(between) <= weights.shape[-1]:
-                middle = (first + last) / 2
-                factors = torch.cat([side * (keys - middle), side])
-                sums, shares = torch.mm(factors, weights.flatten(0, 2).T).view(2, *weights.shape[:-1], 1)
-                near = weights.index_select(-1, between) * (queries - keys[:, between]).abs()
+        queries, keys = self.queries[..., rows, :], self.keys
+        if self.factors is not None:
+            columns = keys.shape[-1]
+            begin, end = (min(max(self.first_column + row, 0), columns) for row in (rows.start, rows.stop))
+            if 2 * (end - begin) <= columns:
+                middle = queries[len(queries) // 2]
+                torch.sub(keys[0], middle, out=self.factors[0])
+                flat = weights.flatten(0, 2).T
+                sides = torch.mm(self.factors[:, end:], flat[end:]) - torch.mm(self.factors[:, :begin], flat[:begin])
+                sums, shares = sides.view(2, *weights.shape[:-1], 1)
+                near = (queries - keys[:, begin:end]).abs_() * weights[..., begin:end]
                 return sums - (queries - middle) * shares + near.sum(-1, keepdim=True)
-        # The logits are no longer needed.
-        distances = self.buffer("distances", weights.shape, weights)
-        torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=distances)
+        distances = torch.sub(queries.expand(*weights.shape[:-1], 1), keys, out=out)
         return distances.abs_().mul_(weights).sum(-1, keepdim=True)
-
-    def take(self, rows: Any, indices: Any) -> Any:
-        """Return the elements of each row at its indices. Keras would look for negative ones."""
-        return rows.gather(-1, indices.long())
 
 
 class StatisticsLoop:
@@ -109,8 +152,7 @@ class StatisticsLoop:
 
     def __init__(self, call: AttentionCall, value: Any, spec: StatisticsSpec, *, scores_per_strip: int) -> None:
         self.call, self.value, self.spec, self.scores_per_strip = call, value, spec, scores_per_strip
-        self.ops = InPlaceOps()
-        self.row_edges = [int(edge) for edge in spec.edges[0]]
+        self.buffers = Buffers()
         self.on_accelerator = backend.active().on_accelerator(call.query)
         b, n, t, _ = call.query.shape
         dtype, device = getattr(torch, accumulation_dtype(call.query.dtype)), call.query.device
@@ -134,52 +176,75 @@ class StatisticsLoop:
         query, key, value = blockwise.slice_block(block, self.call.query, key, key if value is None else value)
         if 1 < key.shape[1] < query.shape[1]:
             key, value = (tensor.repeat_interleave(query.shape[1] // tensor.shape[1], 1) for tensor in (key, value))
-        if not self.call.normalizer.exponential:
+        if self.call.normalizer.exponential:
+            reduced, distances, columns = self._reduce_softmax(block, query, key)
+        else:
             weights = compute_block_weights(self.call, block, query, key)
-            self._add(reduce_weights(weights, self.spec.top_k), None if self.value is None else value)
-            return
+            reduced, distances, columns = reduce_weights(weights, self.spec.top_k), None, None
+        value = None if self.value is None else value
+        for name, tensor in row_statistics(reduced, value, self.spec, distances).items():
+            slices = (slice(part.start, part.start + part.length) for part in (block.batch, block.heads, block.rows))
+            self.fields[name][tuple(slices)].copy_(tensor)
+        if columns is None:
+            columns = ColumnTotals(block, self.spec, reduced.unnormalized)
+            for rows in self._strips(reduced.unnormalized):
+                weights = reduced.unnormalized[:, :, rows]
+                scaled = weights if reduced.scale is None else weights * reduced.scale[:, :, rows]
+                columns.add(block.rows.start + rows.start, scaled)
+        self._add_columns(block, columns)
+
+    def _reduce_softmax(self, block: Block, query: Any, key: Any) -> tuple[ReducedBlock, Any, ColumnTotals | None]:
+        """Reduce a block of softmax: its rows, their average distances (b, n, t, 1), and its columns if they need no scale.
+
+        Whatever goes over all weights is done for one strip of rows after another, so that it finds them in the cache.
+        """
         logits = self._compute_logits(block, query, key)
         is_empty = self._mask_logits(block, logits)
-        weights = None if self.value is None else self.ops.buffer("weights", logits.shape, logits)
+        queries, keys = self.spec.positions(block, logits.dtype)
+        distances = Distances(
+            queries.expand(*queries.shape[:-2], logits.shape[2], 1),
+            keys,
+            is_split=logits.shape[-1] >= MIN_GROUPED_COLUMNS and not self.on_accelerator,
+        )
+        max_logits, mean_logits, mean_distances = logits.new_empty((3, *logits.shape[:3], 1)).unbind()
+        group_maxima = None
+        if is_worth_grouping(logits.shape[-1], self.spec.top_k, GROUP_SIZE):
+            shape = (*logits.shape[:3], logits.shape[-1] // GROUP_SIZE)
+            group_maxima = self.buffers.get("group_maxima", shape, logits)
+        columns = ColumnTotals(block, self.spec, logits)
         for rows in self._strips(logits):
-            strip = block.replace(rows=Slice(block.rows.total, block.rows.start + rows.start, rows.stop - rows.start))
-            # Without values, the weights of a strip are needed no longer than the strip, and stay in the cache.
-            strip_logits = logits[:, :, rows]
-            self.ops.weights = (
-                self.ops.buffer("weights", strip_logits.shape, logits) if weights is None else weights[:, :, rows]
-            )
-            empty = None if is_empty is None else is_empty.expand(*logits.shape[:3], 1)[:, :, rows]
-            reduced = reduce_softmax(self.call, strip, strip_logits, empty, self.spec.top_k, self.ops)
-            self._add(reduced, None)
-            if weights is not None and reduced.scale is not None:
-                self.ops.weights.mul_(reduced.scale)
-        if weights is not None:
-            self._write("output", block, apply_weights(weights, value, block))
+            strip = logits[:, :, rows]
+            weights = self.buffers.get("weights", strip.shape, strip)
+            with internal_softmax():
+                torch.softmax(strip, -1, out=weights)
+            torch.amax(strip, -1, keepdim=True, out=max_logits[:, :, rows])
+            torch.sum(strip.mul_(weights), -1, keepdim=True, out=mean_logits[:, :, rows])
+            mean_distances[:, :, rows] = distances.average(weights, rows, out=strip)
+            if group_maxima is not None:
+                torch.amax(split_groups(weights, GROUP_SIZE), -2, out=group_maxima[:, :, rows])
+            columns.add(block.rows.start + rows.start, weights)
+            # The weights take the place of the logits, which keeps more of them in the cache than memory of their own.
+            strip.copy_(weights)
+        weights = logits
+        top = find_top_k(weights, self.spec.top_k, GROUP_SIZE, group_maxima)
+        reduced = ReducedBlock.from_softmax(
+            self.call, block, weights, top, max_logits=max_logits, mean_logits=mean_logits, is_empty=is_empty
+        )
+        return reduced, mean_distances, columns if reduced.scale is None else None
 
-    def _strips(self, logits: Any) -> Iterator[slice]:
+    def _strips(self, weights: Any) -> Iterator[slice]:
         """Yield runs of rows of a block that fit a cache; all rows on an accelerator."""
-        batch, heads, rows, columns = logits.shape
+        batch, heads, rows, columns = weights.shape
         size = rows if self.on_accelerator else max(1, self.scores_per_strip // (batch * heads * columns))
         for start in range(0, rows, size):
             yield slice(start, min(start + size, rows))
-
-    def _add(self, reduced: ReducedBlock, value: Any) -> None:
-        """Add a reduced block, and its output if there are values, to the statistics."""
-        for name, tensor in row_statistics(reduced, value, self.spec, self.ops).items():
-            self._write(name, reduced.block, tensor)
-        self._add_columns(reduced)
-
-    def _write(self, name: str, block: Block, rows: Any) -> None:
-        """Write the statistics of the rows of a block to their place."""
-        slices = tuple(slice(part.start, part.start + part.length) for part in (block.batch, block.heads, block.rows))
-        self.fields[name][slices].copy_(rows)
 
     def _compute_logits(self, block: Block, query: Any, key: Any) -> Any:
         """Compute the logits (b, n, t, s) before the mask, in memory that may be overwritten."""
         call = self.call
         if not (call.score == Dot(scale=1.0) and call.normalizer == Softmax()):
             return compute_logits(call, block, query, key).contiguous()
-        logits = self.ops.buffer("logits", (*query.shape[:3], key.shape[2]), query)
+        logits = self.buffers.get("logits", (*query.shape[:3], key.shape[2]), query)
         key = upcast(key).expand(*query.shape[:2], -1, -1).flatten(0, 1)
         torch.bmm(query.flatten(0, 1), key.transpose(1, 2), out=logits.flatten(0, 1))
         return logits
@@ -204,37 +269,13 @@ class StatisticsLoop:
                 has_any = has_any | permitted.any(-1, keepdim=True)
         return None if bool(has_any.all()) else ~has_any
 
-    def _add_columns(self, reduced: ReducedBlock) -> None:
+    def _add_columns(self, block: Block, columns: ColumnTotals) -> None:
         """Add a block to the statistics of keys and coarse blocks."""
-        block = reduced.block
-        received, sums, maxima = (
+        received, block_sums, block_max = (
             block.heads.take(block.batch.take(self.fields[name], 0), 1)
             for name in ("received", "block_sums", "block_max")
         )
-        received = block.columns.take(received, 2)
-        for coarse, rows, count in self._split_rows(block):
-            weights = reduced.unnormalized[:, :, rows].unflatten(2, (count, -1))
-            if reduced.scale is not None:
-                weights = weights * reduced.scale[:, :, rows].unflatten(2, (count, -1))
-            column_sums, column_maxima = weights.sum(-2), weights.amax(-2)  # (b, n, count, s)
-            received.add_(column_sums.sum(2))
-            sums[:, :, coarse].add_(split_columns(column_sums, block, self.spec).sum(-1))
-            column_maxima = split_columns(column_maxima, block, self.spec).amax(-1)
-            torch.maximum(maxima[:, :, coarse], column_maxima, out=maxima[:, :, coarse])
-
-    def _split_rows(self, block: Block) -> Iterator[tuple[slice, slice, int]]:
-        """Yield coarse blocks of rows, the rows of a block that lie in them, and their number.
-
-        They come one at a time, which fits a cache; on an accelerator all at once, if they have the same size and end with the
-        block.
-        """
-        spec, edges = self.spec, self.row_edges
-        begin, end = block.rows.start, block.rows.start + block.rows.length
-        first, last = spec.row_block(begin), spec.row_block(end - 1)
-        size = spec.rows // spec.num_row_blocks
-        if self.on_accelerator and spec.rows % spec.num_row_blocks == begin % size == end % size == 0:
-            yield slice(first, last + 1), slice(None), last + 1 - first
-            return
-        for index in range(first, last + 1):
-            rows = slice(max(edges[index], begin) - begin, min(edges[index + 1], end) - begin)
-            yield slice(index, index + 1), rows, 1
+        block.columns.take(received, 2).add_(columns.sums.sum(2))
+        block_sums[:, :, columns.coarse_rows].add_(split_columns(columns.sums, block, self.spec).sum(-1))
+        block_max = block_max[:, :, columns.coarse_rows]
+        torch.maximum(block_max, split_columns(columns.maxima, block, self.spec).amax(-1), out=block_max)
