@@ -1,5 +1,6 @@
 """Pairs of texts from tables, from two files of lines, and their cleaning."""
 
+import contextlib
 import gzip
 import hashlib
 import json
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from limelight import data
 from limelight.data import DataError, Pairs, load_pairs
@@ -271,3 +274,11 @@ def test_describe_pairs():
     assert (summary["lengths"]["median"], summary["lengths"]["maximum"]) == (2, 3)
     assert (summary["target_lengths"]["maximum"], summary["repairs"]) == (2, [{"what": "r", "count": 2}])
     json.dumps(summary)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from(["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.tmx", "t.tsv.gz"]))
+def test_any_bytes_are_pairs_or_a_data_error(write, content, name):
+    path = write(b"one,un\n" + content, name)
+    with contextlib.suppress(DataError):
+        assert len(load_pairs(path)) > 0

@@ -1,5 +1,6 @@
 """Tables of series: long and wide, their times, gaps and covariates."""
 
+import contextlib
 import gzip
 import json
 
@@ -7,6 +8,8 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from limelight import data
 from limelight.data import DataError, Panel, load_panel
@@ -94,6 +97,14 @@ def test_a_wide_table(write):
         "rows without a value at the ends of a series dropped: 1",
         "missing values filled by interpolation: 1",
     ]
+
+
+def test_a_wide_table_of_series_called_by_numbers(write):
+    for header in ("week,17,4", ",17,4"):
+        panel = load_panel(write(f"{header}\n2025-01-06,1,2\n2025-01-13,3,4\n"))
+        assert (panel.ids, values(panel)) == (("17", "4"), [[1, 3], [2, 4]])
+    with pytest.raises(DataError, match=r"must name the columns. It holds numbers"):
+        load_panel(write("2025-01-06,1,2\n2025-01-13,3,4\n"))
 
 
 def test_one_series_whose_rows_are_numbered(write):
@@ -310,3 +321,52 @@ def test_a_panel_has_no_split():
     panel = Panel("p", ("a",), (np.arange(3),), (np.zeros(3),))
     with pytest.raises(TypeError, match=r"Received: Panel. Series are split in time"):
         data.split(panel)
+
+
+def fill(points):
+    """Interpolate points {position: value} at each position from the first to the last, one by one."""
+    filled = []
+    for position in range(min(points), max(points) + 1):
+        before = max(each for each in points if each <= position)
+        after = min(each for each in points if each >= position)
+        share = (position - before) / (after - before) if after > before else 0
+        filled.append(points[before] + share * (points[after] - points[before]))
+    return filled
+
+
+points = st.dictionaries(st.integers(0, 8), st.integers(-99, 99), min_size=1, max_size=9)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.lists(points, min_size=1, max_size=3), st.randoms())
+def test_long_and_wide_tables_agree_with_a_loop(write, series, shuffler):
+    series = [*series, dict.fromkeys(range(9), 7)]
+    months = np.datetime64("2001-11") + np.arange(9)
+    rows = [(index, months[position], value) for index, each in enumerate(series) for position, value in each.items()]
+    shuffler.shuffle(rows)
+    names = list(dict.fromkeys(index for index, _, _ in rows))
+    path = write("".join(f"{one},{two},{three}\n" for one, two, three in [("id", "month", "value"), *rows]))
+    sparse = any(len(each) * 2 < max(each) - min(each) + 1 for each in series)
+    expected = {index: fill(each) for index, each in enumerate(series)}
+    if sparse:
+        with pytest.raises(DataError, match="At most half of the steps"):
+            load_panel(path)
+    else:
+        panel = load_panel(path)
+        assert panel.ids == tuple(map(str, names))
+        for index, times, found in zip(names, panel.times, panel.values, strict=True):
+            np.testing.assert_allclose(found, expected[index], rtol=1e-6, atol=1e-6)
+            assert times.tolist() == (months[min(series[index])] + np.arange(len(found))).tolist()
+    lines = [",".join([str(months[row]), *(str(each.get(row, "")) for each in series)]) + "\n" for row in range(9)]
+    shuffler.shuffle(lines)
+    panel = load_panel(write("month," + ",".join(f"s{index}" for index in range(len(series))) + "\n" + "".join(lines)))
+    for index, found in enumerate(panel.values):
+        np.testing.assert_allclose(found, expected[index], rtol=1e-6, atol=1e-6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(st.binary(max_size=60), st.sampled_from(["t.csv", "t.tsv", "t.jsonl", "t.parquet", "t.csv.gz"]))
+def test_any_bytes_are_a_panel_or_a_data_error(write, content, name):
+    path = write(b"time,value\n1,2\n" + content, name)
+    with contextlib.suppress(DataError):
+        assert len(load_panel(path)) > 0

@@ -1,5 +1,6 @@
 """Turn rows as they were read into a data set: normalize texts, drop duplicates, number the classes."""
 
+import contextlib
 import hashlib
 import math
 import re
@@ -112,17 +113,16 @@ def _build_regression(name: str, raw: RawExamples, source: str, label: str) -> D
 
 def _parse_target(target: Any, label: str) -> float:
     """Return a measurement, or raise if it is no finite number."""
-    is_text = isinstance(target, str)
-    if (
-        isinstance(target, bool)
-        or (is_text and not _NUMBER.fullmatch(target.strip()))
-        or not math.isfinite(float(target))
-    ):
+    number = math.nan
+    if not isinstance(target, bool | str) or _NUMBER.fullmatch(str(target).strip()):
+        with contextlib.suppress(OverflowError):
+            number = float(target)
+    if not math.isfinite(number):
         raise DataError(
             f"The targets of a regression must be numbers. {label} holds {_quote(str(target))}. Name the column of "
             f"measurements, or classify."
         )
-    return float(target)
+    return number
 
 
 def _texts(raw: RawExamples) -> list[str]:

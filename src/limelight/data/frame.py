@@ -57,33 +57,38 @@ class Frame:
         usual = Role("time", usual=TIME_COLUMNS | VALUE_COLUMNS | SERIES_COLUMNS)
         dialect = tables.detect_dialect(self.path, [usual])
         header, *rows = tables.sample_rows(self.path, dialect)
-        if all(map(tables.is_number, header)) or (
-            rows and any(tables.is_number(name) and name.strip() for name in header)
-        ):
+        # A wide table may have series called 1, 2, ..., and no name above the times.
+        if all(name.strip() and (tables.is_number(name) or _is_time(name)) for name in header):
             raise DataError(
                 f"The first line of {self.label} must name the columns. It holds numbers. Add a header line."
             )
+        if not rows:
+            return
         repeated = next((name for name in header if header.count(name) > 1), None)
         if repeated is not None:
             raise DataError(f"The columns of {self.label} must have different names. There are several {repeated!r}.")
         csv, malformed = self._pyarrow.csv, []
-        with textfiles.open_bytes(self.path) as stream:
-            table = csv.read_csv(
-                stream,
-                csv.ReadOptions(
-                    use_threads=False,  # only then are the lines of malformed rows counted
-                    column_names=header,
-                    skip_rows=tables.count_header_lines(self.path, dialect),
-                ),
-                csv.ParseOptions(
-                    delimiter=dialect.separator,
-                    quote_char='"' if dialect.has_quotes else False,
-                    newlines_in_values=dialect.has_quotes,
-                    invalid_row_handler=lambda row: malformed.append(row) or "skip",
-                ),
-                # Strings, so that a series called 007 stays one, and a message can quote the file.
-                csv.ConvertOptions(column_types=dict.fromkeys(header, self._pyarrow.string())),
-            )
+        try:
+            with textfiles.open_bytes(self.path) as stream:
+                table = csv.read_csv(
+                    stream,
+                    csv.ReadOptions(
+                        use_threads=False,  # only then are the lines of malformed rows counted
+                        column_names=header,
+                        skip_rows=tables.count_header_lines(self.path, dialect),
+                    ),
+                    csv.ParseOptions(
+                        delimiter=dialect.separator,
+                        quote_char='"' if dialect.has_quotes else False,
+                        newlines_in_values=dialect.has_quotes,
+                        invalid_row_handler=lambda row: malformed.append(row) or "skip",
+                    ),
+                    # Strings, so that a series called 007 stays one, and a message can quote the file.
+                    csv.ConvertOptions(column_types=dict.fromkeys(header, self._pyarrow.string())),
+                )
+        except self._pyarrow.ArrowInvalid as error:
+            reason = str(error).splitlines()[0][:200]
+            raise DataError(f"{self.label} must be a table. It cannot be read: {reason}. Check it.") from error
         tables.check_malformed(
             [(row.number or 0, row.actual_columns) for row in malformed], len(table), len(header), self.path, repairs
         )
@@ -111,7 +116,8 @@ class Frame:
             values = [record.get(name) for record in records]
             if any(isinstance(value, dict | list) for value in values):
                 continue
-            texts = [None if value is None else str(value) for value in values]
+            # Lone surrogates cannot be encoded.
+            texts = [None if value is None else str(value).encode("utf-8", "replace").decode() for value in values]
             self._columns[name] = self._pyarrow.chunked_array([self._pyarrow.array(texts, self._pyarrow.string())])
 
     def _read_parquet(self) -> None:
@@ -170,6 +176,13 @@ class Frame:
             row = present.index(list(distinct)[error.index]) if present else 0
             raise TimeError(int(rows[row]) if present else 0) from None
         return parsed[[distinct[text] for text in present]], rows
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return len(parse_times([text])) == 1
+    except TimeError:
+        return False
 
 
 def parse_number(text: str | None) -> float:
