@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import sys
+import zipfile
 
 import pyarrow
 import pyarrow.parquet
@@ -180,6 +181,58 @@ def test_compressed_files(tmp_path, name):
     (tmp_path / name).write_bytes(gzip.compress(content))
     dataset = load(tmp_path / name)
     assert (dataset.name, len(dataset), dataset.classes, dataset.inputs[5]) == ("t", 6, ("x", "y"), "film 5")
+
+
+def zip_of(path, **members):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_of_one_file(tmp_path):
+    content = "text,label\n" + "".join(f"film {number},{'xy'[number % 2]}\n" for number in range(6))
+    members = {"folder/": "", "folder/Other.CSV": content, "__MACOSX/folder/._Other.CSV": "x", "folder/.DS_Store": "x"}
+    path = zip_of(tmp_path / "films.csv.zip", **members)
+    dataset = load(path)
+    assert (dataset.name, dataset.inputs[5]) == ("films", "film 5")
+    pairs = load_pairs(zip_of(tmp_path / "p.zip", **{"p.tsv": "source\ttarget\na\tb\n"}))
+    assert (pairs.name, pairs.sources) == ("p", ("a",))
+    assert load_panel(zip_of(tmp_path / "s.zip", **{"s.jsonl": '{"time": 1, "value": 2}'})).values[0].tolist() == [2]
+    with pytest.raises(DataError, match=r"must be UTF-8. The byte 0xe9 at byte offset 3 \(line 1\)"):
+        load(zip_of(tmp_path / "t.zip", **{"t.csv": b"caf\xe9"}))
+
+
+@pytest.mark.parametrize("read", [load, load_pairs, load_panel])
+def test_unusable_zips(tmp_path, read):
+    with pytest.raises(DataError, match=r"A .zip must hold one file. '.*two.zip' holds 2. Unpack it"):
+        read(zip_of(tmp_path / "two.zip", **{"a.csv": "", "b.csv": ""}))
+    (tmp_path / "bad.zip").write_bytes(b"nonsense")
+    with pytest.raises(DataError, match=r"bad.zip' must be a file that can be read. File is not a zip file"):
+        read(tmp_path / "bad.zip")
+    path = zip_of(tmp_path / "t.zip", **{"t.csv": "text,label\n" * 500})
+    content = bytearray(path.read_bytes())
+    content[60] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"t.zip' must be a file that can be read"):
+        read(path)
+    # The flag of a password, in the file's header and in the directory.
+    content = bytearray(zip_of(tmp_path / "t.zip", **{"t.csv": "text,label\n"}).read_bytes())
+    content[6] |= 1
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"must be a file that can be read. .*password"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [load, load_pairs, load_panel])
+def test_a_truncated_compressed_parquet_file(tmp_path, read, random):
+    values = pyarrow.array(random.random(5000))
+    pyarrow.parquet.write_table(pyarrow.table({"time": values, "value": values}), tmp_path / "plain")
+    path = tmp_path / "t.parquet.gz"
+    path.write_bytes(gzip.compress((tmp_path / "plain").read_bytes())[:-2000])
+    with pytest.raises(DataError, match=r"must be an intact Parquet file. .*Compressed file ended"):
+        read(path)
 
 
 @pytest.mark.parametrize("column", ["label", "score", "Rating"])

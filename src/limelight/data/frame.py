@@ -22,7 +22,7 @@ class Frame:
     """The columns of a table of numbers, times and names, each converted when it is used.
 
     Args:
-        path: A .csv, .tsv, .jsonl or .parquet file with a header, also compressed by gzip (.gz).
+        path: A .csv, .tsv, .jsonl or .parquet file with a header, also compressed.
         repairs: Takes what reading changed.
 
     Raises:
@@ -126,7 +126,7 @@ class Frame:
         try:
             with textfiles.open_bytes(self.path) as stream:
                 table = self._pyarrow.parquet.read_table(self._pyarrow.BufferReader(stream.read()))
-        except (self._pyarrow.ArrowException, OSError) as error:
+        except (self._pyarrow.ArrowException, *textfiles.READ_ERRORS) as error:
             raise DataError(f"{self.label} must be an intact Parquet file. It cannot be read: {error}.") from error
         self._columns = {name: table.column(name) for name in table.column_names}
 

@@ -35,7 +35,7 @@ def load(
     Args:
         source: The name of a data set (`limelight.data.NAMES`), downloaded once and cached; the path of a .csv, .tsv, .jsonl
             or .parquet file; of a folder with one folder of .txt files for each class; or of a .ts file of labelled series
-            (`X_TRAIN.ts` together with `X_TEST.ts` beside it). Files may be compressed by gzip (.gz).
+            (`X_TRAIN.ts` together with `X_TEST.ts` beside it). Files may be compressed (.gz, or .zip with one file).
         text: The column (or key) of the texts. By default the only one with a usual name, such as "text" or "review".
         label: The column of the labels. By default the only one with a usual name, such as "label" or "sentiment"; in a
             regression also "score" or "rating".

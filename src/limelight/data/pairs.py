@@ -119,7 +119,7 @@ def load_pairs(
     Args:
         path: The name of a data set of pairs (`limelight.data.NAMES`); the path of a .csv, .tsv, .jsonl, .parquet or .tmx
             file; or two paths of text files whose lines belong together: the sources and the targets. Each may be
-            compressed by gzip (.gz).
+            compressed (.gz, or .zip with one file).
         source: The column of the sources, or the language in a .tmx file. By default the only column with a usual name, such
             as "source" or "word"; or the first of two columns of texts.
         target: The same of the targets, such as "target" or "phones".

@@ -124,7 +124,7 @@ def load_panel(
 
     Args:
         path: The name of a data set (`limelight.data.NAMES`), or the path of a .csv, .tsv, .jsonl or .parquet file with a
-            header, also compressed by gzip (.gz).
+            header, also compressed (.gz, or .zip with one file).
         time: The column of the times: ISO dates, months (1990-01), quarters (1990Q1), years or integers. By default the only
             one with a usual name, such as "date", or the only one that holds times.
         value: The column of the values. By default the one with a usual name, such as "value", or the only column of numbers.

@@ -18,7 +18,7 @@ TARGET_COLUMNS = frozenset(("score", "rating", "stars", "value", "y"))
 def read_examples(
     path: Path, text: str | None, label: str | None, group: str | None = None, is_regression: bool = False
 ) -> tuple[RawExamples, str]:
-    """Read the texts, labels and groups of a .csv, .tsv, .jsonl or .parquet file, or one of these compressed by gzip.
+    """Read the texts, labels and groups of a .csv, .tsv, .jsonl or .parquet file, or one of these compressed.
 
     A first line of a .csv or .tsv file whose fields occur again in later rows is not a header: the columns are then called
     1, 2, ...

@@ -161,7 +161,7 @@ def read_parquet(path: Path, roles: Roles, any_two_texts: bool = False) -> Table
                     values[column] += batch.column(column).to_pylist()
             groups = None if columns[2] is None else values[columns[2]]
             return Table(values[columns[0]], values[columns[1]], groups, columns)
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, *textfiles.READ_ERRORS) as error:
         raise DataError(f"{str(path)!r} must be an intact Parquet file. It cannot be read: {error}.") from error
 
 

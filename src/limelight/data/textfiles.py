@@ -1,10 +1,11 @@
-"""Open UTF-8 files, also compressed by gzip, and name the position of a byte that is not UTF-8."""
+"""Open UTF-8 files, also compressed by gzip or zip, and name the position of a byte that is not UTF-8."""
 
 import codecs
 import gzip
 import io
 import re
 import shlex
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,16 +16,23 @@ from limelight.exceptions import DataError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CHUNK_BYTES = 2**20
+# What reading a file may raise, damaged compression included.
+READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile)
 
 
 def suffix_of(path: Path) -> str:
-    """Return the suffix of a file in lower case, without that of its compression.
+    """Return the suffix of a file in lower case, without that of its compression; of a .zip that of the file in it.
+
+    Raises:
+        DataError: a .zip cannot be read, or does not hold one file.
 
     Example:
         >>> suffix_of(Path("reviews.CSV.gz"))
         '.csv'
     """
-    return (path.with_suffix("") if _is_compressed(path) else path).suffix.lower()
+    if path.suffix.lower() == ".zip":
+        path = Path(_find_zip_member(path))
+    return (path.with_suffix("") if path.suffix.lower() == ".gz" else path).suffix.lower()
 
 
 def stem_of(path: Path) -> str:
@@ -34,16 +42,43 @@ def stem_of(path: Path) -> str:
         >>> stem_of(Path("data/reviews.csv.gz"))
         'reviews'
     """
-    return (path.with_suffix("") if _is_compressed(path) else path).stem
-
-
-def _is_compressed(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
+    return (path.with_suffix("") if path.suffix.lower() in (".gz", ".zip") else path).stem
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a file to read its bytes, decompressed if its name ends in .gz."""
-    return cast(BinaryIO, gzip.open(path, "rb")) if _is_compressed(path) else open(path, "rb")
+    """Open a file to read its bytes, decompressed if its name ends in .gz, or in .zip and it holds one file.
+
+    Raises:
+        DataError: a .zip does not hold one file without a password.
+        OSError: the file cannot be read.
+    """
+    match path.suffix.lower():
+        case ".gz":
+            return cast(BinaryIO, gzip.open(path, "rb"))
+        case ".zip":
+            name = _find_zip_member(path)
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    return cast(BinaryIO, archive.open(name))  # stays open when the archive is closed
+            except (RuntimeError, NotImplementedError) as error:
+                raise DataError(unreadable_message(path, error)) from error
+        case _:
+            return open(path, "rb")
+
+
+def _find_zip_member(path: Path) -> str:
+    """Return the name of the only file in a .zip archive, without what macOS adds."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    except READ_ERRORS as error:
+        raise DataError(unreadable_message(path, error)) from error
+    names = [name for name in names if not name.startswith("__MACOSX/") and not Path(name).name.startswith(".")]
+    if len(names) != 1:
+        raise DataError(
+            f"A .zip must hold one file. {str(path)!r} holds {len(names)}. Unpack it, and give the path of one."
+        )
+    return names[0]
 
 
 def open_text(path: Path, newline: str | None = None) -> TextIO:
@@ -60,7 +95,7 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
     try:
         with open_bytes(path) as stream:
             return stream.read(size)
-    except (OSError, EOFError, zlib.error) as error:
+    except READ_ERRORS as error:
         raise DataError(unreadable_message(path, error)) from error
 
 
@@ -85,7 +120,7 @@ def check_text_file(path: Path, repairs: list[Repair]) -> None:
                 chunk = stream.read(_CHUNK_BYTES)
                 blank = not _decode_chunk(chunk, decoder, path, offset, line, repairs).strip() and blank
                 offset, line = offset + len(chunk), line + chunk.count(b"\n")
-    except (OSError, EOFError, zlib.error) as error:
+    except READ_ERRORS as error:
         raise DataError(unreadable_message(path, error)) from error
     if blank:
         raise DataError(f"{str(path)!r} must hold data. The file is empty.")

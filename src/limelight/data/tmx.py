@@ -1,7 +1,6 @@
 """Read pairs of texts from TMX files (Translation Memory eXchange), without running their document types."""
 
 import xml.parsers.expat
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,7 @@ def read_tmx(path: Path, source: str | None, target: str | None) -> tuple[list[s
             parser.ParseFile(stream)
     except xml.parsers.expat.ExpatError as error:
         raise DataError(f"{str(path)!r} must be an intact TMX file. It cannot be read: {error}.") from error
-    except (OSError, EOFError, zlib.error) as error:
+    except textfiles.READ_ERRORS as error:
         raise DataError(textfiles.unreadable_message(path, error)) from error
     first, second = _choose_languages(state, source, target)
     pairs = [(unit[first], unit[second]) for unit in state.units if first in unit and second in unit]
