@@ -21,7 +21,7 @@ SOURCE = Path(limelight.__file__).parent
 FOUNDATION = (
     {
         *("_attention_statistics", "_backend", "_distributions", "_files", "_formatting", "_indexing", "_optional"),
-        *("_registration", "exceptions"),
+        *("_progress", "_registration", "exceptions"),
     },
 )
 # Each side from the bottom up: a part imports its own step of its own side, the steps below it, and the foundation.

@@ -9,7 +9,7 @@ import textwrap
 
 import pytest
 
-from limelight.study.progress import Interrupted, Interruption, Progress
+from limelight._progress import Interrupted, Interruption, Progress
 
 pytestmark = pytest.mark.backend_free
 
@@ -37,7 +37,7 @@ def test_a_suppressed_signal_is_raised_again_at_the_next_step():
 def test_a_second_signal_ends_the_process_at_once():
     program = textwrap.dedent("""
         import os, signal
-        from limelight.study.progress import Interruption
+        from limelight._progress import Interruption
 
         with Interruption():
             for _ in range(2):

@@ -7,9 +7,9 @@ import errno
 import sys
 from collections.abc import Sequence
 
+from limelight._progress import Interrupted, Interruption, make_printable, redirect_to_devnull
 from limelight.cli import commands, parsing, streams
 from limelight.exceptions import DataError, TrainingError, UsageError
-from limelight.study.progress import Interrupted, Interruption, make_printable, redirect_to_devnull
 
 OK, BUG, USAGE, BAD_INPUT, BELOW_REQUIREMENT, INTERRUPTED = 0, 1, 2, 3, 4, 130
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from limelight import _backend
 from limelight._formatting import METRICS, Metric, format_value
+from limelight._progress import Interruption, Progress, make_printable
 from limelight.exceptions import UsageError
-from limelight.study.progress import Interruption, Progress, make_printable
 from limelight.study.settings import resolve_settings
 
 BACKENDS = ("jax", "tensorflow", "torch")

@@ -70,6 +70,7 @@ def add_tokens(
     if tokens is None:
         return maps
     arrays = _mark_documents(list_inputs(model, *inputs), tokens)
+    tokens = _pad_documents(tokens, arrays)
     by_input = _match_inputs(tokens, arrays)
     fields: dict[str, dict[str, Any]] = {}
     for index, examples in by_input.items():
@@ -103,6 +104,20 @@ def _mark_documents(inputs: list[Input], tokens: Any) -> list[Input]:
         return len(each.shape) > 2 and any(are_nested(value) for value in values)
 
     return [dataclasses.replace(each, axis=2) if is_document(each) else each for each in inputs]
+
+
+def _pad_documents(tokens: Any, inputs: list[Input]) -> Any:
+    """Return tokens in which each document has as many sentences as its padded input, the last of them empty."""
+
+    def pad(value: Any, count: int) -> Any:
+        if not are_nested(value) or any(len(document) > count for document in value):
+            return value
+        return [[*document, *[[]] * (count - len(document))] for document in value]
+
+    documents = {name: each.shape[1] for each in inputs if each.axis == 2 for name in each.names}
+    if isinstance(tokens, Mapping) and not hasattr(tokens, "offsets"):
+        return {name: pad(value, documents[name]) if name in documents else value for name, value in tokens.items()}
+    return pad(tokens, next(iter(documents.values()))) if documents else tokens
 
 
 def _match_inputs(tokens: Any, inputs: list[Input]) -> dict[int, tuple[Tokens, ...]]:

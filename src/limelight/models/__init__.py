@@ -1,4 +1,10 @@
-"""Estimators that take raw data, and builders of the Keras models inside them."""
+"""Estimators that take raw data, and builders of the Keras models inside them.
+
+The estimators are imported when they are first used: they need scikit-learn and tokenizers, which the builders do not.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from limelight.models.builders import (
     build_document_classifier,
@@ -8,10 +14,50 @@ from limelight.models.builders import (
     build_text_regressor,
 )
 
+if TYPE_CHECKING:
+    from limelight.models.estimators import (
+        DocumentClassifier,
+        SeriesClassifier,
+        SeriesRegressor,
+        TextClassifier,
+        TextRegressor,
+    )
+    from limelight.models.files import load
+    from limelight.models.training import TrainingConfig
+
 __all__ = [
+    "DocumentClassifier",
+    "SeriesClassifier",
+    "SeriesRegressor",
+    "TextClassifier",
+    "TextRegressor",
+    "TrainingConfig",
     "build_document_classifier",
     "build_series_classifier",
     "build_series_regressor",
     "build_text_classifier",
     "build_text_regressor",
+    "load",
 ]
+
+_MODULES = {
+    "DocumentClassifier": "estimators",
+    "SeriesClassifier": "estimators",
+    "SeriesRegressor": "estimators",
+    "TextClassifier": "estimators",
+    "TextRegressor": "estimators",
+    "TrainingConfig": "training",
+    "load": "files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'limelight.models' has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    value = getattr(importlib.import_module(f"limelight.models.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -57,23 +57,25 @@ class Documents:
     Args:
         documents: For each document its sentences, each of them ids (length,).
         targets, weights: As in `Sequences`.
+        max_words: Largest length of a sentence, to which all are padded: one shape for all documents of one length.
     """
 
-    def __init__(self, documents: Sequence[Sequence[Any]], targets: Any = None, weights: Any = None) -> None:
+    def __init__(
+        self, documents: Sequence[Sequence[Any]], targets: Any = None, weights: Any = None, max_words: int = 32
+    ) -> None:
         self.documents = documents
         self.targets = np.zeros(len(documents)) if targets is None else np.asarray(targets)
         self.weights = np.ones(len(documents), np.float32) if weights is None else np.asarray(weights, np.float32)
         # The grid of lengths begins at 16; many documents have fewer sentences.
         self.lengths = np.array([_padded_sentences(len(document)) for document in documents], dtype=np.int64)
-        longest = max((len(sentence) for document in documents for sentence in document), default=1)
-        self.sentence_length = padded_length(longest)
+        self.max_words = max_words
 
     def __len__(self) -> int:
         return len(self.documents)
 
     def batch(self, indices: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return ids (B, sentences, words), the targets, and the weights (B,)."""
-        ids = np.zeros((len(indices), length, self.sentence_length), np.int32)
+        ids = np.zeros((len(indices), length, self.max_words), np.int32)
         for row, index in enumerate(indices):
             for position, sentence in enumerate(self.documents[index]):
                 ids[row, position, : len(sentence)] = sentence

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from limelight._progress import Progress
 from limelight.exceptions import TrainingError, UsageError
-from limelight.study.progress import Progress
 from limelight.study.settings import Settings, resolve_settings
 
 __all__ = ["Progress", "Settings", "TrainingError", "UsageError", "resolve_settings", "run"]

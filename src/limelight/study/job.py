@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from limelight import _files
+from limelight._progress import Progress
 from limelight.layers import AttentionPooling
 from limelight.models.objectives import Classification
 from limelight.models.training import Trainer, TrainingConfig
@@ -15,7 +16,6 @@ from limelight.study import results, verdict
 from limelight.study.evaluation import capture_examples, choose_examples
 from limelight.study.folder import Run, StudyFolder
 from limelight.study.pipelines import build_pipeline
-from limelight.study.progress import Progress
 from limelight.study.settings import Settings
 from limelight.study.setup import Setup
 

@@ -1,0 +1,358 @@
+"""What the estimators share: training, prediction, attention and files, for each kind of inputs and of targets."""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any, Self
+
+import keras
+import numpy as np
+
+from limelight import evaluate, inspection
+from limelight._optional import import_optional
+from limelight._progress import Progress
+from limelight.maps import AttentionMaps
+from limelight.models import files
+from limelight.models.inputs import DocumentInputs, Inputs, SeriesInputs, TextInputs, as_series, as_texts, collect_pairs
+from limelight.models.objectives import Classification, Regression
+from limelight.models.targets import Classes, Numbers
+from limelight.models.training import Trainer, TrainingConfig, predict
+
+import_optional("sklearn")
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin  # noqa: E402
+from sklearn.model_selection import train_test_split  # noqa: E402
+from sklearn.utils import check_random_state  # noqa: E402
+from sklearn.utils.class_weight import compute_sample_weight  # noqa: E402
+from sklearn.utils.validation import check_is_fitted, column_or_1d  # noqa: E402
+
+# With fewer examples than this, the examples that validate would be too few to tell one epoch from another.
+_MIN_VALIDATED = 20
+
+
+class Estimator(BaseEstimator):
+    """What all estimators share: a network inside, trained on encoded inputs.
+
+    A subclass has arguments of its own, and says how its inputs and targets are encoded and its network is built.
+    """
+
+    pooling: Any
+    validation: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    training: dict[str, Any] | None
+    random_state: Any
+    verbose: bool
+    _objective: Any
+    _inputs_class: type[Inputs]
+
+    def _check_inputs(self, X: Any) -> list[Any]:
+        """Return raw inputs as a list, or raise."""
+        raise NotImplementedError
+
+    def _fit_inputs(self, X: list[Any]) -> Any:
+        """Learn the encoding of the inputs."""
+        raise NotImplementedError
+
+    def _fit_target(self, y: Any) -> Any:
+        """Learn the encoding of the targets."""
+        raise NotImplementedError
+
+    def _build(self, inputs: Any, target: Any) -> keras.Model:
+        """Return a new network."""
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, validation_data: Any = None) -> Self:
+        """Train on inputs and their targets.
+
+        Args:
+            X: The inputs, as the class describes them. Without `y`, an iterable of pairs of an input and its target: a generator,
+                or a dataset of `tf.data`, `grain` or torch that is not batched.
+            y: The targets (n,), or (n, K) for several numbers.
+            sample_weight: The weight of each example (n,).
+            validation_data: A pair of inputs and targets for early stopping; without it, `validation` of the examples are held
+                out. With fewer than 20 examples, training is stopped by its own loss.
+
+        Returns:
+            The estimator.
+
+        Raises:
+            ValueError: The inputs or targets cannot be used.
+            TrainingError: The loss is not finite.
+        """
+        if y is None and not _is_data(X):
+            X, y = collect_pairs(X)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        X = self._check_inputs(X)
+        target = self._fit_target(y)
+        targets = target.encode(y)
+        if len(targets) != len(X):
+            raise ValueError(
+                f"`y` must hold one target for each input. Received: {len(X)} inputs and {len(targets)} targets."
+            )
+        weights = self._make_weights(y, sample_weight, len(X))
+        train, held_out = self._split(targets, seed) if validation_data is None else (np.arange(len(X)), None)
+        inputs = self._fit_inputs([X[index] for index in train])
+
+        def encode(indices: np.ndarray) -> Any:
+            return inputs.encode([X[index] for index in indices], targets[indices], weights[indices])
+
+        training = encode(train)
+        if validation_data is not None:
+            validation = inputs.encode(self._check_inputs(validation_data[0]), target.encode(validation_data[1]))
+        else:
+            validation = training if held_out is None else encode(held_out)
+        config = self._training_config()
+        with Progress(quiet=not self.verbose) as bar:
+            trainer = Trainer(
+                functools.partial(self._build, inputs, target), training, validation, self._objective, config, bar.step
+            )
+            bar.set_total(trainer.max_steps)
+            bar.start_run(type(self).__name__, trainer.max_steps)
+            self.history_ = trainer.fit(seed)
+        self.inputs_, self.target_, self.model_ = inputs, target, trainer.export()
+        self._set_fitted(X)
+        return self
+
+    def attention(self, X: Any) -> AttentionMaps:
+        """Return the attention of the model on inputs, with the words of texts as tokens.
+
+        Args:
+            X: The inputs. They are one batch, padded to the longest.
+
+        Raises:
+            ValueError: The model has no attention.
+        """
+        check_is_fitted(self)
+        X = self._check_inputs(X)
+        examples = self.inputs_.encode(X)
+        longest = int(examples.lengths.max())
+        inputs, _, _ = examples.batch(np.arange(len(examples)), longest)
+        with warnings.catch_warnings():
+            # That nothing was captured is an error below.
+            warnings.simplefilter("ignore", inspection.CaptureWarning)
+            maps = inspection.capture(self.model_, inputs, tokens=self.inputs_.tokens(X))
+        if not maps:
+            raise ValueError(
+                f"The model must have attention. Received: encoder={getattr(self, 'encoder', None)!r}, "
+                f"pooling={self.pooling!r}. Set pooling='attention' and fit again."
+            )
+        return maps
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimator to one .keras file, atomically; `limelight.models.load` reads it on any backend.
+
+        `keras.models.load_model` reads the same file as the Keras model alone.
+
+        Raises:
+            ValueError: The name does not end with ".keras".
+        """
+        check_is_fitted(self)
+        files.save(self, path)
+
+    def _predict_outputs(self, X: Any) -> np.ndarray:
+        check_is_fitted(self)
+        examples = self.inputs_.encode(self._check_inputs(X))
+        rows = 1 << max(min(self.batch_size, len(examples)) - 1, 0).bit_length()
+        return predict(self.model_, examples, rows)
+
+    def _training_config(self) -> TrainingConfig:
+        common = {"epochs": self.epochs, "batch_size": self.batch_size, "learning_rate": self.learning_rate}
+        further = dict(self.training or {})
+        if repeated := sorted(common.keys() & further):
+            raise ValueError(
+                f"`training` must not repeat an argument of the estimator. Received: {repeated[0]!r} in both."
+            )
+        try:
+            return TrainingConfig(**{"epoch_steps": 50, **common, **further})
+        except TypeError as error:
+            raise ValueError(f"`training` must hold settings of `limelight.models.TrainingConfig`. {error}.") from error
+
+    def _split(self, targets: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the examples to train on and those that validate."""
+        count = len(targets)
+        if count < _MIN_VALIDATED or not self.validation:
+            return np.arange(count), None
+        size = max(1, round(self.validation * count))
+        classes = np.bincount(targets) if targets.dtype.kind in "iu" else np.zeros(0)
+        # Each class must have an example on both sides.
+        stratify = targets if len(classes) and classes.min() > 1 and len(classes) <= min(size, count - size) else None
+        train, held_out = train_test_split(np.arange(count), test_size=size, random_state=seed, stratify=stratify)
+        return np.sort(train), np.sort(held_out)
+
+    def _make_weights(self, y: Any, sample_weight: Any, count: int) -> np.ndarray:
+        weights = np.ones(count) if sample_weight is None else column_or_1d(np.asarray(sample_weight, float))
+        if len(weights) != count:
+            raise ValueError(
+                f"`sample_weight` must hold one weight for each input. Received: {len(weights)} for {count}."
+            )
+        if not weights.any():
+            raise ValueError("`sample_weight` must hold a weight above zero. Received: only zeros.")
+        class_weight = getattr(self, "class_weight", None)
+        return weights if class_weight is None else weights * compute_sample_weight(class_weight, np.asarray(y))
+
+    def _set_fitted(self, X: Any) -> None:
+        """Set further attributes of a fitted estimator."""
+
+
+class TextEstimator(Estimator):
+    """Estimators whose inputs are texts."""
+
+    encoder: Any
+    units: int
+    embedding_dim: int
+    dropout: float
+    word_dropout: float
+    vocabulary: int
+    max_length: int
+    _inputs_class = TextInputs
+
+    def _check_inputs(self, X: Any) -> list[str]:
+        return as_texts(X)
+
+    def _fit_inputs(self, X: list[str]) -> TextInputs:
+        return TextInputs.fit(X, self.vocabulary, self.max_length)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        return tags
+
+    def _build_with(self, build: Callable[..., keras.Model], inputs: TextInputs, num_outputs: int) -> keras.Model:
+        return build(
+            inputs.tokenizer.size,
+            num_outputs,
+            encoder=_copy(self.encoder),
+            pooling=_copy(self.pooling),
+            units=self.units,
+            embedding_dim=self.embedding_dim,
+            dropout=self.dropout,
+            word_dropout=self.word_dropout,
+        )
+
+
+class SeriesEstimator(Estimator):
+    """Estimators whose inputs are time series."""
+
+    encoder: Any
+    units: int
+    dropout: float
+    max_length: int
+    _inputs_class = SeriesInputs
+
+    def _check_inputs(self, X: Any) -> list[np.ndarray]:
+        return as_series(X)
+
+    def _fit_inputs(self, X: list[np.ndarray]) -> SeriesInputs:
+        steps = np.concatenate([steps[: self.max_length] for steps in X]).astype(np.float64)
+        self._mean, self._variance = steps.mean(0), np.where(steps.var(0) > 0, steps.var(0), 1.0)
+        return SeriesInputs(steps.shape[1], self.max_length)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def _set_fitted(self, X: Any) -> None:
+        self.n_channels_in_ = X[0].shape[1]
+
+    def _build_with(self, build: Callable[..., keras.Model], inputs: SeriesInputs, num_outputs: int) -> keras.Model:
+        return build(
+            inputs.num_channels,
+            num_outputs,
+            encoder=_copy(self.encoder),
+            pooling=_copy(self.pooling),
+            units=self.units,
+            dropout=self.dropout,
+            mean=self._mean,
+            variance=self._variance,
+        )
+
+
+class DocumentEstimator(Estimator):
+    """Estimators whose inputs are texts of several sentences."""
+
+    vocabulary: int
+    max_sentences: int
+    max_words: int
+    _inputs_class = DocumentInputs
+
+    def _check_inputs(self, X: Any) -> list[str]:
+        return as_texts(X)
+
+    def _fit_inputs(self, X: list[str]) -> DocumentInputs:
+        return DocumentInputs.fit(X, self.vocabulary, self.max_sentences, self.max_words)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        return tags
+
+
+class Classifier(ClassifierMixin):
+    """Estimators of classes."""
+
+    target_: Classes
+    _predict_outputs: Callable[[Any], np.ndarray]
+    _objective = Classification()
+    _target_class = Classes
+
+    def _fit_target(self, y: Any) -> Classes:
+        return Classes.fit(y)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The class labels, sorted (K,)."""
+        check_is_fitted(self, "target_")
+        return self.target_.values
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class (n, K), in the order of `classes_`."""
+        return self._predict_outputs(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each input (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def evaluate(self, X: Any, y: Any) -> evaluate.ClassificationResult:
+        """Return the metrics on inputs and their classes, each with its interval over examples."""
+        names = [str(value) for value in self.classes_]
+        return evaluate.classification(self.target_.encode(y), self.predict_proba(X), names)
+
+
+class Regressor(RegressorMixin):
+    """Estimators of numbers."""
+
+    target_: Numbers
+    _predict_outputs: Callable[[Any], np.ndarray]
+    _objective = Regression()
+    _target_class = Numbers
+
+    def _fit_target(self, y: Any) -> Numbers:
+        return Numbers.fit(y)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return a number for each input (n,), or (n, K) if the targets had K."""
+        check_is_fitted(self, "target_")
+        return self.target_.decode(self._predict_outputs(X))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
+
+    def evaluate(self, X: Any, y: Any) -> evaluate.RegressionResult:
+        """Return the metrics on inputs and their targets, each with its interval over examples."""
+        return evaluate.regression(np.asarray(y, float), self.predict(X))
+
+
+def _copy(part: Any) -> Any:
+    """Return a new layer like a given one, so that two trainings do not share its weights; a name or None as it is."""
+    return type(part).from_config(part.get_config()) if isinstance(part, keras.Layer) else part
+
+
+def _is_data(X: Any) -> bool:
+    """Return True for inputs without their targets, and False for an iterable of pairs of both."""
+    has_pairs = isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], tuple) and len(X[0]) == 2
+    return hasattr(X, "dtype") or hasattr(X, "columns") or (isinstance(X, list | tuple) and not has_pairs)

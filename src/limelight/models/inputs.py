@@ -1,0 +1,289 @@
+"""Raw inputs of estimators: check them, learn a vocabulary from them, and encode them as examples of a Keras model."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from limelight.data import Tokenizer
+from limelight.exceptions import DataError
+from limelight.models.examples import Documents, Examples, Sequences
+
+_SENTENCE_ENDS = frozenset(".!?…。！？")
+
+
+class Inputs(Protocol):
+    """The encoding of one kind of raw inputs, learned from training inputs."""
+
+    def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Examples:
+        """Return inputs as examples."""
+        ...
+
+    def tokens(self, X: Any) -> Any:
+        """Return the tokens of each input, nested for documents; None for numbers."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` needs, ready for JSON."""
+        ...
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Return the inputs that `to_dict` described."""
+        ...
+
+
+class TextInputs:
+    """Texts as ids of words.
+
+    Args:
+        tokenizer: A tokenizer trained on the training texts.
+        max_length: Number of words that are read of a text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+        self.tokenizer, self.max_length = tokenizer, max_length
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], vocabulary: int, max_length: int) -> Self:
+        """Learn a vocabulary of at most `vocabulary` ids."""
+        return cls(Tokenizer.train(texts, size=max(3, vocabulary)), max_length)
+
+    def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Sequences:
+        """Return the texts as sequences of ids."""
+        encodings = self.tokenizer.encode(as_texts(X), self.max_length)
+        return Sequences([encoding.ids for encoding in encodings], targets, weights)
+
+    def tokens(self, X: Any) -> list[list[str]]:
+        """Return the words of each text, as written."""
+        return [list(encoding.tokens) for encoding in self.tokenizer.encode(as_texts(X), self.max_length)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the vocabulary and the maximum length."""
+        return {"words": list(self.tokenizer.words), "max_length": self.max_length}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Return the inputs that `to_dict` described."""
+        return cls(Tokenizer(document["words"]), int(document["max_length"]))
+
+
+class DocumentInputs:
+    """Texts as sentences of ids of words.
+
+    A sentence ends after ".", "!", "?" or "…" and at a line break. One of more than `max_words` words is continued as the next
+    sentence, so that nothing is lost.
+
+    Args:
+        tokenizer: A tokenizer trained on the training texts.
+        max_sentences: Number of sentences that are read of a document.
+        max_words: Number of words of a sentence.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, max_sentences: int, max_words: int) -> None:
+        self.tokenizer, self.max_sentences, self.max_words = tokenizer, max_sentences, max_words
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], vocabulary: int, max_sentences: int, max_words: int) -> Self:
+        """Learn a vocabulary of at most `vocabulary` ids."""
+        return cls(Tokenizer.train(texts, size=max(3, vocabulary)), max_sentences, max_words)
+
+    def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Documents:
+        """Return the texts as documents of sentences of ids."""
+        documents = [[ids for ids, _ in sentences] for sentences in self._split(X)]
+        return Documents(documents, targets, weights, self.max_words)
+
+    def tokens(self, X: Any) -> list[list[list[str]]]:
+        """Return the words of each sentence of each text, as written."""
+        return [[words for _, words in sentences] for sentences in self._split(X)]
+
+    def _split(self, X: Any) -> Iterator[list[tuple[np.ndarray, list[str]]]]:
+        """Yield the sentences of each text: ids and words."""
+        for encoding in self.tokenizer.encode(as_texts(X), self.max_sentences * self.max_words):
+            sentences = []
+            for start, end in split_sentences(encoding.text, encoding.spans, self.max_words):
+                sentences.append((encoding.ids[start:end], list(encoding.tokens[start:end])))
+            yield sentences[: self.max_sentences]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the vocabulary and the limits."""
+        return {
+            "words": list(self.tokenizer.words),
+            "max_sentences": self.max_sentences,
+            "max_words": self.max_words,
+        }
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Return the inputs that `to_dict` described."""
+        return cls(Tokenizer(document["words"]), int(document["max_sentences"]), int(document["max_words"]))
+
+
+class SeriesInputs:
+    """Time series of one number of channels. The model scales them itself.
+
+    Args:
+        num_channels: Number of channels C.
+        max_length: Number of steps that are read of a series.
+    """
+
+    def __init__(self, num_channels: int, max_length: int) -> None:
+        self.num_channels, self.max_length = num_channels, max_length
+
+    def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Sequences:
+        """Return the series, cut to the maximum length."""
+        series = as_series(X)
+        channels = {steps.shape[1] for steps in series} - {self.num_channels}
+        if channels:
+            raise ValueError(
+                f"A series must have the {self.num_channels} channels of the training. Received: {min(channels)} channels."
+            )
+        return Sequences([steps[: self.max_length] for steps in series], targets, weights)
+
+    def tokens(self, X: Any) -> None:
+        """Return None: the steps of a series have no words."""
+        return
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the number of channels and the maximum length."""
+        return {"num_channels": self.num_channels, "max_length": self.max_length}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Return the inputs that `to_dict` described."""
+        return cls(int(document["num_channels"]), int(document["max_length"]))
+
+
+def split_sentences(text: str, spans: np.ndarray, max_words: int) -> list[tuple[int, int]]:
+    """Return the sentences of a text as ranges of its tokens.
+
+    Args:
+        text: The text.
+        spans: The start and end of each token in the text (n, 2).
+        max_words: Largest number of tokens of a sentence; a longer one is divided.
+
+    Example:
+        >>> import re
+        >>> text = "It rains. Really?! Yes"
+        >>> spans = np.array([match.span() for match in re.finditer(r"\\w+|[.?!]", text)])
+        >>> [text[spans[start, 0] : spans[end - 1, 1]] for start, end in split_sentences(text, spans, 32)]
+        ['It rains.', 'Really?!', 'Yes']
+    """
+    sentences, start, ended = [], 0, False
+    for index, (begin, end) in enumerate(spans.tolist()):
+        is_end = text[begin:end] in _SENTENCE_ENDS
+        breaks = index > start and "\n" in text[spans[index - 1, 1] : begin]
+        if index > start and (breaks or (ended and not is_end) or index - start >= max_words):
+            sentences.append((start, index))
+            start = index
+        ended = is_end
+    return [*sentences, (start, len(spans))]
+
+
+def as_texts(X: Any) -> list[str]:
+    """Return texts as a list of strings.
+
+    Args:
+        X: A list, array or column (of pandas or polars) of strings, a data frame of one column, or an iterable of strings.
+
+    Raises:
+        TypeError: `X` is one string, or holds something else than strings.
+        DataError: A text is missing, or there are none.
+    """
+    if isinstance(X, str | bytes):
+        raise TypeError("`X` must be a list of texts. Received: one string. Put it in a list.")
+    values = _to_list(X)
+    if not values:
+        raise DataError("`X` must hold at least one text. Received: none.")
+    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values]
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            if text is None or (isinstance(text, float) and np.isnan(text)):
+                raise DataError(
+                    f"Every text must be a string. Text {row} is missing. Drop it, or write an empty string."
+                )
+            raise TypeError(f"`X` must hold strings. Received: {type(text).__name__} at position {row}.")
+    return texts
+
+
+def as_series(X: Any) -> list[np.ndarray]:
+    """Return time series as a list of float32 arrays (length, channels).
+
+    Args:
+        X: An array (n, T) or (n, T, C), a data frame with a row for each series, or a list of arrays (T,) or (T, C) of lengths
+            that may differ.
+
+    Raises:
+        ValueError: The axes are wrong, the channels differ, a series is empty, or a value is not finite.
+    """
+    X = X.to_numpy() if hasattr(X, "to_numpy") else X
+    if isinstance(X, list | tuple) or (getattr(getattr(X, "dtype", None), "kind", "") == "O" and np.ndim(X) == 1):
+        series = [_to_steps(steps, row) for row, steps in enumerate(X)]
+    else:
+        from sklearn.utils import check_array
+
+        array = check_array(X, allow_nd=True, dtype=np.float32)
+        series = list(array if array.ndim > 2 else array[..., None])
+    if not series:
+        raise ValueError("`X` must hold at least one series. Received: none.")
+    for row, steps in enumerate(series):
+        if steps.ndim != 2 or steps.shape[1] != series[0].shape[1] or not steps.size:
+            raise ValueError(
+                f"Every series must be (length, channels), not empty, with the channels of the first. Received: shape "
+                f"{steps.shape} at position {row}, {series[0].shape} at position 0."
+            )
+        if not np.isfinite(steps).all():
+            raise ValueError(
+                f"Every value of a series must be finite. Series {row} has NaN or infinity. Fill or drop it."
+            )
+    return series
+
+
+def _to_steps(steps: Any, row: int) -> np.ndarray:
+    try:
+        array = np.asarray(steps, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"A series must be an array of numbers. Received: {type(steps).__name__} at position {row}."
+        ) from error
+    return array[:, None] if array.ndim == 1 else array
+
+
+def collect_pairs(dataset: Any) -> tuple[list[Any], list[Any]]:
+    """Return the inputs and targets of an iterable of pairs: a generator, or a dataset of tf.data, grain or torch.
+
+    Raises:
+        TypeError: Its elements are no pairs.
+    """
+    if hasattr(dataset, "as_numpy_iterator"):
+        elements: Iterable[Any] = dataset.as_numpy_iterator()
+    elif hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__") and not isinstance(dataset, list | tuple):
+        elements = (dataset[index] for index in range(len(dataset)))
+    else:
+        elements = dataset
+    inputs, targets = [], []
+    for element in elements:
+        if not isinstance(element, tuple | list) or len(element) != 2:
+            raise TypeError(
+                f"Without `y`, `X` must yield pairs of an input and its target, not batched. Received: {type(element).__name__}."
+            )
+        inputs.append(element[0])
+        targets.append(np.asarray(element[1])[()])
+    targets = [target.decode("utf-8") if isinstance(target, bytes) else target for target in targets]
+    return inputs, targets
+
+
+def _to_list(X: Any) -> list[Any]:
+    """Return the elements of a list, an array, a column or a data frame of one column."""
+    if hasattr(X, "columns") and hasattr(X, "to_numpy"):
+        if len(X.columns) != 1:
+            raise ValueError(
+                f"`X` must be one column of texts. Received: a data frame of {len(X.columns)} columns. Choose one."
+            )
+        X = X.to_numpy()[:, 0]
+    if isinstance(X, np.ndarray):
+        X = X[:, 0] if X.ndim == 2 and X.shape[1] == 1 else X
+        if X.ndim != 1:
+            raise ValueError(f"`X` must be a list of texts. Received: an array of shape {X.shape}.")
+        return X.tolist()
+    return list(X)

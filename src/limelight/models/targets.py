@@ -1,0 +1,117 @@
+"""Targets of estimators: classes as indices, numbers in units of their spread."""
+
+from typing import Any, Self
+
+import numpy as np
+
+
+class Classes:
+    """Class labels as indices.
+
+    Args:
+        values: The labels, sorted (K,).
+    """
+
+    def __init__(self, values: Any) -> None:
+        self.values = np.asarray(values)
+
+    @classmethod
+    def fit(cls, y: Any) -> Self:
+        """Return the classes of the training targets."""
+        from sklearn.utils.multiclass import check_classification_targets
+        from sklearn.utils.validation import column_or_1d
+
+        y = column_or_1d(_to_array(y), warn=True)
+        check_classification_targets(y)
+        classes = cls(np.unique(y))
+        if len(classes.values) < 2:
+            raise ValueError(f"A classifier needs at least two classes. Received: one class, {classes.values[0]!r}.")
+        return classes
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return the index of each label.
+
+        Raises:
+            ValueError: A label did not occur in the training.
+        """
+        from sklearn.utils.validation import column_or_1d
+
+        y = column_or_1d(_to_array(y))
+        indices = np.searchsorted(self.values, y).clip(0, len(self.values) - 1)
+        unknown = np.flatnonzero(self.values[indices] != y)
+        if len(unknown):
+            known = ", ".join(map(repr, self.values[:10].tolist()))
+            raise ValueError(
+                f"A label must be one of the training's: {known}. Received: {y[unknown[:1]].tolist()[0]!r}."
+            )
+        return indices
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the labels and their type."""
+        return {"values": self.values.tolist(), "dtype": self.values.dtype.str}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Return the classes that `to_dict` described."""
+        return cls(_restore(document))
+
+
+class Numbers:
+    """Numbers, standardized for training.
+
+    Args:
+        mean, scale: Mean and standard deviation of each output over the training targets (K,).
+        is_column: Targets are (n,) instead of (n, K).
+    """
+
+    def __init__(self, mean: Any, scale: Any, is_column: bool) -> None:
+        self.mean, self.scale, self.is_column = np.asarray(mean, float), np.asarray(scale, float), is_column
+
+    @classmethod
+    def fit(cls, y: Any) -> Self:
+        """Return the mean and the spread of the training targets."""
+        values = _check_numbers(y)
+        columns = values.reshape(len(values), -1)
+        scale = columns.std(0)
+        return cls(columns.mean(0), np.where(scale > 0, scale, 1.0), values.ndim == 1)
+
+    def encode(self, y: Any) -> np.ndarray:
+        """Return the standardized targets (n, K)."""
+        values = _check_numbers(y)
+        values = values.reshape(len(values), -1)
+        if values.shape[1] != len(self.mean):
+            raise ValueError(f"`y` must have {len(self.mean)} outputs. Received: {values.shape[1]}.")
+        return ((values - self.mean) / self.scale).astype(np.float32)
+
+    def decode(self, outputs: np.ndarray) -> np.ndarray:
+        """Return predictions in the unit of the targets."""
+        values = outputs * self.scale + self.mean
+        return values[:, 0] if self.is_column else values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the means, the spreads, and the number of axes."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist(), "is_column": self.is_column}
+
+    @classmethod
+    def from_dict(cls, document: dict[str, Any]) -> Self:
+        """Return the numbers that `to_dict` described."""
+        return cls(document["mean"], document["scale"], bool(document["is_column"]))
+
+
+def _to_array(y: Any) -> np.ndarray:
+    if y is None:
+        raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    return y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
+
+
+def _check_numbers(y: Any) -> np.ndarray:
+    from sklearn.utils import check_array
+
+    return check_array(_to_array(y), ensure_2d=False, dtype=np.float64, input_name="y")
+
+
+def _restore(document: dict[str, Any]) -> np.ndarray:
+    dtype = np.dtype(document["dtype"])
+    if dtype.kind not in "biufUO":
+        raise ValueError(f"Labels must be numbers or strings. Received: the type {document['dtype']!r}.")
+    return np.array(document["values"], dtype=dtype)
