@@ -139,6 +139,15 @@ def test_times_with_a_zone_in_parquet(tmp_path):
     assert (values(panel), panel.season, repairs(panel)) == ([[1, 4, 3]], 24, ["rows without a time dropped: 1"])
 
 
+def test_times_beyond_the_range_of_nanoseconds(tmp_path):
+    days = pyarrow.array(np.array(["1500-01-01", "1501-01-01", "3000-01-01"], "datetime64[D]").tolist())
+    pyarrow.parquet.write_table(pyarrow.table({"date": days[:2], "value": [1, 2]}), tmp_path / "t.parquet")
+    assert load_panel(tmp_path / "t.parquet").times[0].astype(str).tolist() == ["1500-01", "1501-01"]
+    pyarrow.parquet.write_table(pyarrow.table({"date": days, "value": [1, 2, 3]}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"is 12 months; of series 'value', 1,498 of 1,501 steps are missing"):
+        load_panel(tmp_path / "t.parquet")
+
+
 def test_missing_steps_are_filled_and_counted(write):
     rows = "2025-01,1\n2025-02,3\n2025-05,9\n2025-06,12\n2025-08,\n2025-09,18\n,7\n"
     panel = load_panel(write("month,value\n" + rows))

@@ -17,6 +17,8 @@ TIME_COLUMNS = frozenset(
 VALUE_COLUMNS = frozenset(("value", "values", "y", "target"))
 SERIES_COLUMNS = frozenset(("series", "series_id", "unique_id", "item", "item_id", "id"))
 
+_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "."))
+
 
 class Frame:
     """The columns of a table of numbers, times and names, each converted when it is used.
@@ -100,7 +102,7 @@ class Frame:
 
     def _replace_decimal_commas(self, apply: bool = False) -> int:
         """Count the columns whose numbers are written with decimal commas; convert them on request."""
-        compute, count = tables.import_pyarrow("tables of series").compute, 0
+        compute, count = self._pyarrow.compute, 0
         for name, column in self._columns.items():
             matching = compute.match_substring_regex(column, r"^\s*[+-]?\d*(,\d+)?\s*$")
             is_decimal = compute.all(matching).as_py() and compute.any(compute.match_substring(column, ",")).as_py()
@@ -163,9 +165,10 @@ class Frame:
         """
         types, column = self._pyarrow.types, self._columns[name]
         if types.is_timestamp(column.type) or types.is_date(column.type):
-            moments = np.array(column.cast(self._pyarrow.timestamp("ns")).to_pylist(), dtype="object")
-            rows = np.flatnonzero([moment is not None for moment in moments])
-            return parse_times(column.cast(self._pyarrow.timestamp("ns")).to_numpy()[rows]), rows
+            # Nanoseconds would hold the years 1678 to 2262 only.
+            moments = column.cast(self._pyarrow.timestamp("us"), safe=False).to_numpy()
+            rows = np.flatnonzero(~np.isnat(moments))
+            return parse_times(moments[rows]), rows
         texts = self.strings(name)
         rows = np.flatnonzero([text is not None for text in texts])
         present = [text for text in texts if text is not None]
@@ -191,6 +194,6 @@ def parse_number(text: str | None) -> float:
     Raises:
         ValueError: the text is another one.
     """
-    if text is None or text.strip().casefold() in ("", "na", "n/a", "nan", "null", "none", "."):
+    if text is None or text.strip().casefold() in _MISSING:
         return np.nan
     return float(text)

@@ -295,7 +295,7 @@ def build_pairs(name: str, raw: RawPairs, source: str) -> Pairs:
     return Pairs(
         name,
         tuple(references),
-        tuple(tuple(found) for found in references.values()),
+        tuple(map(tuple, references.values())),
         tuple(repairs),
         source,
         test,

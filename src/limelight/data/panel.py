@@ -1,10 +1,10 @@
 """Tables of time series for forecasting: the data set, and its reader."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -244,7 +244,7 @@ def _holds_times(table: Frame, name: str) -> bool:
 
 
 class _Series(NamedTuple):
-    """A series before its gaps are filled: sorted times, values, and its covariates by role."""
+    """A series before its gaps are filled: the rows of its table, sorted by their times, and its values."""
 
     name: str
     rows: np.ndarray
@@ -312,11 +312,13 @@ class _Filled:
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_COUNTS, 0))
 
 
-def _split_series(table: Frame, layout: _Layout, times: np.ndarray, rows: np.ndarray, repairs: list[Repair]) -> Any:
+def _split_series(
+    table: Frame, layout: _Layout, times: np.ndarray, rows: np.ndarray, repairs: list[Repair]
+) -> Iterator[_Series]:
     """Yield the series of a table, sorted by time, in the order in which the table names them."""
     columns = {name: _numbers(table, name)[rows] for name in layout.values}
     if layout.series is None:
-        groups = {None: np.arange(len(rows))}
+        groups: dict[str | None, np.ndarray] = {None: np.arange(len(rows))}
     else:
         names = table.strings(layout.series)
         named = [row for row, index in enumerate(rows) if names[index] is not None]
@@ -422,16 +424,15 @@ def _place(series: _Series, grid: Grid, table: Frame) -> np.ndarray:
     """Return the positions of a series on the grid, or raise if its times do not fit."""
     positions = grid.positions(series.times)
     off = np.flatnonzero(positions != np.floor(positions))
-    step = f"{grid.step} {'business days' if grid.unit == 'B' else f'x {grid.unit}' if grid.unit else ''}".strip()
     if len(off):
         raise DataError(
-            f"The times of {table.label} must be whole steps of {step} apart. In row {series.rows[off[0]] + 1:,}, "
+            f"The times of {table.label} must be whole steps of {grid} apart. In row {series.rows[off[0]] + 1:,}, "
             f"{series.times[off[0]]} of series {series.name!r} lies between two steps. Aggregate the values to equal steps."
         )
     missing = int(positions[-1]) + 1 - len(positions)
     if missing > len(positions):
         raise DataError(
-            f"At most half of the steps of a series may be missing. The most frequent step of {table.label} is {step}; of "
+            f"At most half of the steps of a series may be missing. The most frequent step of {table.label} is {grid}; of "
             f"series {series.name!r}, {missing:,} of {missing + len(positions):,} steps are missing. Aggregate the values."
         )
     return positions

@@ -169,6 +169,7 @@ def import_pyarrow(purpose: str) -> Any:
     """Import pyarrow with its readers; an error names the command that installs it."""
     try:
         import pyarrow
+        import pyarrow.compute
         import pyarrow.csv
         import pyarrow.parquet
     except ImportError as error:

@@ -9,6 +9,7 @@ import numpy as np
 
 _DATE = r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})"
 _CLOCK = r"[T ](\d{1,2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?\s*(Z|UTC|[+-]\d{2}:?\d{2})?"
+_UNITS = {"Y": "year", "M": "month", "D": "day", "B": "business day", "s": "second"}
 _DAY_SECONDS = 24 * 60 * 60
 
 
@@ -43,6 +44,11 @@ class Grid:
         if self.unit == "s" and self.step < _DAY_SECONDS and _DAY_SECONDS % self.step == 0:
             return _DAY_SECONDS // self.step
         return None
+
+    def __str__(self) -> str:
+        """A step in words: "3 months"; an integer's size alone."""
+        unit = _UNITS.get(self.unit, self.unit)
+        return f"{self.step} {unit}{'s' if self.step > 1 else ''}" if unit else str(self.step)
 
     def positions(self, times: np.ndarray) -> np.ndarray:
         """Return the position of each time in steps after the first; a fraction if it lies between two steps."""
