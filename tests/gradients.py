@@ -9,14 +9,23 @@ import numpy as np
 from compiling import compiler_options
 
 
-def gradients(function: Callable[..., Any], arrays: Sequence[Any], variables: Sequence[Any] = ()) -> list[np.ndarray]:
+def gradients(
+    function: Callable[..., Any], arrays: Sequence[Any], variables: Sequence[Any] = (), has_aux: bool = False
+) -> Any:
     """Return the gradients of a scalar function of arrays by each array and each Keras variable, as numpy.
 
     The gradient by what the function does not depend on is zero.
+
+    Args:
+        function: Returns a scalar, or with `has_aux` a pair of a scalar and a structure of tensors.
+        arrays: The arguments of the function.
+        variables: The variables that the function reads.
+        has_aux: Return a pair of the gradients and that structure.
     """
-    return {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[keras.backend.backend()](
-        function, list(arrays), list(variables)
-    )
+    with_aux = function if has_aux else lambda *arrays: (function(*arrays), ())
+    run = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[keras.backend.backend()]
+    computed, aux = run(with_aux, list(arrays), list(variables))
+    return (computed, aux) if has_aux else computed
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,7 +42,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def _jax(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
+def _jax(function: Callable[..., Any], arrays: list, variables: list) -> tuple[list[np.ndarray], Any]:
     import jax
 
     def pure(arrays: list, values: list) -> Any:
@@ -41,31 +50,31 @@ def _jax(function: Callable[..., Any], arrays: list, variables: list) -> list[np
             return function(*arrays)
 
     values = [variable.value for variable in variables]
-    run = jax.jit(jax.grad(pure, argnums=(0, 1)), compiler_options=compiler_options())
-    by_array, by_variable = run([jax.numpy.asarray(array) for array in arrays], values)
-    return [np.asarray(keras.ops.cast(gradient, "float32")) for gradient in (*by_array, *by_variable)]
+    run = jax.jit(jax.grad(pure, argnums=(0, 1), has_aux=True), compiler_options=compiler_options())
+    (by_array, by_variable), aux = run([jax.numpy.asarray(array) for array in arrays], values)
+    return [np.asarray(gradient).astype("float32") for gradient in (*by_array, *by_variable)], aux
 
 
-def _tensorflow(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
+def _tensorflow(function: Callable[..., Any], arrays: list, variables: list) -> tuple[list[np.ndarray], Any]:
     import tensorflow as tf
 
     tensors = [tf.convert_to_tensor(array) for array in arrays]
     with tf.GradientTape() as tape:
         tape.watch(tensors)
-        loss = function(*tensors)
+        loss, aux = function(*tensors)
     sources = [*tensors, *(variable.value for variable in variables)]
     results = tape.gradient(loss, sources, unconnected_gradients="zero")
-    return [tf.cast(tf.convert_to_tensor(gradient), "float32").numpy() for gradient in results]
+    return [tf.cast(tf.convert_to_tensor(gradient), "float32").numpy() for gradient in results], aux
 
 
-def _torch(function: Callable[..., Any], arrays: list, variables: list) -> list[np.ndarray]:
+def _torch(function: Callable[..., Any], arrays: list, variables: list) -> tuple[list[np.ndarray], Any]:
     import torch
 
     tensors = [keras.ops.convert_to_tensor(array).detach().clone().requires_grad_() for array in arrays]
     sources = [*tensors, *(variable.value for variable in variables)]
-    loss = function(*tensors)
+    loss, aux = function(*tensors)
     results = torch.autograd.grad(loss, sources, allow_unused=True)
     return [
         (torch.zeros_like(source) if gradient is None else gradient).float().detach().cpu().numpy()
         for source, gradient in zip(sources, results, strict=True)
-    ]
+    ], aux

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -13,39 +13,12 @@ from keras import ops
 import limelight as ll
 import oracles
 from compiling import fast_compilation, run_together
-from contracts.cases import CASES, ERRORS, PERMITTED, B, Case, N, S, T, V
+from contracts.cases import CASES, ERRORS, PERMITTED, B, Case, N, S, T
+from contracts.computing import TARGET, compute, inputs, numpy, randomize
+from contracts.representative import parametrize
 from gradients import compiled, gradients
 from limelight import scores
 from limelight.core.block import Block, Slice
-
-# Cases that run every test on every backend. The others run every test on one backend, and on all backends those that compare
-# values and gradients with the oracle; `make test-all` runs everything everywhere.
-REPRESENTATIVE = {
-    "defaults",
-    "additive",
-    "alibi",
-    "and",
-    "blocks of two",
-    "cosine",
-    "gaussian over padding",
-    "learned sink",
-    "monotonic",
-    "entmax near softmax",
-    "relative bias",
-    "rotary scaled by YaRN",
-    "segments",
-    "soft cap",
-    "top k of sparsemax",
-}
-
-
-def parametrize(cases: Iterable[Case]) -> pytest.MarkDecorator:
-    """Parametrize a test by cases; mark those that are not representative `full`."""
-    marks = {True: (), False: (pytest.mark.full,)}
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, id=case.name, marks=marks[case.name in REPRESENTATIVE]) for case in cases]
-    )
-
 
 each_case = parametrize(CASES)
 each_open_case = parametrize(case for case in CASES if not case.fixed)
@@ -60,31 +33,6 @@ def _optimized() -> Iterator[None]:
 
 
 with_optimizations = pytest.mark.usefixtures("_optimized")
-
-
-@functools.cache
-def inputs(size: int, num_kv_heads: int = N) -> tuple[np.ndarray, ...]:
-    """Return queries, keys and values, the same for all tests."""
-    random = np.random.default_rng(23)
-    shapes = ((B, N, T, size), (B, num_kv_heads, S, size), (B, num_kv_heads, S, V))
-    return tuple(random.normal(size=shape).astype("float32") for shape in shapes)
-
-
-def randomize(parts: dict[str, Any], query: Any, key: Any) -> tuple[list[keras.Variable], dict[str, np.ndarray]]:
-    """Build components for queries and keys, set their variables to random values, and return variables and values by name."""
-    layers = [part for part in parts.values() if isinstance(part, keras.Layer)]
-    if layers:
-        ll.attention_weights(query, key, **parts)
-    random = np.random.default_rng(29)
-    variables = [variable for layer in layers for variable in layer.trainable_variables]
-    for variable in variables:
-        variable.assign(0.5 * random.normal(size=variable.shape))
-    return variables, {variable.name: ops.convert_to_numpy(variable) for variable in variables}
-
-
-def numpy(tensor: Any) -> np.ndarray:
-    """Convert a tensor to numpy, in float32."""
-    return np.asarray(ops.convert_to_numpy(ops.cast(tensor, "float32")))
 
 
 def compute_weights_and_output(arrays: Any, parts: dict[str, Any]) -> tuple[Any, np.ndarray]:
@@ -105,45 +53,34 @@ def intersect_array(mask: Any, array: np.ndarray) -> Any:
     return ll.masks.ArrayMask(array) if mask is None else mask & ll.masks.ArrayMask(array)
 
 
-@with_optimizations
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("num_kv_heads", [N, pytest.param(1, marks=pytest.mark.full)])
 def test_weights_and_output_equal_the_oracle(case: Case, num_kv_heads: int) -> None:
     query, key, value = inputs(case.size, num_kv_heads)
-    parts = case.parts()
-    _, parameters = randomize(parts, query, key)
-    weights, output = compute_weights_and_output((query, key, value), parts)
-    assert tuple(weights.shape) == (B, N, T, S)
-    expected = oracles.attention_weights(query, key, **case.oracle, parameters=parameters)
-    np.testing.assert_allclose(numpy(weights), expected, atol=1e-5)
-    np.testing.assert_allclose(output, oracles.average(expected, value), atol=3e-5)
+    results = compute(case, num_kv_heads)
+    assert tuple(results.weights.shape) == (B, N, T, S)
+    expected = oracles.attention_weights(query, key, **case.oracle, parameters=results.parameters)
+    np.testing.assert_allclose(numpy(results.weights), expected, atol=1e-5)
+    np.testing.assert_allclose(numpy(results.output), oracles.average(expected, value), atol=3e-5)
 
 
-@with_optimizations
 @pytest.mark.parametrize("case", [case for case in CASES if case.smooth], ids=lambda case: case.name)
 def test_gradients_equal_the_oracle(case: Case) -> None:
-    arrays = inputs(case.size)
-    parts = case.parts()
-    variables, parameters = randomize(parts, *arrays[:2])
-    random = np.random.default_rng(31)
-    target = random.normal(size=(B, N, T, V)).astype("float32")
-
-    def loss(query: Any, key: Any, value: Any) -> Any:
-        return ops.sum(ll.attend(query, key, value, **parts) * ops.convert_to_tensor(target))
+    arrays, results = inputs(case.size), compute(case)
+    parameters = results.parameters
 
     def expected(query: Any, key: Any, value: Any, *values: Any) -> float:
         named_values = dict(zip(parameters, values, strict=True))
-        return float((oracles.attend(query, key, value, **case.oracle, parameters=named_values) * target).sum())
+        return float((oracles.attend(query, key, value, **case.oracle, parameters=named_values) * TARGET).sum())
 
-    computed = gradients(loss, arrays, variables)
+    random = np.random.default_rng(31)
     points = [array.astype("float64") for array in (*arrays, *parameters.values())]
     for index, point in enumerate(points):
         directions = [np.zeros_like(other) for other in points]
         directions[index] = random.normal(size=point.shape)
         derivative = oracles.directional_derivative(expected, points, directions)
-        assert float((computed[index] * directions[index]).sum()) == pytest.approx(derivative, rel=2e-4, abs=2e-3), (
-            index
-        )
+        slope = float((results.gradients[index] * directions[index]).sum())
+        assert slope == pytest.approx(derivative, rel=2e-4, abs=2e-3), index
 
 
 @each_case

@@ -11,7 +11,7 @@ from keras import ops
 import limelight as ll
 import oracles
 from contracts.cases import B, N, S, T, V
-from contracts.test_contract import numpy
+from contracts.computing import numpy
 from gradients import gradients
 from layers.test_every_layer import LAYERS, WIDTH, call_layer
 from limelight.engine import implementations, thresholds

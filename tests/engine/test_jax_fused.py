@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from contracts.test_contract import numpy
+from contracts.computing import numpy
 from gradients import gradients
 from limelight.engine import thresholds
 

@@ -8,24 +8,25 @@ import pytest
 
 import limelight as ll
 from contracts.cases import CASES, B, N, S, T
-from contracts.test_contract import inputs, numpy, randomize
+from contracts.computing import inputs, numpy, randomize
+from contracts.representative import full
 from limelight.engine import thresholds
 
 BACKEND = keras.backend.backend()
 NAMES = (
     "defaults",
-    "normed rotary plus alibi",
+    full("normed rotary plus alibi"),
     "learned sink",
-    "allowed",
+    full("allowed"),
     "segments",
     "sparsemax",
-    "monotonic",
+    full("monotonic"),
     "shaw",
-    "bias",
+    full("bias"),
 )
 
 
-@pytest.mark.parametrize("kv_heads", [N, 1])
+@pytest.mark.parametrize("kv_heads", [N, full(1)])
 @pytest.mark.parametrize("name", NAMES)
 def test_selected_weights_equal_those_of_all(name: str, kv_heads: int) -> None:
     case = next(case for case in CASES if case.name == name)

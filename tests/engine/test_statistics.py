@@ -11,7 +11,8 @@ from keras import ops
 import limelight as ll
 import oracles
 from contracts.cases import CASES, PERMITTED, B, Case, N, S, T, V
-from contracts.test_contract import inputs, numpy, randomize
+from contracts.computing import inputs, numpy, randomize
+from contracts.representative import full, parametrize
 from gradients import compiled
 from limelight._attention_statistics import AttentionStatistics, block_edges
 from limelight.engine import thresholds
@@ -30,7 +31,7 @@ from limelight.normalizers import MASK_VALUE
 BACKEND = keras.backend.backend()
 TOP_K, NUM_BLOCKS = 4, 3
 
-each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_case = parametrize(CASES)
 
 
 def check(
@@ -98,7 +99,9 @@ def reduce_in_each_way(call: Any, block: BlockWeights) -> list[ReducedBlock]:
 
 
 # A moving and a fixed band of columns, dependence on the example, learned parameters, whole rows, and all rows at once.
-@pytest.mark.parametrize("name", ["window", "segments", "padding of both", "learned sink", "sparsemax", "monotonic"])
+@pytest.mark.parametrize(
+    "name", ["window", "segments", full("padding of both"), "learned sink", "sparsemax", full("monotonic")]
+)
 def test_statistics_do_not_depend_on_the_block_size(name: str) -> None:
     case = next(case for case in CASES if case.name == name)
     query, key, value = inputs(case.size, 1 if name == "window" else N)
@@ -155,7 +158,7 @@ def test_top_k_by_groups_of_long_rows(random: np.random.Generator) -> None:
     assert all(len(set(row)) == 13 for row in indices.reshape(-1, 13))
 
 
-@pytest.mark.parametrize("name", ["none", "causal", "window", "sink"])
+@pytest.mark.parametrize("name", [full("none"), "causal", "window", full("sink")])
 def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> None:
     # Long enough for top-k by groups; neither length is a multiple of anything.
     rows, columns = 131, 1031

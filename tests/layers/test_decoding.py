@@ -10,6 +10,7 @@ from keras import ops
 
 import limelight as ll
 from compiling import predict, run_together
+from contracts.representative import full
 from gradients import compiled
 from limelight.layers import KVCache, MultiHeadAttention
 
@@ -59,7 +60,9 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize(
+    "name", [name if name in ("plain", "rotary rolling", "latent") else full(name) for name in LAYERS]
+)
 def test_decoding_equals_a_call_on_the_whole_sequence(random: np.random.Generator, name: str) -> None:
     make, size = LAYERS[name]
     layer, x = randomize(make()), random.normal(size=(B, T, D)).astype("float32")
@@ -117,6 +120,7 @@ def test_keys_and_values_are_projected_from_the_latent(random: np.random.Generat
     assert tuple(cache.value.shape) == (B, 1, T, 0)
 
 
+@pytest.mark.full
 def test_latent_layer_can_be_saved_and_loaded(random: np.random.Generator, tmp_path: Path) -> None:
     steps, x = keras.Input((None, D)), random.normal(size=(B, T, D)).astype("float32")
     model = keras.Model(
@@ -127,6 +131,7 @@ def test_latent_layer_can_be_saved_and_loaded(random: np.random.Generator, tmp_p
     np.testing.assert_allclose(predict(copy, x), predict(model, x), atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_cache_has_the_dtype_of_the_layer(random: np.random.Generator, dtype: str) -> None:
     layer, x = MultiHeadAttention(3, 4, mask="causal", dtype=dtype), random.normal(size=(B, T, D)).astype("float32")
@@ -142,6 +147,7 @@ def test_symbolic_shapes_with_a_cache() -> None:
     assert (output.shape, weights.shape, after.key.shape) == ((B, 1, D), (B, 4, 1, 7), (B, 2, 7, 2))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -196,6 +202,7 @@ def test_window_rolls_within_a_call_of_several_steps(
         np.testing.assert_allclose(decoded[b][real[b]], numpy(expected[b]), atol=3e-5)
 
 
+@pytest.mark.full
 def test_cache_can_be_an_input_of_a_model(random: np.random.Generator) -> None:
     layer = randomize(MultiHeadAttention(3, 4, mask="causal"))
     step = keras.Input((1, D))
@@ -214,6 +221,7 @@ def test_cache_can_be_an_input_of_a_model(random: np.random.Generator) -> None:
     assert numpy(now[3]).tolist() == [2, 2]
 
 
+@pytest.mark.full
 def test_latent_layer_accepts_its_value_as_key(random: np.random.Generator) -> None:
     layer, x = randomize(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D))
     np.testing.assert_array_equal(numpy(layer(x, x, x)), numpy(layer(x, x)))

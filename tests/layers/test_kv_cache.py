@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
+from contracts.representative import full
 from gradients import compiled
 from limelight.layers import KVCache
 
@@ -36,6 +37,7 @@ class SlotsOracle:
         self.length += 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("counts", [(1, 1, 1, 1, 1, 1, 1), (3, 4, 1), (2, 5, 5), (11, 1), (6, 1)])
 @pytest.mark.parametrize("masked", [False, True])
 def test_append_writes_each_step_to_its_slot(
@@ -66,11 +68,11 @@ def test_last_positions(random: np.random.Generator) -> None:
 @pytest.mark.parametrize(
     ("parts", "size"),
     [
-        ({"mask": ll.masks.Causal()}, 9),
-        ({"mask": ll.masks.Causal() & ll.masks.SlidingWindow(3)}, 4),
+        full({"mask": ll.masks.Causal()}, 9),
+        full({"mask": ll.masks.Causal() & ll.masks.SlidingWindow(3)}, 4),
         ({"mask": ll.masks.Causal() & ll.masks.SlidingWindow(3), "score": "rotary"}, 4),
         ({"mask": ll.masks.Causal(), "score": "relative", "normalizer": "sparsemax"}, 9),
-        ({"mask": ll.masks.Causal() & ll.masks.Dilated(2), "score": "alibi"}, 9),
+        full({"mask": ll.masks.Causal() & ll.masks.Dilated(2), "score": "alibi"}, 9),
     ],
     ids=["causal", "rolling window", "rotary in a rolling window", "relative bias", "dilated"],
 )
@@ -112,6 +114,7 @@ def test_decoding_equals_attention_over_the_whole_sequence(
     assert tuple(cache.key.shape) == (B, K, size, H)
 
 
+@pytest.mark.full
 def test_append_keeps_the_dtype(random: np.random.Generator) -> None:
     cache = KVCache.empty(B, K, 4, H, dtype="bfloat16").append(*[random_steps(random, 2)[0]] * 2)
     assert keras.backend.standardize_dtype(cache.key.dtype) == "bfloat16"

@@ -12,7 +12,7 @@ from keras import ops
 
 import limelight as ll
 from contracts.cases import CASES, B, Case, N, S, T, V
-from contracts.test_contract import randomize
+from contracts.computing import randomize
 from limelight.masks import Mask
 from selection import is_full
 

@@ -1,6 +1,7 @@
 """The blocks of a mask agree with the dense mask: any combination of masks, any slice."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def build(pattern: Pattern) -> Mask:
     return pattern.make(np.arange(ROWS), np.arange(COLUMNS))
 
 
+@pytest.mark.full
 @examined
 @given(patterns, SIZES, st.integers(0, ROWS - 1), st.integers(0, COLUMNS - 1))
 def test_a_block_equals_its_slice_of_the_dense_mask(
