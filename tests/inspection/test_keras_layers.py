@@ -138,6 +138,24 @@ def test_eager_outputs_are_the_same_bit_for_bit():
         np.testing.assert_array_equal(keras.ops.convert_to_numpy(output), keras.ops.convert_to_numpy(alone))
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="Keras compiles single operations on TensorFlow alone"
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_outputs_of_grouped_convolutions_are_the_same_bit_for_bit(compiled):
+    """Keras compiles them by XLA, and their operations one by one would differ in the last digit."""
+    inputs = keras.Input((9, 9, 8))
+    convolved = layers.Conv2D(8, 3, groups=8, padding="same")(inputs)
+    model = keras.Model(inputs, [convolved, layers.Attention()([convolved, convolved])])
+    data = np.random.default_rng(7).normal(size=(B, 9, 9, 8)).astype("float32")
+    extractor = ll.AttentionExtractor(model)
+    expected, outputs = (
+        (model.predict(data, verbose=0), extractor.predict(data)[0]) if compiled else (model(data), extractor(data)[0])
+    )
+    for output, alone in zip(outputs, expected, strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(output), keras.ops.convert_to_numpy(alone))
+
+
 @pytest.mark.parametrize("case", MULTI_HEAD)
 def test_multi_head_attention(case):
     name = f"multi_head_{case.replace(' ', '_')}"

@@ -102,7 +102,10 @@ def tensorflow_function(
 ) -> Any:
     """Stand in for the call of a `tf.function`: its operations run, or become part of the graph around it, one by one."""
     python_function = function.python_function
-    is_internal = getattr(python_function, "__module__", "").startswith("tensorflow.")
+    # Keras compiles grouped convolutions by XLA; one by one, their operations differ in the last digit, or fail.
+    is_internal = getattr(python_function, "__module__", "").startswith(
+        ("tensorflow.", _keras_private.backend.nn.__name__)
+    )
     if recorder.is_muted or normalizers.is_internal_softmax() or is_internal:
         return original(function, *args, **kwargs)
     import tensorflow as tf
