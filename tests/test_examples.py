@@ -15,6 +15,7 @@ def load_main(number):
     return runpy.run_path(str(path))["main"]
 
 
+@pytest.mark.full
 def test_numpy_and_attend_give_the_same_numbers(capsys):
     output, weights = load_main("01")()
     np.testing.assert_allclose(output, 0, atol=1e-6)
@@ -22,6 +23,7 @@ def test_numpy_and_attend_give_the_same_numbers(capsys):
     assert capsys.readouterr().out.count("[2.6993") == 2
 
 
+@pytest.mark.full
 def test_the_functional_model_contracts_the_right_axis():
     results = load_main("02")()
     assert results["difference"] < 1e-5
@@ -53,6 +55,7 @@ def test_hierarchical_attention_gives_padding_no_weight():
     assert results["accuracy"] > 1 / 5
 
 
+@pytest.mark.full
 def test_weights_are_saved_as_pictures(tmp_path):
     vector = load_main("06")(tmp_path / "weights.png")
     assert (tmp_path / "weights.png").read_bytes().startswith(b"\x89PNG")
@@ -69,6 +72,7 @@ def test_metrics_have_intervals():
     assert results["unchanged"]["mae"].low < results["unchanged"]["mae"].value
 
 
+@pytest.mark.full
 def test_a_keras_model_is_linted_and_upgraded(capsys):
     results = load_main("08")()
     assert results["kinds"] == ["weight on padding", "lost mask"]

@@ -106,7 +106,9 @@ def test_training_under_xla_is_equal(name: str) -> None:
 @pytest.mark.parametrize("name", MODELS if runs_everything() else ["multi-head"])
 def test_training_in_a_remat_scope_is_equal(name: str) -> None:
     if "GRU" in name or "recurrent" in name or "gumbel" in name:
-        pytest.skip("Keras's recurrent layers and noise read `training`, which a RematScope traces, as Keras's Dropout does")
+        pytest.skip(
+            "Keras's recurrent layers and noise read `training`, which a RematScope traces, as Keras's Dropout does"
+        )
     # Without implicit masks, which Keras loses in a RematScope.
     with keras.RematScope(mode="full"):
         model = make_model(name, is_masked=False)

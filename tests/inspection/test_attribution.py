@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
+from contracts.representative import full
 
 B, T, D, CLASSES = 3, 5, 8, 4
 LAYERS = {
@@ -42,7 +43,7 @@ def data(random):
     return random.normal(size=(B, T, D)).astype("float32"), np.array([1, 3, 0])
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("kind", [full("limelight"), "grouped", "keras", full("keras grouped")])
 def test_importance_agrees_with_scaled_output_kernels(kind, data):
     x, labels = data
     model = build_classifier(kind)
@@ -119,6 +120,7 @@ def test_attributions_of_a_head_sum_to_the_gradient_of_its_gate(kind, data):
         np.testing.assert_allclose(largest[predicted == label], expected[predicted == label], atol=1e-6)
 
 
+@pytest.mark.full
 def test_wrong_arguments(data):
     x, labels = data
     model = build_classifier("limelight")
@@ -138,6 +140,7 @@ def test_wrong_arguments(data):
         ll.inspection.head_importance(None, x, loss=ops.mean)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("shape", [(B,), (B, 1)])
 def test_targets_of_one_number_may_lack_an_axis(shape, data):
     x, _ = data
@@ -165,6 +168,7 @@ def test_layers_in_loops_are_left_out(random):
     assert not maps
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("structure", [dict, list])
 def test_losses_of_several_outputs_are_weighted_and_added(structure, data):
     x, _ = data

@@ -35,6 +35,7 @@ def test_maps_of_each_epoch(model, data, tmp_path):
     assert saved[0]["reader"].diff(saved[2]["reader"]).divergence[0] > 0
 
 
+@pytest.mark.full
 def test_a_training_that_continues_adds_files(model, data, tmp_path):
     callback = ll.AttentionCallback(tmp_path, data[0][:1], every=2)
     model.fit(*data, epochs=3, verbose=0, callbacks=[callback])
@@ -45,6 +46,7 @@ def test_a_training_that_continues_adds_files(model, data, tmp_path):
     assert (tmp_path / "epoch-0004.npz").exists()
 
 
+@pytest.mark.full
 def test_the_callback_is_for_training(data, tmp_path):
     with pytest.raises(ValueError, match="`every` must be at least 1"):
         ll.AttentionCallback(tmp_path, data[0], every=0)
@@ -52,6 +54,7 @@ def test_the_callback_is_for_training(data, tmp_path):
         ll.AttentionCallback(tmp_path, data[0])._save_maps(0)
 
 
+@pytest.mark.full
 def test_the_last_epoch_is_saved_if_training_stops_early(model, data, tmp_path):
     early_stopping = keras.callbacks.EarlyStopping("loss", min_delta=1e9, patience=0)
     for name, order in (("before", (0, 1)), ("after", (1, 0))):
@@ -62,6 +65,7 @@ def test_the_last_epoch_is_saved_if_training_stops_early(model, data, tmp_path):
         assert files == ["epoch-0000.npz", f"epoch-{early_stopping.stopped_epoch + 1:04}.npz"]
 
 
+@pytest.mark.full
 def test_a_new_training_replaces_the_files_of_an_earlier_one(model, data, tmp_path):
     callback = ll.AttentionCallback(tmp_path, data[0][:1])
     model.fit(*data, epochs=3, verbose=0, callbacks=[callback])

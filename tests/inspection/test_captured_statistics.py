@@ -48,6 +48,7 @@ def test_layers_of_keras(random, steps):
     assert repr(captured["two"]) == "AttentionMap('two', MultiHeadAttention, statistics (3, 2, 5, 7))"
 
 
+@pytest.mark.full
 def test_layers_of_limelight(steps):
     x = keras.Input((T, D))
     masked = layers.Masking()(x)
@@ -96,6 +97,7 @@ def test_batches_are_concatenated_and_saved(steps, tmp_path):
         AttentionMaps.concat([maps, extractor.predict_on_batch(steps[:, :3])[1]])
 
 
+@pytest.mark.full
 def test_there_are_no_weights(steps):
     x = keras.Input((T, D))
     model = keras.Model(x, ll.layers.SelfAttention(4, name="reader")(x))

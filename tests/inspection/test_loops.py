@@ -7,6 +7,7 @@ from keras import layers, ops
 from keras.src import backend
 
 import limelight as ll
+from contracts.representative import full
 from inspection.capturing import capture_both_ways, softmax
 
 B, T, S, D = 3, 5, 4, 6
@@ -58,7 +59,7 @@ def reader_weights(memory, x, mask=None):
     return weights[:, None]
 
 
-@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("unroll", [False, full(True)])
 @pytest.mark.parametrize("how", ["custom", "keras", "limelight"])
 def test_a_cell_that_attends(how, unroll, steps):
     x = keras.Input((T, D))

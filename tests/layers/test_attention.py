@@ -107,6 +107,7 @@ def test_call_forms_of_keras_are_accepted(random):
             np.testing.assert_allclose(ops.convert_to_numpy(found), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_padded_queries_have_no_weight_in_capture_and_regularizer():
     words = np.array([[3, 1, 0, 0], [1, 5, 9, 2]])
     layer = ll.layers.Attention(attention_regularizer=ll.layers.Entropy(1.0), name="reading")

@@ -127,6 +127,7 @@ def test_empty_sequence_gives_zeros(make, words):
     assert not array(output).any()
 
 
+@pytest.mark.full
 def test_trains_and_predicts_with_varying_lengths(random):
     model = make_model(dropout=0.1)
     losses = {name: None if "weights" in name else "mse" for name in model.output}
@@ -144,6 +145,7 @@ def test_trains_and_predicts_with_varying_lengths(random):
         np.testing.assert_allclose(compiled[name], array(eager[name]), atol=1e-5, err_msg=name)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_is_close(make, dtype):
     # Values that half precision holds exactly, so that only the layer's own arithmetic differs.
@@ -158,6 +160,7 @@ def test_half_precision_is_close(make, dtype):
     np.testing.assert_allclose(array(ops.cast(weights, "float32")).sum(-1), 1, atol=0.02)
 
 
+@pytest.mark.full
 def test_returning_weights_leaves_the_output_and_dropout_leaves_the_weights(make):
     steps = np.random.default_rng(3).normal(size=(2, 7, WIDTH)).astype("float32")
     layer = make(dropout=0.5, seed=1)
@@ -168,6 +171,7 @@ def test_returning_weights_leaves_the_output_and_dropout_leaves_the_weights(make
     assert not np.allclose(array(dropped), array(output))
 
 
+@pytest.mark.full
 def test_announces_its_call(make):
     steps = np.random.default_rng(3).normal(size=(2, 7, WIDTH)).astype("float32")
     calls, layer = [], make()
@@ -179,6 +183,7 @@ def test_announces_its_call(make):
     assert calls[0].key.shape[2] == 7
 
 
+@pytest.mark.full
 def test_regularizer_is_applied_in_training_only(make):
     steps = np.random.default_rng(3).normal(size=(2, 7, WIDTH)).astype("float32")
     layer = make(attention_regularizer=keras.regularizers.L2(1.0))

@@ -83,6 +83,7 @@ def test_causal_attention_across_chunks(random: np.random.Generator) -> None:
     np.testing.assert_allclose(numpy(layer(x, x)), expected("elu", layer, x, x, None)[0], atol=5e-4)
 
 
+@pytest.mark.full
 def test_performer_approximates_softmax(random: np.random.Generator) -> None:
     x = 0.25 * random.normal(size=(B, T, D)).astype("float32")
     layer = randomize(LinearAttention(N, H, features=ll.layers.FavorFeatures(2000, seed=5)), x, x)
@@ -108,6 +109,7 @@ def test_padding_has_no_effect(random: np.random.Generator, name: str) -> None:
     np.testing.assert_allclose(numpy(nothing), np.broadcast_to(numpy(layer.output_dense.bias), (B, T, D)))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_is_finite_for_large_inputs(random: np.random.Generator, dtype: str) -> None:
     x = 300 * random.normal(size=(B, T, D)).astype("float32")

@@ -85,6 +85,7 @@ def test_bias_is_added_to_the_scores(random, query, memory):
     np.testing.assert_allclose(array(biased), expected / expected.sum(-1, keepdims=True), atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("axes", [(2,), (1, 2), (-2,), (1,)])
 def test_attention_axes_equal_attention_over_the_flattened_sequence(random, axes):
     x = random.normal(size=(B, 3, 5, D)).astype("float32")

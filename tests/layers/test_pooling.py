@@ -62,6 +62,7 @@ def test_padding_has_no_effect_and_empty_sequences_give_zeros(random, steps):
     assert not array(vectors)[1].any()
 
 
+@pytest.mark.full
 def test_pooling_twice_passes_on_the_mask_of_empty_sentences():
     ids = np.array([[[1, 2, 0], [3, 0, 0], [0, 0, 0]], [[4, 5, 6], [0, 0, 0], [0, 0, 0]]])
     words = keras.layers.Embedding(10, 4, mask_zero=True)(ids)

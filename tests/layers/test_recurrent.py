@@ -209,6 +209,7 @@ def test_model_trains_saves_and_loads(random: np.random.Generator, tmp_path: Pat
     np.testing.assert_allclose(found["weights"], expected["weights"], atol=1e-5)
 
 
+@pytest.mark.full
 def test_padded_steps_of_the_sequence_have_no_effect(random: np.random.Generator) -> None:
     layer, (steps, memory) = make_layer(), inputs(random)
     mask = np.array([[True] * T, [True] * 3 + [False] * 2])
@@ -228,6 +229,7 @@ def test_symbolic_shapes_equal_eager_shapes() -> None:
     assert [tuple(tensor.shape) for tensor in found] == [(B, U), (B, S)]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
@@ -276,6 +278,7 @@ def test_invalid_arguments_raise(wrong: Any, error: type[Exception], message: st
         wrong()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "normalizer",
     [lambda: ll.normalizers.GumbelSoftmax(0.5), lambda: ll.normalizers.TopK(4, ll.normalizers.GumbelSoftmax(0.5))],
@@ -399,6 +402,7 @@ def test_keras_rnn_returns_all_states_of_a_symbolic_call(random: np.random.Gener
         np.testing.assert_allclose(numpy(state), numpy(memory_state), rtol=1e-6)
 
 
+@pytest.mark.full
 def test_memory_is_projected_once(random: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, (steps, memory) = make_layer(score=ll.scores.Additive(4)), inputs(random)
     cell, num_calls, project_keys = layer.cell.cell, [], ll.scores.Additive.project_keys
@@ -415,6 +419,7 @@ def test_memory_is_projected_once(random: np.random.Generator, monkeypatch: pyte
     np.testing.assert_allclose(np.stack(outputs, axis=1), numpy(expected), atol=1e-6)
 
 
+@pytest.mark.full
 def test_steps_in_mixed_precision_equal_the_sequence(random: np.random.Generator) -> None:
     steps, memory = inputs(random)
     cell = AttentionCell(keras.layers.SimpleRNNCell(U, dtype="mixed_bfloat16"), M, dtype="mixed_bfloat16")
@@ -425,6 +430,7 @@ def test_steps_in_mixed_precision_equal_the_sequence(random: np.random.Generator
         np.testing.assert_allclose(*(numpy(ops.cast(x, "float32")) for x in (output, expected[:, t])), atol=0.02)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("is_kept_in_states", [False, True])
 def test_dropout_drops_weights_anew_at_each_step(is_kept_in_states: bool) -> None:
     # The memory is the identity and the weights are uniform: the output is tanh of the weights after dropout.
@@ -457,6 +463,7 @@ def test_dropout_drops_weights_anew_at_each_step(is_kept_in_states: bool) -> Non
     assert (is_dropped != (again < 0.5)).any()
 
 
+@pytest.mark.full
 def test_regularizer_dropout_and_states_are_saved(random: np.random.Generator, tmp_path: Path) -> None:
     steps, memory = keras.Input((None, D)), keras.Input((S, M))
     cell = AttentionCell(keras.layers.LSTMCell(U), M, dropout=0.2, seed=3)

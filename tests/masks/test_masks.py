@@ -35,6 +35,7 @@ def dense(mask: masks.Mask, rows: int, columns: int) -> np.ndarray:
     return np.broadcast_to(array, (rows, columns))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mask", PATTERNS, ids=lambda mask: repr(mask)[:60])
 @pytest.mark.parametrize(("rows", "columns", "size"), [(13, 13, 4), (5, 17, 3), (17, 5, 4)])
 def test_empty_and_full_blocks_agree_with_the_dense_mask(mask: masks.Mask, rows: int, columns: int, size: int) -> None:
@@ -71,6 +72,7 @@ def test_a_block_at_unknown_positions_is_partial() -> None:
     assert ll.masks.Padding(np.ones((2, 8), bool)).block_kind(Block.full(2, 1, 8, 8)) == "partial"
 
 
+@pytest.mark.full
 def test_random_blocks_do_not_depend_on_the_length() -> None:
     mask = ll.masks.BigBird(2, 1, 1, 2, seed=3)
     np.testing.assert_array_equal(dense(mask, 40, 40)[:24, :24], dense(mask, 24, 24))
