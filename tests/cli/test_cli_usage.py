@@ -88,8 +88,8 @@ def test_the_installed_command():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is required: study. See `limelight --help`."),
-        (["stud"], "argument COMMAND: invalid choice: 'stud' (choose from 'study'). See `limelight --help`."),
+        ([], "a command is required: study or predict. See `limelight --help`."),
+        (["stud"], "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict'). See `limelight --help`."),
         (["study", "--seed", "3"], "unrecognized arguments: --seed. See `limelight --help`."),
         (
             ["study", "--seeds"],

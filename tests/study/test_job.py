@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 import reviews
-from limelight.data import Dataset, Tokenizer, pad, padded_length, split
+from limelight import models
+from limelight.data import Dataset, pad, padded_length, split
 from limelight.study import Progress, Settings, UsageError, job, run
 from limelight.study.pipelines import build_pipeline
 from limelight.study.setup import Setup, prepare
@@ -48,7 +49,7 @@ def finished(settings):
 def test_the_folder_holds_the_documented_files(finished):
     results, out, _ = finished
     assert sorted(path.name for path in out.iterdir()) == [
-        ".lock", "figures", "model.json", "model.keras", "report.html", "results.json", "runs", "study.json", "tokenizer.json",
+        ".lock", "figures", "model.keras", "report.html", "results.json", "runs", "study.json",
     ]  # fmt: skip
     runs = ["attention-seed1", "attention-seed2", "linear-seed1", "mean-seed1", "mean-seed2"]
     assert sorted(path.name for path in (out / "runs").iterdir()) == runs
@@ -126,18 +127,16 @@ def test_the_comparison_is_with_and_without_attention(finished):
 def test_the_examples_match_the_saved_model(finished):
     results, out, _ = finished
     model = keras.models.load_model(out / "model.keras")
-    tokenizer = Tokenizer.load(out / "tokenizer.json")
-    description = json.loads((out / "model.json").read_text(encoding="utf-8"))
-    assert description == {"kind": "text", "classes": ["bad", "good"], "length": 512}
+    estimator = models.load(out / "model.keras")
+    assert (estimator.classes_.tolist(), estimator.max_length) == (["bad", "good"], 512)
     # A blank text can be predicted too.
-    blank = model.predict(tokenizer.encode([" "])[0].ids[None], verbose=0)
-    assert np.isfinite(blank).all()
+    assert np.isfinite(estimator.predict_proba([" "])).all()
     assert len(results["examples"]) > 2
     for example in results["examples"]:
         assert [example["text"][start:end] for start, end in example["offsets"]] == example["tokens"]
         assert len(example["weights"]) == len(example["tokens"])
         assert sum(example["weights"]) == pytest.approx(1, abs=1e-5)
-        encoding = tokenizer.encode([example["text"]])[0]
+        encoding = estimator.inputs_.tokenizer.encode([example["text"]])[0]
         ids, _ = pad([encoding.ids], padded_length(len(encoding)))
         probabilities = keras.ops.convert_to_numpy(model(ids, training=False))[0]
         assert results["data"]["classes"][probabilities.argmax()] == example["prediction"]
@@ -155,12 +154,8 @@ def test_the_saved_model_predicts_the_same_in_another_process(finished):
 import os, sys
 if os.environ["KERAS_BACKEND"] != "tensorflow":
     sys.modules["tensorflow"] = None  # Keras would import it for nothing, which takes seconds
-import limelight.layers
-import keras, numpy as np
-from limelight.data import Tokenizer
-model = keras.models.load_model(f"{sys.argv[1]}/model.keras")
-encoding = Tokenizer.load(f"{sys.argv[1]}/tokenizer.json").encode([sys.argv[2]])[0]
-print(model.predict(encoding.ids[None], verbose=0).max())
+import limelight as ll
+print(ll.models.load(f"{sys.argv[1]}/model.keras").predict_proba([sys.argv[2]]).max())
 """
     example = results["examples"][0]
     process = subprocess.run(
@@ -243,7 +238,7 @@ def test_series_of_any_lengths(tmp_path, random):
     for example in results["examples"]:
         assert example["text"] is None
         assert example["tokens"] == [str(step) for step in range(1, len(example["weights"]) + 1)]
-    assert not (out / "tokenizer.json").exists()
+    assert models.load(out / "model.keras").n_channels_in_ == 2
     model = keras.models.load_model(out / "model.keras")
     example = results["examples"][0]
     steps = series[int(example["id"])][None, :7]

@@ -12,6 +12,7 @@ from typing import Any
 from limelight import _backend
 from limelight._formatting import METRICS, Metric, format_value
 from limelight._progress import Interruption, Progress, make_printable
+from limelight.cli import prediction
 from limelight.exceptions import UsageError
 from limelight.study.settings import resolve_settings
 
@@ -24,6 +25,13 @@ class BelowRequirement(Exception):
 
 def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Run the parsed command."""
+    if arguments.command == "predict":
+        prediction.check(arguments)
+        _check_backend()
+        _load_keras()
+        with contextlib.suppress(BrokenPipeError):
+            prediction.run(arguments)
+        return
     settings = resolve_settings(arguments.flags, os.environ, arguments.config or os.environ.get("LIMELIGHT_CONFIG"))
     _check_backend()
     from limelight.study.setup import prepare

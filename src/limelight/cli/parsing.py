@@ -27,12 +27,18 @@ _EPILOG = textwrap.dedent("""\
       limelight study japanese-vowels --json > results.json
     """)
 
+_PREDICT_EPILOG = textwrap.dedent("""\
+    examples:
+      limelight predict limelight-study/movie-reviews/model.keras reviews.csv > labelled.csv
+      limelight predict model.keras "A dull film." --json --attention
+    """)
+
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments after the program's name.
 
     Returns:
-        A namespace with `command`, its options, and `flags`, the settings as typed.
+        A namespace with `command`, its options, and for a study `flags`, the settings as typed.
 
     Raises:
         UsageError: an unknown command or option.
@@ -44,10 +50,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="version", version=f"limelight {limelight.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_study(commands)
+    _add_predict(commands)
     namespace = parser.parse_args(arguments)
     if namespace.command is None:
-        parser.error("a command is required: study")
-    namespace.flags = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(Settings)}
+        parser.error("a command is required: study or predict")
+    if namespace.command == "study":
+        namespace.flags = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(Settings)}
     return namespace
 
 
@@ -74,6 +82,33 @@ def _add_study(commands: Any) -> None:
             settings.add_argument("source", nargs="?", metavar="SOURCE", help=help)
         else:
             settings.add_argument(flag(field.name), dest=field.name, metavar=_metavar(field), help=help)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="predict with a model that a study or an estimator saved",
+        description="Print the rows of INPUT with the predictions of MODEL as new columns.",
+        epilog=_PREDICT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="a .keras file of an estimator, such as OUT/model.keras of a study"
+    )
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a .csv, .tsv, .jsonl, .parquet or .txt file of texts; a text; - for lines of standard input; a .npy or .ts file "
+        "of series",
+    )
+    parser.add_argument(
+        "--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON document, with the probability of each class"
+    )
+    parser.add_argument("--attention", action="store_true", help="add the attention of each input to the JSON document")
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:

@@ -86,7 +86,7 @@ def read_csv(path: Path, roles: Roles, choose_header: ChooseHeader) -> Table:
     indices = [header.index(column) for column in columns if column is not None]
     table = Table([], [], None if columns[2] is None else [], columns, repairs)
     malformed: list[tuple[int, int]] = []
-    for line, row in itertools.islice(_iterate_rows(path, dialect), int(has_header), None):
+    for line, row in itertools.islice(iterate_rows(path, dialect), int(has_header), None):
         if len(row) != len(header):
             malformed.append((line, len(row)))
             continue
@@ -332,7 +332,7 @@ def sample_rows(path: Path, dialect: Dialect) -> list[list[str]]:
     Raises:
         DataError: there is none.
     """
-    sample = [row for _, row in itertools.islice(_iterate_rows(path, dialect), _NUM_SAMPLE_ROWS)]
+    sample = [row for _, row in itertools.islice(iterate_rows(path, dialect), _NUM_SAMPLE_ROWS)]
     if not sample:
         raise DataError(f"{str(path)!r} must hold data. Every row is blank.")
     return sample
@@ -340,13 +340,13 @@ def sample_rows(path: Path, dialect: Dialect) -> list[list[str]]:
 
 def count_header_lines(path: Path, dialect: Dialect) -> int:
     """Return the number of lines before the second row that is not blank."""
-    rows = _iterate_rows(path, dialect)
+    rows = iterate_rows(path, dialect)
     next(rows)
     second = next(rows, None)
     return sum(1 for _ in textfiles.iterate_lines(path)) if second is None else second[0] - 1
 
 
-def _iterate_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
+def iterate_rows(path: Path, dialect: Dialect) -> Iterator[tuple[int, list[str]]]:
     """Yield each row that is not blank, with the line where it begins."""
     if dialect.has_quotes:
         yield from _parse_quoted(path, dialect)

@@ -110,10 +110,8 @@ class Estimator(BaseEstimator):
             )
             bar.set_total(trainer.max_steps)
             bar.start_run(type(self).__name__, trainer.max_steps)
-            self.history_ = trainer.fit(seed)
-        self.inputs_, self.target_, self.model_ = inputs, target, trainer.export()
-        self._set_fitted(X)
-        return self
+            history = trainer.fit(seed)
+        return self.restore(inputs, target, trainer.export(), history)
 
     def attention(self, X: Any) -> AttentionMaps:
         """Return the attention of the model on inputs, with the words of texts as tokens.
@@ -150,6 +148,11 @@ class Estimator(BaseEstimator):
         """
         check_is_fitted(self)
         files.save(self, path)
+
+    def restore(self, inputs: Any, target: Any, model: keras.Model, history: dict[str, Any]) -> Self:
+        """Make this estimator a fitted one, from the parts of one: `inputs_`, `target_`, `model_` and `history_`."""
+        self.inputs_, self.target_, self.model_, self.history_ = inputs, target, model, history
+        return self
 
     def _predict_outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -191,9 +194,6 @@ class Estimator(BaseEstimator):
             raise ValueError("`sample_weight` must hold a weight above zero. Received: only zeros.")
         class_weight = getattr(self, "class_weight", None)
         return weights if class_weight is None else weights * compute_sample_weight(class_weight, np.asarray(y))
-
-    def _set_fitted(self, X: Any) -> None:
-        """Set further attributes of a fitted estimator."""
 
 
 class TextEstimator(Estimator):
@@ -254,8 +254,11 @@ class SeriesEstimator(Estimator):
         tags.input_tags.three_d_array = True
         return tags
 
-    def _set_fitted(self, X: Any) -> None:
-        self.n_channels_in_ = X[0].shape[1]
+    @property
+    def n_channels_in_(self) -> int:
+        """The number of channels of the training series."""
+        check_is_fitted(self, "inputs_")
+        return self.inputs_.num_channels
 
     def _build_with(self, build: Callable[..., keras.Model], inputs: SeriesInputs, num_outputs: int) -> keras.Model:
         return build(

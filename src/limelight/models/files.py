@@ -70,11 +70,10 @@ def load(path: str | os.PathLike[str], *, custom_objects: dict[str, Any] | None 
         )
     try:
         params = {name: _decode(value) for name, value in document["params"].items()}
-        estimator = estimator_class(**params)
-        estimator.inputs_ = estimator_class._inputs_class.from_dict(document["inputs"])
-        estimator.target_ = estimator_class._target_class.from_dict(document["target"])
-        estimator.history_ = document["history"]
-        estimator.model_ = keras.models.load_model(path, custom_objects=custom_objects, compile=False)
+        inputs = estimator_class._inputs_class.from_dict(document["inputs"])
+        target = estimator_class._target_class.from_dict(document["target"])
+        model = keras.models.load_model(path, custom_objects=custom_objects, compile=False)
+        estimator = estimator_class(**params).restore(inputs, target, model, document["history"])
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise DataError(f"{str(path)!r} must be a whole file of an estimator. It cannot be read: {error}") from error
     return estimator

@@ -25,7 +25,7 @@ RUNS = "runs"
 DATA_HASHES = ("fingerprint", "order_of_rows")
 DATA_SETTINGS = ("text", "label", "group", "validation", "test")
 # The files of a study besides its runs. Nothing else is ever removed.
-OUTPUTS = ("report.html", "results.json", "model.keras", "model.json", "tokenizer.json", "figures", CONFIGURATION)
+OUTPUTS = ("report.html", "results.json", "model.keras", "figures", CONFIGURATION)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from limelight import _files
 from limelight._progress import Progress
 from limelight.layers import AttentionPooling
 from limelight.models.objectives import Classification
@@ -97,14 +96,12 @@ class _Study:
         """Write the attention model with the lowest validation loss, its examples, and the results."""
         self.progress.write("evaluating ...")
         best = min(runs["attention"], key=results.validation_loss)
-        self.pipeline.save(out)
-        description = {"kind": self.dataset.kind, "classes": list(self.dataset.classes), "length": self.settings.length}
-        _files.write_json(out / "model.json", description)
-        results.copy_model(best, out)
+        model = results.load_model(best)
+        self.pipeline.make_estimator(model, best.summary).save(out / "model.keras")
         truth = self.pipeline.subsets["test"].targets
         probabilities = best.probabilities["test"]
         examples, maps = capture_examples(
-            results.load_model(best),
+            model,
             self.pipeline,
             choose_examples(probabilities, truth, self.settings.examples),
             dataset_indices=self.split.test,

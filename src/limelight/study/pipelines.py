@@ -5,7 +5,6 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import keras
@@ -13,8 +12,11 @@ import numpy as np
 
 from limelight.data import Dataset, Encoding, Repair, Split, Tokenizer
 from limelight.exceptions import DataError
-from limelight.models import build_series_classifier, build_text_classifier
+from limelight.models import SeriesClassifier, TextClassifier, build_series_classifier, build_text_classifier
+from limelight.models._estimator import Estimator
 from limelight.models.examples import Sequences
+from limelight.models.inputs import SeriesInputs, TextInputs
+from limelight.models.targets import Classes
 from limelight.study.settings import Settings
 
 PARTS = ("train", "validation", "test")
@@ -49,8 +51,8 @@ class Pipeline(Protocol):
         """Return `text`, `tokens` and `offsets` of a test example, ready for JSON."""
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write what the saved model needs to process new inputs."""
+    def make_estimator(self, model: keras.Model, history: dict[str, Any]) -> Estimator:
+        """Return an estimator that predicts with a trained model from raw inputs."""
         ...
 
 
@@ -64,7 +66,7 @@ class _TextPipeline:
 
     def __init__(self, dataset: Dataset, split: Split, settings: Settings) -> None:
         self.settings = settings
-        self.num_classes = len(dataset.classes)
+        self.num_classes, self.classes = len(dataset.classes), Classes(dataset.classes)
         texts, labels = {}, {}
         for name in PARTS:
             texts[name], labels[name] = dataset.take(getattr(split, name))
@@ -109,8 +111,15 @@ class _TextPipeline:
             "offsets": [list(offset) for offset in encoding.offsets],
         }
 
-    def save(self, folder: Path) -> None:
-        self.tokenizer.save(folder / "tokenizer.json")
+    def make_estimator(self, model: keras.Model, history: dict[str, Any]) -> Estimator:
+        settings = self.settings
+        estimator = TextClassifier(
+            **_common_params(settings),
+            embedding_dim=settings.width,
+            word_dropout=settings.word_dropout,
+            vocabulary=settings.vocabulary,
+        )
+        return estimator.restore(TextInputs(self.tokenizer, settings.length), self.classes, model, history)
 
 
 class _EncodedTexts:
@@ -133,7 +142,7 @@ class _SeriesPipeline:
 
     def __init__(self, dataset: Dataset, split: Split, settings: Settings) -> None:
         self.settings = settings
-        self.num_classes = len(dataset.classes)
+        self.num_classes, self.classes = len(dataset.classes), Classes(dataset.classes)
         self.subsets = {}
         truncated = 0
         for name in PARTS:
@@ -164,8 +173,26 @@ class _SeriesPipeline:
         length = len(self.subsets["test"].sequences[example])
         return {"text": None, "tokens": [str(step) for step in range(1, length + 1)], "offsets": []}
 
-    def save(self, folder: Path) -> None:
-        """Write nothing: the model normalizes its inputs itself."""
+    def make_estimator(self, model: keras.Model, history: dict[str, Any]) -> Estimator:
+        inputs = SeriesInputs(len(self.mean), self.settings.length)
+        return SeriesClassifier(**_common_params(self.settings)).restore(inputs, self.classes, model, history)
+
+
+def _common_params(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of an estimator of texts or series that are settings of the study."""
+    return {
+        "units": settings.units,
+        "dropout": settings.dropout,
+        "max_length": settings.length,
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+        "training": {
+            "epoch_steps": settings.epoch_steps,
+            "patience": settings.patience,
+            "averaging": settings.averaging,
+        },
+    }
 
 
 def fit_text_baseline(

@@ -5,7 +5,6 @@ import math
 import os
 import platform
 import shlex
-import shutil
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -39,13 +38,6 @@ def load_model(run: Run) -> keras.Model:
     if run.keras_model is None:
         raise ValueError(f"`run` must have a saved Keras model. Received: {run.name}.")
     return keras.models.load_model(run.keras_model, compile=False)
-
-
-def copy_model(run: Run, out: Path) -> None:
-    """Copy the model of a run to `out`/model.keras."""
-    if run.keras_model is not None:
-        with _files.atomic_write(out / "model.keras") as temporary:
-            shutil.copyfile(run.keras_model, temporary)
 
 
 def write(

@@ -1,0 +1,146 @@
+"""The command `limelight predict`: predictions of a saved estimator for a file, a text or standard input."""
+
+import argparse
+import csv
+import itertools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from limelight.exceptions import DataError, UsageError
+
+SCHEMA = 1
+_CHUNK = 1000
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raise for options that exclude each other, before Keras is loaded."""
+    if arguments.attention and not arguments.json:
+        raise UsageError("--attention needs --json, because weights do not fit in a table. Add --json.")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print the predictions: the rows of the input with new columns as CSV, or one JSON document."""
+    from limelight.models import load
+
+    estimator = load(arguments.model)
+    if hasattr(estimator, "n_channels_in_"):
+        columns, inputs, rows = _read_series(arguments.input)
+    else:
+        columns, inputs, rows = _read_texts(arguments.input, arguments.text)
+    chunks = _chunk(inputs, rows)
+    if arguments.json:
+        _print_json(arguments, estimator, chunks)
+    else:
+        _print_table(columns, estimator, chunks)
+
+
+def _read_texts(source: str, column: str | None) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
+    """Return the columns, the texts and the rows of a file, of lines of standard input ("-"), or of the one text given."""
+    from limelight.data.readers import TEXT_COLUMNS
+    from limelight.data.rows import SUFFIXES, read_rows
+    from limelight.data.tables import Role
+
+    if source == "-":
+        lines = (line.rstrip("\n") for line in sys.stdin)
+        texts, rows = itertools.tee(lines)
+        return ["text"], texts, ([line] for line in rows)
+    path = Path(source)
+    is_path = len(source) < 1000 and (path.exists() or any(suffix in path.suffixes for suffix in SUFFIXES))
+    if not is_path:
+        return ["text"], iter([source]), iter([[source]])
+    columns, name, rows = read_rows(path, Role("text", column, TEXT_COLUMNS, strings_only=True))
+    index = columns.index(name)
+    rows, copies = itertools.tee(rows)
+    return columns, (_check_text(row[index], number) for number, row in enumerate(copies, start=1)), rows
+
+
+def _check_text(value: Any, number: int) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise DataError(
+            f"Texts must be strings. Received: {type(value).__name__} in row {number}. Name another column: --text."
+        )
+    return value
+
+
+def _read_series(source: str) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
+    """Return the columns, the series and their numbers, from a .npy file or a .ts file."""
+    import numpy as np
+
+    path = Path(source)
+    if path.suffix == ".npy":
+        try:
+            series: Sequence[Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{source!r} must be a .npy file of numbers (series, steps, channels). {error}.") from error
+    elif path.suffix == ".ts":
+        from limelight.data.seriesfiles import read_series
+
+        series = read_series(path, None).inputs
+    else:
+        raise DataError(f"The input of a model of series must be a .npy or .ts file. Received: {source[:100]!r}.")
+    return ["series"], iter(series), ([number] for number in range(len(series)))
+
+
+def _chunk(inputs: Iterator[Any], rows: Iterator[list[Any]]) -> Iterator[tuple[list[Any], list[list[Any]]]]:
+    """Yield some inputs with their rows at a time, so that a large file is not held in memory."""
+    while batch := list(itertools.islice(inputs, _CHUNK)):
+        yield batch, list(itertools.islice(rows, len(batch)))
+
+
+def _print_table(columns: Sequence[str], estimator: Any, chunks: Iterator[tuple[list[Any], list[list[Any]]]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    added = ["prediction", "probability"] if hasattr(estimator, "predict_proba") else ["prediction"]
+    names = [f"{name}_predicted" if name in columns else name for name in added]
+    for number, (inputs, rows) in enumerate(chunks):
+        if number == 0:
+            writer.writerow([*columns, *names])
+        for row, prediction in zip(rows, _predict(estimator, inputs), strict=True):
+            values = [prediction["prediction"]]
+            if "probabilities" in prediction:
+                values.append(f"{max(prediction['probabilities'].values()):.4f}")
+            writer.writerow([*row, *values])
+
+
+def _print_json(
+    arguments: argparse.Namespace, estimator: Any, chunks: Iterator[tuple[list[Any], list[list[Any]]]]
+) -> None:
+    predictions = []
+    for inputs, rows in chunks:
+        entries = _predict(estimator, inputs)
+        attention = [_attention(estimator, each) for each in inputs] if arguments.attention else [{}] * len(inputs)
+        for given, row, entry, weights in zip(inputs, rows, entries, attention, strict=True):
+            origin = {"text": given} if isinstance(given, str) else {"series": row[0]}
+            predictions.append({**origin, **entry, **weights})
+    document = {
+        "schema_version": SCHEMA,
+        "model": str(arguments.model),
+        "estimator": type(estimator).__name__,
+        "predictions": predictions,
+    }
+    print(json.dumps(document, indent=1, allow_nan=False))
+
+
+def _predict(estimator: Any, inputs: list[Any]) -> list[dict[str, Any]]:
+    """Return the prediction for each input, ready for JSON."""
+    if not hasattr(estimator, "predict_proba"):
+        return [{"prediction": prediction} for prediction in estimator.predict(inputs).tolist()]
+    classes = [str(name) for name in estimator.classes_]
+    return [
+        {"prediction": classes[int(row.argmax())], "probabilities": dict(zip(classes, row.tolist(), strict=True))}
+        for row in estimator.predict_proba(inputs)
+    ]
+
+
+def _attention(estimator: Any, given: Any) -> dict[str, Any]:
+    """Return the tokens of one input, and the weights of each layer on them."""
+    maps = estimator.attention([given])
+    layers = {}
+    for name, each in maps.items():
+        tokens = None if each.tokens is None else [list(part) for part in each.tokens]
+        layers[name] = {"tokens": tokens, "weights": each.weights()[0].tolist()}
+    return {"attention": layers}

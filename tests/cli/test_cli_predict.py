@@ -1,0 +1,117 @@
+"""`limelight predict`: rows of a table with new columns, one text, standard input, JSON with attention, and wrong usage."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from limelight import models
+from limelight.cli import main
+
+# Predictions are those of the estimator, whatever the backend.
+pytestmark = pytest.mark.full
+
+FAST = {"epochs": 2, "batch_size": 8, "random_state": 1, "verbose": False, "training": {"epoch_steps": 1}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    texts = ["a good film", "a bad film", "good", "bad"] * 6
+    models.TextClassifier(encoder=None, **FAST).fit(texts, ["pos", "neg"] * 12).save(folder / "text.keras")
+    models.TextRegressor(encoder=None, **FAST).fit(texts, [5.0, 1.0] * 12).save(folder / "stars.keras")
+    series = np.arange(48.0).reshape(24, 2) % 5
+    models.SeriesClassifier(encoder="conv", units=3, **FAST).fit(series, [0, 1] * 12).save(folder / "series.keras")
+    np.save(folder / "series.npy", series[:3])
+    (folder / "reviews.csv").write_text('id;review\n7;"a good; film"\n9;bad\n7;bad\n11;\n', encoding="utf-8")
+    (folder / "lines.txt").write_text("a good film\nbad\n", encoding="utf-8")
+    (folder / "rows.jsonl").write_text('{"id": 1, "body": "good"}\n{"id": 2, "body": null}\n', encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def predict(folder, monkeypatch, capsys):
+    """Run the command in the folder; return its exit code, stdout and stderr."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments):
+        code = main(["predict", *arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_table_keeps_its_rows_and_gains_columns(predict, folder):
+    code, out, err = predict("text.keras", "reviews.csv")
+    rows = list(csv.reader(io.StringIO(out)))
+    assert (code, err) == (0, "")
+    assert rows[0] == ["id", "review", "prediction", "probability"]
+    assert [row[:2] for row in rows[1:]] == [["7", "a good; film"], ["9", "bad"], ["7", "bad"], ["11", ""]]
+    probabilities = models.load(folder / "text.keras").predict_proba(["a good; film", "bad", "bad", ""])
+    assert [float(row[3]) for row in rows[1:]] == pytest.approx(probabilities.max(1), abs=5e-5)
+    assert [row[2] for row in rows[1:]] == [["neg", "pos"][index] for index in probabilities.argmax(1)]
+
+
+@pytest.mark.parametrize(
+    ("source", "texts"),
+    [("lines.txt", ["a good film", "bad"]), ("rows.jsonl", ["good", ""]), ("a good film", ["a good film"])],
+)
+def test_other_inputs(predict, folder, source, texts):
+    code, out, _ = predict("stars.keras", source)
+    rows = list(csv.reader(io.StringIO(out)))[1:]
+    assert code == 0
+    expected = models.load(folder / "stars.keras").predict(texts)
+    assert [float(row[-1]) for row in rows] == pytest.approx(expected, rel=1e-6)
+
+
+def test_standard_input(predict, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("a good film\nbad\n"))
+    code, out, _ = predict("text.keras", "-")
+    assert code == 0
+    assert [row[0] for row in csv.reader(io.StringIO(out))] == ["text", "a good film", "bad"]
+
+
+def test_json_has_probabilities_tokens_and_weights(predict, folder):
+    code, out, _ = predict("text.keras", "A good film", "--json", "--attention")
+    document = json.loads(out)
+    assert (code, document["schema_version"], document["estimator"]) == (0, 1, "TextClassifier")
+    (entry,) = document["predictions"]
+    estimator = models.load(folder / "text.keras")
+    assert list(entry["probabilities"].values()) == pytest.approx(estimator.predict_proba(["A good film"])[0])
+    assert entry["text"] == "A good film"
+    (layer,) = entry["attention"].values()
+    assert layer["tokens"] == [["A", "good", "film"]]
+    weights = np.array(layer["weights"])
+    assert weights[..., :3].sum() == pytest.approx(1, rel=1e-5)
+
+
+def test_series(predict):
+    code, out, _ = predict("series.keras", "series.npy")
+    assert code == 0
+    assert [row.split(",")[0] for row in out.splitlines()] == ["series", "0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (
+            ("none.keras", "text"),
+            3,
+            "'none.keras' must be a .keras file that an estimator of limelight wrote. No such file",
+        ),
+        (("lines.txt", "text"), 3, "It is damaged"),
+        (("text.keras", "none.csv"), 3, "'none.csv' must be a file. There is none."),
+        (("text.keras", "reviews.csv", "--text", "id_"), 3, "There is no column 'id_'. Did you mean 'id'?"),
+        (("text.keras", "text", "--attention"), 2, "--attention needs --json"),
+        (("series.keras", "reviews.csv"), 3, "must be a .npy or .ts file"),
+        (("text.keras",), 2, "the following arguments are required: INPUT"),
+    ],
+)
+def test_wrong_usage_is_one_line(predict, arguments, code, message):
+    received, out, err = predict(*arguments)
+    assert received == code
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
