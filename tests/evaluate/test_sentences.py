@@ -29,6 +29,13 @@ def test_interval_that_contains_zero_claims_nothing():
     )
 
 
+def test_two_seeds_are_called_too_few():
+    comparison = dataclasses.replace(COMPARISON, difference=Estimate(0.22, -0.3, 0.7, "", 1061), p_value=0.11, seeds=2)
+    assert sentence(comparison).endswith(
+        "2 seeds, 1,061 test examples. Two seeds can hardly show any difference: train at least 3."
+    )
+
+
 def test_interval_without_zero_but_large_p_value_claims_nothing():
     assert sentence(dataclasses.replace(COMPARISON, p_value=0.063)).startswith("No difference")
 

@@ -115,11 +115,11 @@ def test_the_comparison_is_with_and_without_attention(finished):
     assert pairs == [
         ("attention", other, metric) for metric in ("accuracy", "log_loss") for other in ("mean", "linear")
     ]
-    assert results["verdict"][:2] == [each["sentence"] for each in results["comparisons"][:2]]
+    assert results["verdict"][0] == results["comparisons"][0]["sentence"] == results["comparisons"][1]["sentence"]
     # Two epochs are too few.
     assert any("of attention reached the limit of 2 epochs" in caveat for caveat in results["caveats"])
     assert not results["comparisons"][0]["claim"]
-    assert results["verdict"][0].startswith("No claim about the accuracy of attention and mean pooling can be made: ")
+    assert results["verdict"][0].startswith("No claim about the accuracy of attention can be made: ")
     means = {model["name"]: model["metrics"]["accuracy"]["value"] for model in results["models"]}
     assert results["comparisons"][0]["difference"] == pytest.approx(means["attention"] - means["mean"])
 

@@ -72,6 +72,11 @@ def test_no_claim_is_made_from_a_model_with_a_caveat():
     withdrawn = verdict.withdraw_claim(entry, {"mean": "Why."}, TITLES)
     assert withdrawn["claim"] is False
     assert withdrawn["sentence"] == "No claim about the accuracy of attention and mean pooling can be made: Why."
+    # A reason that holds for all comparisons is given once.
+    others = [entry, {**entry, "second": "linear"}]
+    both = [verdict.withdraw_claim(each, {"attention": "Why.", "mean": "Other."}, TITLES) for each in others]
+    sentences = verdict.write(both, [True, True], "accuracy", ("a", "b"), np.array([5, 4]), np.array([0, 1]))
+    assert sentences == ["No claim about the accuracy of attention can be made: Why."]
 
 
 def test_the_verdict_speaks_of_accuracy_and_of_a_log_loss_that_differs():

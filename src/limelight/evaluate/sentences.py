@@ -37,6 +37,7 @@ def sentence(comparison: Comparison) -> str:
         return (
             f"No difference in {metric.label} could be shown between {first} ({first_value}{unit}) and "
             f"{second} ({second_value}{unit}): {evidence}."
+            + (" Two seeds can hardly show any difference: train at least 3." if comparison.seeds == 2 else "")
         )
     raised = comparison.difference.value > 0
     verdict = "" if metric.higher_is_better else (", which is worse" if raised else ", which is better")

@@ -91,13 +91,17 @@ def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -
 
 
 def withdraw_claim(entry: dict[str, Any], caveats: Mapping[str, str], titles: Mapping[str, str]) -> dict[str, Any]:
-    """Return the entry of a comparison with `claim`, False if a caveat holds for a model; the sentence then says why."""
-    reasons = [caveats[name] for name in (entry["first"], entry["second"]) if name in caveats]
-    if not reasons:
+    """Return the entry of a comparison with `claim`, False if a caveat holds for a model; the sentence then says why.
+
+    A caveat of the first model concerns all its comparisons, whose sentences are then equal.
+    """
+    first, second = entry["first"], entry["second"]
+    if first not in caveats and second not in caveats:
         return {**entry, "claim": True}
-    first, second = (titles[entry[side]] for side in ("first", "second"))
-    sentence = f"No claim about the {METRICS[entry['metric']].label} of {first} and {second} can be made: "
-    return {**entry, "claim": False, "sentence": sentence + " ".join(reasons)}
+    subject = titles[first] if first in caveats else f"{titles[first]} and {titles[second]}"
+    reason = caveats[first if first in caveats else second]
+    sentence = f"No claim about the {METRICS[entry['metric']].label} of {subject} can be made: {reason}"
+    return {**entry, "claim": False, "sentence": sentence}
 
 
 def write(
@@ -133,7 +137,7 @@ def write(
         for entry, is_shown in zip(entries, shown, strict=True)
         if entry["metric"] != metric and is_shown and entry["claim"]
     ]
-    return sentences
+    return list(dict.fromkeys(sentences))
 
 
 def _validation_loss(run: Run) -> float:
