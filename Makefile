@@ -76,8 +76,10 @@ test-torch: $(TEST) ## the tests on PyTorch
 test-backend-free: $(TEST) ## the tests that need no backend: data, statistics, pages, the command line
 	KERAS_BACKEND=jax $(PYTEST) -m backend_free tests
 
+# On PyTorch, which compiles nothing. Its tensors predate numpy 2's `copy` argument.
 test-doctests: $(TEST) ## the examples in docstrings
-	KERAS_BACKEND=jax $(PYTEST) --doctest-modules --ignore-glob='*/engine/tensorflow/*' src
+	KERAS_BACKEND=torch $(PYTEST) -W "ignore:__array__ implementation:DeprecationWarning" --doctest-modules \
+	  --ignore-glob='*/engine/tensorflow/*' src
 
 docs: $(TEST) ## build the documentation into build/site; nothing on its pages is loaded from elsewhere
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -57,7 +57,7 @@ def upgrade(model: Any) -> Any:
         >>> type(upgraded.get_layer("mixing")) is ll.layers.MultiHeadAttention
         True
         >>> x = np.ones((3, 5, 8), "float32")
-        >>> bool(np.allclose(upgraded(x), model(x), atol=1e-6))
+        >>> bool(keras.ops.all(keras.ops.isclose(upgraded(x), model(x), atol=1e-6)))
         True
     """
     if not _is_graph(model):

@@ -38,7 +38,7 @@ class TextClassifier(Classifier, TextEstimator):
     Example:
         >>> import limelight as ll
         >>> texts = ["a good film", "a bad film", "good", "bad"] * 5
-        >>> model = ll.models.TextClassifier(encoder=None, epochs=2, random_state=0, verbose=False)
+        >>> model = ll.models.TextClassifier(encoder=None, epochs=1, training={"epoch_steps": 1}, verbose=False)
         >>> model.fit(texts, ["pos", "neg"] * 10).predict(["good good"]).shape
         (1,)
 
@@ -95,7 +95,7 @@ class TextRegressor(Regressor, TextEstimator):
     Example:
         >>> import limelight as ll
         >>> texts = ["a good film", "a bad film", "good", "bad"] * 5
-        >>> model = ll.models.TextRegressor(encoder=None, epochs=2, random_state=0, verbose=False)
+        >>> model = ll.models.TextRegressor(encoder=None, epochs=1, training={"epoch_steps": 1}, verbose=False)
         >>> model.fit(texts, [4.5, 1.0, 5.0, 0.5] * 5).predict(["good good"]).shape
         (1,)
     """
@@ -151,7 +151,7 @@ class SeriesClassifier(Classifier, SeriesEstimator):
     Example:
         >>> import limelight as ll, numpy as np
         >>> series = [np.full((length, 2), label) for length, label in [(5, 0.0), (7, 1.0)] * 10]
-        >>> model = ll.models.SeriesClassifier(encoder="conv", epochs=2, random_state=0, verbose=False)
+        >>> model = ll.models.SeriesClassifier(encoder="conv", epochs=1, training={"epoch_steps": 1}, verbose=False)
         >>> model.fit(series, [0, 1] * 10).predict_proba(series[:3]).shape
         (3, 2)
     """
@@ -197,7 +197,7 @@ class SeriesRegressor(Regressor, SeriesEstimator):
     Example:
         >>> import limelight as ll, numpy as np
         >>> series = np.random.default_rng(0).normal(size=(20, 9))
-        >>> model = ll.models.SeriesRegressor(encoder="conv", epochs=2, random_state=0, verbose=False)
+        >>> model = ll.models.SeriesRegressor(encoder="conv", epochs=1, training={"epoch_steps": 1}, verbose=False)
         >>> model.fit(series, series.mean(1)).predict(series[:3]).shape
         (3,)
     """
@@ -245,7 +245,7 @@ class DocumentClassifier(Classifier, DocumentEstimator):
     Example:
         >>> import limelight as ll
         >>> texts = ["It rains. A bad day!", "The sun shines. Good."] * 10
-        >>> model = ll.models.DocumentClassifier(units=4, epochs=1, random_state=0, verbose=False)
+        >>> model = ll.models.DocumentClassifier(units=4, epochs=1, training={"epoch_steps": 1}, verbose=False)
         >>> model.fit(texts, ["bad", "good"] * 10).predict(["A day. It shines."]).shape
         (1,)
 

@@ -53,7 +53,7 @@ def load(path: str | os.PathLike[str], *, custom_objects: dict[str, Any] | None 
 
     Example:
         >>> import limelight as ll, tempfile
-        >>> model = ll.models.TextClassifier(encoder=None, epochs=1, random_state=0, verbose=False)
+        >>> model = ll.models.TextClassifier(encoder=None, epochs=1, training={"epoch_steps": 1}, verbose=False)
         >>> _ = model.fit(["good", "bad"] * 10, [1, 0] * 10)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     model.save(f"{folder}/model.keras")

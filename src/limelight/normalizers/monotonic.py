@@ -33,9 +33,10 @@ class Monotonic(LearnedComponent, Normalizer):
         ValueError: `noise` is negative.
 
     Example:
-        >>> import numpy as np, limelight as ll
+        >>> import keras, numpy as np, limelight as ll
         >>> query, key = np.array([[1.0], [1.0]]), np.array([[-50.0], [50.0], [50.0]])
-        >>> print(np.array(ll.attention_weights(query, key, normalizer=ll.normalizers.Monotonic())).round(3) + 0)
+        >>> weights = ll.attention_weights(query, key, normalizer=ll.normalizers.Monotonic())
+        >>> print(keras.ops.convert_to_numpy(weights).round(3) + 0)
         [[0. 1. 0.]
          [0. 1. 0.]]
 

@@ -161,9 +161,10 @@ class GaussianWindow(LearnedComponent, Score):
         ValueError: `width` is not positive, or `units` is not a positive integer.
 
     Example:
-        >>> import numpy as np, limelight as ll
+        >>> import keras, numpy as np, limelight as ll
         >>> x = np.zeros((2, 3), "float32")
-        >>> print(np.array(ll.attention_weights(x, x, score=ll.positions.GaussianWindow(2.0))).round(2))
+        >>> weights = ll.attention_weights(x, x, score=ll.positions.GaussianWindow(2.0))
+        >>> print(keras.ops.convert_to_numpy(weights).round(2))
         [[0.38 0.62]
          [0.38 0.62]]
 

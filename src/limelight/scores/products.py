@@ -119,9 +119,10 @@ class Cosine(LearnedComponent, Score):
         ValueError: `scale` is not in $(0, c_{\max}]$, or queries and keys differ in size.
 
     Example:
-        >>> import numpy as np, limelight as ll
+        >>> import keras, numpy as np, limelight as ll
         >>> query, key = np.array([[2.0, 0.0]]), np.array([[5.0, 0.0], [0.0, 1.0]])
-        >>> print(np.array(ll.attention_weights(query, key, score=ll.scores.Cosine(scale=1.0))).round(3))
+        >>> weights = ll.attention_weights(query, key, score=ll.scores.Cosine(scale=1.0))
+        >>> print(keras.ops.convert_to_numpy(weights).round(3))
         [[0.731 0.269]]
 
     References:

@@ -157,9 +157,10 @@ class LearnedScale(Wrapper):
         TypeError: `score` is not a score.
 
     Example:
-        >>> import numpy as np, limelight as ll
+        >>> import keras, numpy as np, limelight as ll
         >>> x = np.eye(2, dtype="float32")
-        >>> print(np.array(ll.attention_weights(x, x, score=ll.scores.LearnedScale(ll.scores.Dot(scale=1.0), 2.0))).round(3))
+        >>> weights = ll.attention_weights(x, x, score=ll.scores.LearnedScale(ll.scores.Dot(scale=1.0), 2.0))
+        >>> print(keras.ops.convert_to_numpy(weights).round(3))
         [[0.881 0.119]
          [0.119 0.881]]
 
