@@ -13,6 +13,7 @@ from limelight.models.builders import (
     build_text_classifier,
     build_text_regressor,
 )
+from limelight.models.forecasting import build_forecaster
 
 if TYPE_CHECKING:
     from limelight.models.estimators import (
@@ -23,16 +24,20 @@ if TYPE_CHECKING:
         TextRegressor,
     )
     from limelight.models.files import load
+    from limelight.models.forecaster import Backtest, Forecaster
     from limelight.models.training import TrainingConfig
 
 __all__ = [
+    "Backtest",
     "DocumentClassifier",
+    "Forecaster",
     "SeriesClassifier",
     "SeriesRegressor",
     "TextClassifier",
     "TextRegressor",
     "TrainingConfig",
     "build_document_classifier",
+    "build_forecaster",
     "build_series_classifier",
     "build_series_regressor",
     "build_text_classifier",
@@ -41,7 +46,9 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Backtest": "forecaster",
     "DocumentClassifier": "estimators",
+    "Forecaster": "forecaster",
     "SeriesClassifier": "estimators",
     "SeriesRegressor": "estimators",
     "TextClassifier": "estimators",

@@ -297,7 +297,7 @@ def _apply_encoder(encoder: Any, vectors: Any, mask: Any, units: int, dropout: f
             )
         return vectors
     if encoder == "transformer":
-        return _transformer(vectors, mask, units, dropout)
+        return apply_transformer(vectors, mask, units, dropout)
     kind = keras.layers.LSTM if encoder.endswith("lstm") else keras.layers.GRU
     layer = kind(units, return_sequences=True, name=encoder.removeprefix("bi"))
     if encoder.startswith("bi"):
@@ -305,14 +305,25 @@ def _apply_encoder(encoder: Any, vectors: Any, mask: Any, units: int, dropout: f
     return layer(vectors, mask=mask)
 
 
-def _transformer(vectors: Any, mask: Any, units: int, dropout: float, num_layers: int = 2, num_heads: int = 4) -> Any:
+def apply_transformer(
+    vectors: Any,
+    mask: Any,
+    units: int,
+    dropout: float,
+    *,
+    causal: bool = False,
+    num_layers: int = 2,
+    num_heads: int = 4,
+) -> Any:
     """Return the states (B, T, units) of a Transformer with normalization before each block and rotary positions."""
     if units % (2 * num_heads):
         raise ValueError(f"`units` of a transformer must be a multiple of {2 * num_heads}. Received: units={units}.")
     states = keras.layers.Dense(units, name="transformer_input")(vectors)
     for number in range(1, num_layers + 1):
         normalized = keras.layers.LayerNormalization(name=f"attention_norm_{number}")(states)
-        attention = roformer(num_heads, units // num_heads, dropout=dropout, name=f"self_attention_{number}")
+        attention = roformer(
+            num_heads, units // num_heads, causal=causal, dropout=dropout, name=f"self_attention_{number}"
+        )
         attended = attention(normalized, normalized, query_mask=mask, value_mask=mask)
         states = keras.layers.Add(name=f"attended_{number}")([states, keras.layers.Dropout(dropout)(attended)])
         hidden = keras.layers.LayerNormalization(name=f"feedforward_norm_{number}")(states)
@@ -335,6 +346,11 @@ def _pool(pooling: Any, states: Any, mask: Any) -> Any:
         return keras.layers.GlobalAveragePooling1D(name="mean")(states, mask=mask)
     if pooling == "max":
         return ops.max(ops.where(ops.expand_dims(mask, -1), states, -1e30), axis=1)
+    return take_last(states, mask)
+
+
+def take_last(states: Any, mask: Any) -> Any:
+    """Return the state (B, E) of the last real step; padding follows it."""
     last = ops.sum(ops.cast(mask, "int32"), axis=1) - 1
     return ops.squeeze(ops.take_along_axis(states, ops.reshape(last, (-1, 1, 1)), axis=1), 1)
 

@@ -1,0 +1,326 @@
+"""Frames, lists and arrays of series as a `Panel`, and forecasts in the form of the data."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from limelight.data import Panel
+from limelight.data.timesteps import Grid, TimeError, find_grid, parse_times
+from limelight.exceptions import DataError
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The roles of the columns of a frame.
+
+    Args:
+        time: The times.
+        value: The values of a long frame.
+        series: The names of the series of a long frame; without it, a frame with `value` holds one series.
+        known, observed, static: The covariates.
+    """
+
+    time: str | None = None
+    value: str | None = None
+    series: str | None = None
+    known: tuple[str, ...] = ()
+    observed: tuple[str, ...] = ()
+    static: tuple[str, ...] = ()
+
+    def check(self, frame: Any) -> None:
+        """Raise if a column is missing, or if its values cannot be told from others."""
+        names = [str(name) for name in frame.columns]
+        wanted = [self.time, self.value, self.series, *self.known, *self.observed, *self.static]
+        for name in wanted:
+            if name is not None and name not in names:
+                raise DataError(f"The frame must have the column {name!r}. Received: {', '.join(names)}.")
+        if self.series is not None and (self.value is None or self.time is None):
+            raise DataError(
+                f"A long frame needs `time` and `value`. Received: series={self.series!r}, time={self.time!r}, "
+                f"value={self.value!r}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """The form of the data, in which forecasts are returned.
+
+    Args:
+        layout: "array", "long" or "wide".
+        library: "numpy", "pandas" or "polars".
+        text_times: Times were texts.
+        day: The day of the month of monthly dates, counted from 0; -1 for the last.
+    """
+
+    layout: str = "array"
+    library: str = "numpy"
+    text_times: bool = False
+    day: int = 0
+
+    def wrap(
+        self, forecasts: np.ndarray, ids: Sequence[str], times: Sequence[np.ndarray], columns: Columns, levels: Any
+    ) -> Any:
+        """Return forecasts (n, H) or (n, H, Q) in the form of the data."""
+        if self.layout == "array":
+            return forecasts
+        values = forecasts[..., None] if levels is None else forecasts
+        suffixes = [""] if levels is None else [f" {level:g}" for level in levels]
+        if self.layout == "long":
+            table: dict[str, Any] = {}
+            if columns.series is not None:
+                table[columns.series] = np.repeat(np.array(ids, dtype=object), values.shape[1])
+            table[columns.time or "time"] = self._restore_times(np.concatenate(list(times)))
+            for index, suffix in enumerate(suffixes):
+                table[f"{columns.value}{suffix}"] = values[..., index].ravel()
+        else:
+            table = {columns.time or "time": self._restore_times(times[0])}
+            for name, steps in zip(ids, values, strict=True):
+                table |= {f"{name}{suffix}": steps[:, index] for index, suffix in enumerate(suffixes)}
+        if self.library == "polars":
+            import polars
+
+            return polars.DataFrame({name: _to_polars(column) for name, column in table.items()})
+        import pandas
+
+        return pandas.DataFrame(table)
+
+    def _restore_times(self, times: np.ndarray) -> np.ndarray:
+        if self.text_times:
+            return times.astype(str).astype(object)
+        if times.dtype.kind != "M":
+            return times
+        if np.datetime_data(times.dtype)[0] == "M":
+            following = (times + 1).astype("datetime64[D]")
+            times = following - 1 if self.day < 0 else times.astype("datetime64[D]") + self.day
+        return times.astype("datetime64[us]")
+
+
+def as_panel(data: Any, columns: Columns) -> tuple[Panel, Form]:
+    """Return series as a panel, and their form.
+
+    Args:
+        data: A `Panel`; a long frame (a row for each time of each series) or a wide one (a column for each series) of pandas or
+            polars; a list of arrays (T,); an array (T,), or (n, T) of n series.
+        columns: The roles of the columns of a frame.
+
+    Raises:
+        DataError: A value is missing or infinite, a step is missing, a time occurs twice, or there is no series.
+        TypeError: `data` is none of these.
+    """
+    if isinstance(data, Panel):
+        panel, form = data, Form()
+    elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
+        columns.check(data)
+        panel, form = _from_frame(data, columns)
+    else:
+        panel, form = _from_arrays(data), Form()
+    if not len(panel):
+        raise DataError("The data must hold at least one series. Received: none.")
+    for index, name in enumerate(panel.ids):
+        if not len(panel.values[index]):
+            raise DataError(f"A series must have at least one value. Series {name!r} has none.")
+        for role in ("values", "known", "observed", "static"):
+            series = getattr(panel, role)
+            if series is not None and not np.isfinite(series[index]).all():
+                what = "value" if role == "values" else f"{role} covariate"
+                raise DataError(
+                    f"Every {what} must be finite. Series {name!r} has NaN or infinity. Fill the gap, or drop the series."
+                )
+    return panel, form
+
+
+def future_times(panel: Panel, horizon: int) -> list[np.ndarray]:
+    """Return the times of the steps after the end of each series."""
+    grid = _grid_of(panel)
+    return [grid.times(times[-1:], horizon + 1)[1:] for times in panel.times]
+
+
+def season_of(panel: Panel) -> int:
+    """Return the number of steps in a season; 1 where it is unknown."""
+    season = panel.season if panel.season is not None else _grid_of(panel).season
+    return season or 1
+
+
+def add_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> Panel:
+    """Return a panel with the known covariates of the steps after the end of each series.
+
+    Args:
+        panel: The series.
+        known: An array (n, H, F), or (H, F) for all series; or a frame with the times, the covariates, and the names of the
+            series if the data have them.
+        columns: The roles of the columns of a frame.
+        horizon: H.
+    """
+    if panel.known is None:
+        raise ValueError("`known` needs a model with known covariates. Received: covariates, but none in the training.")
+    num_known = panel.known[0].shape[1]
+    if hasattr(known, "columns"):
+        rows = _select_future(panel, known, columns, horizon)
+    else:
+        rows = np.asarray(known, np.float32)
+        rows = np.broadcast_to(rows, (len(panel), *rows.shape)) if rows.ndim == 2 else rows
+    if rows.shape != (len(panel), horizon, num_known):
+        raise ValueError(
+            f"`known` must be ({len(panel)}, {horizon}, {num_known}): series, steps, covariates. Received: {rows.shape}."
+        )
+    if not np.isfinite(rows).all():
+        raise DataError("Every known covariate must be finite. `known` has NaN or infinity.")
+    pasts = [each[: len(values)] for each, values in zip(panel.known, panel.values, strict=True)]
+    return dataclasses.replace(
+        panel, known=tuple(np.concatenate([past, future]) for past, future in zip(pasts, rows, strict=True))
+    )
+
+
+def _select_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> np.ndarray:
+    """Return the rows (n, H, F) of a frame at the times after the end of each series."""
+    times, _ = _parse_times(known, columns.time)
+    names = None if columns.series is None else np.asarray(known[columns.series]).astype(str)
+    values = np.stack([np.asarray(known[name], np.float32) for name in columns.known], axis=1)
+    selected = []
+    for name, expected in zip(panel.ids, future_times(panel, horizon), strict=True):
+        rows = np.arange(len(times)) if names is None else np.flatnonzero(names == name)
+        row_of_time = dict(zip(times[rows].astype(expected.dtype).tolist(), rows, strict=True))
+        missing = [str(time) for time in expected if time.tolist() not in row_of_time]
+        if missing:
+            raise DataError(
+                f"`known` must have a row for each step to forecast. {missing[0]} of series {name!r} is missing."
+            )
+        selected.append(values[[row_of_time[time.tolist()] for time in expected]])
+    return np.stack(selected)
+
+
+def _from_arrays(data: Any) -> Panel:
+    if isinstance(data, list | tuple) and len(data) and not all(np.ndim(each) == 0 for each in data):
+        values = [_as_numbers(each, f"series {index}") for index, each in enumerate(data)]
+    else:
+        array = _as_numbers(data, "`data`")
+        values = list(array[None] if array.ndim == 1 else array)
+    for index, each in enumerate(values):
+        if each.ndim != 1:
+            raise DataError(f"A series must be an array (T,). Received: shape {each.shape} for series {index}.")
+    return Panel(
+        "series", tuple(map(str, range(len(values)))), tuple(np.arange(len(each)) for each in values), tuple(values)
+    )
+
+
+def _as_numbers(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Series must be a Panel, a frame, an array, or a list of arrays of numbers. Received: {type(values).__name__} "
+            f"for {name}."
+        ) from error
+
+
+def _from_frame(frame: Any, columns: Columns) -> tuple[Panel, Form]:
+    times, form = _parse_times(frame, columns.time)
+    roles = {role: _stack(frame, getattr(columns, role), len(times)) for role in ("known", "observed", "static")}
+    if columns.value is None:
+        used = {columns.time, *columns.known, *columns.observed, *columns.static}
+        names = [name for name in frame.columns if str(name) not in used]
+        groups = [(str(name), np.arange(len(times)), np.asarray(frame[name], np.float32)) for name in names]
+        form = dataclasses.replace(form, layout="wide")
+    else:
+        values = np.asarray(frame[columns.value], np.float32)
+        labels = np.zeros(len(times), int) if columns.series is None else np.asarray(frame[columns.series]).astype(str)
+        ids = ["series"] if columns.series is None else list(dict.fromkeys(labels.tolist()))
+        members = (
+            [np.flatnonzero(labels == name) for name in ids] if columns.series is not None else [np.arange(len(times))]
+        )
+        groups = [(name, rows, values[rows]) for name, rows in zip(ids, members, strict=True)]
+        form = dataclasses.replace(form, layout="long")
+    series = [_sort(name, times, rows, values) for name, rows, values in groups]
+    grid = find_grid([each[1] for each in series]) if series else Grid("", 1)
+    for name, sorted_times, *_ in series:
+        steps = grid.positions(sorted_times)
+        if not np.array_equal(steps, np.arange(len(steps))):
+            gap = int(np.flatnonzero(steps != np.arange(len(steps)))[0])
+            raise DataError(
+                f"The times of a series must be one step ({grid}) apart. Series {name!r} has a gap before {sorted_times[gap]}. "
+                "Fill it; `limelight.data.load_panel` interpolates."
+            )
+    fields: dict[str, list[np.ndarray]] = {"times": [], "values": [], "known": [], "observed": [], "static": []}
+    for name, sorted_times, rows, values in series:
+        # Rows with known covariates, but no value, are the steps to forecast.
+        length = len(values)
+        while columns.known and length and np.isnan(values[length - 1]):
+            length -= 1
+        fields["times"].append(sorted_times[:length])
+        fields["values"].append(values[:length])
+        fields["known"].append(roles["known"][rows])
+        fields["observed"].append(roles["observed"][rows[:length]])
+        static = roles["static"][rows]
+        if len(static) and (static != static[0]).any():
+            raise DataError(f"A static covariate must have one value in each series. It varies in series {name!r}.")
+        fields["static"].append(static[0] if len(static) else np.zeros(roles["static"].shape[1]))
+    panel = Panel(
+        "series",
+        tuple(each[0] for each in series),
+        tuple(fields["times"]),
+        tuple(fields["values"]),
+        known=tuple(fields["known"]) if columns.known else None,
+        observed=tuple(fields["observed"]) if columns.observed else None,
+        static=np.array(fields["static"], np.float32) if columns.static else None,
+        known_names=columns.known,
+        observed_names=columns.observed,
+        static_names=columns.static,
+        season=grid.season,
+    )
+    return panel, form
+
+
+def _stack(frame: Any, names: Sequence[str], count: int) -> np.ndarray:
+    """Return columns as numbers (rows, F)."""
+    if not names:
+        return np.zeros((count, 0), np.float32)
+    return np.stack([_as_numbers(frame[name], f"column {name!r}") for name in names], axis=1)
+
+
+def _sort(
+    name: str, times: np.ndarray, rows: np.ndarray, values: np.ndarray
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the name, times, rows and values of a series, in the order of time."""
+    order = np.argsort(times[rows], kind="stable")
+    times = times[rows][order]
+    repeated = np.flatnonzero(times[1:] == times[:-1])
+    if len(repeated):
+        raise DataError(
+            f"A series must have one row for each time. {times[repeated[0]]} occurs twice in series {name!r}."
+        )
+    return name, times, rows[order], values[order]
+
+
+def _parse_times(frame: Any, name: str | None) -> tuple[np.ndarray, Form]:
+    """Return the times of a frame, and their form; the row numbers if no column is named and the index has no dates."""
+    library = type(frame).__module__.split(".")[0]
+    if name is not None:
+        column = np.asarray(frame[name])
+    elif library == "pandas" and (frame.index.dtype.kind == "M" or "period" in str(frame.index.dtype)):
+        column = np.asarray(frame.index)
+    else:
+        return np.arange(len(frame)), Form(library=library)
+    if column.dtype.kind in "iu":
+        return column.astype(np.int64), Form(library=library)
+    is_text = column.dtype.kind != "M"
+    try:
+        times = parse_times([str(time) for time in column] if is_text else column)
+    except TimeError as error:
+        raise DataError(
+            f"Column {name!r} must hold times, such as 1990-01. Row {error.index} holds {str(column[error.index])[:60]!r}."
+        ) from None
+    day = 0
+    if times.dtype.kind == "M" and not is_text and len(times):
+        days = (column.astype("datetime64[D]") - times.astype("datetime64[M]")).astype(int)
+        day = int(days[0]) if (days == days[0]).all() and days[0] < 28 else -1
+    return times, Form(library=library, text_times=is_text and times.dtype.kind == "M", day=day)
+
+
+def _to_polars(column: np.ndarray) -> Any:
+    return column.tolist() if column.dtype.kind == "O" else column
+
+
+def _grid_of(panel: Panel) -> Grid:
+    return find_grid([np.asarray(times) for times in panel.times])
