@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import limelight as ll
+from compiling import predict
+from selection import is_full
 
 VOCABULARY, WIDTH, CLASSES = 7, 8, 5
 IDS = np.array([[1, 2, 3, 4, 5, 6], [6, 5, 0, 0, 0, 0], [3, 0, 0, 0, 0, 0]])
@@ -52,7 +54,12 @@ CALLS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def test_masked_loss_is_equal_eager_and_compiled(random: np.random.Generator) -> None:
+if not is_full():
+    # Fewer layers compile sooner: each class once.
+    CALLS = {name: call for name, call in CALLS.items() if name != "keras" and not name.endswith("_weights")}
+
+
+def test_masked_loss_is_equal_eager_and_compiled() -> None:
     ids = keras.Input((None,), dtype="int32")
     embedding = keras.layers.Embedding(VOCABULARY, WIDTH, mask_zero=True)
     steps, sentences_of_one_word = embedding(ids), embedding(keras.layers.Reshape((-1, 1))(ids))
@@ -61,8 +68,9 @@ def test_masked_loss_is_equal_eager_and_compiled(random: np.random.Generator) ->
     outputs = {name: keras.layers.Dense(CLASSES, name=f"{name}_logits")(tensor) for name, tensor in hidden.items()}
     model = keras.Model(ids, outputs)
     assert {type(layer) for layer in model.layers} >= LAYERS
+    random = np.random.default_rng(11)
     model.set_weights([random.normal(size=weight.shape) for weight in model.get_weights()])
-    predicted = model.predict(IDS, verbose=0)
+    predicted = predict(model, IDS)
     labels = dict.fromkeys(outputs, LABELS)
     computed = {}
     for is_eager in (True, False):

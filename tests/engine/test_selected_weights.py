@@ -44,6 +44,7 @@ def test_selected_weights_equal_those_of_all(name: str, kv_heads: int) -> None:
     np.testing.assert_allclose(by_all, weights[:, 2:, [4, 0, 1], 2:3], atol=1e-6)
 
 
+@pytest.mark.full
 def test_leading_axes_are_restored() -> None:
     query, key, _ = (array[0] for array in inputs(11))
     assert ll.attention_weights(query[0], key[0], rows=2).shape == (1, S)

@@ -182,6 +182,7 @@ def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> 
     np.testing.assert_allclose(numpy(statistics.logsumexp), np.log(exponentials.sum(axis=-1)), atol=1e-5)
 
 
+@pytest.mark.full
 def test_one_long_head(random: np.random.Generator) -> None:
     rows, columns = 300, 530
     query, key, value = (random.normal(size=(length, 3)).astype("float32") for length in (rows, columns, columns))
@@ -211,6 +212,7 @@ def test_distances_use_given_positions() -> None:
     np.testing.assert_allclose(numpy(statistics.distance), (weights * distances).sum(axis=-1), rtol=1e-4)
 
 
+@pytest.mark.full
 def test_logsumexp_and_leading_axes() -> None:
     query, key, value = (array[0, 0] for array in inputs(11))
     statistics = ll.attention_statistics(
@@ -228,6 +230,7 @@ def test_logsumexp_and_leading_axes() -> None:
     assert tuple(deep.top_keys.shape) == (2, 3, 1, T, 16)
 
 
+@pytest.mark.full
 def test_one_query_for_all_examples() -> None:
     query, key, value = inputs(11)
     statistics, expected = (
@@ -255,6 +258,7 @@ def test_lengths_unknown_at_trace_time(jit: bool) -> None:
         check(statistics, numpy(ll.attention_weights(query, key, mask=parts["mask"])), end_distances(rows, columns))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("wrong", [{"top_k": 0}, {"num_blocks": 0}])
 def test_sizes_below_one_raise(wrong: dict[str, int]) -> None:
     query, key, _ = inputs(11)

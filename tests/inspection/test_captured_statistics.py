@@ -36,6 +36,7 @@ def check(model: Any, data: Any, keys: list[str]) -> AttentionMaps:
     return captured
 
 
+@pytest.mark.full
 def test_layers_of_keras(random, steps):
     x, y = keras.Input((T, D)), keras.Input((S, D))
     two = layers.MultiHeadAttention(2, 3, name="two")(x, y, attention_mask=np.tri(T, S, 1, dtype=bool)[None])
@@ -79,6 +80,7 @@ def test_softmaxes_and_loops(steps):
     check(keras.Model(x, hidden), steps, ["custom", "each/inner/pool"])
 
 
+@pytest.mark.full
 def test_batches_are_concatenated_and_saved(steps, tmp_path):
     x = keras.Input((None, D))
     model = keras.Model(x, ll.layers.SelfAttention(4, name="reader")(x))
@@ -115,6 +117,7 @@ def test_there_are_no_weights(steps):
         captured.statistics(17)
 
 
+@pytest.mark.full
 def test_wrong_arguments(steps):
     x = keras.Input((T, D))
     model = keras.Model(x, ll.layers.SelfAttention(4)(x))

@@ -18,6 +18,7 @@ def steps(random):
     return random.normal(size=(4, T, D)).astype("float32")
 
 
+@pytest.mark.full
 def test_a_sequential_model(steps):
     model = keras.Sequential([keras.Input((T, D)), ll.layers.SelfAttention(4, name="reader"), layers.Dense(2)])
     maps = ll.capture(model, steps)
@@ -46,6 +47,7 @@ def test_a_subclassed_model(steps):
     np.testing.assert_allclose(predicted["mixing"].weights(), maps["mixing"].weights(), atol=1e-6)
 
 
+@pytest.mark.full
 def test_a_loaded_model(steps, tmp_path):
     x = keras.Input((None, D))
     hidden = layers.MultiHeadAttention(2, 3, name="theirs")(x, x)
@@ -58,6 +60,7 @@ def test_a_loaded_model(steps, tmp_path):
         np.testing.assert_array_equal(maps[key].weights(), loaded_maps[key].weights())
 
 
+@pytest.mark.full
 def test_paths_of_nested_models_and_calls_of_shared_layers(steps):
     x = keras.Input((T, D))
     shared = layers.MultiHeadAttention(2, 3, name="shared")
@@ -86,6 +89,7 @@ def test_dict_inputs_and_several_outputs(steps):
     }
 
 
+@pytest.mark.full
 def test_layers_are_chosen_by_pattern(steps):
     x = keras.Input((T, D))
     y = layers.MultiHeadAttention(2, 3, name="encoder_1")(x, x)
@@ -160,6 +164,7 @@ def test_batches_of_different_lengths(random):
     np.testing.assert_allclose(maps["pool"].weights()[1, :, :, :2], alone["pool"].weights()[0], atol=1e-6)
 
 
+@pytest.mark.full
 def test_tokens_are_added_to_the_axes_of_the_input(random):
     ids = keras.Input((None,), dtype="int32")
     steps = layers.Embedding(11, D, mask_zero=True)(ids)
@@ -176,6 +181,7 @@ def test_tokens_are_added_to_the_axes_of_the_input(random):
         ll.capture(model, batch, tokens=[["a"] * 5, []])
 
 
+@pytest.mark.full
 def test_functions_of_keras_are_restored(steps):
     before = vars(keras.Operation)["__call__"], vars(layers.MultiHeadAttention)["_compute_attention"]
     x = keras.Input((T, D))
@@ -227,6 +233,7 @@ def test_threads_capture_only_their_own(steps):
         )
 
 
+@pytest.mark.full
 def test_a_custom_adapter(steps):
     class Sigmoid(keras.Layer):
         def call(self, x, mask=None):
@@ -249,6 +256,7 @@ def test_a_custom_adapter(steps):
         ll.inspection.ObservedAttention(query=steps)
 
 
+@pytest.mark.full
 def test_only_models_are_accepted():
     with pytest.raises(TypeError, match=r"must be a model or layer of Keras\. Received: 3"):
         ll.AttentionExtractor(3)

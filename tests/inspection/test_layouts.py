@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import limelight as ll
+from contracts.representative import full
 from inspection.capturing import capture_both_ways, softmax
 
 B, T, D, N, K = 3, 7, 10, 2, 5
@@ -84,12 +85,12 @@ def expected_weights(x, has_sink=False, shared_key=False):
 @pytest.mark.parametrize(
     "function",
     [
-        heads_second,
+        full(heads_second),
         heads_third,
-        heads_last,
-        keys_before_queries,
-        groups_of_heads,
-        with_sink,
+        full(heads_last),
+        full(keys_before_queries),
+        full(groups_of_heads),
+        full(with_sink),
         with_sink_that_is_split_off,
     ],
 )
@@ -99,6 +100,7 @@ def test_weights_have_heads_queries_and_keys(function, steps):
     np.testing.assert_allclose(maps["block"].weights(), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_further_batch_axes_are_no_heads(random):
     def rows(x):
         query = ops.transpose(ops.reshape(x, (-1, K, T, N, D // N)), (0, 1, 3, 2, 4))
@@ -118,6 +120,7 @@ def test_further_batch_axes_are_no_heads(random):
     assert importance["block"].shape == (N,)
 
 
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of PyTorch
 def test_axes_that_cannot_be_told_are_named(steps):
     def unused(x):
@@ -132,6 +135,7 @@ def test_axes_that_cannot_be_told_are_named(steps):
     np.testing.assert_allclose(maps["block"].weights(), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_heads_in_the_batch(steps):
     def folded(x):
         query = ops.reshape(ops.transpose(split_heads(x), (0, 2, 1, 3)), (-1, T, D // N))
@@ -141,6 +145,7 @@ def test_heads_in_the_batch(steps):
     np.testing.assert_allclose(maps["block"].weights(), expected_weights(steps), atol=1e-5)
 
 
+@pytest.mark.full
 def test_a_softmax_along_the_first_axis(random):
     """Attention over a bag, whose instances are stacked in front."""
 
@@ -158,6 +163,7 @@ def test_a_softmax_along_the_first_axis(random):
     np.testing.assert_allclose(maps["bag"].weights()[:, 0, 0], expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_an_adapter_can_give_a_layout(random):
     weights = random.random((B, N, T, K))
     for layout, axes in (("btns", (0, 2, 1, 3)), ("stnb", (3, 2, 1, 0))):
@@ -171,6 +177,7 @@ def test_an_adapter_can_give_a_layout(random):
     np.testing.assert_allclose(ops.convert_to_numpy(folded.weights), weights)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("layout", ["bnt", "bnss", "b,s", ""])
 def test_an_unknown_layout_is_an_error(layout, steps):
     with pytest.raises(ValueError, match="`layout` must have one letter for each axis"):

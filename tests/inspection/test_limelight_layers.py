@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 import limelight as ll
+from contracts.representative import full
 from limelight import functional
+from selection import is_full
 
 B, T, D = 2, 5, 6
 STEPS = np.random.default_rng(7).normal(size=(B, T, D)).astype("float32")
@@ -42,6 +44,10 @@ COMPONENTS = {
         "WeightSource",
     ),
 }
+if not is_full():
+    # Fewer layers compile sooner: one or more of each kind of component and source.
+    NAMES = ("default", "additive", "rotary and a bias", "shaw", "causal window", "sparsemax", "temperature over a cap")
+    COMPONENTS = {name: COMPONENTS[name] for name in NAMES}
 
 
 @functools.cache
@@ -69,6 +75,7 @@ def test_components(name):
         assert (attention_map.source.mask.left, attention_map.source.mask.right) == (1, 0)
 
 
+@pytest.mark.full
 def test_steps_between_examples_and_words(random):
     words = random.normal(size=(B, 3, T, D)).astype("float32")
     x = keras.Input((3, None, D))
@@ -80,7 +87,7 @@ def test_steps_between_examples_and_words(random):
         np.testing.assert_allclose(weights[:, step], ll.capture(alone, words[:, step])["mixing"].weights(), atol=1e-6)
 
 
-@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("causal", [full(False), True])
 def test_linear_attention_announces_the_equivalent_call(causal):
     x = keras.Input((None, D))
     layer = ll.layers.LinearAttention(2, 4, causal=causal, name="mixing")

@@ -60,7 +60,7 @@ def reader_weights(memory, x, mask=None):
 
 
 @pytest.mark.parametrize("unroll", [False, full(True)])
-@pytest.mark.parametrize("how", ["custom", "keras", "limelight"])
+@pytest.mark.parametrize("how", [full("custom"), full("keras"), "limelight"])
 def test_a_cell_that_attends(how, unroll, steps):
     x = keras.Input((T, D))
     cell = Reader(how, name="reader")
@@ -91,6 +91,7 @@ def test_both_directions_with_padding(random):
     np.testing.assert_allclose(maps["both/backward_rnn/reader"].weights(), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_predictions_of_a_cell_are_not_captured(steps):
     class Decoder(keras.Layer):
         state_size = output_size = T
@@ -132,7 +133,7 @@ def test_a_step_may_return_its_weights(kind, steps):
     np.testing.assert_allclose(maps["energies"].weights()[:, 0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("length", [T, None])
+@pytest.mark.parametrize("length", [full(T), None])
 def test_time_distributed_pooling(length, random):
     """The weights of each sentence over its words are a row of one map."""
     words = random.normal(size=(B, T, S, D)).astype("float32")
@@ -147,7 +148,7 @@ def test_time_distributed_pooling(length, random):
         np.testing.assert_allclose(attention_map.weights(rows=[step]), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("length", [T, None])
+@pytest.mark.parametrize("length", [full(T), None])
 def test_time_distributed_models_have_an_axis_of_steps(length, random):
     words = random.normal(size=(B, T, S, D)).astype("float32")
     y = keras.Input((S, D))
@@ -245,7 +246,7 @@ class StepByStep(keras.Layer):
         return ops.concatenate(outputs, axis=1)
 
 
-@pytest.mark.parametrize("how", ["layer", "softmax"])
+@pytest.mark.parametrize("how", [full("layer"), "softmax"])
 def test_steps_of_a_python_loop_are_one_map(how, steps):
     x = keras.Input((T, D))
     model = keras.Model(x, StepByStep(how, name="loop")(x))
@@ -258,6 +259,7 @@ def test_steps_of_a_python_loop_are_one_map(how, steps):
     np.testing.assert_allclose(statistics[key].statistics().entropy, maps[key].statistics().entropy, atol=1e-5)
 
 
+@pytest.mark.full
 def test_calls_from_two_places_are_no_loop(steps):
     class Both(keras.Layer):
         def __init__(self):

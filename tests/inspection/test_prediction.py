@@ -147,6 +147,7 @@ def test_a_model_with_its_own_predict():
         np.testing.assert_allclose(attention_map.weights(), expected.weights(), atol=1e-6)
 
 
+@pytest.mark.full
 def test_a_predict_that_runs_the_model_in_another_way_is_refused(steps):
     class Model(Doubling):
         def predict(self, x):
@@ -203,6 +204,7 @@ def test_weights_that_change_are_seen(steps):
     np.testing.assert_allclose(after, model.predict(steps, verbose=0), atol=1e-6)
 
 
+@pytest.mark.full
 def test_several_call_arguments(steps):
     class Decoder(keras.Model):
         def __init__(self):

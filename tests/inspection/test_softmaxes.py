@@ -8,6 +8,7 @@ import pytest
 from keras import layers, ops
 
 import limelight as ll
+from contracts.representative import full
 from inspection.capturing import capture_both_ways, softmax
 
 B, T, D, C = 3, 5, 6, 4
@@ -32,6 +33,7 @@ class SelfAttention(keras.Layer):
         return ops.matmul(ops.softmax(scores, axis=-1), value)
 
 
+@pytest.mark.full
 def test_self_attention_as_tutorials_write_it(steps):
     x = keras.Input((None, D))
     hidden = SelfAttention(name="mixing")(layers.LSTM(D, return_sequences=True)(x))
@@ -44,6 +46,7 @@ def test_self_attention_as_tutorials_write_it(steps):
     assert maps["mixing"].layer == "SelfAttention"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["layer", "activation", "flat"])
 def test_dense_softmax_multiply(how, steps):
     x = keras.Input((T, D))
@@ -64,6 +67,7 @@ def test_dense_softmax_multiply(how, steps):
     np.testing.assert_allclose(maps["weights"].weights()[:, 0, 0], expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_a_dense_layer_with_a_softmax_over_the_steps(steps):
     x = keras.Input((T, D))
     weights = layers.Dense(T, activation="softmax", name="weights")(layers.Permute((2, 1))(x))
@@ -73,7 +77,7 @@ def test_a_dense_layer_with_a_softmax_over_the_steps(steps):
     np.testing.assert_allclose(capture_both_ways(model, steps)["weights"].weights()[:, 0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("how", ["functional", "dot layers"])
+@pytest.mark.parametrize("how", ["functional", full("dot layers")])
 def test_operations_between_layers(how, steps):
     x = keras.Input((None, D))
     if how == "functional":
@@ -89,6 +93,7 @@ def test_operations_between_layers(how, steps):
     np.testing.assert_allclose(attention_map.weights()[:, 0], expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_additive_attention_along_the_middle_axis(steps):
     class BahdanauAttention(keras.Layer):
         def __init__(self, **kwargs):
@@ -110,6 +115,7 @@ def test_additive_attention_along_the_middle_axis(steps):
     )
 
 
+@pytest.mark.full
 def test_weights_that_are_outputs_too(steps):
     """A layer that returns its weights besides its output, and a model that returns them."""
 
@@ -154,6 +160,7 @@ def test_heads_of_a_custom_multi_head_attention(random):
     np.testing.assert_allclose(weights, softmax(scores), atol=1e-5)
 
 
+@pytest.mark.full
 def test_subclasses_that_change_the_attention(steps):
     class Sharper(layers.MultiHeadAttention):
         def _compute_attention(self, query, key, *args, **kwargs):
@@ -185,6 +192,7 @@ def test_subclasses_that_change_the_attention(steps):
     np.testing.assert_allclose(maps["distance"].weights()[:, 0], softmax(distances), atol=1e-5)
 
 
+@pytest.mark.full
 def test_attention_over_two_axes(random):
     pictures = random.normal(size=(2, 3, 4, D)).astype("float32")
     x = keras.Input((3, 4, D))
@@ -194,7 +202,9 @@ def test_attention_over_two_axes(random):
     np.testing.assert_allclose(maps["mixing"].weights().sum(-1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["functional", "subclass", "steps", "activation", "time distributed"])
+@pytest.mark.parametrize(
+    "kind", ["functional", *(full(kind) for kind in ("subclass", "steps", "activation", "time distributed"))]
+)
 def test_predictions_are_not_captured(kind, steps, random):
     x = keras.Input((T, D))
     # As many classes as steps: the length alone does not tell.
@@ -221,6 +231,7 @@ def test_predictions_are_not_captured(kind, steps, random):
         assert not ll.capture(model, steps)
 
 
+@pytest.mark.full
 def test_class_probabilities_inside_a_model_are_not_captured(steps):
     """Another layer uses the probabilities, but no sequence is as long as there are classes."""
     x = keras.Input((T, D))
@@ -232,6 +243,7 @@ def test_class_probabilities_inside_a_model_are_not_captured(steps):
         assert not ll.capture(model, steps)
 
 
+@pytest.mark.full
 def test_a_layer_that_cannot_be_captured_is_named(steps):
     class SigmoidAttention(keras.Layer):
         def call(self, x):
@@ -243,6 +255,7 @@ def test_a_layer_that_cannot_be_captured_is_named(steps):
         assert not ll.capture(model, steps)
 
 
+@pytest.mark.full
 def test_an_empty_capture_says_so_once(steps):
     x = keras.Input((T, D))
     extractor = ll.AttentionExtractor(keras.Model(x, layers.Dense(C)(x), name="plain"))
@@ -253,6 +266,7 @@ def test_an_empty_capture_says_so_once(steps):
     extractor(ops.convert_to_tensor(steps))
 
 
+@pytest.mark.full
 def test_a_pattern_that_matches_no_attention_is_an_error(steps):
     x = keras.Input((T, D))
     model = keras.Model(x, layers.Attention(name="second")([SelfAttention(name="first")(x), x]))
@@ -262,6 +276,7 @@ def test_a_pattern_that_matches_no_attention_is_an_error(steps):
             ll.capture(model, steps, layers=patterns)
 
 
+@pytest.mark.full
 def test_layers_that_prepare_masks_and_biases_are_no_attention(steps):
     class ComputeAttentionMask(keras.Layer):
         def call(self, mask):
@@ -472,7 +487,11 @@ def exponentials_over_sums():
     return [shifted, inverse, afterwards, log_sum, log_softmax, heads]
 
 
-@pytest.mark.parametrize("mix", exponentials_over_sums(), ids=lambda mix: mix.__name__)
+@pytest.mark.parametrize(
+    "mix",
+    [mix if mix.__name__ in ("afterwards", "heads") else full(mix) for mix in exponentials_over_sums()],
+    ids=lambda mix: mix.__name__,
+)
 def test_a_softmax_that_is_written_out(mix, steps):
     class Mixing(keras.Layer):
         def call(self, x):
@@ -487,6 +506,7 @@ def test_a_softmax_that_is_written_out(mix, steps):
     np.testing.assert_allclose(maps["mixing"].weights(), softmax(inputs @ inputs.swapaxes(2, 3)), atol=1e-5)
 
 
+@pytest.mark.full
 def test_a_mask_on_the_exponentials(steps):
     class Pooling(keras.Layer):
         def call(self, x):
@@ -499,6 +519,7 @@ def test_a_mask_on_the_exponentials(steps):
     np.testing.assert_allclose(weights[:, 0, 0], softmax(steps.astype(float).sum(-1), np.arange(T) < 3), atol=1e-5)
 
 
+@pytest.mark.full
 def test_exponentials_over_other_sums_are_no_attention(steps):
     class Scaling(keras.Layer):
         def call(self, x):
@@ -533,6 +554,7 @@ def test_a_softmax_over_the_segments_of_a_graph_is_counted(steps):
         assert [each.category for each in log].count(ll.inspection.CaptureWarning) == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["name", "top_k"])
 def test_routers_of_experts_are_captured_only_by_name(how, steps):
     class Router(keras.Layer):
@@ -554,6 +576,7 @@ def test_routers_of_experts_are_captured_only_by_name(how, steps):
     np.testing.assert_allclose(gates.reshape(B, T, C), softmax(steps[..., :C].astype(float)), atol=1e-5)
 
 
+@pytest.mark.full
 def test_softmaxes_of_the_backend(steps):
     class Mixing(keras.Layer):
         def call(self, x):

@@ -29,6 +29,7 @@ def test_equals_the_formula(tensors, use_scale):
         np.testing.assert_allclose(array(output)[example, row], expected @ value, atol=1e-5)
 
 
+@pytest.mark.full
 def test_can_be_saved_loaded_and_captured(tensors, tmp_path):
     inputs = [keras.Input(tensor.shape[1:]) for tensor in tensors.values()]
     model = keras.Model(inputs, ll.layers.AdditiveAttention(dropout=0.3, name="reader")(inputs))

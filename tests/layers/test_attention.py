@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
+from contracts.representative import full
 from layers.formulas import attention, softmax
 
 B, T, S, H, V = 2, 3, 5, 7, 11
@@ -30,7 +31,7 @@ def test_separate_arguments_and_a_list_equal_the_formula(tensors):
 OPTIONS = [{}, {"use_scale": True}, {"score_mode": "concat"}, {"score_mode": "concat", "use_scale": True}]
 
 
-@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("options", [*map(full, OPTIONS[:-1]), OPTIONS[-1]])
 def test_equals_the_layer_of_keras_with_the_same_weights(tensors, options):
     theirs, ours = keras.layers.Attention(**options), ll.layers.Attention(**options)
     inputs = list(tensors.values())
@@ -46,6 +47,7 @@ def test_equals_the_layer_of_keras_with_the_same_weights(tensors, options):
     ]
 
 
+@pytest.mark.full
 def test_learned_score_of_different_query_and_key_sizes(random):
     query, value = random.normal(size=(B, T, H)).astype("float32"), random.normal(size=(B, S, V)).astype("float32")
     layer = ll.layers.Attention(score=ll.scores.Additive(4))
@@ -76,6 +78,7 @@ def test_output_carries_the_implicit_mask_of_the_query():
     np.testing.assert_array_equal(array(words._keras_mask), [[True, True, False]])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,11 +91,13 @@ def test_invalid_arguments_raise(arguments, message):
         ll.layers.Attention(**arguments)
 
 
+@pytest.mark.full
 def test_single_tensor_raises(tensors):
     with pytest.raises(ValueError, match="pass it twice or use SelfAttention"):
         ll.layers.Attention()(tensors["query"])
 
 
+@pytest.mark.full
 def test_call_forms_of_keras_are_accepted(random):
     query, value = (random.normal(size=(2, length, 4)).astype("float32") for length in (3, 5))
     masks = [np.array([[True] * 3, [True, False, True]]), np.array([[True] * 5, [True, True, False, False, True]])]
@@ -122,6 +127,7 @@ def test_padded_queries_have_no_weight_in_capture_and_regularizer():
     assert array(model.losses[0]) == pytest.approx(longer, rel=1e-5)
 
 
+@pytest.mark.full
 def test_cost_of_additive_scores_is_the_hidden_width():
     x = keras.Input((6, 7))
     for layer in (ll.layers.AdditiveAttention(), ll.layers.Attention(score_mode="concat", use_scale=True)):

@@ -103,6 +103,7 @@ def test_batch_of_prompts_of_different_lengths(random: np.random.Generator) -> N
     assert numpy(length).tolist() == [5, 3]
 
 
+@pytest.mark.full
 def test_keys_and_values_are_projected_from_the_latent(random: np.random.Generator) -> None:
     layer, x = randomize(MultiHeadAttention(3, 4, latent_dim=5)), random.normal(size=(B, T, D)).astype("float32")
     latent = x @ numpy(layer._latent_dense.kernel)
@@ -140,6 +141,7 @@ def test_cache_has_the_dtype_of_the_layer(random: np.random.Generator, dtype: st
     np.testing.assert_allclose(numpy(output), numpy(layer(x, x)), atol=0.03)
 
 
+@pytest.mark.full
 def test_symbolic_shapes_with_a_cache() -> None:
     layer, steps = MultiHeadAttention(4, 2, num_kv_heads=2), keras.Input((1, D), batch_size=B)
     cache = KVCache(*(keras.KerasTensor(part.shape, part.dtype) for part in layer.empty_cache(B, 7)))
@@ -174,7 +176,7 @@ def test_invalid_calls_raise(random: np.random.Generator, wrong: Any, message: s
 
 
 @pytest.mark.parametrize("counts", [(3, 3, 3), (1, 8)])
-@pytest.mark.parametrize("latent", [None, 5])
+@pytest.mark.parametrize("latent", [None, full(5)])
 def test_window_rolls_within_a_call_of_several_steps(
     random: np.random.Generator, counts: tuple[int, ...], latent: int | None
 ) -> None:
@@ -230,6 +232,7 @@ def test_latent_layer_accepts_its_value_as_key(random: np.random.Generator) -> N
         layer(x, x, x + 1)
 
 
+@pytest.mark.full
 def test_cache_of_whole_sequences_does_not_roll(random: np.random.Generator) -> None:
     layer = randomize(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(20)))
     x = random.normal(size=(B, T, D)).astype("float32")
@@ -241,7 +244,11 @@ def test_cache_of_whole_sequences_does_not_roll(random: np.random.Generator) -> 
 
 @pytest.mark.parametrize(
     "parts",
-    [{}, {"num_kv_heads": 1, "score": ll.scores.Dot() + ll.positions.ALiBi()}, {"latent_dim": 5, "sliding_window": 4}],
+    [
+        full({}),
+        full({"num_kv_heads": 1, "score": ll.scores.Dot() + ll.positions.ALiBi()}),
+        {"latent_dim": 5, "sliding_window": 4},
+    ],
     ids=["plain", "grouped with positions", "latent with window"],
 )
 def test_remembered_memory_equals_the_memory(random: np.random.Generator, parts: dict[str, Any]) -> None:
@@ -263,6 +270,7 @@ def test_remembered_memory_equals_the_memory(random: np.random.Generator, parts:
         np.testing.assert_array_equal(numpy(attend(cache)[1]), numpy(weights))
 
 
+@pytest.mark.full
 def test_symbolic_shapes_of_a_remembered_memory() -> None:
     layer = MultiHeadAttention(3, 4)
     layer.build((B, 1, D), (B, T, D))

@@ -84,6 +84,7 @@ def predicted(model, words):
     return predict(model, words)
 
 
+@pytest.mark.full
 def test_saves_and_loads_and_clones(model, predicted, words, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -53,6 +53,7 @@ def test_each_level_is_pooled_by_attention(random: np.random.Generator) -> None:
         np.testing.assert_allclose(numpy(vector)[b], expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_empty_document_gives_zeros(random: np.random.Generator) -> None:
     x = random.normal(size=(B, S, W, D)).astype("float32")
     empty = mask()
@@ -91,6 +92,7 @@ def test_encoders_train_save_and_load(random: np.random.Generator, tmp_path: Pat
     np.testing.assert_allclose(predict(model, padded)[0], expected[0], atol=1e-5)
 
 
+@pytest.mark.full
 def test_learned_score_is_not_shared_between_levels() -> None:
     layer = HierarchicalPooling(score=ll.scores.Bilinear())
     layer(np.ones((B, S, W, D), "float32"))
@@ -98,11 +100,13 @@ def test_learned_score_is_not_shared_between_levels() -> None:
     assert sum(variable.name == "kernel" for variable in layer.trainable_variables) == 2
 
 
+@pytest.mark.full
 def test_input_of_wrong_rank_raises() -> None:
     with pytest.raises(ValueError, match=r"(?s)\(B, sentences, words, D\).*\(2, 3, 4\).*AttentionPooling"):
         HierarchicalPooling()(np.ones((2, 3, 4)))
 
 
+@pytest.mark.full
 def test_encoder_that_takes_no_mask(random: np.random.Generator) -> None:
     x = random.normal(size=(B, S, W, D)).astype("float32")
     layer = HierarchicalPooling(4, word_encoder=keras.layers.Dense(6), sentence_encoder=keras.layers.Dense(5))

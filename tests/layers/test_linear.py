@@ -10,6 +10,7 @@ from keras import ops
 
 import limelight as ll
 from compiling import predict, run_together
+from contracts.representative import full
 from gradients import gradients
 from limelight.layers import LinearAttention
 from limelight.layers.linear import CHUNK_SIZE
@@ -61,7 +62,7 @@ def randomize(layer: LinearAttention, *inputs: np.ndarray) -> LinearAttention:
     return layer
 
 
-@pytest.mark.parametrize("name", ["elu", "relu", "favor"])
+@pytest.mark.parametrize("name", ["elu", full("relu"), "favor"])
 @pytest.mark.parametrize("causal", [False, True])
 def test_equals_the_sum_over_keys(random: np.random.Generator, name: str, causal: bool) -> None:
     columns = T if causal else S
@@ -92,7 +93,7 @@ def test_performer_approximates_softmax(random: np.random.Generator) -> None:
     np.testing.assert_allclose(numpy(weights), numpy(ll.attention_weights(query, key)), atol=0.03)
 
 
-@pytest.mark.parametrize("name", ["elu", "favor"])
+@pytest.mark.parametrize("name", ["elu", full("favor")])
 def test_padding_has_no_effect(random: np.random.Generator, name: str) -> None:
     steps = keras.layers.Embedding(9, D, mask_zero=True)(np.array([[3, 1, 4, 0, 0], [1, 5, 2, 6, 5]]))
     unmasked = numpy(steps)
@@ -135,6 +136,7 @@ def test_gradients_equal_finite_differences(random: np.random.Generator) -> None
     assert float((gradients(loss, [x])[0] * direction).sum()) == pytest.approx(slope, rel=1e-3)
 
 
+@pytest.mark.full
 def test_trains_saves_and_loads(random: np.random.Generator, tmp_path: Path) -> None:
     steps = keras.Input((None, D))
     output, weights = LinearAttention(N, H, features="favor", causal=True)(steps, steps, return_attention_scores=True)
@@ -148,12 +150,14 @@ def test_trains_saves_and_loads(random: np.random.Generator, tmp_path: Path) -> 
     np.testing.assert_allclose(predict(copy, x), predict(model, x), atol=1e-6)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["elu", "relu", "favor"])
 def test_features_are_in_the_config(kind: str) -> None:
     config = LinearAttention(N, H, features=kind).get_config()
     assert LinearAttention.from_config(config).get_config() == config
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

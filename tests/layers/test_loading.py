@@ -44,11 +44,9 @@ def test_every_registered_class_has_a_placeholder() -> None:
     assert not any(isinstance(finder, _registration._KerasFinder) for finder in sys.meta_path)
 
 
+@pytest.mark.full
 @pytest.mark.subprocess
-@pytest.mark.parametrize(
-    "imports",
-    [IMPORTS["limelight first"], *(pytest.param(IMPORTS[name], marks=pytest.mark.full) for name in list(IMPORTS)[1:])],
-)
+@pytest.mark.parametrize("imports", IMPORTS.values(), ids=IMPORTS)
 def test_importing_limelight_is_enough_to_load(imports: str, random: np.random.Generator, tmp_path) -> None:
     steps = keras.Input((None, 8))
     hidden = ll.layers.MultiHeadAttention(

@@ -42,6 +42,7 @@ def attend_three_times(query, memory):
     return seen
 
 
+@pytest.mark.full
 def test_every_layer_on_one_memory_masks_its_padding(query):
     for weights in attend_three_times(query, embed(WORDS)):
         weights = array(weights)
@@ -56,6 +57,7 @@ def test_every_layer_on_one_memory_masks_its_padding_in_a_compiled_model(query):
         np.testing.assert_array_equal(weights == 0, np.broadcast_to(PADDING[:, None, None], weights.shape))
 
 
+@pytest.mark.full
 def test_inputs_keep_their_implicit_masks():
     steps = embed(WORDS)
     layer = MultiHeadAttention(N, H)
@@ -76,6 +78,7 @@ def test_fully_masked_row_gives_zeros(query, memory):
     np.testing.assert_array_equal(array(same), array(output))
 
 
+@pytest.mark.full
 def test_fully_padded_sentence_gives_zeros(query):
     words = WORDS.copy()
     words[0] = 0
@@ -84,6 +87,7 @@ def test_fully_padded_sentence_gives_zeros(query):
     assert output[1].all()
 
 
+@pytest.mark.full
 def test_symbolic_shape_of_cross_attention(query, memory):
     inputs = keras.Input((T, D)), keras.Input((S, D))
     output, weights = MultiHeadAttention(N, H)(*inputs, return_attention_scores=True)
@@ -92,6 +96,7 @@ def test_symbolic_shape_of_cross_attention(query, memory):
     assert tuple(output.shape) == (None, T, D)
 
 
+@pytest.mark.full
 def test_symbolic_shape_with_attention_axes(random):
     rows = random.normal(size=(B, T, S, D)).astype("float32")
     table = keras.Input((T, S, D))
@@ -100,6 +105,7 @@ def test_symbolic_shape_with_attention_axes(random):
     assert tuple(keras.Model(table, weights)(rows).shape) == (B, T, N, S, S)
 
 
+@pytest.mark.full
 def test_values_may_be_wider_than_keys(query, memory):
     layer = MultiHeadAttention(N, H, value_dim=H + 2)
     plain = layer(query, memory)
@@ -113,6 +119,7 @@ def test_values_may_be_wider_than_keys(query, memory):
     np.testing.assert_allclose(array(plain), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_explicit_query_mask_is_applied(query, memory):
     real = np.array([[True, True, False], [True, False, False]])
     layer = MultiHeadAttention(N, H, use_bias=False)
@@ -129,12 +136,14 @@ def test_returning_weights_changes_no_bit_of_a_bfloat16_output(random):
     np.testing.assert_array_equal(array(ops.cast(asked, "float32")), array(ops.cast(plain, "float32")))
 
 
+@pytest.mark.full
 def test_additive_mask_raises(query, memory):
     additive = np.where(np.tril(np.ones((1, T, S))) > 0, 0.0, -1e9).astype("float32")
     with pytest.raises(ValueError, match="only True and False"):
         MultiHeadAttention(N, H)(query, memory, attention_mask=additive)
 
 
+@pytest.mark.full
 def test_mask_that_may_be_of_padding_or_of_pairs_raises(random):
     square = random.normal(size=(T, T, D)).astype("float32")
     layer, mask = MultiHeadAttention(N, H), np.tril(np.ones((T, T), bool))
@@ -145,6 +154,7 @@ def test_mask_that_may_be_of_padding_or_of_pairs_raises(random):
         np.testing.assert_array_equal(array(weights) > 0, np.broadcast_to(meant[:, None], (T, N, T, T)))
 
 
+@pytest.mark.full
 def test_causal_mask_is_aligned_at_the_end(query, memory):
     layer = MultiHeadAttention(N, H)
     _, weights = layer(query, memory, use_causal_mask=True, return_attention_scores=True)
@@ -152,6 +162,7 @@ def test_causal_mask_is_aligned_at_the_end(query, memory):
     np.testing.assert_array_equal(array(weights) > 0, np.broadcast_to(expected, (B, N, T, S)))
 
 
+@pytest.mark.full
 def test_every_option_is_in_the_config(query):
     options = {"flash_attention": False, "dropout": 0.3, "seed": 5, "sliding_window": 2, "use_gate": True}
     layer = MultiHeadAttention(N, H, **options)
@@ -160,6 +171,7 @@ def test_every_option_is_in_the_config(query):
     assert MultiHeadAttention.from_config(config).get_config() == config
 
 
+@pytest.mark.full
 def test_model_that_returns_weights_can_be_saved_and_loaded(memory, tmp_path):
     steps = keras.Input((None, D))
     layer = MultiHeadAttention(N, H)

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from contracts.representative import full
 from layers.formulas import multi_head
 from limelight.layers import MultiHeadAttention
 
@@ -27,7 +28,7 @@ def randomized(layer, random, *shapes):
     return layer
 
 
-@pytest.mark.parametrize("num_kv_heads", [None, 2, 1])
+@pytest.mark.parametrize("num_kv_heads", [full(None), 2, full(1)])
 def test_equals_the_formula(random, query, memory, num_kv_heads):
     layer = randomized(
         MultiHeadAttention(N, H, value_dim=V, num_kv_heads=num_kv_heads), random, query.shape, memory.shape
@@ -43,6 +44,7 @@ def test_equals_the_formula(random, query, memory, num_kv_heads):
         np.testing.assert_allclose(array(weights)[example], seen, atol=1e-6)
 
 
+@pytest.mark.full
 def test_loads_weights_of_keras_and_gives_the_same_output(random, query, memory, tmp_path):
     def model(layer_class):
         inputs = keras.Input((T, D)), keras.Input((S, D))
@@ -76,6 +78,7 @@ def test_all_masks_are_combined(random, query, memory):
     np.testing.assert_array_equal(array(weights) > 0, np.repeat(expected[:, None], 2, axis=1))
 
 
+@pytest.mark.full
 def test_bias_is_added_to_the_scores(random, query, memory):
     layer = randomized(MultiHeadAttention(2, H), random, query.shape, memory.shape)
     bias = random.normal(size=(B, 2, T, S)).astype("float32")
@@ -105,6 +108,7 @@ def test_attention_axes_equal_attention_over_the_flattened_sequence(random, axes
     np.testing.assert_allclose(array(output), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_mask_over_several_axes(random):
     x = random.normal(size=(B, 2, 3, D)).astype("float32")
     layer = randomized(MultiHeadAttention(2, H, attention_axes=(1, 2)), random, x.shape, x.shape)
@@ -113,6 +117,7 @@ def test_mask_over_several_axes(random):
     np.testing.assert_array_equal(array(weights) > 0, np.repeat(allowed[:, None], 2, axis=1))
 
 
+@pytest.mark.full
 def test_subclass_may_override_compute_attention(random, query, memory):
     class Doubled(MultiHeadAttention):
         def _compute_attention(
@@ -132,6 +137,7 @@ def test_subclass_may_override_compute_attention(random, query, memory):
     np.testing.assert_allclose(array(output), 2 * array(plain(query, memory, use_causal_mask=True)), atol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -148,6 +154,7 @@ def test_invalid_arguments_raise(arguments, message):
         MultiHeadAttention(**arguments)
 
 
+@pytest.mark.full
 def test_ambiguous_mask_raises(random):
     square = random.normal(size=(3, 3, D)).astype("float32")
     with pytest.raises(ValueError, match=r"Write attention_mask\[None\] for a \(T, S\) mask"):

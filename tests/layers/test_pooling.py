@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 
 import limelight as ll
+from contracts.representative import full
 from layers.formulas import softmax
 
 B, T, D = 2, 5, 3
@@ -21,7 +22,7 @@ def randomized(layer, random, steps):
     return {weight.path.split("/", 1)[1]: array(weight) for weight in layer.weights}
 
 
-@pytest.mark.parametrize("num_queries", [None, 2])
+@pytest.mark.parametrize("num_queries", [full(None), 2])
 def test_additive_pooling_equals_the_formula(random, steps, num_queries):
     layer = ll.layers.AttentionPooling(7, num_queries=num_queries)
     named = randomized(layer, random, steps)
@@ -44,6 +45,7 @@ def test_dot_pooling_equals_the_formula(random, steps):
         np.testing.assert_allclose(array(weights)[example], expected, atol=1e-6)
 
 
+@pytest.mark.full
 def test_pooling_with_any_score(random, steps):
     layer = ll.layers.AttentionPooling(score=ll.scores.Bilinear(name="bilinear"))
     named = randomized(layer, random, steps)
@@ -75,7 +77,9 @@ def test_pooling_twice_passes_on_the_mask_of_empty_sentences():
     np.testing.assert_allclose(array(sentences)[0, :1], array(alone), atol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [ll.layers.AttentionPooling(), ll.layers.SelfAttention(4)], ids=["pooling", "self"])
+@pytest.mark.parametrize(
+    "layer", [ll.layers.AttentionPooling(), full(ll.layers.SelfAttention(4))], ids=["pooling", "self"]
+)
 def test_inside_time_distributed(layer):
     inner = keras.Input((2, 5, 4))
     outer = keras.layers.TimeDistributed(layer)(inner)
@@ -84,6 +88,7 @@ def test_inside_time_distributed(layer):
     np.testing.assert_allclose(together[:, 1], array(layer(steps[:, 1])), atol=1e-6)
 
 
+@pytest.mark.full
 def test_mask_is_dropped_with_the_time_axis():
     words = keras.layers.Embedding(10, 4, mask_zero=True)(np.array([[1, 2, 0]]))
     pooled = ll.layers.AttentionPooling()(words)
@@ -91,6 +96,7 @@ def test_mask_is_dropped_with_the_time_axis():
     assert getattr(words, "_keras_mask", None) is not None
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -104,6 +110,7 @@ def test_invalid_arguments_raise(arguments, message):
         ll.layers.AttentionPooling(**arguments)
 
 
+@pytest.mark.full
 def test_unknown_width_raises():
     with pytest.raises(ValueError, match="last axis of the input of AttentionPooling must be known"):
         ll.layers.AttentionPooling().build((None, None, None))

@@ -11,6 +11,7 @@ from keras import ops
 
 import limelight as ll
 import oracles
+from contracts.representative import full
 from limelight.layers import AttentionCell, AttentionRNN
 
 B, T, S, D, M, U = 2, 5, 7, 3, 11, 13
@@ -102,8 +103,8 @@ def location(over: str) -> Any:
     ("make", "oracle"),
     [
         (lambda: ll.scores.Additive(4), plain(oracles.additive)),
-        (ll.scores.Bilinear, plain(oracles.bilinear)),
-        (lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3), location("previous")),
+        full(ll.scores.Bilinear, plain(oracles.bilinear)),
+        full(lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3), location("previous")),
         (lambda: ll.scores.LocationSensitive(4, filters=2, kernel_size=3, cumulative=True), location("coverage")),
     ],
     ids=["additive", "bilinear", "location", "coverage"],
@@ -129,6 +130,7 @@ def test_keras_rnn_runs_the_cell(random: np.random.Generator) -> None:
     assert numpy(states[2]).tolist() == [[T, 0]] * B
 
 
+@pytest.mark.full
 def test_window_moves_with_the_steps(random: np.random.Generator) -> None:
     layer, (steps, memory) = make_layer(mask=ll.masks.SlidingWindow(1, 1)), inputs(random)
     _, weights = layer(steps, memory, return_attention_scores=True)
@@ -136,6 +138,7 @@ def test_window_moves_with_the_steps(random: np.random.Generator) -> None:
     np.testing.assert_array_equal(numpy(weights) > 0, np.broadcast_to(near, (B, T, S)))
 
 
+@pytest.mark.full
 def test_position_carries_to_the_second_digit() -> None:
     from limelight.layers.recurrent import _increment
 
@@ -221,6 +224,7 @@ def test_padded_steps_of_the_sequence_have_no_effect(random: np.random.Generator
     np.testing.assert_allclose(numpy(last)[1], numpy(alone)[0, -1], atol=1e-6)
 
 
+@pytest.mark.full
 def test_symbolic_shapes_equal_eager_shapes() -> None:
     layer = AttentionRNN(AttentionCell(keras.layers.GRUCell(U), M), return_sequences=False)
     output, weights = layer(keras.Input((None, D)), keras.Input((S, M)), return_attention_scores=True)
@@ -322,6 +326,7 @@ def test_int8_model_can_be_saved_and_loaded(random: np.random.Generator, tmp_pat
     np.testing.assert_allclose(numpy(loaded([*data])), numpy(model([*data])), atol=1e-6)
 
 
+@pytest.mark.full
 def test_padded_memory_in_a_model_has_no_effect(random: np.random.Generator) -> None:
     steps, words = keras.Input((T, D)), keras.Input((S,), dtype="int32")
     cell = AttentionCell(keras.layers.SimpleRNNCell(U), M)
@@ -336,6 +341,7 @@ def test_padded_memory_in_a_model_has_no_effect(random: np.random.Generator) -> 
     np.testing.assert_array_equal(numpy(model([data, ids])), before)
 
 
+@pytest.mark.full
 def test_regularizer_adds_its_penalty_of_real_steps_in_training(random: np.random.Generator) -> None:
     (steps, memory), mask = inputs(random), np.array([[True] * T, [True] * 3 + [False] * 2])
     cell = AttentionCell(keras.layers.SimpleRNNCell(U), M)
@@ -350,8 +356,8 @@ def test_regularizer_adds_its_penalty_of_real_steps_in_training(random: np.rando
     np.testing.assert_allclose([numpy(loss) for loss in layer.losses], [0.7 * np.mean(rows)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("attend", ["before", "after"])
-@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("attend", [full("before"), "after"])
+@pytest.mark.parametrize("is_masked", [full(False), True])
 def test_states_go_on_where_they_ended(random: np.random.Generator, attend: str, is_masked: bool) -> None:
     layer, (steps, memory) = (
         make_layer(attend, score=ll.scores.LocationSensitive(4, 2, 3, cumulative=True)),
@@ -380,6 +386,7 @@ def test_states_go_on_where_they_ended(random: np.random.Generator, attend: str,
     assert numpy(states[2])[:, 0].tolist() == mask.sum(1).tolist()
 
 
+@pytest.mark.full
 def test_symbolic_states_equal_eager_states() -> None:
     stack = keras.layers.StackedRNNCells([keras.layers.LSTMCell(4), keras.layers.LSTMCell(U)])
     layer = AttentionRNN(AttentionCell(stack, M), return_state=True)
@@ -389,6 +396,7 @@ def test_symbolic_states_equal_eager_states() -> None:
     assert shapes[0] == shapes[1]
 
 
+@pytest.mark.full
 def test_keras_rnn_returns_all_states_of_a_symbolic_call(random: np.random.Generator) -> None:
     data = inputs(random)
     cell = AttentionCell(keras.layers.SimpleRNNCell(U), M)

@@ -85,6 +85,7 @@ def test_penalty_equals_the_loop(random: np.random.Generator, regularizer: Any, 
     assert copy.get_config() == regularizer.get_config()
 
 
+@pytest.mark.full
 def test_orthogonality_of_queries(random: np.random.Generator) -> None:
     given = weights(random)[:, 0, :3]
     values = [((example @ example.T - np.eye(3)) ** 2).sum() for example in given.astype("float64")]
@@ -125,6 +126,7 @@ def test_layer_adds_the_penalty_in_training(random: np.random.Generator) -> None
     assert copy.core.attention_regularizer.factor == 2.0
 
 
+@pytest.mark.full
 def test_training_reduces_the_penalty(random: np.random.Generator) -> None:
     steps = keras.Input((T, 4))
     vector, shown = ll.layers.AttentionPooling(num_queries=2, attention_regularizer=Orthogonality(1.0, axis=-2))(
@@ -143,6 +145,7 @@ def test_training_reduces_the_penalty(random: np.random.Generator) -> None:
     assert float(Orthogonality(1.0, axis=-2)(model.predict(x, verbose=0)[1])) < 0.7 * before
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

@@ -30,6 +30,7 @@ def test_equals_the_formula(random, steps):
         np.testing.assert_allclose(array(weights)[example], seen, atol=1e-6)
 
 
+@pytest.mark.full
 def test_padded_steps_neither_attend_nor_are_attended_to(steps):
     real = np.array([[True, True, True, False, False], [True] * 5])
     layer = ll.layers.SelfAttention(7)
@@ -41,6 +42,7 @@ def test_padded_steps_neither_attend_nor_are_attended_to(steps):
     np.testing.assert_allclose(array(output)[0, :3], array(short)[0], atol=1e-6)
 
 
+@pytest.mark.full
 def test_takes_any_number_of_batch_axes(random):
     words = random.normal(size=(2, 3, T, D)).astype("float32")
     layer = ll.layers.SelfAttention(7, mask="causal")
@@ -52,12 +54,14 @@ def test_takes_any_number_of_batch_axes(random):
         np.testing.assert_allclose(array(together)[document], array(alone), atol=1e-6)
 
 
+@pytest.mark.full
 def test_attention_mask_is_applied(random, steps):
     allowed = random.random((B, T, T)) < 0.6
     _, weights = ll.layers.SelfAttention(7)(steps, attention_mask=allowed, return_attention_scores=True)
     np.testing.assert_array_equal(array(weights) > 0, allowed)
 
 
+@pytest.mark.full
 def test_projections_are_initialized_independently(steps):
     layer = ll.layers.SelfAttention(7, kernel_initializer="he_normal")
     layer.build(steps.shape)
@@ -66,6 +70,7 @@ def test_projections_are_initialized_independently(steps):
     assert not np.allclose(kernels[1], kernels[2])
 
 
+@pytest.mark.full
 def test_units_must_be_positive():
     with pytest.raises(ValueError, match=r"`units` must be a positive integer\. Received: units=0"):
         ll.layers.SelfAttention(0)

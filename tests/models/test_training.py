@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 
+from contracts.representative import full
 from limelight.exceptions import TrainingError, UsageError
 from limelight.models.examples import Sequences
 from limelight.models.objectives import Classification, Regression
@@ -106,6 +107,7 @@ def test_the_best_epoch_is_kept(trainer, validation):
     assert -np.log(chosen).mean() == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.full
 def test_patience_ends_a_training(trainer, validation):
     configured = trainer(epochs=9, patience=2, validation_set=Sequences(validation.sequences, 1 - validation.targets))
     summary = configured.fit(5)
@@ -117,6 +119,7 @@ def test_patience_ends_a_training(trainer, validation):
     assert (summary["best_epoch"], summary["stopped_by_limit"]) == (1, True)
 
 
+@pytest.mark.full
 def test_an_epoch_has_at_least_the_given_number_of_steps():
     def train(epochs, epoch_steps):
         trainer = make_trainer(0.0, epochs=epochs, epoch_steps=epoch_steps, patience=9, averaging=0.0)
@@ -156,6 +159,7 @@ def test_predictions_keep_the_order_of_the_examples(trainer):
         np.testing.assert_allclose(together[index], alone[0], rtol=1e-5)
 
 
+@pytest.mark.full
 def test_a_saved_model_predicts_the_same(trainer, tmp_path):
     configured = trainer(epochs=1)
     configured.fit(1)
@@ -175,6 +179,7 @@ def test_a_loss_that_is_not_finite_ends_the_training(trainer):
         trainer(learning_rate=1e38).fit(1)
 
 
+@pytest.mark.full
 def test_on_step_can_end_a_training(trainer):
     def interrupt():
         raise KeyboardInterrupt
@@ -183,6 +188,7 @@ def test_on_step_can_end_a_training(trainer):
         trainer(on_step=interrupt).fit(1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["ids", "series"])
 def test_a_batch_is_filled_with_a_real_row_of_no_weight(kind):
     sequences = [
@@ -205,7 +211,7 @@ class Stop(Exception):
     """Ends a training, as a crash would."""
 
 
-@pytest.mark.parametrize("stop_at", [3, 6])
+@pytest.mark.parametrize("stop_at", [3, full(6)])
 def test_a_training_goes_on_from_its_checkpoint_to_the_same_result(stop_at, tmp_path):
     path = tmp_path / "state.npz"
     changes = {"schedule": "cosine", "warmup": 0.1, "checkpoint": path, "checkpoint_seconds": 0.0}
@@ -234,6 +240,7 @@ def test_a_training_goes_on_from_its_checkpoint_to_the_same_result(stop_at, tmp_
     assert not path.exists()
 
 
+@pytest.mark.full
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     path = tmp_path / "state.npz"
     first = make_trainer(checkpoint=path, checkpoint_seconds=0.0)
@@ -254,6 +261,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         make_trainer(checkpoint=path).fit(1)
 
 
+@pytest.mark.full
 def test_the_learning_rate_rises_and_falls():
     trainer = make_trainer(epochs=5, schedule="cosine", warmup=0.2, patience=9)
     rates = []
@@ -266,6 +274,7 @@ def test_the_learning_rate_rises_and_falls():
     np.testing.assert_allclose(rates[1:], expected, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_weights_of_examples_weigh_the_losses(validation):
     # Weight 0 takes an example out: the history is that of the other examples alone.
     trainer = make_trainer(0.0, epochs=1, averaging=0.0)
@@ -278,6 +287,7 @@ def test_weights_of_examples_weigh_the_losses(validation):
     assert weighted == pytest.approx(-np.log(chosen).mean(), rel=1e-5)
 
 
+@pytest.mark.full
 def test_regression_loss_against_numpy():
     def build():
         ids = keras.Input((None,), dtype="int32")
@@ -297,6 +307,7 @@ def test_regression_loss_against_numpy():
     assert history["val_mae"] == pytest.approx([np.abs(errors).mean()], rel=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -310,6 +321,7 @@ def test_a_wrong_configuration_is_refused(changes, message):
         TrainingConfig(**changes)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("momentum", [0.0, 0.6, 0.9])
 def test_a_running_average_is_a_mean_at_first_and_exponential_later(momentum, random):
     steps = random.normal(size=(7, 3))
@@ -323,6 +335,7 @@ def test_a_running_average_is_a_mean_at_first_and_exponential_later(momentum, ra
             np.testing.assert_allclose(expected, steps[:count].mean(0), rtol=1e-12)
 
 
+@pytest.mark.full
 def test_predict_and_export_need_a_trained_model():
     with pytest.raises(ValueError, match=r"`predict` needs a trained model\. Call `fit` first\."):
         make_trainer().predict(make_subset(1, seed=3))
@@ -330,6 +343,7 @@ def test_predict_and_export_need_a_trained_model():
         make_trainer().export()
 
 
+@pytest.mark.full
 def test_a_validation_loss_that_is_not_finite_ends_the_training(trainer, monkeypatch):
     configured = trainer(epochs=1, learning_rate=1e38)
     # With one step, the training loss is still finite.

@@ -51,6 +51,7 @@ def test_a_block_equals_its_slice_of_the_dense_mask(
     assert not rows_mask[..., max(int(last.max()), 0) :].any()
 
 
+@pytest.mark.full
 @examined
 @given(patterns, st.sampled_from([3, 4]))
 def test_block_kinds_agree_with_the_dense_mask(pattern: Pattern, size: int) -> None:
