@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
+from contracts.representative import full
 from limelight import models
 from limelight.exceptions import DataError
 from limelight.models.inputs import as_series, as_texts, collect_pairs
@@ -40,16 +41,28 @@ CASES = {
 }
 
 
+# Estimators differ in what surrounds one trainer: on the other backends one of each kind of input is trained.
+EACH = [name if name in ("TextClassifier", "SeriesRegressor") else full(name) for name in CASES]
+
+
+class Fitted(dict):
+    """Trained estimators by name, each trained when a test first asks for it."""
+
+    def __missing__(self, name):
+        self[name] = make(name).fit(*CASES[name])
+        return self[name]
+
+
 @pytest.fixture(scope="module")
 def fitted():
-    return {name: make(name).fit(*case) for name, case in CASES.items()}
+    return Fitted()
 
 
 def predict(estimator, X):
     return estimator.predict_proba(X) if hasattr(estimator, "predict_proba") else estimator.predict(X)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", EACH)
 def test_predictions_are_those_of_the_keras_model_on_encoded_inputs(fitted, name):
     estimator, (X, y) = fitted[name], CASES[name]
     examples = estimator.inputs_.encode(X[:4])
@@ -66,6 +79,7 @@ def test_predictions_are_those_of_the_keras_model_on_encoded_inputs(fitted, name
     np.testing.assert_allclose(predict(estimator, X[1:2]), predict(estimator, X[:4])[1:2], rtol=1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", CASES)
 def test_a_saved_estimator_predicts_the_same_and_holds_a_keras_model(fitted, name, tmp_path):
     estimator, (X, _) = fitted[name], CASES[name]
@@ -102,6 +116,7 @@ np.savez(f"{folder}/out.npz", text=ll.models.load(f"{folder}/TextClassifier.kera
     np.testing.assert_allclose(series, expected, rtol=1e-5)
 
 
+@pytest.mark.full
 def test_attention_has_the_words_of_each_text(fitted):
     maps = fitted["TextClassifier"].attention(["A good film.", "bad"])
     (attention,) = maps.values()
@@ -118,6 +133,7 @@ def test_attention_has_the_words_of_each_text(fitted):
         make("TextClassifier", pooling="mean").fit(TEXTS, LABELS).attention(TEXTS[:1])
 
 
+@pytest.mark.full
 def test_the_same_seed_gives_the_same_model():
     first, again, other = (
         make("TextClassifier", random_state=seed, dropout=0.5).fit(TEXTS, LABELS).predict_proba(TEXTS[:3])
@@ -140,6 +156,7 @@ def test_training_learns(name):
         assert metrics["mse"].value == pytest.approx(((np.asarray(y) - estimator.predict(X)) ** 2).mean())
 
 
+@pytest.mark.full
 def test_weights_take_examples_out_of_the_loss():
     # With weight 0 for one class, the other is all there is to learn.
     weights = (LABELS == "pos").astype(float)
@@ -242,6 +259,7 @@ def test_wrong_series_are_refused():
         as_series(["text"])
 
 
+@pytest.mark.full
 def test_a_series_of_other_channels_is_refused(fitted):
     with pytest.raises(ValueError, match=r"the 2 channels of the training\. Received: 3 channels"):
         fitted["SeriesClassifier"].predict([np.ones((4, 3))])
@@ -269,6 +287,7 @@ def test_pairs_of_inputs_and_targets(pairs):
         collect_pairs(iter(["text"]))
 
 
+@pytest.mark.full
 def test_fit_takes_an_iterable_of_pairs():
     from_pairs = make("TextClassifier").fit(zip(TEXTS, LABELS, strict=True))
     np.testing.assert_array_equal(
@@ -289,6 +308,7 @@ def test_classes_and_numbers_restore_their_targets():
     assert numbers.decode(np.array([[-1.0], [3.0]])).tolist() == [2.0, 6.0]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("params", "message"),
     [
@@ -312,9 +332,25 @@ def test_files_that_are_no_estimators_are_refused(tmp_path):
         models.load(tmp_path / "text.keras")
 
 
+@pytest.mark.full
 def test_a_plain_keras_model_is_refused(fitted, tmp_path):
     fitted["TextClassifier"].model_.save(tmp_path / "plain.keras")
     with pytest.raises(DataError, match=r"holds a Keras model alone: load it with keras\.models\.load_model"):
         models.load(tmp_path / "plain.keras")
     with pytest.raises(ValueError, match=r'must end with "\.keras"'):
         fitted["TextClassifier"].save(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("name", ["TextClassifier", "DocumentClassifier"])
+def test_embeddings_start_from_word_vectors(name, tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("3 2\nGood 9 9\ngood 0.5 -1\nbad 2 3\nunused 7 7\n", encoding="utf-8")
+    estimator = make(name, vectors=path, learning_rate=1e-9, training={"averaging": 0.0, "epoch_steps": 1}).fit(TEXTS, LABELS)
+    embeddings = estimator.model_.get_layer("embedding").get_weights()[0]
+    ids = {word: index for index, word in enumerate(estimator.inputs_.tokenizer.words, start=2)}
+    np.testing.assert_allclose(embeddings[ids["good"]], [0.5, -1], atol=1e-5)
+    np.testing.assert_allclose(embeddings[ids["bad"]], [2, 3], atol=1e-5)
+    assert estimator.vectors_found_ == pytest.approx(2 / len(ids))
+    path.write_text("unused 7 7\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"It holds none of \d words"):
+        make(name, vectors=path).fit(TEXTS, LABELS)

@@ -12,6 +12,9 @@ import numpy as np
 from limelight import evaluate, inspection
 from limelight._optional import import_optional
 from limelight._progress import Progress
+from limelight.data import Tokenizer
+from limelight.data.vectors import load_vectors
+from limelight.exceptions import DataError
 from limelight.maps import AttentionMaps
 from limelight.models import files
 from limelight.models.inputs import DocumentInputs, Inputs, SeriesInputs, TextInputs, as_series, as_texts, collect_pairs
@@ -206,13 +209,16 @@ class TextEstimator(Estimator):
     word_dropout: float
     vocabulary: int
     max_length: int
+    vectors: Any
     _inputs_class = TextInputs
 
     def _check_inputs(self, X: Any) -> list[str]:
         return as_texts(X)
 
     def _fit_inputs(self, X: list[str]) -> TextInputs:
-        return TextInputs.fit(X, self.vocabulary, self.max_length)
+        inputs = TextInputs.fit(X, self.vocabulary, self.max_length)
+        self._embeddings, self.vectors_found_ = read_embeddings(self.vectors, inputs.tokenizer)
+        return inputs
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -227,6 +233,7 @@ class TextEstimator(Estimator):
             pooling=_copy(self.pooling),
             units=self.units,
             embedding_dim=self.embedding_dim,
+            embeddings=self._embeddings,
             dropout=self.dropout,
             word_dropout=self.word_dropout,
         )
@@ -279,13 +286,16 @@ class DocumentEstimator(Estimator):
     vocabulary: int
     max_sentences: int
     max_words: int
+    vectors: Any
     _inputs_class = DocumentInputs
 
     def _check_inputs(self, X: Any) -> list[str]:
         return as_texts(X)
 
     def _fit_inputs(self, X: list[str]) -> DocumentInputs:
-        return DocumentInputs.fit(X, self.vocabulary, self.max_sentences, self.max_words)
+        inputs = DocumentInputs.fit(X, self.vocabulary, self.max_sentences, self.max_words)
+        self._embeddings, self.vectors_found_ = read_embeddings(self.vectors, inputs.tokenizer)
+        return inputs
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -359,3 +369,23 @@ def _is_data(X: Any) -> bool:
     """Return True for inputs without their targets, and False for an iterable of pairs of both."""
     has_pairs = isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], tuple) and len(X[0]) == 2
     return hasattr(X, "dtype") or hasattr(X, "columns") or (isinstance(X, list | tuple) and not has_pairs)
+
+
+def read_embeddings(
+    path: str | os.PathLike[str] | None, tokenizer: Tokenizer
+) -> tuple[np.ndarray | None, float | None]:
+    """Return initial embeddings (vocabulary, D) from a file of word vectors, and the share of the words that it holds.
+
+    The other words have random vectors of the same mean square.
+    """
+    if path is None:
+        return None, None
+    vectors, found = load_vectors(path, tokenizer.words)
+    if not found.any():
+        raise DataError(
+            f"{str(path)!r} must hold vectors of words of the texts. It holds none of {len(found):,} words."
+        )
+    scale = float(np.sqrt((vectors[found] ** 2).mean()))
+    vectors[~found] = np.random.default_rng(0).normal(scale=scale, size=(int((~found).sum()), vectors.shape[1]))
+    # Padding and the unknown word come first.
+    return np.concatenate([np.zeros((2, vectors.shape[1]), np.float32), vectors]), float(found.mean())

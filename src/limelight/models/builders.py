@@ -24,6 +24,7 @@ def build_text_classifier(
     pooling: Any = "attention",
     units: int = 64,
     embedding_dim: int = 64,
+    embeddings: Any = None,
     dropout: float = 0.5,
     word_dropout: float = 0.0,
 ) -> keras.Model:
@@ -42,6 +43,7 @@ def build_text_classifier(
             (B, T, E) to (B, F).
         units: Units of the encoder, in each direction if it has two.
         embedding_dim: Width of the token embeddings.
+        embeddings: Their initial values (vocabulary_size, D), such as pretrained word vectors; they replace `embedding_dim`.
         dropout: Fraction of the features that is dropped before and after the encoder during training, in [0, 1).
         word_dropout: Fraction of the tokens whose whole embedding is dropped during training, in [0, 1).
 
@@ -60,7 +62,8 @@ def build_text_classifier(
     References:
         Yang et al. 2016, Hierarchical Attention Networks; Jain and Wallace 2019, arXiv:1902.10186 (this model).
     """
-    words, vector = _encode_text(vocabulary_size, encoder, pooling, units, embedding_dim, dropout, word_dropout)
+    words, vectors = _read_words(vocabulary_size, units, embedding_dim, embeddings, dropout, word_dropout)
+    vector = _encode(vectors, ops.not_equal(words, 0), encoder, pooling, units, dropout)
     return keras.Model(words, _classify(vector, num_classes), name="text_classifier")
 
 
@@ -72,6 +75,7 @@ def build_text_regressor(
     pooling: Any = "attention",
     units: int = 64,
     embedding_dim: int = 64,
+    embeddings: Any = None,
     dropout: float = 0.5,
     word_dropout: float = 0.0,
 ) -> keras.Model:
@@ -80,7 +84,7 @@ def build_text_regressor(
     Args:
         vocabulary_size: Number of token ids, including padding.
         num_outputs: Number of outputs K.
-        encoder, pooling, units, embedding_dim, dropout, word_dropout: As in `build_text_classifier`.
+        encoder, pooling, units, embedding_dim, embeddings, dropout, word_dropout: As in `build_text_classifier`.
 
     Returns:
         A model from int ids (B, T) to numbers (B, K).
@@ -92,7 +96,8 @@ def build_text_regressor(
         >>> build_text_regressor(100, units=5).output_shape
         (None, 1)
     """
-    words, vector = _encode_text(vocabulary_size, encoder, pooling, units, embedding_dim, dropout, word_dropout)
+    words, vectors = _read_words(vocabulary_size, units, embedding_dim, embeddings, dropout, word_dropout)
+    vector = _encode(vectors, ops.not_equal(words, 0), encoder, pooling, units, dropout)
     return keras.Model(words, _regress(vector, num_outputs), name="text_regressor")
 
 
@@ -180,6 +185,7 @@ def build_document_classifier(
     pooling: str = "attention",
     units: int = 50,
     embedding_dim: int = 64,
+    embeddings: Any = None,
     dropout: float = 0.5,
     word_dropout: float = 0.0,
 ) -> keras.Model:
@@ -194,6 +200,7 @@ def build_document_classifier(
         pooling: "attention", or "mean" for the same model with equal weights.
         units: Units of each GRU in each direction.
         embedding_dim: Width of the token embeddings.
+        embeddings: Their initial values (vocabulary_size, D), such as pretrained word vectors; they replace `embedding_dim`.
         dropout: Fraction of the features that is dropped before the words are read and before the last layer, in [0, 1).
         word_dropout: Fraction of the words whose whole embedding is dropped during training, in [0, 1).
 
@@ -212,11 +219,9 @@ def build_document_classifier(
     References:
         Yang et al. 2016, "Hierarchical Attention Networks for Document Classification", NAACL.
     """
-    _check_sizes(vocabulary_size=vocabulary_size, num_classes=num_classes, units=units, embedding_dim=embedding_dim)
     if pooling not in ("attention", "mean"):
         raise ValueError(f'`pooling` of documents must be "attention" or "mean". Received: pooling={pooling!r}.')
-    words = keras.Input((None, None), dtype="int32", name="words")
-    vectors = _embed(words, vocabulary_size, embedding_dim, dropout, word_dropout, (None, None, None, 1))
+    words, vectors = _read_words(vocabulary_size, units, embedding_dim, embeddings, dropout, word_dropout, num_axes=2)
     encoders = {
         name: keras.layers.Bidirectional(keras.layers.GRU(units, return_sequences=True), name=name)
         for name in ("word_encoder", "sentence_encoder")
@@ -229,27 +234,31 @@ def build_document_classifier(
     return keras.Model(words, _classify(vector, num_classes), name="document_classifier")
 
 
-def _encode_text(
+def _read_words(
     vocabulary_size: int,
-    encoder: Any,
-    pooling: Any,
     units: int,
     embedding_dim: int,
+    embeddings: Any,
     dropout: float,
     word_dropout: float,
+    num_axes: int = 1,
 ) -> tuple[Any, Any]:
-    """Return the input and the vector (B, F) of a model of texts."""
+    """Return the input of ids (B, T), or (B, S, T) for two axes, and their embeddings with another axis."""
     _check_sizes(vocabulary_size=vocabulary_size, units=units, embedding_dim=embedding_dim)
-    words = keras.Input((None,), dtype="int32", name="words")
-    vectors = _embed(words, vocabulary_size, embedding_dim, dropout, word_dropout, (None, None, 1))
-    return words, _encode(vectors, ops.not_equal(words, 0), encoder, pooling, units, dropout)
-
-
-def _embed(words: Any, size: int, width: int, dropout: float, word_dropout: float, noise_shape: tuple) -> Any:
-    vectors = keras.layers.Embedding(size, width, mask_zero=True, name="embedding")(words)
+    words = keras.Input((None,) * num_axes, dtype="int32", name="words")
+    width = embedding_dim if embeddings is None else np.shape(embeddings)[-1]
+    embedding = keras.layers.Embedding(vocabulary_size, width, mask_zero=True, name="embedding")
+    vectors = embedding(words)
+    if embeddings is not None:
+        if np.shape(embeddings) != (vocabulary_size, width):
+            raise ValueError(
+                f"`embeddings` must have a row for each id: ({vocabulary_size}, D). Received: shape {np.shape(embeddings)}."
+            )
+        embedding.set_weights([np.asarray(embeddings)])
     # One random number for each token, shared by its features.
+    noise_shape = (None,) * (num_axes + 1) + (1,)
     vectors = keras.layers.Dropout(word_dropout, noise_shape=noise_shape, name="word_dropout")(vectors)
-    return keras.layers.Dropout(dropout, name="embedding_dropout")(vectors)
+    return words, keras.layers.Dropout(dropout, name="embedding_dropout")(vectors)
 
 
 def _encode_series(

@@ -23,6 +23,7 @@ class TextClassifier(Classifier, TextEstimator):
         encoder, pooling, units, embedding_dim, dropout, word_dropout: As in `build_text_classifier`.
         vocabulary: Largest number of words that are known; others are one unknown word.
         max_length: Number of words that are read of a text.
+        vectors: A text file of pretrained word vectors (word2vec, GloVe, fastText), from which the embeddings start.
         class_weight: "balanced", or a dict from class to weight.
         validation: Share of the examples that is held out for early stopping, in [0, 1); 0 for none.
         epochs, batch_size, learning_rate: As in `TrainingConfig`.
@@ -34,6 +35,7 @@ class TextClassifier(Classifier, TextEstimator):
         classes_: The class labels, sorted (K,).
         model_: The Keras model, from word ids to probabilities.
         history_: Summary of the training: epochs, the best epoch, seconds, and the losses.
+        vectors_found_: Share of the vocabulary that `vectors` holds; None without.
 
     Example:
         >>> import limelight as ll
@@ -57,6 +59,7 @@ class TextClassifier(Classifier, TextEstimator):
         word_dropout: float = 0.2,
         vocabulary: int = 10_000,
         max_length: int = 512,
+        vectors: Any = None,
         class_weight: Any = None,
         validation: float = 0.1,
         epochs: int = 20,
@@ -75,7 +78,7 @@ class TextClassifier(Classifier, TextEstimator):
         )
         self.class_weight, self.validation = class_weight, validation
         self.epochs, self.batch_size, self.learning_rate, self.training = epochs, batch_size, learning_rate, training
-        self.random_state, self.verbose = random_state, verbose
+        self.vectors, self.random_state, self.verbose = vectors, random_state, verbose
 
     def _build(self, inputs: TextInputs, target: Classes) -> keras.Model:
         return self._build_with(builders.build_text_classifier, inputs, len(target.values))
@@ -85,7 +88,8 @@ class TextRegressor(Regressor, TextEstimator):
     """Predict numbers from texts.
 
     Args:
-        encoder, pooling, units, embedding_dim, dropout, word_dropout, vocabulary, max_length: As in `TextClassifier`.
+        encoder, pooling, units, embedding_dim, dropout, word_dropout: As in `TextClassifier`.
+        vocabulary, max_length, vectors: As in `TextClassifier`.
         validation, epochs, batch_size, learning_rate, training, random_state, verbose: As in `TextClassifier`.
 
     Attributes:
@@ -111,6 +115,7 @@ class TextRegressor(Regressor, TextEstimator):
         word_dropout: float = 0.2,
         vocabulary: int = 10_000,
         max_length: int = 512,
+        vectors: Any = None,
         validation: float = 0.1,
         epochs: int = 20,
         batch_size: int = 64,
@@ -128,7 +133,7 @@ class TextRegressor(Regressor, TextEstimator):
         )
         self.validation = validation
         self.epochs, self.batch_size, self.learning_rate, self.training = epochs, batch_size, learning_rate, training
-        self.random_state, self.verbose = random_state, verbose
+        self.vectors, self.random_state, self.verbose = vectors, random_state, verbose
 
     def _build(self, inputs: TextInputs, target: Numbers) -> keras.Model:
         return self._build_with(builders.build_text_regressor, inputs, len(target.mean))
@@ -235,6 +240,7 @@ class DocumentClassifier(Classifier, DocumentEstimator):
         vocabulary: Largest number of words that are known.
         max_sentences: Number of sentences that are read of a document.
         max_words: Number of words of a sentence; a longer one is divided.
+        vectors: As in `TextClassifier`.
         class_weight, validation, epochs, batch_size, learning_rate, training, random_state, verbose: As in `TextClassifier`.
 
     Attributes:
@@ -264,6 +270,7 @@ class DocumentClassifier(Classifier, DocumentEstimator):
         vocabulary: int = 20_000,
         max_sentences: int = 64,
         max_words: int = 32,
+        vectors: Any = None,
         class_weight: Any = None,
         validation: float = 0.1,
         epochs: int = 20,
@@ -276,6 +283,7 @@ class DocumentClassifier(Classifier, DocumentEstimator):
         self.pooling, self.units, self.embedding_dim = pooling, units, embedding_dim
         self.dropout, self.word_dropout = dropout, word_dropout
         self.vocabulary, self.max_sentences, self.max_words = vocabulary, max_sentences, max_words
+        self.vectors = vectors
         self.class_weight, self.validation = class_weight, validation
         self.epochs, self.batch_size, self.learning_rate, self.training = epochs, batch_size, learning_rate, training
         self.random_state, self.verbose = random_state, verbose
@@ -287,6 +295,7 @@ class DocumentClassifier(Classifier, DocumentEstimator):
             pooling=self.pooling,
             units=self.units,
             embedding_dim=self.embedding_dim,
+            embeddings=self._embeddings,
             dropout=self.dropout,
             word_dropout=self.word_dropout,
         )
