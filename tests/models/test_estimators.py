@@ -339,3 +339,18 @@ def test_a_plain_keras_model_is_refused(fitted, tmp_path):
         models.load(tmp_path / "plain.keras")
     with pytest.raises(ValueError, match=r'must end with "\.keras"'):
         fitted["TextClassifier"].save(tmp_path / "model.zip")
+
+
+@pytest.mark.parametrize("name", ["TextClassifier", "DocumentClassifier"])
+def test_embeddings_start_from_word_vectors(name, tmp_path):
+    path = tmp_path / "vectors.txt"
+    path.write_text("3 2\nGood 9 9\ngood 0.5 -1\nbad 2 3\nunused 7 7\n", encoding="utf-8")
+    estimator = make(name, vectors=path, learning_rate=1e-9, training={"averaging": 0.0, "epoch_steps": 1}).fit(TEXTS, LABELS)
+    embeddings = estimator.model_.get_layer("embedding").get_weights()[0]
+    ids = {word: index for index, word in enumerate(estimator.inputs_.tokenizer.words, start=2)}
+    np.testing.assert_allclose(embeddings[ids["good"]], [0.5, -1], atol=1e-5)
+    np.testing.assert_allclose(embeddings[ids["bad"]], [2, 3], atol=1e-5)
+    assert estimator.vectors_found_ == pytest.approx(2 / len(ids))
+    path.write_text("unused 7 7\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"It holds none of \d words"):
+        make(name, vectors=path).fit(TEXTS, LABELS)
