@@ -50,8 +50,8 @@ import pathlib
 import limelight.models._estimator as estimator
 Config = estimator.TrainingConfig
 monkeypatch.setattr(estimator, "TrainingConfig", lambda **settings: Config(**settings | {"epochs": 1, "epoch_steps": 1}))
-rows = "a good film,pos\\na bad film,neg\\n"
-pathlib.Path("reviews.csv").write_text("review,sentiment\\n" + "".join(f"film {n} is {w},{w}\\n" for n in range(20) for w in ("good", "bad")))
+rows = "".join(f"film {number} is {word},{word}\\n" for number in range(20) for word in ("good", "bad"))
+pathlib.Path("reviews.csv").write_text("review,sentiment\\n" + rows)
 """,
     "data.md": """
 import numpy as np, pathlib
