@@ -52,6 +52,11 @@ Config = estimator.TrainingConfig
 monkeypatch.setattr(estimator, "TrainingConfig", lambda **settings: Config(**settings | {"epochs": 1, "epoch_steps": 1}))
 rows = "".join(f"film {number} is {word},{word}\\n" for number in range(20) for word in ("good", "bad"))
 pathlib.Path("reviews.csv").write_text("review,sentiment\\n" + rows)
+rows = "".join(
+    f"{place},{2020 + month // 12}-{month % 12 + 1:02},{level + month % 12}\\n"
+    for place, level in (("north", 5), ("south", 50)) for month in range(48)
+)
+pathlib.Path("sales.csv").write_text("series,month,value\\n" + rows)
 """,
     "data.md": """
 import numpy as np, pathlib
