@@ -100,7 +100,7 @@ def reduce_in_each_way(call: Any, block: BlockWeights) -> list[ReducedBlock]:
 
 # A moving and a fixed band of columns, dependence on the example, learned parameters, whole rows, and all rows at once.
 @pytest.mark.parametrize(
-    "name", ["window", "segments", full("padding of both"), "learned sink", "sparsemax", full("monotonic")]
+    "name", ["window", "segments", full("padding of both"), full("learned sink"), "sparsemax", full("monotonic")]
 )
 def test_statistics_do_not_depend_on_the_block_size(name: str) -> None:
     case = next(case for case in CASES if case.name == name)
@@ -158,7 +158,7 @@ def test_top_k_by_groups_of_long_rows(random: np.random.Generator) -> None:
     assert all(len(set(row)) == 13 for row in indices.reshape(-1, 13))
 
 
-@pytest.mark.parametrize("name", [full("none"), "causal", "window", full("sink")])
+@pytest.mark.parametrize("name", [full("none"), full("causal"), "window", full("sink")])
 def test_long_rows_in_several_blocks(name: str, random: np.random.Generator) -> None:
     # Long enough for top-k by groups; neither length is a multiple of anything.
     rows, columns = 131, 1031

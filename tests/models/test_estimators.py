@@ -341,11 +341,14 @@ def test_a_plain_keras_model_is_refused(fitted, tmp_path):
         fitted["TextClassifier"].save(tmp_path / "model.zip")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", ["TextClassifier", "DocumentClassifier"])
 def test_embeddings_start_from_word_vectors(name, tmp_path):
     path = tmp_path / "vectors.txt"
     path.write_text("3 2\nGood 9 9\ngood 0.5 -1\nbad 2 3\nunused 7 7\n", encoding="utf-8")
-    estimator = make(name, vectors=path, learning_rate=1e-9, training={"averaging": 0.0, "epoch_steps": 1}).fit(TEXTS, LABELS)
+    estimator = make(name, vectors=path, learning_rate=1e-9, training={"averaging": 0.0, "epoch_steps": 1}).fit(
+        TEXTS, LABELS
+    )
     embeddings = estimator.model_.get_layer("embedding").get_weights()[0]
     ids = {word: index for index, word in enumerate(estimator.inputs_.tokenizer.words, start=2)}
     np.testing.assert_allclose(embeddings[ids["good"]], [0.5, -1], atol=1e-5)
