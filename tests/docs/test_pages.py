@@ -41,6 +41,10 @@ import numpy as np
 random = np.random.default_rng(0)
 series = [random.normal(size=(random.integers(3, 9), 2)).astype("float32") for _ in range(60)]
 labels = np.arange(60) % 2
+# Ten trainings, of a small encoder that is quick on every backend.
+import functools
+small = functools.partial(limelight.models.SeriesClassifier, encoder="conv", units=2, verbose=False)
+monkeypatch.setattr(limelight.models, "SeriesClassifier", small)
 import limelight.models._estimator as estimator
 Config = estimator.TrainingConfig
 monkeypatch.setattr(estimator, "TrainingConfig", lambda **settings: Config(**settings | {"epochs": 1, "epoch_steps": 1}))
