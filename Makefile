@@ -28,7 +28,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy f
   --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
 
 .DELETE_ON_ERROR:
-.PHONY: help study check check-tests test test-all mutations lint format types test-jax test-tensorflow test-torch test-backend-free test-doctests docs pictures bench bench-longest lock clean distclean
+.PHONY: help study check check-tests test test-all mutations lint format types test-jax test-tensorflow test-torch test-backend-free test-doctests docs pictures bench bench-longest results lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-24s%s\n", $$1, $$2 }'
@@ -73,8 +73,9 @@ test-tensorflow: $(TEST) ## the tests on TensorFlow
 test-torch: $(TEST) ## the tests on PyTorch
 	KERAS_BACKEND=torch $(PYTEST) tests
 
+# The command line trains in some of them, soonest on PyTorch.
 test-backend-free: $(TEST) ## the tests that need no backend: data, statistics, pages, the command line
-	KERAS_BACKEND=jax $(PYTEST) -m backend_free tests
+	KERAS_BACKEND=torch $(PYTEST) -m backend_free tests
 
 # On PyTorch, which compiles nothing. Its tensors predate numpy 2's `copy` argument.
 test-doctests: $(TEST) ## the examples in docstrings
@@ -89,6 +90,9 @@ pictures: $(TEST) ## draw the documentation's pictures anew
 
 bench: $(TEST) ## measure limelight beside its peers (ARGS="--only jax full --repeats 9", ARGS=--quick)
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+results: $(TEST) ## train the estimators on named data sets, and write docs/results.md (ARGS="--only gun-point")
+	KERAS_BACKEND=jax $(BIN)/python benchmarks/quality.py $(ARGS)
 
 bench-longest: $(TEST) ## the longest input that a given memory holds (ARGS="--memory 4")
 	$(BIN)/python benchmarks/longest.py $(ARGS)

@@ -34,16 +34,23 @@ from selection import is_full, runs_everything
 gc.set_threshold(50_000, 20, 100)
 
 
+def asks_for_backend_free(config: pytest.Config) -> bool:
+    """Return True if only tests marked `backend_free` are asked for, by -m "backend_free ..."."""
+    return config.option.markexpr.split(" and ")[0] == "backend_free"
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file without a test marked `backend_free` if only such tests are asked for."""
     is_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
-    if is_test and config.option.markexpr.split(" and ")[0] == "backend_free":
+    if is_test and asks_for_backend_free(config):
         return "backend_free" not in collection_path.read_text(encoding="utf-8") or None
     return None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect what runs on one backend only: tests without a backend, trainings, and tests marked `full`."""
+    if asks_for_backend_free(config):
+        return
     markers = set() if is_full() else {"full"}
     if os.environ["KERAS_BACKEND"] != "jax":
         markers |= {"backend_free"} if runs_everything() else {"backend_free", "trains"}

@@ -1,36 +1,19 @@
-"""One finished study and one cache of compiled programs for all tests of the command line."""
+"""One finished study for all tests of the command line."""
 
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import reviews
 
-PERSISTENT_CACHE = Path(__file__).parents[2] / ".pytest_cache" / "jax-cli"
-
 
 @pytest.fixture(scope="session")
 def environment(tmp_path_factory):
-    """The environment of a command that trains. One backend is enough to test the command line."""
-    base = tmp_path_factory.getbasetemp()
-    # The folder of an xdist worker is inside that of the run.
-    base = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    # A copy of what an earlier run compiled: a killed process leaves damaged entries in its cache.
-    if PERSISTENT_CACHE.exists() and not (base / "compiled").exists():
-        shutil.copytree(PERSISTENT_CACHE, base / "compiled")
-    return {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "JAX_COMPILATION_CACHE_DIR": str(base / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        # Other caches of XLA would add the folder's path to the keys.
-        "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",
-    }
+    """The environment of a command that trains. On JAX it has a cache of its own: a killed process leaves damaged entries."""
+    return {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled"))}
 
 
 @pytest.fixture(scope="session")
@@ -61,12 +44,8 @@ def start(workspace, environment):
 
 
 @pytest.fixture(scope="session")
-def finished(start, environment):
+def finished(start):
     """A finished study in the default folder, whose accuracy is below the required one."""
     process = start("--require-accuracy", "1.0")
     stdout, stderr = process.communicate()
-    if not PERSISTENT_CACHE.exists():
-        # Rename a complete copy, so that the folder is never half written.
-        copy = Path(shutil.copytree(environment["JAX_COMPILATION_CACHE_DIR"], f"{PERSISTENT_CACHE}-{os.getpid()}"))
-        copy.rename(PERSISTENT_CACHE)
     return SimpleNamespace(returncode=process.returncode, stdout=stdout, stderr=stderr)
