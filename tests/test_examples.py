@@ -78,3 +78,12 @@ def test_a_keras_model_is_linted_and_upgraded(capsys):
     assert results["kinds"] == ["weight on padding", "lost mask"]
     assert results["new"] < 1e-5 < 1e-3 < results["old"]
     assert "upgraded: No findings." in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.trains
+def test_forecasts_are_drawn_beside_naive_ones(tmp_path):
+    results = load_main("10")(epochs=1, windows=400, picture=tmp_path / "forecast.png")
+    assert results["model"]["mape"].value < results["last value"]["mape"].value
+    assert results["last season"]["mape"].value == pytest.approx(0.165, abs=0.001)
+    assert (tmp_path / "forecast.png").read_bytes().startswith(b"\x89PNG")

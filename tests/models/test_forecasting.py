@@ -207,7 +207,7 @@ def test_windows_by_hand():
 
 
 @pytest.mark.backend_free
-@pytest.mark.parametrize("scaling", ["mean", "standard"])
+@pytest.mark.parametrize("scaling", ["mean", "recent", "standard"])
 @pytest.mark.parametrize("difference", [True, False])
 def test_scaled_windows_are_the_same_for_a_thousandfold_series(scaling, difference):
     panel = make_panel()
@@ -428,8 +428,9 @@ def test_frames_of_polars():
 def test_a_sine_wave_is_learned_better_than_naive(architecture):
     steps = np.arange(150)
     series = [size * (3 + np.sin(2 * np.pi * (steps + shift) / 11)) for size, shift in ((1, 0), (100, 4))]
-    settings = {"horizon": 5, "past": 16, "season": 1, "units": 16, "epochs": 8, "learning_rate": 0.01, "dropout": 0.0}
-    model = make(architecture=architecture, windows=300, batch_size=16, **settings | {"training": {"epoch_steps": 12}})
+    settings = {"horizon": 5, "past": 16, "season": 1, "units": 16, "epochs": 20, "learning_rate": 0.01, "dropout": 0.0}
+    training = {"epoch_steps": 12, "averaging": 0.5, "patience": 20}
+    model = make(architecture=architecture, windows=300, batch_size=16, **settings, training=training)
     backtest = model.backtest(series, folds=2)
     assert backtest["model"]["mase"].value < 0.3 * backtest["naive"]["mase"].value
 
@@ -455,7 +456,7 @@ def with_gap(values, at):
             lambda s: s,
             {"scaling": "max"},
             ValueError,
-            r'`scaling` must be "mean" or "standard"\. Received: scaling=\'max\'',
+            r'`scaling` must be "mean", "recent" or "standard"\. Received: scaling=\'max\'',
         ),
         (
             lambda s: s,

@@ -10,17 +10,25 @@ import keras
 import numpy as np
 
 from limelight import inspection
+from limelight._optional import import_optional
 from limelight._progress import Progress
 from limelight.core.validation import check_positive_int
 from limelight.data import Panel
 from limelight.evaluate import RegressionResult, regression
 from limelight.maps import AttentionMaps
-from limelight.models._estimator import Estimator, check_is_fitted, check_random_state
+from limelight.models._estimator import Estimator
 from limelight.models.forecasting import build_forecaster
 from limelight.models.objectives import AbsoluteError, Objective, Quantiles
 from limelight.models.panels import Columns, add_future, as_panel, future_times, season_of
 from limelight.models.training import Trainer, predict
 from limelight.models.windows import WindowInputs, Windows, compute_naive_errors, repeat_season
+
+import_optional("sklearn")
+from sklearn.utils import check_random_state  # noqa: E402
+from sklearn.utils.validation import check_is_fitted  # noqa: E402
+
+# With fewer validation windows than this, more of each series is held out.
+_MIN_VALIDATED = 32
 
 
 class Levels:
@@ -105,13 +113,15 @@ class Forecaster(Estimator):
         architecture, units, dropout, variable_selection: As in `build_forecaster`.
         temporal_attention: False for the same network with the last state alone.
         quantiles: Ascending levels to forecast, such as [0.1, 0.5, 0.9]; the median alone when not given.
-        scaling: "mean" divides a window by its mean absolute value; "standard" subtracts the mean and divides by the spread.
+        scaling: "mean" divides a window by its mean absolute value, "recent" by that of its last season (or last quarter, if that
+            is longer); "standard" subtracts the mean and divides by the spread.
         difference: Forecast the difference to a naive forecast: the value a season before, or the last one. On validation
             windows of tourism-monthly this was better than the values themselves.
         time, value, series: Columns of a frame.
         known, observed, static: Columns of covariates: known in advance, known up to the present, and constant in each series.
         windows: Largest number of training windows, drawn from all series.
-        validation: Hold out the last `horizon` values of each series for early stopping.
+        validation: Hold out the last `horizon` values of each series for early stopping, and up to a tenth of the values before
+            them where there are fewer than 32 series.
         epochs, batch_size, learning_rate, training, random_state, verbose: As in `TextClassifier`.
 
     Attributes:
@@ -126,7 +136,8 @@ class Forecaster(Estimator):
         (2, 3)
     """
 
-    _inputs_class = WindowInputs
+    # Windows are made from origins in series, not from inputs one by one as `Inputs` are.
+    _inputs_class = WindowInputs  # pyright: ignore[reportAssignmentType]
     _target_class = Levels
     inputs_: WindowInputs
     target_: Levels
@@ -198,7 +209,8 @@ class Forecaster(Estimator):
             check_positive_int(name, size)
         target = Levels(self.quantiles)
         lengths = np.array([len(values) for values in panel.values])
-        stops = lengths - horizon if self.validation else lengths
+        extra = _count_more_origins(lengths) if self.validation else np.zeros_like(lengths)
+        stops = lengths - horizon - extra if self.validation else lengths
         means, scales = _measure_covariates(panel, stops)
         inputs = WindowInputs(
             past, horizon, season, self.scaling, self.difference, means, scales, columns, form, _keep_end(panel, past)
@@ -207,8 +219,11 @@ class Forecaster(Estimator):
         train = Windows(inputs, panel, *_sample(stops, horizon, season, self.windows, seed), has_levels)
         validation = train
         if self.validation:
-            held_out = np.flatnonzero(stops > 0)
-            validation = Windows(inputs, panel, held_out, stops[held_out], has_levels)
+            held_out = np.repeat(np.arange(len(panel)), extra + 1)
+            origins = np.concatenate(
+                [np.arange(stop, stop + more + 1) for stop, more in zip(stops, extra, strict=True)]
+            )
+            validation = Windows(inputs, panel, held_out[origins > 0], origins[origins > 0], has_levels)
         config = self._training_config()
         with Progress(quiet=not self.verbose) as bar:
             build = functools.partial(self._build, inputs, target)
@@ -404,7 +419,8 @@ class Forecaster(Estimator):
     ) -> RegressionResult:
         points = self.target_.take_point(forecasts) if forecasts.ndim == 3 else forecasts
         # The errors of the naive forecast are those before the first forecast of the series.
-        stops = np.array([origins[series == index].min(initial=2**31) for index in range(len(panel))])
+        stops = np.array([len(values) for values in panel.values])
+        np.minimum.at(stops, series, origins)
         naive_errors = compute_naive_errors(panel, self.inputs_.season, stops)[series]
         groups = np.array(panel.ids)[series] if len(panel) > 1 else origins
         return regression(actual, points, groups=groups, naive_error=naive_errors)
@@ -430,6 +446,14 @@ def _sample(stops: np.ndarray, horizon: int, season: int, limit: int, seed: int)
     ends = np.cumsum(counts)
     series = np.searchsorted(ends, chosen, side="right")
     return series, first[series] + chosen - (ends - counts)[series]
+
+
+def _count_more_origins(lengths: np.ndarray) -> np.ndarray:
+    """Return for each series how many validation windows it has besides the last one.
+
+    One window of each of a few series would be too few to tell one epoch from another: a tenth of their steps is held out too.
+    """
+    return np.minimum(max(-(-_MIN_VALIDATED // len(lengths)) - 1, 0), lengths // 10)
 
 
 def _list_origins(panel: Panel, horizon: int, folds: int) -> tuple[np.ndarray, np.ndarray]:

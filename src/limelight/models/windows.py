@@ -8,7 +8,7 @@ import numpy as np
 from limelight.data import Panel
 from limelight.models.panels import Columns, Form
 
-SCALINGS = ("mean", "standard")
+SCALINGS = ("mean", "recent", "standard")
 _ROLES = ("known", "observed", "static")
 
 
@@ -22,7 +22,8 @@ class WindowInputs:
     Args:
         past, horizon: Number of steps P and H.
         season: Number of steps in a season; 1 if there is none.
-        scaling: "mean" (s is the mean absolute value, and mu is 0), or "standard" (mean and standard deviation).
+        scaling: "mean" (s is the mean absolute value, and mu is 0), "recent" (the same of the last season, or of the
+            last quarter of the past if that is longer), or "standard" (mean and standard deviation).
         difference: Targets are differences to a naive forecast: the value a season before, or the last one.
         means, scales: Of the known, observed and static covariates over the training part, by role.
         columns: The roles of the columns of a frame.
@@ -43,7 +44,7 @@ class WindowInputs:
 
     def __post_init__(self) -> None:
         if self.scaling not in SCALINGS:
-            raise ValueError(f'`scaling` must be "mean" or "standard". Received: scaling={self.scaling!r}.')
+            raise ValueError(f'`scaling` must be "mean", "recent" or "standard". Received: scaling={self.scaling!r}.')
         if self.season > self.past:
             raise ValueError(
                 f"`past` must be at least a season. Received: past={self.past}, season={self.season}. Raise it, or set season=1."
@@ -70,6 +71,11 @@ class WindowInputs:
         sizes = np.where(sizes > 0, sizes, 1.0)
         if self.scaling == "mean":
             return np.zeros_like(sizes), sizes
+        if self.scaling == "recent":
+            recent = mask & (np.arange(self.past) >= count - max(self.season, self.past // 4))
+            recent_sizes = np.where(recent, np.abs(values), 0.0).sum(1, keepdims=True) / recent.sum(1, keepdims=True)
+            # A series that stopped has no recent size.
+            return np.zeros_like(sizes), np.where(recent_sizes > 0.01 * sizes, recent_sizes, sizes)
         level = values.sum(1, keepdims=True) / count
         spread = np.sqrt((np.where(mask, values - level, 0.0) ** 2).sum(1, keepdims=True) / count)
         return level, np.where(spread > 1e-6 * sizes, spread, sizes)
@@ -89,7 +95,9 @@ class WindowInputs:
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Self:
         """Return the inputs that `to_dict` described."""
-        columns = {name: tuple(value) if name in _ROLES else value for name, value in document["columns"].items()}
+        columns: dict[str, Any] = {
+            name: tuple(value) if name in _ROLES else value for name, value in document["columns"].items()
+        }
         return cls(
             **{name: document[name] for name in ("past", "horizon", "season", "scaling", "difference")},
             means={role: np.array(values, float) for role, values in document["means"].items()},
