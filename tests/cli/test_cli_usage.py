@@ -89,7 +89,10 @@ def test_the_installed_command():
     ("arguments", "message"),
     [
         ([], "a command is required: study or predict. See `limelight --help`."),
-        (["stud"], "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict'). See `limelight --help`."),
+        (
+            ["stud"],
+            "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict'). See `limelight --help`.",
+        ),
         (["study", "--seed", "3"], "unrecognized arguments: --seed. See `limelight --help`."),
         (
             ["study", "--seeds"],

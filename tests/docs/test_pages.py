@@ -61,6 +61,9 @@ rows = "".join(
     for place, level in (("north", 5), ("south", 50)) for month in range(48)
 )
 pathlib.Path("sales.csv").write_text("series,month,value\\n" + rows)
+rows = "".join(f"{verb} {number}\\t{' '.join([verb.upper()] * count)}\\n"
+               for verb in ("walk", "run", "jump") for number, count in (("once", 1), ("twice", 2), ("thrice", 3)))
+pathlib.Path("commands.tsv").write_text("source\\ttarget\\n" + rows)
 """,
     "data.md": """
 import numpy as np, pathlib

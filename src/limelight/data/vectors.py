@@ -67,7 +67,9 @@ def _find_width(path: Path) -> int:
         return int(line[1])
     width = len(list(itertools.takewhile(is_number, reversed(line[1:]))))
     if width < 1:
-        raise DataError(f"{str(path)!r} must hold a word and its numbers on each line. Received: {' '.join(line)[:60]!r}.")
+        raise DataError(
+            f"{str(path)!r} must hold a word and its numbers on each line. Received: {' '.join(line)[:60]!r}."
+        )
     return width
 
 

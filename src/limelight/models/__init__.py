@@ -14,6 +14,7 @@ from limelight.models.builders import (
     build_text_regressor,
 )
 from limelight.models.forecasting import build_forecaster
+from limelight.models.translation import BeamSearch, build_translator
 
 if TYPE_CHECKING:
     from limelight.models.estimators import (
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from limelight.models.files import load
     from limelight.models.forecaster import Backtest, Forecaster
     from limelight.models.training import TrainingConfig
+    from limelight.models.translator import Translator
 
 __all__ = [
     "Backtest",
+    "BeamSearch",
     "DocumentClassifier",
     "Forecaster",
     "SeriesClassifier",
@@ -36,12 +39,14 @@ __all__ = [
     "TextClassifier",
     "TextRegressor",
     "TrainingConfig",
+    "Translator",
     "build_document_classifier",
     "build_forecaster",
     "build_series_classifier",
     "build_series_regressor",
     "build_text_classifier",
     "build_text_regressor",
+    "build_translator",
     "load",
 ]
 
@@ -54,6 +59,7 @@ _MODULES = {
     "TextClassifier": "estimators",
     "TextRegressor": "estimators",
     "TrainingConfig": "training",
+    "Translator": "translator",
     "load": "files",
 }
 
