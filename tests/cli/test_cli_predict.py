@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from limelight import models
+from limelight import data, models
 from limelight.cli import main
 
 # Predictions are those of the estimator, whatever the backend.
@@ -91,6 +91,36 @@ def test_series(predict):
     code, out, _ = predict("series.keras", "series.npy")
     assert code == 0
     assert [row.split(",")[0] for row in out.splitlines()] == ["series", "0", "1", "2"]
+
+
+def test_translations(predict, folder):
+    small = {"units": 4, "embedding_dim": 3, "max_length": 5}
+    model = models.Translator(**FAST, **small).fit(["walk", "run twice"] * 10, ["WALK", "RUN RUN"] * 10)
+    model.save(folder / "translator.keras")
+    code, out, _ = predict("translator.keras", "run twice", "--beam", "2", "--json")
+    assert code == 0
+    assert json.loads(out)["predictions"] == [
+        {"text": "run twice", "prediction": model.set_params(beam=2).predict(["run twice"])[0]}
+    ]
+    code, _, err = predict("text.keras", "run", "--beam", "2")
+    assert (code, err) == (2, "limelight: --beam needs a translator. Received: TextClassifier. Leave it out.\n")
+
+
+def test_forecasts(predict, folder):
+    rows = "".join(
+        f"{name},2024-{month:02},{level + month}\n" for name, level in (("a", 1), ("b", 50)) for month in range(1, 13)
+    )
+    (folder / "sales.csv").write_text("series,month,value\n" + rows, encoding="utf-8")
+    panel = data.load_panel(folder / "sales.csv")
+    model = models.Forecaster(horizon=2, past=4, season=1, units=4, quantiles=[0.1, 0.5], **FAST).fit(panel)
+    model.save(folder / "forecaster.keras")
+    code, out, err = predict("forecaster.keras", "sales.csv")
+    table = list(csv.reader(io.StringIO(out)))
+    assert (code, err) == (0, "")
+    assert table[0] == ["series", "time", "forecast_0.1", "forecast_0.5"]
+    assert [row[:2] for row in table[1:]] == [["a", "2025-01"], ["a", "2025-02"], ["b", "2025-01"], ["b", "2025-02"]]
+    received = np.array([row[2:] for row in table[1:]], float).reshape(2, 2, 2)
+    np.testing.assert_allclose(received, model.predict(panel), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,12 @@ def _add_predict(commands: Any) -> None:
         "input",
         metavar="INPUT",
         help="a .csv, .tsv, .jsonl, .parquet or .txt file of texts; a text; - for lines of standard input; a .npy or .ts file "
-        "of series",
+        "of series; for a forecaster a table of series",
     )
     parser.add_argument(
         "--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)"
     )
+    parser.add_argument("--beam", type=int, metavar="N", help="beginnings that the search of a translator keeps")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document, with the probability of each class"
     )

@@ -26,6 +26,13 @@ def run(arguments: argparse.Namespace) -> None:
     from limelight.models import load
 
     estimator = load(arguments.model)
+    if arguments.beam is not None:
+        if not hasattr(estimator, "beam"):
+            raise UsageError(f"--beam needs a translator. Received: {type(estimator).__name__}. Leave it out.")
+        estimator.set_params(beam=arguments.beam)
+    if hasattr(estimator, "horizon"):
+        _print_forecasts(arguments, estimator)
+        return
     if hasattr(estimator, "n_channels_in_"):
         columns, inputs, rows = _read_series(arguments.input)
     else:
@@ -35,6 +42,42 @@ def run(arguments: argparse.Namespace) -> None:
         _print_json(arguments, estimator, chunks)
     else:
         _print_table(columns, estimator, chunks)
+
+
+def _print_forecasts(arguments: argparse.Namespace, estimator: Any) -> None:
+    """Print a row for each step after the end of each series of a table, or one JSON document."""
+    from limelight.data import load_panel
+    from limelight.models.panels import future_times
+
+    if arguments.attention or arguments.text:
+        raise UsageError(
+            "--attention and --text need a model of texts or series. Received: a forecaster. Leave them out."
+        )
+    columns = estimator.inputs_.columns
+    panel = load_panel(
+        Path(arguments.input),
+        time=columns.time,
+        value=columns.value,
+        series=columns.series,
+        known=columns.known,
+        observed=columns.observed,
+        static=columns.static,
+    )
+    forecasts, quantiles = estimator.predict(panel), estimator.target_.quantiles
+    names = ["forecast"] if quantiles is None else [f"forecast_{level:g}" for level in quantiles]
+    steps = future_times(panel, estimator.inputs_.horizon)
+    rows = [
+        [name, str(time), *(float(value) for value in forecast.reshape(-1))]
+        for name, times, series in zip(panel.ids, steps, forecasts, strict=True)
+        for time, forecast in zip(times, series, strict=True)
+    ]
+    header = ["series", "time", *names]
+    if arguments.json:
+        predictions = [dict(zip(header, row, strict=True)) for row in rows]
+        _print_document(arguments, estimator, predictions)
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerows([header, *rows])
 
 
 def _read_texts(source: str, column: str | None) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
@@ -116,6 +159,10 @@ def _print_json(
         for given, row, entry, weights in zip(inputs, rows, entries, attention, strict=True):
             origin = {"text": given} if isinstance(given, str) else {"series": row[0]}
             predictions.append({**origin, **entry, **weights})
+    _print_document(arguments, estimator, predictions)
+
+
+def _print_document(arguments: argparse.Namespace, estimator: Any, predictions: list[dict[str, Any]]) -> None:
     document = {
         "schema_version": SCHEMA,
         "model": str(arguments.model),
@@ -128,7 +175,9 @@ def _print_json(
 def _predict(estimator: Any, inputs: list[Any]) -> list[dict[str, Any]]:
     """Return the prediction for each input, ready for JSON."""
     if not hasattr(estimator, "predict_proba"):
-        return [{"prediction": prediction} for prediction in estimator.predict(inputs).tolist()]
+        predictions = estimator.predict(inputs)
+        values = predictions if isinstance(predictions, list) else predictions.tolist()
+        return [{"prediction": value} for value in values]
     classes = [str(name) for name in estimator.classes_]
     return [
         {"prediction": classes[int(row.argmax())], "probabilities": dict(zip(classes, row.tolist(), strict=True))}
