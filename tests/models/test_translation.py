@@ -120,6 +120,17 @@ def test_attention_is_from_units_of_the_target_to_those_of_the_source(fitted):
         models.Translator(mechanism=None, **FAST).fit(SOURCES, TARGETS).attention(["jump"])
 
 
+@pytest.mark.full
+def test_empty_texts_and_more_beginnings_than_targets(fitted):
+    (attention,) = fitted.attention(["", "walk"], ["JUMP", ""]).values()
+    assert [list(tokens) for tokens in attention.tokens] == [[""], ["walk"]]
+    assert [list(tokens) for tokens in attention.query_tokens] == [["JUMP", "</s>"], ["</s>"]]
+    small = models.Translator(**FAST, max_length=2, beam=12).fit(["a"] * 4, ["A"] * 4)
+    (hypotheses,) = small.predict_n_best(["a"])
+    # Nothing, one unit with its end, and two units that reach the limit.
+    assert sorted(hypothesis.text for hypothesis in hypotheses) == ["", "A", "A A"]
+
+
 @pytest.mark.trains
 def test_reversed_letters_are_learned():
     random = np.random.default_rng(0)
@@ -170,6 +181,10 @@ def test_wrong_arguments(fitted):
         ValueError, match=r'`attention` must be "bahdanau", "luong" or None\. Received: attention=\'dot\''
     ):
         build_translator(9, 9, attention="dot")
+    with pytest.raises(ValueError, match=r"`coverage_penalty` needs a model with attention\. Received: 0\.1"):
+        BeamSearch(translator(None), coverage_penalty=0.1)
+    with pytest.raises(ValueError, match=r"`length_penalty` must not be negative\. Received: length_penalty=-1"):
+        BeamSearch(translator(None), length_penalty=-1)
     with pytest.raises(TypeError, match=r"translation for each source\. Received: one string or None"):
         fitted.score(["a"], "b")
     with pytest.raises(TypeError, match=r"Every translation must be a string.*at position 0"):

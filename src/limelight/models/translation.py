@@ -93,7 +93,7 @@ def build_translator(
 class BeamSearch(keras.Model):
     r"""Search the most probable targets of sources; the whole search is one compiled program.
 
-    In each step the `beam` most probable beginnings are kept. The finished ones are ranked by (Wu et al. 2016)
+    In each step the `beam` most probable beginnings are kept. At the end, or at `max_length`, they are ranked by (Wu et al. 2016)
 
     $$\frac{\log p(y \mid x)}{((5 + T) / 6)^\alpha} + \beta \sum_j \log \min\Big(\sum_t w_{tj}, 1\Big)$$
 
@@ -114,7 +114,8 @@ class BeamSearch(keras.Model):
         (B, K, L, S) of the attention, 0 without one.
 
     Raises:
-        ValueError: `beam` or `max_length` is not positive.
+        ValueError: `beam` or `max_length` is not positive, a penalty is negative, or `coverage_penalty` is given for a model
+            without attention.
 
     References:
         Wu et al. 2016, arXiv:1609.08144.
@@ -133,6 +134,13 @@ class BeamSearch(keras.Model):
         super().__init__(**kwargs)
         check_positive_int("beam", beam)
         check_positive_int("max_length", max_length)
+        for name, penalty in {"length_penalty": length_penalty, "coverage_penalty": coverage_penalty}.items():
+            if penalty < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {name}={penalty!r}.")
+        if coverage_penalty and not isinstance(model.get_layer("decoder"), AttentionRNN):
+            raise ValueError(
+                f"`coverage_penalty` needs a model with attention. Received: {coverage_penalty!r}. Set it to 0."
+            )
         self.beam, self.max_length = beam, max_length
         self.length_penalty, self.coverage_penalty = length_penalty, coverage_penalty
         self.encode = keras.Model(

@@ -24,6 +24,8 @@ from limelight.models.translation import END, START, BeamSearch, build_translato
 from limelight.models.units import Units
 
 _ROWS = 64
+# Of log probabilities.
+_POSSIBLE = -1e20
 
 
 class TranslationPairs:
@@ -163,7 +165,7 @@ class Translator(Estimator):
         def encode(sources: Sequence[str], targets: Sequence[str]) -> TranslationPairs:
             return TranslationPairs(
                 [inputs.encode(text)[: self.max_length] for text in sources],
-                [target.encode(text)[: self.max_length - 1] for text in targets],
+                [_encode_target(target, text, self.max_length) for text in targets],
             )
 
         training = encode([sources[index] for index in train], [targets[index] for index in train])
@@ -216,7 +218,9 @@ class Translator(Estimator):
             found = self._search().predict_on_batch(batch)
             for row, index in enumerate(planned.indices):
                 each = {name: np.asarray(values)[row] for name, values in found.items()}
-                results[index] = [self._to_hypothesis(each, rank, len(sources[index])) for rank in range(n)]
+                # Fewer targets may exist than the beam is wide.
+                ranks = [rank for rank in range(n) if rank == 0 or each["log_probabilities"][rank] > _POSSIBLE]
+                results[index] = [self._to_hypothesis(each, rank, len(sources[index])) for rank in ranks]
         return results
 
     def attention(self, X: Any, y: Any = None) -> AttentionMaps:
@@ -238,11 +242,11 @@ class Translator(Estimator):
         targets = self.predict(sources) if y is None else [references[0] for references in _as_references(y)]
         pairs = TranslationPairs(
             [self.inputs_.encode(text)[: self.max_length] for text in sources],
-            [self.target_.encode(text)[: self.max_length - 1] for text in targets],
+            [_encode_target(self.target_, text, self.max_length) for text in targets],
         )
         batch, _, _ = pairs.batch(np.arange(len(pairs)), int(pairs.lengths.max()))
         (attention_map,) = inspection.capture(self.model_, batch).values()
-        keys = tuple(self.inputs_.split(text)[: self.max_length] for text in sources)
+        keys = tuple(self.inputs_.split(text)[: self.max_length] or [""] for text in sources)
         queries = tuple([*self.target_.split(text)[: self.max_length - 1], "</s>"] for text in targets)
         return AttentionMaps([dataclasses.replace(attention_map, tokens=keys, query_tokens=queries)])
 
@@ -304,6 +308,12 @@ class Translator(Estimator):
         weights = found["weights"][rank, :count, :source_length] if self.mechanism is not None else None
         score, log_probability = float(found["scores"][rank]), float(found["log_probabilities"][rank])
         return Hypothesis(self.target_.decode(ids), score, log_probability, weights)
+
+
+def _encode_target(units: Units, text: str, max_length: int) -> np.ndarray:
+    """Return the ids of a target, which may be empty, without its end."""
+    ids = units.encode(text) if units.split(text) else np.zeros(0, np.int32)
+    return ids[: max_length - 1]
 
 
 def edit_distance(first: Sequence[Any], second: Sequence[Any]) -> int:
