@@ -4,7 +4,7 @@
     python benchmarks/quality.py --only gun-point       # one row, then the page
     python benchmarks/quality.py --page                 # the page alone, from results/quality.csv
 
-The test part is read once for each row. Settings are chosen on the validation part alone.
+The test part is read once for each row, with settings that were fixed before.
 """
 
 import argparse
@@ -202,7 +202,7 @@ def page(results: dict[str, dict[str, str]]) -> str:
     lines = [
         "---\nhide: [navigation]\n---\n",
         "# Results\n",
-        "What the estimators reach on named data sets, beside published results. Settings were chosen on validation examples;",
+        "What the estimators reach on named data sets, beside published results. Settings were fixed beforehand;",
         "the test part was read once for each row. Intervals are 95 % t intervals over folds or seeds. `make results` trains",
         "everything anew; the settings are in `benchmarks/quality.py`.\n",
         "| data | model | protocol | ours | time | published |",

@@ -1,4 +1,4 @@
-"""What the estimators share: training, prediction, attention and files, for each kind of inputs and of targets."""
+"""Base classes of the estimators: training, prediction and attention, for each kind of inputs and of targets."""
 
 import functools
 import os
@@ -34,7 +34,7 @@ _MIN_VALIDATED = 20
 
 
 class Estimator(BaseEstimator):
-    """What all estimators share: a network inside, trained on encoded inputs.
+    """Base class of the estimators: a Keras model, trained on encoded inputs.
 
     A subclass has arguments of its own, and says how its inputs and targets are encoded and its network is built.
     """

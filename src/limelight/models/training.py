@@ -23,7 +23,7 @@ from limelight.models.objectives import Objective
 
 @dataclasses.dataclass
 class TrainingConfig:
-    """How a model is trained.
+    """Settings of a training.
 
     Args:
         epochs: The maximum number of epochs.
