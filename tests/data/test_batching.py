@@ -167,3 +167,31 @@ def test_no_inputs_make_no_batches():
 def test_inputs_that_cannot_be_batched_are_refused(inputs, labels, batch_size, message):
     with pytest.raises(ValueError, match=message):
         LengthBatches(inputs, labels, batch_size=batch_size)
+
+
+def test_labels_that_are_sequences_against_a_loop(random):
+    sources, targets = ids(random, [3, 20, 1, 8]), ids(random, [5, 2, 17, 4])
+    batches = LengthBatches(sources, targets, batch_size=3, shuffle_seed=1)
+    seen = []
+    for values, mask, labels, indices, label_mask in batches:
+        assert values.shape == labels.shape == mask.shape == label_mask.shape
+        assert values.shape[1] == padded_length(max(max(len(sources[i]), len(targets[i])) for i in indices))
+        for row, index in enumerate(indices):
+            assert values[row, mask[row]].tolist() == sources[index].tolist()
+            assert labels[row, label_mask[row]].tolist() == targets[index].tolist()
+            assert not labels[row, len(targets[index]) :].any()
+            assert not label_mask[row, len(targets[index]) :].any()
+        seen.extend(indices.tolist())
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_an_array_of_labels_is_batched_as_it_is(random):
+    one_hot = np.eye(3)[[0, 2, 1]]
+    batch = next(iter(LengthBatches(ids(random, [2, 3, 4]), one_hot, batch_size=3)))
+    np.testing.assert_array_equal(batch.labels, one_hot[batch.indices])
+    assert batch.label_mask is None
+
+
+def test_labels_of_different_kinds_are_refused(random):
+    with pytest.raises(ValueError, match=r"`labels` must all be ids \(length,\), or all series"):
+        LengthBatches(ids(random, [2, 3]), [[1, 2], [[1.0], [2.0]]], batch_size=2)

@@ -175,8 +175,8 @@ def check_upgrade(names, printed):
 
 def check_data(names, printed):
     assert "duplicate texts dropped" in printed
-    assert names["mask"].any(axis=1).all()
-    assert len(names["labels"]) == len(names["indices"]) <= 64
+    assert names["batch"].mask.any(axis=1).all()
+    assert len(names["batch"].labels) == len(names["batch"].indices) <= 64
 
 
 CHECKS = {

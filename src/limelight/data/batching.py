@@ -14,13 +14,21 @@ class PlannedBatch(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """A padded batch: `values` (rows, length) int32 or (rows, length, channels) float32, `mask` (rows, length), False at
-    padding, `labels` (rows,) or None, and `indices` (rows,) into the inputs."""
+    """A padded batch.
+
+    Attributes:
+        values: (rows, length) int32, or (rows, length, channels) float32.
+        mask: (rows, length), False at padding.
+        labels: (rows,); (rows, length), padded with zeros, if each label is a sequence; or None.
+        indices: (rows,) into the inputs.
+        label_mask: (rows, length), False at padding; None unless each label is a sequence.
+    """
 
     values: np.ndarray
     mask: np.ndarray
     labels: np.ndarray | None
     indices: np.ndarray
+    label_mask: np.ndarray | None = None
 
 
 def padded_length(length: int) -> int:
@@ -97,6 +105,21 @@ def plan_batches(
     return batches if random is None else [batches[index] for index in random.permutation(len(batches))]
 
 
+def check_sequences(sequences: Sequence[np.ndarray], name: str) -> None:
+    """Raise unless all sequences are ids (length,), or all are series (length, channels) with equal channels."""
+    if any(sequence.ndim == 1 and sequence.dtype.kind not in "iu" and sequence.size for sequence in sequences):
+        raise ValueError(
+            f"`{name}` of one axis must be integer ids. Received: other numbers. A series has the shape (length, "
+            "channels): add a last axis of 1 to a series of one channel."
+        )
+    shapes = sorted({sequence.shape[1:] for sequence in sequences})
+    if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or not all(s.ndim for s in sequences):
+        raise ValueError(
+            f"`{name}` must all be ids (length,), or all series (length, channels) with equal channels. Received: "
+            f"shapes {shapes} after the length."
+        )
+
+
 class LengthBatches:
     """Batches of examples of similar length, in few shapes.
 
@@ -106,7 +129,9 @@ class LengthBatches:
 
     Args:
         inputs: `Encoding`s, or arrays of ids (length,), or series (length, channels).
-        labels: One label for each input, or None.
+        labels: One label for each input, or None. An array (n, ...) is batched as it is. In a list, a label may be a
+            sequence of its own length, such as the ids of a translation; inputs and labels are then padded to one length,
+            that of the longer.
         batch_size: Rows in a batch.
         shuffle_seed: A seed, or None for no shuffling.
 
@@ -117,6 +142,12 @@ class LengthBatches:
         >>> batches = LengthBatches([np.array([5, 6, 7]), np.array([8])], np.array([0, 1]), batch_size=2)
         >>> len(batches), next(iter(batches)).values.shape
         (1, (2, 16))
+
+        Pairs of sequences:
+
+        >>> batch = next(iter(LengthBatches([[5, 6], [8]], [[1, 2, 3], [4]], batch_size=2)))
+        >>> batch.labels.shape, batch.label_mask.sum(axis=1).tolist()
+        ((2, 16), [3, 1])
     """
 
     def __init__(
@@ -125,26 +156,25 @@ class LengthBatches:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be positive. Received: {batch_size}.")
         self.sequences = [np.asarray(getattr(example, "ids", example)) for example in inputs]
-        self.labels = None if labels is None else np.asarray(labels)
+        check_sequences(self.sequences, "inputs")
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
-        if self.labels is not None and len(self.labels) != len(self.sequences):
+        self.labels: Any = labels
+        if labels is not None and len(labels) != len(self.sequences):
             raise ValueError(
-                f"`labels` must hold one label for each input. Received: {len(self.sequences)} inputs, "
-                f"{len(self.labels)} labels."
+                f"`labels` must hold one label for each input. Received: {len(self.sequences)} inputs, {len(labels)} labels."
             )
-        if any(sequence.ndim == 1 and sequence.dtype.kind not in "iu" and sequence.size for sequence in self.sequences):
-            raise ValueError(
-                "`inputs` of one axis must be integer ids. Received: other numbers. A series has the shape (length, "
-                "channels): add a last axis of 1 to a series of one channel."
-            )
-        shapes = sorted({sequence.shape[1:] for sequence in self.sequences})
-        if len(shapes) > 1 or any(len(shape) > 1 for shape in shapes) or not all(s.ndim for s in self.sequences):
-            raise ValueError(
-                f"`inputs` must all be ids (length,), or all series (length, channels) with equal channels. Received: "
-                f"shapes {shapes} after the length."
-            )
-        self._lengths = np.array([padded_length(len(sequence)) for sequence in self.sequences], dtype=np.int64)
+        lengths = [len(sequence) for sequence in self.sequences]
+        self._has_sequence_labels = (
+            labels is not None and not isinstance(labels, np.ndarray) and any(np.ndim(label) for label in labels)
+        )
+        if self._has_sequence_labels:
+            self.labels = [np.asarray(label) for label in labels]
+            check_sequences(self.labels, "labels")
+            lengths = [max(length, len(label)) for length, label in zip(lengths, self.labels, strict=True)]
+        elif labels is not None:
+            self.labels = np.asarray(labels)
+        self._lengths = np.array([padded_length(length) for length in lengths], dtype=np.int64)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
@@ -157,8 +187,12 @@ class LengthBatches:
     def pad(self, planned: PlannedBatch) -> Batch:
         """Return the padded arrays of a planned batch."""
         values, mask = pad([self.sequences[index] for index in planned.indices], planned.padded_length)
-        labels = None if self.labels is None else self.labels[planned.indices]
-        return Batch(values, mask, labels, planned.indices)
+        labels, label_mask = None, None
+        if self._has_sequence_labels:
+            labels, label_mask = pad([self.labels[index] for index in planned.indices], planned.padded_length)
+        elif self.labels is not None:
+            labels = self.labels[planned.indices]
+        return Batch(values, mask, labels, planned.indices, label_mask)
 
     def batches(self, epoch: int = 0) -> Iterator[Batch]:
         """Yield the padded batches of an epoch."""
