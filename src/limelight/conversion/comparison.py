@@ -63,9 +63,9 @@ def compare_outputs(old: Any, new: Any) -> list[str]:
         index, difference, largest = differing
         raise ValueError(
             f"The copy must have the outputs of the model {old.name!r}. Received: output {index} differs by {difference:.3g} for "
-            f"a random batch, where the largest number is {largest:.3g}. A layer may store other functions or classes than it "
-            "uses; write limelight's layers in its place by hand, or register what it uses with "
-            "keras.saving.register_keras_serializable."
+            f"a random batch, where the largest number is {largest:.3g}. A layer may use functions, "
+            "classes or values that its config and weights do not hold; register functions and classes with "
+            "keras.saving.register_keras_serializable, or write limelight's layers in their place by hand."
         )
     if failure is not None:
         raise ValueError(

@@ -74,8 +74,8 @@ def run_and_collect(model: Any, inputs: Any, layers: Layers) -> tuple[Any, list[
             collected.append(dataclasses.replace(by_number[record.number], record=record, call_index=call_index))
         else:
             warnings.warn(
-                f"{record.path!r} ({record.layer}) was left out: it attends in a loop or is described by an adapter, so that the "
-                "outputs of its heads cannot be changed. Its maps can be captured.",
+                f"{record.path!r} ({record.layer}) was left out: the outputs of its heads cannot be changed, because it attends "
+                "in a loop, is described by an adapter, or has a softmax of several operations. Its maps can be captured.",
                 CaptureWarning,
                 stacklevel=3,
             )
