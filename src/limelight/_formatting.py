@@ -43,6 +43,10 @@ METRICS: Mapping[str, Metric] = {
     "mase": Metric("mean absolute scaled error", higher_is_better=False),
     "pinball": Metric("pinball loss", higher_is_better=False),
     "r2": Metric("R²"),
+    "exact_match": Metric("exact match", percent=True),
+    "error_rate": Metric("error rate", higher_is_better=False, percent=True),
+    "bleu": Metric("BLEU", percent=True),
+    "chrf": Metric("chrF", percent=True),
 }
 
 _ACRONYMS = {

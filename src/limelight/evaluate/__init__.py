@@ -23,6 +23,7 @@ from limelight.evaluate.metrics import (
 from limelight.evaluate.perturbation import Delete, Replace, leave_one_out, permutation_test
 from limelight.evaluate.rank_agreement import agreement
 from limelight.evaluate.sentences import sentence
+from limelight.evaluate.translations import TranslationResult, translation
 
 __all__ = [
     "METRICS",
@@ -35,6 +36,7 @@ __all__ = [
     "RegressionResult",
     "Reliability",
     "Replace",
+    "TranslationResult",
     "agreement",
     "classification",
     "distance",
@@ -50,4 +52,5 @@ __all__ = [
     "regression",
     "sentence",
     "total_variation",
+    "translation",
 ]

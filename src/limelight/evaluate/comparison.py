@@ -32,6 +32,12 @@ from limelight.evaluate.metrics import (
     regression_statistics,
     value_range,
 )
+from limelight.evaluate.translations import (
+    TRANSLATION_METRICS,
+    check_references,
+    sentence_statistics,
+    translation_metric,
+)
 
 _REGRESSION_METRICS = ("mse", "rmse", "mae", "mape", "smape", "r2")
 
@@ -102,6 +108,7 @@ def paired(
     *,
     metric: str = "accuracy",
     classes: Sequence[Any] | None = None,
+    unit: str = "word",
     names: tuple[str, str] = ("first", "second"),
     confidence: float = 0.95,
     resamples: int = 1000,
@@ -115,11 +122,13 @@ def paired(
     models' predictions of an example at random.
 
     Args:
-        y_true: True classes (n,), or true values for a regression metric.
-        first: Predictions of the first model: labels (n,), probabilities (n, K) or (n,), or values.
+        y_true: True classes (n,); true values for a regression metric; or references for a metric of translations, one string or
+            a list of strings for each source.
+        first: Predictions of the first model: labels (n,), probabilities (n, K) or (n,), values, or translations.
         second: Predictions of the second model.
         metric: A key of `METRICS`. Ranking and calibration metrics need probabilities.
         classes: Class names; by default 0 to K - 1 for probabilities, or the sorted labels that occur.
+        unit: Of translations, what an error is counted in: "word" or "character".
         names: Names of the two models.
         confidence: Level of the interval.
         resamples: Number of bootstrap resamples.
@@ -138,7 +147,7 @@ def paired(
     in NLP" (ACL 2018), for the permutation test.
     """
     check_confidence(confidence, resamples)
-    predictions = _check_predictions(y_true, [first, second], metric, classes)
+    predictions = _check_predictions(y_true, [first, second], metric, classes, unit)
     n = predictions.n
     first_metric, second_metric = predictions.metrics()
 
@@ -209,6 +218,7 @@ def paired_over_seeds(
     *,
     metric: str = "accuracy",
     classes: Sequence[Any] | None = None,
+    unit: str = "word",
     names: tuple[str, str] = ("first", "second"),
     confidence: float = 0.95,
     resamples: int = 1000,
@@ -243,6 +253,7 @@ def paired_over_seeds(
         second: Predictions of the second model, in the same order of seeds.
         metric: A key of `METRICS`.
         classes: Class names, as in `paired`.
+        unit: As in `paired`.
         names: Names of the two models.
         confidence: Level of the interval.
         resamples: With one seed, number of resamples; else the largest number of groups of examples that the jackknife
@@ -271,11 +282,11 @@ def paired_over_seeds(
         )
     if len(first) == 1:
         return paired(
-            y_true, first[0], second[0], metric=metric, classes=classes, names=names, confidence=confidence,
+            y_true, first[0], second[0], metric=metric, classes=classes, unit=unit, names=names, confidence=confidence,
             resamples=resamples, seed=seed,
         )  # fmt: skip
     check_confidence(confidence, resamples)
-    predictions = _check_predictions(y_true, [*first, *second], metric, classes)
+    predictions = _check_predictions(y_true, [*first, *second], metric, classes, unit)
     n, seeds = predictions.n, len(first)
     values, example_values = predictions.example_values(resamples)
     difference, p_value = _compare_crossed(values, example_values, predictions.bounds, n, confidence)
@@ -426,7 +437,7 @@ class _Predictions:
 
 
 def _check_predictions(
-    y_true: Any, predictions: Sequence[Any], metric: str, classes: Sequence[Any] | None
+    y_true: Any, predictions: Sequence[Any], metric: str, classes: Sequence[Any] | None, unit: str = "word"
 ) -> _Predictions:
     """Check the predictions of several models and prepare a metric of them.
 
@@ -435,6 +446,7 @@ def _check_predictions(
         predictions: For each model labels (n,), probabilities (n, K) or (n,), or values.
         metric: A key of `METRICS`.
         classes: Class names, or None to infer them.
+        unit: "word" or "character", for translations.
     """
     comparable = [name for name in METRICS if name not in ("mase", "pinball")]
     if metric not in comparable:
@@ -442,6 +454,12 @@ def _check_predictions(
         raise ValueError(f"`metric` must be one of {', '.join(comparable)}. Received: {metric!r}.{hint}")
     largest = value_range(metric)[1] - value_range(metric)[0]
     bounds = -largest, largest
+    if metric in TRANSLATION_METRICS:
+        references = check_references(y_true)
+        values = tuple(sentence_statistics(metric, references, prediction, unit) for prediction in predictions)
+        build = translation_metric(metric, unit)
+        losses = (lambda _, p: p[:, 0]) if metric == "exact_match" else None
+        return _Predictions(np.zeros(len(references)), values, lambda _, p: build(p), bounds, losses)
     if metric in _REGRESSION_METRICS:
         pairs = [validation.check_values(y_true, prediction) for prediction in predictions]
         values = tuple(prediction for _, prediction in pairs)

@@ -28,7 +28,7 @@ WeightedMetric = Callable[[np.ndarray], np.ndarray]
 
 PROBABILITY_METRICS = ("roc_auc", "average_precision", "log_loss", "brier", "calibration_error")
 
-_UNBOUNDED = ("log_loss", "mse", "rmse", "mae", "mape", "mase", "pinball")
+_UNBOUNDED = ("log_loss", "mse", "rmse", "mae", "mape", "mase", "pinball", "error_rate")
 
 
 def value_range(metric: str, num_classes: int = 2) -> tuple[float, float]:
