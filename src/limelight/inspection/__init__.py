@@ -5,6 +5,13 @@ from limelight.inspection.adapters import register_adapter
 from limelight.inspection.attribution import gradient_times_attention, head_importance
 from limelight.inspection.callback import AttentionCallback
 from limelight.inspection.extractor import AttentionExtractor, capture
+from limelight.inspection.overrides import (
+    forbid_keys,
+    override_attention,
+    permute_keys,
+    silence_heads,
+    uniform_weights,
+)
 from limelight.inspection.recorder import CaptureWarning
 
 __all__ = [
@@ -13,7 +20,12 @@ __all__ = [
     "CaptureWarning",
     "ObservedAttention",
     "capture",
+    "forbid_keys",
     "gradient_times_attention",
     "head_importance",
+    "override_attention",
+    "permute_keys",
     "register_adapter",
+    "silence_heads",
+    "uniform_weights",
 ]

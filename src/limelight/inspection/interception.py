@@ -42,7 +42,9 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
     hook = functional.on_call(listener, None if recorder.intervention is None else transform)
     recorder.observer = Observer(recorder)
-    observed = backend.active().observe_operations(recorder.observer)
+    observed = contextlib.nullcontext()
+    if recorder.observes_operations:
+        observed = backend.active().observe_operations(recorder.observer)
     with _replaced_functions(), recorder.activate(), hook, observed, recorder.inside(recorder.model):
         yield
     recorder.check_patterns()
@@ -84,6 +86,7 @@ def _get_replacements() -> list[tuple[Any, str, Callable[..., Any]]]:
     multi_head_layers = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
     return [
         (keras.Operation, "__call__", _call_operation),
+        (keras.layers.Embedding, "call", _call_embedding),
         *((each, _keras_private.COMPUTE_ATTENTION, keras_layers.compute_attention) for each in multi_head_layers),
         *(
             (each, _keras_private.COMPUTE_ATTENTION_MASK, keras_layers.compute_attention_mask)
@@ -121,6 +124,14 @@ def _call_operation(recorder: Recorder, original: Callable[..., Any], operation:
             elif counts == (len(recorder.skipped), len(recorder.records)):
                 _skip_if_named_attention(recorder, operation, outputs)
     return outputs
+
+
+def _call_embedding(
+    recorder: Recorder, original: Callable[..., Any], layer: Any, ids: Any, *args: Any, **kwargs: Any
+) -> Any:
+    """Stand in for `Embedding.call`: let an intervention change the vectors. They get their mask afterwards, as ever."""
+    vectors = original(layer, ids, *args, **kwargs)
+    return vectors if recorder.embed is None or args or kwargs else recorder.embed(ids, vectors)
 
 
 def _run_and_record(

@@ -107,6 +107,7 @@ class Recorder:
         statistics: record statistics with these arguments in place of calls.
         intervention: replaces the outputs of attention before the model uses them; see `intervene`.
         layout, heads_in_batch: the axes of weights of which only a softmax is seen; see `Layout`.
+        embed: receives the ids and the output of each `keras.layers.Embedding`, and returns what the model is to use instead.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Recorder:
         intervention: Intervention | None = None,
         layout: str | None = None,
         heads_in_batch: int = 1,
+        embed: Callable[[Any, Any], Any] | None = None,
     ) -> None:
         self.model = model
         self.layers = (layers,) if isinstance(layers, str) else layers
@@ -124,6 +126,9 @@ class Recorder:
         self.heads_in_batch = heads_in_batch
         self.statistics = statistics
         self.intervention = intervention
+        self.embed = embed
+        # False if no attention is to be found by its softmax alone.
+        self.observes_operations = True
         self.stack: list[Any] = []
         self._call_numbers: list[int] = []
         self._num_calls = 0

@@ -1,0 +1,170 @@
+"""A model with attention weights of one's own, against numpy and against the model as it is."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import limelight as ll
+from contracts.representative import full
+from limelight.inspection.overrides import OverriddenModel
+
+B, T, D = 3, 5, 8
+
+
+class SoftmaxAttention(keras.Layer):
+    """Attention as tutorials write it: only its softmax can be captured."""
+
+    def call(self, x, value=None):
+        weights = ops.softmax(ops.matmul(x, ops.swapaxes(x, 1, 2)))
+        return ops.matmul(weights, x)
+
+
+def attend(x, layer, mask):
+    if isinstance(layer, SoftmaxAttention):
+        return layer(x)
+    if isinstance(layer, keras.layers.Attention):
+        return layer([x, x], mask=[None, mask])
+    return layer(x, x, value_mask=mask)
+
+
+LAYERS = {
+    "limelight": lambda: ll.layers.MultiHeadAttention(2, 4, name="mixing"),
+    "grouped": lambda: ll.layers.MultiHeadAttention(4, 3, num_kv_heads=2, name="mixing"),
+    "keras": lambda: keras.layers.MultiHeadAttention(2, 4, name="mixing"),
+    "keras grouped": lambda: keras.layers.GroupQueryAttention(4, 4, 2, name="mixing"),
+    "dot": lambda: keras.layers.Attention(name="mixing"),
+    "additive": lambda: keras.layers.AdditiveAttention(name="mixing"),
+    "softmax": lambda: SoftmaxAttention(name="mixing"),
+}
+KINDS = ["limelight", full("grouped"), "keras", full("keras grouped"), "dot", full("additive"), "softmax"]
+
+
+@functools.cache
+def build(kind):
+    steps, mask = keras.Input((T, D)), keras.Input((T,), dtype="bool")
+    mixed = attend(steps, LAYERS[kind](), mask)
+    outputs = keras.layers.Dense(3, "softmax", name="answer")(ops.mean(mixed, axis=1))
+    return keras.Model([steps, mask], outputs)
+
+
+@pytest.fixture
+def batch(random):
+    mask = np.ones((B, T), bool)
+    mask[1, 3:] = False
+    return [random.normal(size=(B, T, D)).astype("float32"), mask]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_own_weights_return_own_outputs(kind, batch):
+    model = build(kind)
+    expected = ops.convert_to_numpy(model(batch))
+    weights = ll.capture(model, batch)["mixing"].weights()
+    for given in (weights, lambda weights, permitted: weights, {"mix*": weights}):
+        outputs = ll.inspection.override_attention(model, batch, given)
+        np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=2e-6)
+    np.testing.assert_array_equal(ops.convert_to_numpy(model(batch)), expected)
+
+
+@pytest.mark.parametrize("kind", ["limelight", full("grouped"), "keras", full("keras grouped")])
+def test_given_weights_average_the_values_of_each_head(kind, batch, random):
+    model, (x, _) = build(kind), batch
+    layer = model.get_layer("mixing")
+    by_name = {weight.path.split("mixing/")[1]: ops.convert_to_numpy(weight.value) for weight in layer.weights}
+    value = np.einsum("bsd,dkv->bksv", x, by_name["value/kernel"]) + by_name["value/bias"][:, None]
+    output_name = "output" if "output/kernel" in by_name else "attention_output"
+    heads = by_name[f"{output_name}/kernel"].shape[0]
+    value = value.repeat(heads // value.shape[1], axis=1)
+    weights = random.uniform(size=(B, heads, T, T)).astype("float32")
+    weights[1, ..., 3:] = 0
+    if kind in ("limelight", "grouped"):
+        value[1, :, 3:] = 0
+    mixed = np.einsum("bnts,bnsv,nvd->btd", weights, value, by_name[f"{output_name}/kernel"])
+    expected = ops.convert_to_numpy(model.get_layer("answer")((mixed + by_name[f"{output_name}/bias"]).mean(1)))
+    outputs, used = ll.inspection.override_attention(model, batch, weights, return_weights=True)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=2e-6)
+    np.testing.assert_array_equal(used["mixing"], weights)
+
+
+def test_uniform_permuted_silenced_and_forbidden_weights(batch):
+    model = build("limelight")
+    own = ll.capture(model, batch)["mixing"].weights()
+
+    def override(function):
+        return ll.inspection.override_attention(model, batch, function, return_weights=True)[1]["mixing"]
+
+    uniform = np.full((B, 2, T, T), 1 / T)
+    uniform[1] = np.array([1, 1, 1, 0, 0]) / 3
+    np.testing.assert_allclose(override(ll.inspection.uniform_weights), uniform, atol=1e-6)
+    permutation = [2, 0, 1, 3, 4]
+    np.testing.assert_allclose(override(ll.inspection.permute_keys(permutation)), own[..., permutation], atol=1e-6)
+    silenced = override(ll.inspection.silence_heads([1]))
+    np.testing.assert_allclose(silenced[:, 0], own[:, 0], atol=1e-6)
+    assert not silenced[:, 1].any()
+    forbidden = np.zeros((B, T), bool)
+    forbidden[:, 0] = True
+    expected = own.copy()
+    expected[..., 0] = 0
+    expected /= expected.sum(-1, keepdims=True)
+    np.testing.assert_allclose(override(ll.inspection.forbid_keys(forbidden)), expected, atol=1e-6)
+
+
+@pytest.mark.full
+def test_forbidding_a_key_is_masking_it(batch):
+    model, (x, mask) = build("keras"), batch
+    forbidden = np.zeros((B, T), bool)
+    forbidden[:, 1] = True
+    outputs = ll.inspection.override_attention(model, batch, ll.inspection.forbid_keys(forbidden))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(outputs), ops.convert_to_numpy(model([x, mask & ~forbidden])), atol=2e-6
+    )
+
+
+def test_silencing_a_head_agrees_with_its_importance(batch):
+    model = build("keras")
+    labels = np.array([0, 2, 1])
+    importance = ll.inspection.head_importance(
+        model, batch, labels, loss="sparse_categorical_crossentropy", by="masking"
+    )["mixing"]
+    losses = []
+    for function in (lambda weights, permitted: weights, ll.inspection.silence_heads(1)):
+        outputs = ops.convert_to_numpy(ll.inspection.override_attention(model, batch, function))
+        losses.append(-np.log(outputs[np.arange(B), labels]).mean())
+    np.testing.assert_allclose(losses[1] - losses[0], importance[1], atol=1e-6)
+
+
+def test_several_weights_of_each_example_share_one_run(random):
+    steps = keras.Input((T, D))
+    model = keras.Model(steps, keras.layers.Dense(3)(ll.layers.AttentionPooling(name="pool")(steps)))
+    x = random.normal(size=(B, T, D)).astype("float32")
+    weights = random.dirichlet(np.ones(T), (B * 7, 1, 1)).astype("float32")
+    overridden = OverriddenModel(model, x[:1])
+    outputs, _ = overridden.run(x, {"pool": weights})
+    expected, _ = overridden.run(x.repeat(7, axis=0), {"pool": weights})
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), ops.convert_to_numpy(expected), atol=1e-6)
+
+
+def test_padded_queries_keep_their_outputs(random):
+    steps, mask = keras.Input((T, D)), keras.Input((T,), dtype="bool")
+    layer = ll.layers.MultiHeadAttention(2, 4, name="mixing")
+    model = keras.Model([steps, mask], layer(steps, steps, query_mask=mask, value_mask=mask))
+    batch = [random.normal(size=(1, T, D)).astype("float32"), np.array([[True, True, False, False, False]])]
+    before = ops.convert_to_numpy(model(batch))
+    after = ops.convert_to_numpy(ll.inspection.override_attention(model, batch, np.ones(T)))
+    np.testing.assert_array_equal(before[:, 2:], after[:, 2:])
+    assert np.abs(before[:, :2] - after[:, :2]).max() > 0.01
+
+
+def test_mistakes_are_explained(batch):
+    model = build("keras")
+    with pytest.raises(ValueError, match=r"named by the attention of the model: mixing\. Received: 'other'"):
+        ll.inspection.override_attention(model, batch, {"other": np.ones(T)})
+    with pytest.raises(ValueError, match=r"must broadcast to \(3, 2, 5, 5\)\. Received: shape \(4,\)"):
+        ll.inspection.override_attention(model, batch, np.ones(4))
+    with pytest.raises(ValueError, match=r"`heads` must be from 0 to 1\. Received: heads=\[2\]"):
+        ll.inspection.override_attention(model, batch, ll.inspection.silence_heads(2))
+    plain = keras.Sequential([keras.Input((T, D)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="must have attention whose weights can be changed"):
+        ll.inspection.override_attention(plain, batch[0], ll.inspection.uniform_weights)
