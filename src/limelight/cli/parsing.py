@@ -33,6 +33,13 @@ _PREDICT_EPILOG = textwrap.dedent("""\
       limelight predict model.keras "A dull film." --json --attention
     """)
 
+_SHOW_EPILOG = textwrap.dedent("""\
+    examples:
+      limelight show limelight-study/movie-reviews/model.keras "A dull film."
+      limelight show encoder.keras ids.npy --tokens words.txt
+      limelight show translator.keras inputs.npz --out page.html
+    """)
+
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments after the program's name.
@@ -51,9 +58,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
     _add_study(commands)
     _add_predict(commands)
+    _add_show(commands)
     namespace = parser.parse_args(arguments)
     if namespace.command is None:
-        parser.error("a command is required: study or predict")
+        parser.error("a command is required: study, predict or show")
     if namespace.command == "study":
         namespace.flags = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(Settings)}
     return namespace
@@ -110,6 +118,43 @@ def _add_predict(commands: Any) -> None:
         "--json", action="store_true", help="print one JSON document, with the probability of each class"
     )
     parser.add_argument("--attention", action="store_true", help="add the attention of each input to the JSON document")
+
+
+def _add_show(commands: Any) -> None:
+    parser = commands.add_parser(
+        "show",
+        help="show the attention of any .keras file on an input, as a page",
+        description="Run the model in a .keras file on INPUT, capture the attention of its layers, and open it as a page. Says "
+        "what was found, what was not, and why. No code in the file is run.",
+        epilog=_SHOW_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", help="a .keras file, of an estimator or of any Keras model")
+    parser.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="for an estimator what `limelight predict` takes: a text, a file of texts, series or a table; for another model a "
+        ".npy file for each of its inputs, a .npz file with all of them by name, or an image",
+    )
+    parser.add_argument("--out", metavar="FILE", help="write the page there, and do not open it")
+    parser.add_argument("--examples", type=int, metavar="N", default=8, help="show at most N examples (default: 8)")
+    parser.add_argument("--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)")
+    parser.add_argument(
+        "--tokens", metavar="FILE", help="the words of each example: a line each in a text file, or lists in a .json file"
+    )
+    parser.add_argument(
+        "--import",
+        dest="modules",
+        metavar="PACKAGE",
+        action="append",
+        default=[],
+        help="import a package first, which has the layers that the file names",
+    )
+    parser.add_argument(
+        "--layout", metavar="AXES", help="the axes of weights if they cannot be told, such as btns: see `limelight.capture`"
+    )
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:

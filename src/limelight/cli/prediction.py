@@ -34,9 +34,9 @@ def run(arguments: argparse.Namespace) -> None:
         _print_forecasts(arguments, estimator)
         return
     if hasattr(estimator, "n_channels_in_"):
-        columns, inputs, rows = _read_series(arguments.input)
+        columns, inputs, rows = read_series(arguments.input)
     else:
-        columns, inputs, rows = _read_texts(arguments.input, arguments.text)
+        columns, inputs, rows = read_texts(arguments.input, arguments.text)
     chunks = _chunk(inputs, rows)
     if arguments.json:
         _print_json(arguments, estimator, chunks)
@@ -46,23 +46,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _print_forecasts(arguments: argparse.Namespace, estimator: Any) -> None:
     """Print a row for each step after the end of each series of a table, or one JSON document."""
-    from limelight.data import load_panel
     from limelight.models.panels import future_times
 
     if arguments.attention or arguments.text:
         raise UsageError(
             "--attention and --text need a model of texts or series. Received: a forecaster. Leave them out."
         )
-    columns = estimator.inputs_.columns
-    panel = load_panel(
-        Path(arguments.input),
-        time=columns.time,
-        value=columns.value,
-        series=columns.series,
-        known=columns.known,
-        observed=columns.observed,
-        static=columns.static,
-    )
+    panel = read_panel(arguments.input, estimator)
     forecasts, quantiles = estimator.predict(panel), estimator.target_.quantiles
     names = ["forecast"] if quantiles is None else [f"forecast_{level:g}" for level in quantiles]
     steps = future_times(panel, estimator.inputs_.horizon)
@@ -80,7 +70,23 @@ def _print_forecasts(arguments: argparse.Namespace, estimator: Any) -> None:
     writer.writerows([header, *rows])
 
 
-def _read_texts(source: str, column: str | None) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
+def read_panel(source: str, estimator: Any) -> Any:
+    """Return the series of a table, from the columns with which a forecaster was trained."""
+    from limelight.data import load_panel
+
+    columns = estimator.inputs_.columns
+    return load_panel(
+        Path(source),
+        time=columns.time,
+        value=columns.value,
+        series=columns.series,
+        known=columns.known,
+        observed=columns.observed,
+        static=columns.static,
+    )
+
+
+def read_texts(source: str, column: str | None) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
     """Return the columns, the texts and the rows of a file, of lines of standard input ("-"), or of the one text given."""
     from limelight.data.readers import TEXT_COLUMNS
     from limelight.data.rows import SUFFIXES, read_rows
@@ -110,7 +116,7 @@ def _check_text(value: Any, number: int) -> str:
     return value
 
 
-def _read_series(source: str) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
+def read_series(source: str) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
     """Return the columns, the series and their numbers, from a .npy file or a .ts file."""
     import numpy as np
 
@@ -142,7 +148,7 @@ def _print_table(columns: Sequence[str], estimator: Any, chunks: Iterator[tuple[
     for number, (inputs, rows) in enumerate(chunks):
         if number == 0:
             writer.writerow([*columns, *names])
-        for row, prediction in zip(rows, _predict(estimator, inputs), strict=True):
+        for row, prediction in zip(rows, predict(estimator, inputs), strict=True):
             values = [prediction["prediction"]]
             if "probabilities" in prediction:
                 values.append(f"{max(prediction['probabilities'].values()):.4f}")
@@ -154,7 +160,7 @@ def _print_json(
 ) -> None:
     predictions = []
     for inputs, rows in chunks:
-        entries = _predict(estimator, inputs)
+        entries = predict(estimator, inputs)
         attention = [_attention(estimator, each) for each in inputs] if arguments.attention else [{}] * len(inputs)
         for given, row, entry, weights in zip(inputs, rows, entries, attention, strict=True):
             origin = {"text": given} if isinstance(given, str) else {"series": row[0]}
@@ -172,7 +178,7 @@ def _print_document(arguments: argparse.Namespace, estimator: Any, predictions: 
     print(json.dumps(document, indent=1, allow_nan=False))
 
 
-def _predict(estimator: Any, inputs: list[Any]) -> list[dict[str, Any]]:
+def predict(estimator: Any, inputs: list[Any]) -> list[dict[str, Any]]:
     """Return the prediction for each input, ready for JSON."""
     if not hasattr(estimator, "predict_proba"):
         predictions = estimator.predict(inputs)

@@ -79,6 +79,27 @@ def load(path: str | os.PathLike[str], *, custom_objects: dict[str, Any] | None 
     return estimator
 
 
+def holds_estimator(path: str | os.PathLike[str]) -> bool:
+    """Return True if a .keras file holds an estimator, False if it holds a Keras model alone.
+
+    Raises:
+        DataError: The file is missing, or is no .keras file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile, ValueError, RecursionError, EOFError) as error:
+        reason = (
+            error.strerror
+            if isinstance(error, OSError) and error.strerror
+            else "It is damaged, or another kind of file"
+        )
+        raise DataError(f"{str(path)!r} must be a .keras file. {reason}. Check the path.") from error
+    if "config.json" not in names:
+        raise DataError(f"{str(path)!r} must be a .keras file. It has no config.json. Save the model with model.save.")
+    return _MEMBER in names
+
+
 def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return the description of the estimator in a .keras file.
 

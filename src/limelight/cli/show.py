@@ -1,0 +1,364 @@
+"""The command `limelight show`: the attention of any .keras file on an input, as a page that a browser opens."""
+
+import argparse
+import dataclasses
+import importlib
+import itertools
+import json
+import os
+import sys
+import tempfile
+import warnings
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from limelight._formatting import format_count
+from limelight._progress import make_printable
+from limelight.cli import prediction
+from limelight.exceptions import DataError, UsageError
+
+_IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
+# Maps of longer inputs are computed inside the model, as statistics.
+_MAX_EXACT_LENGTH = 4096
+
+
+@dataclasses.dataclass(frozen=True)
+class Capture:
+    """What a model read, and the attention with which it did.
+
+    Args:
+        model: A line about the model.
+        inputs: A line about each input.
+        maps: The attention maps.
+        missing: What was not captured, and why: a sentence each.
+        view: Further arguments of `report.View`: the values of series, the predictions.
+    """
+
+    model: str
+    inputs: Sequence[str]
+    maps: Any
+    missing: Sequence[str] = ()
+    view: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Capture the attention, write the page, say what was found, and open the page."""
+    from limelight import report
+    from limelight.models.files import holds_estimator
+
+    if arguments.examples < 1:
+        raise UsageError(f"--examples must be at least 1. Received: {arguments.examples}.")
+    for module in arguments.modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            raise UsageError(f"--import {module} failed: {_first_line(error)}") from error
+    is_estimator = holds_estimator(arguments.model)
+    capture = _capture_estimator(arguments) if is_estimator else _capture_model(arguments)
+    for line in _describe(capture):
+        print(make_printable(line))
+    if not capture.maps:
+        raise DataError(f"No attention was captured, so there is nothing to show in {arguments.model}.")
+    path = Path(arguments.out) if arguments.out else Path(tempfile.mkdtemp(prefix="limelight-")) / "attention.html"
+    title = f"What {Path(arguments.model).name} reads"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        report.write(path, capture.maps, title=title)
+    for warning in caught:
+        print(make_printable(str(warning.message)), file=sys.stderr)
+    print(make_printable(f"Page: {path.resolve()}"), flush=True)
+    if not arguments.out and _has_display():
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _describe(capture: Capture) -> list[str]:
+    """Return the lines that say what was read, what was found, and what was not."""
+    lines = [f"Model: {capture.model}", *(f"Input: {line}" for line in capture.inputs)]
+    if capture.maps:
+        lines.append(f"Found: {_count(len(capture.maps), 'attention map')}")
+        width = max(map(len, capture.maps))
+        for name, each in capture.maps.items():
+            queries, keys = each.shape[-2:]
+            sizes = f"{_count(each.num_heads, 'head')}, {format_count(queries)} × {format_count(keys)}"
+            lines.append(f"  {name:{width}}  {each.layer or 'weights'}, {sizes}")
+    return [*lines, *(f"Not found: {sentence}" for sentence in capture.missing)]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{format_count(number)} {noun}{'' if number == 1 else 's'}"
+
+
+def _has_display() -> bool:
+    """Return True if a browser with a window can be expected; one in the terminal would block the command."""
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the name and the first sentence or two of an error of another library."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else ""
+    return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
+
+
+# Models that an estimator saved: raw inputs, with their words.
+
+
+def _capture_estimator(arguments: argparse.Namespace) -> Capture:
+    from limelight.models import load
+
+    estimator = load(arguments.model)
+    if len(arguments.inputs) != 1:
+        raise UsageError(f"A {type(estimator).__name__} takes one INPUT. Received: {len(arguments.inputs)}.")
+    (source,) = arguments.inputs
+    if arguments.tokens:
+        raise UsageError("--tokens is for models without a vocabulary of their own. Leave it out.")
+    description = f"{Path(arguments.model).name}, {type(estimator).__name__}, {_count_parameters(estimator.model_)}"
+    view: dict[str, Any] = {}
+    if hasattr(estimator, "horizon"):
+        panel = prediction.read_panel(source, estimator)
+        maps, inputs = _ask(estimator, panel), f"{source}, {len(panel.ids)} series"
+        return Capture(description, [inputs], maps)
+    if hasattr(estimator, "n_channels_in_"):
+        _, given, _ = prediction.read_series(source)
+        noun = "series"
+    else:
+        _, given, _ = prediction.read_texts(source, arguments.text)
+        noun = "text"
+    examples = list(itertools.islice(given, arguments.examples))
+    more = next(given, None) is not None
+    if not examples:
+        raise DataError(f"{source!r} must hold at least one {noun}. Received: none.")
+    maps = _ask(estimator, examples)
+    if noun == "series":
+        view["series"] = examples
+    view["labels"] = _label(estimator, examples)
+    return Capture(description, [_describe_examples(source, len(examples), more, noun)], maps, view=view)
+
+
+def _ask(estimator: Any, data: Any) -> Any:
+    try:
+        return estimator.attention(data)
+    except DataError:
+        raise
+    except ValueError as error:
+        raise DataError(str(error)) from error
+
+
+def _label(estimator: Any, examples: list[Any]) -> list[str]:
+    """Return the prediction for each example, in words."""
+    labels = []
+    for entry in prediction.predict(estimator, examples):
+        value, probabilities = entry["prediction"], entry.get("probabilities")
+        value = f"{value:.4g}" if isinstance(value, float) else str(value)
+        labels.append(value if probabilities is None else f"{value} ({max(probabilities.values()):.0%})")
+    return labels
+
+
+def _describe_examples(source: str, count: int, more: bool, noun: str) -> str:
+    name = source if len(source) <= 60 else source[:59] + "…"
+    if not more:
+        return f"{name}, {count} {noun}{'' if count == 1 or noun == 'series' else 's'}"
+    return f"{name}, the first {count}; --examples shows more"
+
+
+def _count_parameters(model: Any) -> str:
+    return f"{format_count(model.count_params())} parameters"
+
+
+# Models of others: arrays.
+
+
+def _capture_model(arguments: argparse.Namespace) -> Capture:
+    from limelight import inspection
+
+    model = _load_model(arguments.model)
+    batch, lines = _read_inputs(model, arguments.inputs, arguments.examples)
+    longest = max((max(array.shape[1:2], default=1) for array in _arrays(batch)), default=1)
+    store = "statistics" if longest > _MAX_EXACT_LENGTH else "qk"
+    tokens = _read_tokens(arguments.tokens) if arguments.tokens else None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", inspection.CaptureWarning)
+        try:
+            maps = inspection.capture(
+                model,
+                batch,
+                tokens=tokens and tokens[: arguments.examples],
+                store=store,
+                num_blocks=512 if store == "statistics" else 64,
+                layout=arguments.layout,
+            )
+        except Exception as error:
+            raise DataError(f"{arguments.model!r} cannot run on this input. {_first_line(error)}") from error
+    missing = list(dict.fromkeys(str(warning.message) for warning in caught))
+    name = f"{Path(arguments.model).name}, {type(model).__name__} {model.name!r}, {_count_parameters(model)}"
+    return Capture(name, lines, maps, missing)
+
+
+def _load_model(path: str) -> Any:
+    """Return the Keras model in a .keras file; nothing in the file is run as code.
+
+    Raises:
+        DataError: The file cannot be loaded.
+    """
+    import keras
+
+    # Registers the layers that a file may name.
+    import limelight.layers  # noqa: F401
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except MemoryError:
+        raise
+    except Exception as error:
+        hint = ""
+        if "custom" in str(error) or "Could not locate" in str(error) or "registered" in str(error):
+            hint = " If the file names layers of a package, name the package: --import PACKAGE."
+        elif "Lambda" in str(error) or "safe_mode" in str(error):
+            hint = " The file holds Python code, which is not run. Load the model yourself, and use limelight.capture."
+        raise DataError(f"{path!r} must be a .keras file that Keras can load. {_first_line(error)}{hint}") from error
+    if not isinstance(model, keras.Layer):
+        raise DataError(f"{path!r} must hold a Keras model. Received: {type(model).__name__}.")
+    return model
+
+
+def _arrays(batch: Any) -> list[Any]:
+    return list(batch.values()) if isinstance(batch, dict) else batch if isinstance(batch, list) else [batch]
+
+
+def _read_inputs(model: Any, sources: Sequence[str], limit: int) -> tuple[Any, list[str]]:
+    """Return the batch for a model, and a line about each of its inputs.
+
+    Raises:
+        DataError: The inputs are not those of the model.
+    """
+    specs = list(getattr(model, "inputs", None) or [])
+    parts: dict[str, Any] = {}
+    lines = []
+    for index, source in enumerate(sources):
+        spec = specs[index] if index < len(specs) else None
+        for name, array in _read_source(source, spec).items():
+            target = next((each for each in specs if each.name == name), spec)
+            array = _fit(array, target, f"{source}{f' ({name})' if name else ''}")
+            count, shape = len(array), " × ".join(map(str, array.shape[1:])) or "one number each"
+            shown = (
+                f"{count} of {shape}" if count <= limit else f"the first {limit} of {format_count(count)}, of {shape}"
+            )
+            label = source if len(source) <= 60 else source[:59] + "…"
+            lines.append(f"{label}{f', {name}' if name else ''}: {shown}, {array.dtype}")
+            parts[name or (target.name if target is not None else str(index))] = array[:limit]
+    names = [spec.name for spec in specs]
+    if specs and set(parts) != set(names):
+        wanted = ", ".join(f"{spec.name} {_write_shape(spec)}" for spec in specs)
+        raise DataError(
+            f"The model takes {len(specs)} inputs: {wanted}. Received: {', '.join(parts)}. Pass a file for each in this order, "
+            "or a .npz file with arrays of these names."
+        )
+    if len({len(array) for array in parts.values()}) > 1:
+        counts = ", ".join(f"{name} {len(array)}" for name, array in parts.items())
+        raise DataError(f"All inputs must have the same number of examples. Received: {counts}.")
+    ordered = [parts[name] for name in names] if specs else list(parts.values())
+    if len(ordered) == 1:
+        return ordered[0], lines
+    # A functional model names its inputs in the structure that it was built with.
+    structure = getattr(model, "_inputs_struct", None)
+    if isinstance(structure, dict) or (not specs and any(source.endswith(".npz") for source in sources)):
+        return parts, lines
+    return ordered, lines
+
+
+def _read_source(source: str, spec: Any) -> dict[str, Any]:
+    """Return the arrays of one INPUT by name; the name is empty if the file has none."""
+    import numpy as np
+
+    path = Path(source)
+    suffix = path.suffix.lower() if len(source) < 1000 else ""
+    try:
+        if suffix == ".npy":
+            return {"": np.load(path, allow_pickle=False)}
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            return {"": next(iter(arrays.values()))} if len(arrays) == 1 else arrays
+        if suffix in _IMAGES:
+            return {"": _read_image(path, spec)}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        if isinstance(error, DataError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
+        raise DataError(f"{source!r} must be a {suffix} file that can be read. {reason}.") from error
+    if spec is not None and str(spec.dtype) == "string":
+        texts = path.read_text(encoding="utf-8").splitlines() if suffix == ".txt" and path.is_file() else [source]
+        array = np.array(texts, dtype=object)
+        return {"": array if len(spec.shape) == 1 else array[:, None]}
+    wanted = f" It takes {spec.name} {_write_shape(spec)} of {spec.dtype}." if spec is not None else ""
+    raise DataError(
+        f"The model takes numbers, and its file holds no vocabulary.{wanted} Received: {source[:60]!r}. Save the input as a .npy "
+        "or .npz file, and its words in a text file: --tokens FILE."
+    )
+
+
+def _read_image(path: Path, spec: Any) -> Any:
+    import keras
+    import numpy as np
+
+    if spec is None or len(spec.shape) != 4:
+        wanted = "of another kind" if spec is None else _write_shape(spec)
+        raise DataError(f"An image needs a model with an input (batch, height, width, channels). Received: {wanted}.")
+    height, width, channels = spec.shape[1:]
+    size = (height, width) if height and width else None
+    try:
+        image = keras.utils.load_img(path, color_mode="grayscale" if channels == 1 else "rgb", target_size=size)
+    except ImportError as error:
+        raise UsageError("Images need Pillow. Run: pip install pillow") from error
+    return np.asarray(image, "float32").reshape(1, image.height, image.width, -1)
+
+
+def _fit(array: Any, spec: Any, name: str) -> Any:
+    """Return an array in the shape and dtype of an input of the model; one example may come without the axis of examples."""
+    if array.dtype.kind not in "biufO":
+        raise DataError(f"{name} must hold numbers. Received: dtype {array.dtype}.")
+    if spec is None:
+        return array
+    shape, received = tuple(spec.shape), array.shape
+    if array.ndim == len(shape) - 1:
+        array = array[None]
+    fits = array.ndim == len(shape) and all(
+        wanted in (None, size) for wanted, size in zip(shape[1:], array.shape[1:], strict=True)
+    )
+    if not fits or not array.size:
+        raise DataError(f"{name} must have shape {_write_shape(spec)}. Received: {received}.")
+    if array.dtype.kind == "O":
+        return array
+    wants_integers = "int" in str(spec.dtype)
+    if wants_integers and array.dtype.kind == "f" and (array % 1).any():
+        raise DataError(
+            f"{name} must hold whole numbers for input {spec.name!r} of {spec.dtype}. Received: {array.dtype}."
+        )
+    return array.astype(str(spec.dtype))
+
+
+def _write_shape(spec: Any) -> str:
+    sizes = ["any" if size is None else str(size) for size in spec.shape[1:]]
+    return f"(batch{''.join(f', {size}' for size in sizes)})"
+
+
+def _read_tokens(source: str) -> list[list[str]]:
+    """Return the words of each example: those of each line of a text file, or the lists of a JSON file."""
+    path = Path(source)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.suffix != ".json":
+        return [line.split() for line in text.splitlines() if line.strip()]
+    try:
+        tokens = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source!r} must be JSON. {_first_line(error)}.") from error
+    tokens = [tokens] if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens) else tokens
+    lists = tokens if isinstance(tokens, list) else [None]
+    if not all(isinstance(each, list) and all(isinstance(token, str) for token in each) for each in lists):
+        raise DataError(f"{source!r} must hold a list of strings for each example.")
+    return lists

@@ -1,0 +1,176 @@
+"""`limelight show`: the page of any .keras file, what was found and what not, and errors of one line."""
+
+import io
+import json
+import re
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from limelight import models
+from limelight.cli import main
+
+pytestmark = pytest.mark.full
+
+FAST = {"epochs": 1, "batch_size": 8, "random_state": 1, "verbose": False, "training": {"epoch_steps": 1}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("show")
+    ids = keras.Input((None,), dtype="int32", name="ids")
+    hidden = keras.layers.Embedding(30, 8)(ids)
+    hidden = keras.layers.MultiHeadAttention(3, 4, name="mixing")(hidden, hidden)
+    pooled = keras.layers.GlobalAveragePooling1D()(hidden)
+    keras.Model(ids, keras.layers.Dense(2, "softmax")(pooled), name="encoder").save(folder / "ids.keras")
+    source, target = (keras.Input((None, 5), name=name) for name in ("source", "target"))
+    crossed = keras.layers.MultiHeadAttention(2, 4, name="cross")(target, source)
+    keras.Model([source, target], crossed).save(folder / "cross.keras")
+    image = keras.Input((4, 6, 3))
+    patches = keras.layers.Reshape((24, 3))(image)
+    keras.Model(image, keras.layers.Attention(name="patches")([patches, patches])).save(folder / "image.keras")
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="plain").save(folder / "dense.keras")
+    keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + 1)]).save(folder / "code.keras")
+    texts = ["a good film", "a bad film", "good", "bad"] * 6
+    models.TextClassifier(encoder=None, **FAST).fit(texts, ["pos", "neg"] * 12).save(folder / "text.keras")
+    series = np.arange(48.0).reshape(24, 2) % 5
+    models.SeriesClassifier(encoder="conv", units=3, **FAST).fit(series, [0, 1] * 12).save(folder / "series.keras")
+    random = np.random.default_rng(7)
+    np.save(folder / "ids.npy", random.integers(1, 30, (11, 7)))
+    np.save(folder / "one.npy", np.arange(1.0, 6.0))
+    np.save(folder / "halves.npy", np.full((2, 3), 0.5))
+    np.save(folder / "four.npy", np.ones((2, 4)))
+    np.save(folder / "series.npy", series[:3])
+    np.save(folder / "objects.npy", np.array([{}], dtype=object))
+    arrays = {"target": random.normal(size=(2, 3, 5)), "source": random.normal(size=(2, 7, 5))}
+    np.savez(folder / "cross.npz", **arrays)
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "words.txt").write_text("\n".join(" ".join(f"w{j}" for j in range(7)) for _ in range(11)))
+    keras.utils.save_img(folder / "photo.png", random.integers(0, 255, (9, 8, 3)))
+    (folder / "damaged.keras").write_bytes((folder / "ids.keras").read_bytes()[:-100])
+    return folder
+
+
+@pytest.fixture
+def show(folder, monkeypatch, capsys, tmp_path):
+    """Run the command in the folder; return its exit code, its lines on stdout and stderr, and the data of the page."""
+    monkeypatch.chdir(folder)
+
+    def run(*arguments):
+        path = tmp_path / "page.html"
+        code = main(["show", *arguments, "--out", str(path)])
+        out, err = capsys.readouterr()
+        data = None
+        if path.exists():
+            block = re.search('<script type="application/json" id="data">(.*?)</script>', path.read_text(), re.DOTALL)
+            assert block
+            data = json.loads(block[1])
+        return code, out.splitlines(), err, data
+
+    return run
+
+
+def test_array_of_ids_with_words(show, folder):
+    code, lines, err, data = show("ids.keras", "ids.npy", "--tokens", "words.txt", "--examples", "2")
+    assert (code, err) == (0, "")
+    assert lines[0] == "Model: ids.keras, Functional 'encoder', 686 parameters"
+    assert lines[1:4] == [
+        "Input: ids.npy: the first 2 of 11, of 7, int32",
+        "Found: 1 attention map",
+        "  mixing  MultiHeadAttention, 3 heads, 7 × 7",
+    ]
+    assert lines[4].startswith("Page: ")
+    assert len(lines) == 5
+    assert "w6" in json.dumps(data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["cross.keras", "cross.npz"], ["  cross  MultiHeadAttention, 2 heads, 3 × 7"]),
+        (["cross.keras", "source.npy", "target.npy"], ["  cross  MultiHeadAttention, 2 heads, 3 × 7"]),
+        (
+            ["image.keras", "photo.png"],
+            ["Input: photo.png: 1 of 4 × 6 × 3, float32", "  patches  Attention, 1 head, 24 × 24"],
+        ),
+        (["ids.keras", "one.npy"], ["Input: one.npy: 1 of 5, int32", "  mixing  MultiHeadAttention, 3 heads, 5 × 5"]),
+        (["text.keras", "a good film"], ["Input: a good film, 1 text", "Found: 1 attention map"]),
+        (["series.keras", "series.npy"], ["Input: series.npy, 3 series", "Found: 1 attention map"]),
+    ],
+)
+def test_other_models_and_inputs(show, arguments, lines):
+    code, out, _, data = show(*arguments)
+    assert code == 0
+    assert set(lines) <= set(out), out
+    assert data is not None
+
+
+def test_model_without_attention_says_why(show):
+    code, out, err, data = show("dense.keras", "four.npy")
+    assert (code, data) == (3, None)
+    assert [line for line in out if line.startswith("Not found: No attention was seen in 'plain' (Sequential)")]
+    assert err == "limelight: No attention was captured, so there is nothing to show in dense.keras.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing.keras", "x"], 3, "'missing.keras' must be a .keras file. No such file"),
+        (["damaged.keras", "ids.npy"], 3, "'damaged.keras' must be a .keras file. It is damaged"),
+        (["words.txt", "ids.npy"], 3, "'words.txt' must be a .keras file"),
+        (["code.keras", "four.npy"], 3, "The file holds Python code, which is not run"),
+        (["ids.keras", "a good film"], 3, "The model takes numbers, and its file holds no vocabulary. It takes ids (batch, any)"),
+        (["ids.keras", "gone.npy"], 3, "'gone.npy' must be a .npy file that can be read. No such file"),
+        (["ids.keras", "objects.npy"], 3, "'objects.npy' must be a .npy file that can be read"),
+        (["ids.keras", "halves.npy"], 3, "must hold whole numbers for input 'ids' of int32. Received: float64"),
+        (["cross.keras", "source.npy"], 3, "The model takes 2 inputs: source (batch, any, 5), target (batch, any, 5)"),
+        (["cross.keras", "ids.npy", "ids.npy"], 3, "must have shape (batch, any, 5). Received: (11, 7)"),
+        (["ids.keras", "photo.png"], 3, "An image needs a model with an input (batch, height, width, channels)"),
+        (["text.keras", "a", "b"], 2, "A TextClassifier takes one INPUT. Received: 2"),
+        (["ids.keras", "ids.npy", "--examples", "0"], 2, "--examples must be at least 1"),
+        (["ids.keras", "ids.npy", "--import", "no_such_package"], 2, "--import no_such_package failed: ModuleNotFoundError"),
+        (["ids.keras", "ids.npy", "--tokens", "gone.txt"], 3, "gone.txt: No such file"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line(show, arguments, code, message):
+    got, _, err, data = show(*arguments)
+    assert (got, data) == (code, None)
+    assert err.startswith("limelight: ")
+    assert err.count("\n") == 1
+    assert message in err
+
+
+def test_hostile_files_are_refused_without_a_traceback(show, folder):
+    whole = (folder / "ids.keras").read_bytes()
+    random = np.random.default_rng(5)
+    for _ in range(12):
+        mutant = bytearray(whole)
+        for place in random.integers(0, len(whole), 40):
+            mutant[place] ^= int(random.integers(1, 255))
+        (folder / "mutant.keras").write_bytes(mutant)
+        code, _, err, _ = show("mutant.keras", "ids.npy")
+        assert code in (0, 3)
+        assert "Traceback" not in err
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive, zipfile.ZipFile(folder / "mutant.keras", "w") as other:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == "config.json":
+                content = content.replace(b'"keras.src.models.functional"', b'"os"').replace(
+                    b'"Functional"', b'"system"'
+                )
+            other.writestr(name, content)
+    code, _, err, _ = show("mutant.keras", "ids.npy")
+    assert (code, err.count("\n")) == (3, 1)
+
+
+def test_page_opens_where_a_window_can(folder, monkeypatch, capsys):
+    opened = []
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setenv("DISPLAY", ":0")
+    assert main(["show", "text.keras", "good"]) == 0
+    path = capsys.readouterr().out.splitlines()[-1].removeprefix("Page: ")
+    assert opened == [f"file://{path}"]
