@@ -20,6 +20,7 @@ _EXTRAS = {
     "jax": "jax",
     "tensorflow": "tensorflow",
     "torch": "torch",
+    **dict.fromkeys(("starlette", "uvicorn"), "serve"),
     **dict.fromkeys(("matplotlib", "pyarrow", "rich", "scipy", "sklearn", "tokenizers"), "study"),
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import limelight
+from limelight.cli import serving
 from limelight.exceptions import UsageError
 from limelight.study.settings import Settings, flag
 
@@ -59,9 +60,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_study(commands)
     _add_predict(commands)
     _add_show(commands)
+    serving.add_parser(commands)
     namespace = parser.parse_args(arguments)
     if namespace.command is None:
-        parser.error("a command is required: study, predict or show")
+        parser.error("a command is required: study, predict, show or serve")
     if namespace.command == "study":
         namespace.flags = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(Settings)}
     return namespace

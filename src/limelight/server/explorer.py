@@ -1,0 +1,293 @@
+"""Run a model on an input that someone types, and keep the attention of the last runs."""
+
+import collections
+import dataclasses
+import math
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from glob import escape as glob_escape
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from limelight.inspection import forbid_keys, override_attention, silence_heads
+from limelight.maps import AttentionMap, AttentionMaps
+from limelight.maps.sources import StatisticsSource, WeightSource
+from limelight.maps.statistics import DownsampledWeights
+
+# Cells of a tile along each axis.
+TILE_SIZE = 256
+# Weights that are shown with each run, without asking for tiles.
+_MAX_SHOWN_WEIGHTS = 1 << 16
+# Weights of one attention that are held while it is changed: 256 MiB.
+_MAX_CHANGED_WEIGHTS = 1 << 26
+
+
+class InputError(ValueError):
+    """An input that the model cannot read; the message is for the person who typed it.
+
+    Args:
+        message: What must hold.
+        status: The status of HTTP.
+    """
+
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What a person changes in a model's attention.
+
+    Args:
+        silenced: Pairs of the key of a map and the number of a head, whose output becomes zero.
+        forbidden: Positions of tokens that nothing may attend to; the other weights are divided by their sum.
+    """
+
+    silenced: tuple[tuple[str, int], ...] = ()
+    forbidden: tuple[int, ...] = ()
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "Changes":
+        """Read the changes of a request.
+
+        Raises:
+            InputError: They are not lists of what they must be.
+        """
+        silenced, forbidden = document.get("silenced", []), document.get("forbidden", [])
+        if not isinstance(silenced, list) or not all(map(_is_head, silenced)):
+            raise InputError("`silenced` must be a list of pairs [map, head].")
+        if not isinstance(forbidden, list) or not all(map(_is_index, forbidden)):
+            raise InputError("`forbidden` must be a list of positions, counted from 0.")
+        return cls(tuple((key, head) for key, head in silenced), tuple(forbidden))
+
+    def __bool__(self) -> bool:
+        return bool(self.silenced or self.forbidden)
+
+
+class Run(NamedTuple):
+    """One run of the model.
+
+    Attributes:
+        number: An unguessable name, for later requests of tiles.
+        prediction: The prediction, ready for JSON.
+        maps: The attention.
+    """
+
+    number: str
+    prediction: dict[str, Any]
+    maps: AttentionMaps
+
+    def describe(self) -> dict[str, Any]:
+        """Return the run ready for JSON: the prediction, the tokens, and the weights of maps that are small."""
+        return {"run": self.number, **self.prediction, "maps": [_describe_map(each) for each in self.maps.values()]}
+
+
+class Explorer:
+    """A fitted estimator of texts, and the attention of its last runs.
+
+    Args:
+        estimator: An estimator of `limelight.models` that reads texts.
+        max_characters: The longest text.
+        max_bytes: Memory of the runs that are kept; the oldest go first, the last one always stays.
+
+    Raises:
+        ValueError: The estimator reads no texts.
+    """
+
+    def __init__(self, estimator: Any, *, max_characters: int = 1_000_000, max_bytes: int = 1 << 29) -> None:
+        if hasattr(estimator, "n_channels_in_") or hasattr(estimator, "horizon"):
+            raise ValueError(
+                f"The model must read texts. Received: {type(estimator).__name__}. `limelight show` draws series and arrays."
+            )
+        self.estimator = estimator
+        self.max_characters, self.max_bytes = max_characters, max_bytes
+        self._runs: collections.OrderedDict[str, Run] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the kind of the model, its classes and the largest input."""
+        classes = getattr(self.estimator, "classes_", None)
+        return {
+            "estimator": type(self.estimator).__name__,
+            "classes": None if classes is None else [str(name) for name in classes],
+            "max_characters": self.max_characters,
+            "tile_size": TILE_SIZE,
+        }
+
+    def run(self, text: str, changes: Changes | None = None) -> Run:
+        """Predict for one text, and keep its attention.
+
+        Raises:
+            InputError: The text is empty, too long, or has a changed head or token that does not exist.
+        """
+        if not text.strip():
+            raise InputError("The text must not be empty. Type some words.")
+        if len(text) > self.max_characters:
+            raise InputError(f"The text must have at most {self.max_characters:,} characters. Received: {len(text):,}.")
+        # Lone surrogates cannot be encoded by tokenizers.
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        maps = self.estimator.attention([text])
+        if changes:
+            prediction, maps = run_with_changes(self.estimator, text, maps, changes)
+        else:
+            prediction = predict(self.estimator, text)
+        run = Run(secrets.token_urlsafe(9), prediction, maps)
+        with self._lock:
+            self._runs[run.number] = run
+            sizes = {number: sum(each.nbytes for each in kept.maps.values()) for number, kept in self._runs.items()}
+            while sum(sizes.values()) > self.max_bytes and len(sizes) > 1:
+                oldest, _ = self._runs.popitem(last=False)
+                del sizes[oldest]
+        return run
+
+    def get(self, number: str) -> Run:
+        """Return a run that is still kept.
+
+        Raises:
+            KeyError: It is not.
+        """
+        with self._lock:
+            return self._runs[number]
+
+
+def predict(estimator: Any, text: str) -> dict[str, Any]:
+    """Return the prediction for one text, ready for JSON: probabilities by class, or a number or text."""
+    if hasattr(estimator, "predict_proba"):
+        return _describe_probabilities(estimator, estimator.predict_proba([text]))
+    value = estimator.predict([text])[0]
+    return {"prediction": value if isinstance(value, str) else np.asarray(value).tolist()}
+
+
+def run_with_changes(
+    estimator: Any, text: str, maps: AttentionMaps, changes: Changes
+) -> tuple[dict[str, Any], AttentionMaps]:
+    """Return the prediction and the attention of an estimator whose attention is changed.
+
+    Raises:
+        InputError: A head or token does not exist, the text is too long, or the estimator decodes step by step.
+    """
+    if not hasattr(estimator.inputs_, "encode"):
+        raise InputError(
+            f"The attention of a {type(estimator).__name__} cannot be changed: it runs once for each word it writes."
+        )
+    if max(math.prod(each.shape) for each in maps.values()) > _MAX_CHANGED_WEIGHTS:
+        raise InputError("The text is too long for its attention to be changed: all weights would be held at once.")
+    num_tokens = max((sum(map(len, each.tokens)) for each in maps.values() if each.tokens), default=0)
+    if any(position >= num_tokens for position in changes.forbidden):
+        raise InputError(f"`forbidden` must hold positions below {num_tokens}, the number of tokens.")
+    for key, head in changes.silenced:
+        if key not in maps or head >= maps[key].num_heads:
+            raise InputError(f"`silenced` must name heads of {', '.join(maps)}. Received: head {head} of {key[:80]!r}.")
+    functions = {key: _combine(each, changes) for key, each in maps.items()}
+    examples = estimator.inputs_.encode([text])
+    batch, _, _ = examples.batch(np.arange(1), int(examples.lengths.max()))
+    outputs, used = override_attention(
+        estimator.model_,
+        batch,
+        {glob_escape(key): each for key, each in functions.items() if each},
+        return_weights=True,
+    )
+    outputs = keras.ops.convert_to_numpy(outputs)
+    if hasattr(estimator, "predict_proba"):
+        prediction = _describe_probabilities(estimator, outputs)
+    else:
+        prediction = {"prediction": np.asarray(estimator.target_.decode(outputs)[0]).tolist()}
+    changed = AttentionMaps(
+        dataclasses.replace(each, source=WeightSource(used[key].astype(np.float32).reshape(each.shape)))
+        if key in used
+        else each
+        for key, each in maps.items()
+    )
+    return prediction, changed
+
+
+def _combine(attention_map: AttentionMap, changes: Changes) -> Callable[[Any, Any], Any] | None:
+    """Return the function that changes the weights of one attention, or None if it stays as it is."""
+    functions = []
+    columns, tokens = attention_map.shape[-1], attention_map.tokens
+    if tokens is not None and changes.forbidden:
+        # The positions count the words of a document through all of its sentences.
+        mask = np.zeros((len(tokens), 1, 1, columns), bool)
+        places = [(index, position) for index, part in enumerate(tokens) for position in range(len(part))]
+        for index, position in (places[each] for each in changes.forbidden if each < len(places)):
+            mask[index, ..., position] = True
+        functions.append(lambda weights, permitted: _forbid(mask, weights, permitted))
+    heads = [head for key, head in changes.silenced if key == attention_map.key]
+    if heads:
+        functions.append(silence_heads(heads))
+    if not functions:
+        return None
+
+    def change(weights: Any, permitted: Any) -> Any:
+        for function in functions:
+            weights = function(weights, permitted)
+        return weights
+
+    return change
+
+
+def _forbid(mask: np.ndarray, weights: Any, permitted: Any) -> Any:
+    """Forbid keys by a mask (lists of tokens, 1, 1, S); a layer may have the sentences of a document in its batch."""
+    lead = tuple(weights.shape[:-3])
+    return forbid_keys(mask.reshape(*lead, *mask.shape[1:]))(weights, permitted)
+
+
+def _describe_probabilities(estimator: Any, probabilities: np.ndarray) -> dict[str, Any]:
+    classes, row = [str(name) for name in estimator.classes_], probabilities[0].tolist()
+    return {"prediction": classes[int(np.argmax(row))], "probabilities": dict(zip(classes, row, strict=True))}
+
+
+def compute_tile(attention_map: AttentionMap, head: int, row: int, column: int, zoom: int) -> DownsampledWeights:
+    """Compute the weights of a square of a map, exactly: the means and maxima of at most 256 x 256 blocks.
+
+    Args:
+        attention_map: A map with queries and keys, or weights.
+        head: The head.
+        row, column: The number of the tile along the queries and along the keys.
+        zoom: A tile covers 256 * 2 ** `zoom` queries and keys; at zoom 0 each block is one weight.
+
+    Raises:
+        InputError: There is no such tile or head, only statistics were kept, or the layer ran once for each step.
+    """
+    *lead, heads, rows, columns = attention_map.shape
+    if isinstance(attention_map.source, StatisticsSource):
+        raise InputError("Of this input only statistics are kept, because it is too long.")
+    if len(lead) > 1:
+        raise InputError("The tiles of a layer that ran once for each step cannot be shown.")
+    extent = TILE_SIZE << zoom
+    if not 0 <= head < heads or row < 0 or row * extent >= rows or column < 0 or column * extent >= columns:
+        raise InputError(f"There is no such tile in a map of {heads} heads, {rows} queries and {columns} keys.")
+    return attention_map.downsample(
+        heads=head,
+        rows=slice(row * extent, min((row + 1) * extent, rows)),
+        columns=slice(column * extent, min((column + 1) * extent, columns)),
+        num_blocks=TILE_SIZE,
+    )
+
+
+def _describe_map(attention_map: AttentionMap) -> dict[str, Any]:
+    tokens, query_tokens = attention_map.tokens, attention_map.query_tokens
+    document: dict[str, Any] = {
+        "key": attention_map.key,
+        "layer": attention_map.layer,
+        "shape": list(attention_map.shape),
+        "tokens": None if tokens is None else [list(part) for part in tokens],
+        "query_tokens": None if query_tokens is None else [list(part) for part in query_tokens],
+    }
+    has_weights = not isinstance(attention_map.source, StatisticsSource)
+    if has_weights and int(np.prod(attention_map.shape)) <= _MAX_SHOWN_WEIGHTS:
+        weights = attention_map.weights()[0]
+        document["weights"] = np.round(weights.astype(float), 6).tolist()
+    return document
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_head(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and _is_index(value[1])
