@@ -1,11 +1,9 @@
 """The page in a real browser: no errors, requests or markup from data; mouse, keyboard and address."""
 
-import base64
 import json
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,7 @@ import pytest
 
 from limelight import report
 from limelight.maps import AttentionMap
-from limelight.report.figures import shade
-from limelight.report.page import read_asset
+from limelight.report import views
 from report.studies import ATTACK, make_maps, make_results
 
 pytestmark = [pytest.mark.backend_free, pytest.mark.browser, pytest.mark.slow]
@@ -61,7 +58,8 @@ class Tab:
         self.driver = driver
 
     def open(self, path: Path, state: str = "") -> None:
-        """Open a page with a state; a page that is open already only reads the state, which is much faster."""
+        """Open a page with a state, unfolded; a page that is open already only reads the state, which is much faster."""
+        state = f"open=all&{state}"
         if self.run("return location.href").split("#")[0] == path.as_uri():
             self.run("scrollTo(0, 0); document.activeElement.blur(); location.hash = arguments[0]", state)
             self.run("return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))")
@@ -69,9 +67,9 @@ class Tab:
             self.driver.get(f"{path.as_uri()}#{state}")
 
     def reload(self, path: Path, state: str = "") -> None:
-        """Load a page anew."""
+        """Load a page anew, unfolded."""
         self.driver.get("about:blank")
-        self.driver.get(f"{path.as_uri()}#{state}")
+        self.driver.get(f"{path.as_uri()}#open=all&{state}")
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements("css selector", selector)
@@ -105,8 +103,9 @@ class Tab:
         return self.driver.execute_script(script, *arguments)
 
     def state(self) -> dict[str, str]:
+        """Return what the address keeps, but for the folds."""
         pairs = self.run("return location.hash").lstrip("#").split("&")
-        return dict(pair.split("=") for pair in pairs if pair)
+        return {name: value for name, value in (pair.split("=") for pair in pairs if pair) if name != "open"}
 
     def size(self, width: int, *, scheme: str = "light") -> None:
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
@@ -270,7 +269,7 @@ def test_address_restores_the_state(tab, path):
     assert len(tab.shown("#texts article")) == 3
     assert tab.one("#texts mark.pinned").text == "charm"
     assert tab.text(".stage h4") == "encoder/block_2, head 3 of 4"
-    assert tab.text("#maps .side caption") == "“dull” reads (pinned)"
+    assert tab.text(".attention .side caption") == "“dull” reads (pinned)"
     assert tab.one("#measure").get_property("value") == "distance"
     tab.open(path, "map=99&head=-3&text=abc&example=77&token=1&pinned=1&row=1e9&measure=%00")
     assert tab.text(".stage h4") == "pooling"
@@ -278,7 +277,7 @@ def test_address_restores_the_state(tab, path):
 
 
 def test_links_within_the_page_keep_the_state(tab, path):
-    tab.open(path, "find=film")
+    tab.reload(path, "find=film")
     tab.one('nav a[href="#provenance"]').click()
     tab.wait(lambda: abs(tab.one("#provenance").location["y"] - tab.run("return scrollY")) < 900)
     assert tab.state() == {"find": "film"}
@@ -296,12 +295,12 @@ def test_matrix_by_mouse(tab, path):
     reads, read = re.match("“(.*)” reads “(.*?)”", tab.text("#map-status")).groups()
     expected = attention_map.weights(examples=[0])[0, 0, tokens.index(reads), tokens.index(read)]
     assert parse_share(tab.text("#map-status")) == pytest.approx(expected, abs=6e-3)
-    assert tab.text("#maps .side caption") == f"“{reads}” reads"
+    assert tab.text(".attention .side caption") == f"“{reads}” reads"
     ActionChains(tab.driver).click().perform()
-    assert tab.text("#maps .side caption") == f"“{reads}” reads (pinned)"
+    assert tab.text(".attention .side caption") == f"“{reads}” reads (pinned)"
     tab.hover(canvas, 40, 120)
     assert not tab.text("#map-status").startswith(f"“{reads}”")
-    assert tab.text("#maps .side caption") == f"“{reads}” reads (pinned)"
+    assert tab.text(".attention .side caption") == f"“{reads}” reads (pinned)"
     row, column = tokens.index(reads), tokens.index(read)
     assert tab.state() == {"map": "1", "row": str(row), "column": str(column), "held": "1"}
 
@@ -316,8 +315,8 @@ def test_matrix_by_keyboard(tab, path):
     tokens = list(maps["encoder/block_2"].tokens[0])
     weights = maps["encoder/block_2"].weights(heads=[2], examples=[0])[0, 0, 3, : len(tokens)]
     assert tab.text("#map-status").startswith(f"“{tokens[3]}” reads “{tokens[1]}”")
-    assert tab.text("#maps .side caption") == f"“{tokens[3]}” reads (pinned)"
-    listed = [element.get_property("textContent") for element in tab.all("#maps .side .token")]
+    assert tab.text(".attention .side caption") == f"“{tokens[3]}” reads (pinned)"
+    listed = [element.get_property("textContent") for element in tab.all(".attention .side .token")]
     assert listed[:5] == [tokens[index] for index in np.argsort(-weights, kind="stable")[:5]]
     assert tab.state() == {"map": "1", "head": "2", "row": "3", "column": "1", "held": "1"}
     tab.keys("[", "{")
@@ -374,7 +373,7 @@ def test_page_does_not_scroll_sideways(tab, path, width):
     tab.size(width)
     tab.open(path)
     tab.wait(lambda: tab.one("canvas").size["height"] > 100)
-    for summary in tab.all("summary"):
+    for summary in tab.all("details:not([open]) > summary"):
         tab.run("arguments[0].click()", summary)
     assert tab.run("return document.documentElement.scrollWidth") <= width
     wide = tab.run(
@@ -428,6 +427,10 @@ def test_numbers_and_texts_without_scripts(tab, path):
     tab.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         tab.reload(path)
+        document = tab.driver.execute_cdp_cmd("DOM.getDocument", {})["root"]["nodeId"]
+        folds = {"nodeId": document, "selector": "details.fold"}
+        for node in tab.driver.execute_cdp_cmd("DOM.querySelectorAll", folds)["nodeIds"]:
+            tab.driver.execute_cdp_cmd("DOM.setAttributeValue", {"nodeId": node, "name": "open", "value": ""})
         nodes = tab.driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
     finally:
         tab.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
@@ -445,64 +448,26 @@ def test_numbers_and_texts_without_scripts(tab, path):
     assert "Search" not in read
 
 
-def test_every_deflate_block_type_is_decoded(tab, random):
-    tab.driver.get("about:blank")
-    repeated = bytes(random.integers(0, 3, 70_001, dtype=np.uint8))
-    noise = bytes(random.integers(0, 256, 70_001, dtype=np.uint8))
-    runs = b"".join(bytes([value]) * count for value, count in random.integers(1, 90, (700, 2)))
-    stored, fast, best = (0, zlib.Z_DEFAULT_STRATEGY), (1, zlib.Z_DEFAULT_STRATEGY), (9, zlib.Z_DEFAULT_STRATEGY)
-    forms = [stored, fast, best, (9, zlib.Z_FIXED), (9, zlib.Z_HUFFMAN_ONLY)]
-    script = (
-        read_asset("decode.js")
-        + """
-        let text = "";
-        for (const byte of unpack(arguments[0], arguments[1])) text += String.fromCharCode(byte);
-        return btoa(text);
-    """
-    )
-    for content in (b"", b"\x07", b"ab" * 20_011, repeated, noise, runs):
-        for level, strategy in forms:
-            packer = zlib.compressobj(level, zlib.DEFLATED, 15, 9, strategy)
-            # A flush adds a stored block after a compressed one.
-            stream = b"".join(
-                packer.compress(content[start : start + 5_003]) + packer.flush(zlib.Z_SYNC_FLUSH)
-                for start in range(0, len(content), 5_003)
-            )
-            packed = base64.b64encode(stream + packer.flush()).decode()
-            assert base64.b64decode(tab.run(script, packed, len(content))) == content
-
-
-def test_script_and_python_agree_on_shades(tab):
-    tab.driver.get("about:blank")
-    weights = [0.0, 1e-9, 0.003, 0.01, 0.02, 0.05, 0.11, 0.25, 0.6, 1.0]
-    script = read_asset("common.js") + "return arguments[0].map((weight) => shade(weight, 37));"
-    assert tab.run(script, weights) == [shade(weight, 37) for weight in weights]
-
-
-def test_percentages(tab):
-    tab.driver.get("about:blank")
-    shares = [0, 0.00005, 0.0005, 0.005, 0.0996, 0.123, 0.994, 0.9971, 0.9999, 1]
-    expected = ["0", "< 0.01", "0.05", "0.5", "10", "12", "99", "99.7", "> 99.9", "100"]
-    script = read_asset("common.js") + "return arguments[0].map(percent);"
-    assert tab.run(script, shares) == [f"{share}\u202f%" for share in expected]
-
-
-def test_long_maps(tab, tmp_path, random):
-    queries, keys = 521, 1031
+def test_long_maps(tab, tmp_path, random, monkeypatch):
+    monkeypatch.setattr(views, "MAX_CELLS", 2 * 1_440_000)
+    queries, keys = 521, 2111
     held = random.exponential(1, (2, queries, keys))
     held /= held.sum(axis=-1, keepdims=True)
     held[1, 300] = 0
     held[1, 300, [5, 600, 1030]] = 0.5, 0.3, 0.2
     attention_map = AttentionMap.from_weights(held, path="long", tokens=[f"k{index}" for index in range(keys)])
     tab.open(report.write(tmp_path / "long.html", attention_map), "head=1&row=300&column=600&held=1")
-    listed = [element.get_property("textContent") for element in tab.all("#maps .side tbody tr")]
+    listed = [element.get_property("textContent") for element in tab.all(".attention .side tbody tr")]
     assert listed[:3] == ["k550\u202f%", "k60030\u202f%", "k103020\u202f%"]
-    assert tab.text("#map-status").endswith("30\u202f% at most")
+    assert tab.text("#map-status") == "“#301” reads “k600”: 30\u202f% of the attention"
+    tab.open(tmp_path / "long.html", "head=1&row=300&column=602&held=1")
+    assert tab.text("#map-status").startswith("“#301” read “k601” to “k603”: ")
+    tab.open(tmp_path / "long.html", "head=1&row=300&column=600&held=1")
     assert "Too long to show every weight" in tab.text(".stage .note")
     tab.run("document.querySelector('.matrix').focus()")
     tab.keys("\ue013")
     top = np.sort(held[1, 299])[::-1][:16].sum()
-    left = float(re.search(r"Not shown: ([\d.]+)", tab.text("#maps .side .note"))[1]) / 100
+    left = float(re.search(r"Not shown: ([\d.]+)", tab.text(".attention .side .note"))[1]) / 100
     assert left == pytest.approx(1 - top, abs=0.02)
 
 
@@ -512,6 +477,7 @@ def test_notebook_frame(tab, tmp_path):
     notebook.write_text(f"<!doctype html><title>n</title>{page._repr_html_()}", encoding="utf-8")
     tab.open(notebook)
     tab.driver.switch_to.frame(0)
+    tab.one("#attention summary").click()
     tab.wait(lambda: tab.one("canvas").size["height"] > 100)
     tab.one('[data-kind="least certain"]').click()
     assert len(tab.shown("#texts article")) == 3

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from limelight.maps import AttentionMap, AttentionMaps, WeightSource
-from limelight.report import payload
+from limelight.report import payload, views
+from limelight.report.views import View
 
 pytestmark = pytest.mark.backend_free
 
@@ -17,9 +18,28 @@ def unpack(text: str, dtype=np.uint8) -> np.ndarray:
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.dtype(dtype).newbyteorder("<"))
 
 
-def unpack_weights(packed, *shape) -> np.ndarray:
-    levels = unpack(packed["bytes"]).reshape(len(packed["scale"]), *shape)
-    return np.array(packed["scale"])[:, None, None] * (levels / 255.0) ** 2
+def unpack_level(level, name="maxima") -> np.ndarray:
+    """Return the cells of a level (N, rows, columns), put together from its tiles."""
+    tile, packed = level["tile"], level[name]
+    cells = np.zeros((len(packed["scale"]), level["rows"], level["columns"]))
+    for head, (scale, tiles) in enumerate(zip(packed["scale"], packed["tiles"], strict=True)):
+        tiles = iter(tiles)
+        for row, column in itertools.product(range(0, level["rows"], tile), range(0, level["columns"], tile)):
+            part = cells[head, row : row + tile, column : column + tile]
+            part[:] = scale * (unpack(next(tiles)).reshape(part.shape) / 255.0) ** 2
+        assert not list(tiles)
+    return cells
+
+
+def read_maps(maps):
+    """Return the maps of a view with their tokens in place."""
+    document = View(maps).to_document()
+    entries = document["sets"][0]["maps"]
+    for example in (example for entry in entries for example in entry["examples"]):
+        example |= {
+            side: None if example[side] is None else document["tokens"][example[side]] for side in ("queries", "keys")
+        }
+    return entries
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -54,13 +74,13 @@ def test_self_attention_without_padding(random):
     for index, count in enumerate(counts):
         held[index, :, :, :count] = softmax(random.normal(0, 1, (heads, length, count)))
     tokens = [[f"{index}{place}" for place in range(count)] for index, count in enumerate(counts)]
-    (entry,) = payload.read_maps(AttentionMaps([AttentionMap.from_weights(held, path="encoder", tokens=tokens)]))
+    (entry,) = read_maps(AttentionMaps([AttentionMap.from_weights(held, path="encoder", tokens=tokens)]))
     assert (entry["name"], entry["heads"]) == ("encoder", heads)
     for index, (example, count) in enumerate(zip(entry["examples"], counts, strict=True)):
         assert (example["rows"], example["columns"]) == (count, count)
         assert (example["queries"], example["keys"]) == (None, tokens[index])
         shown = held[index, :, :count, :count]
-        assert unpack_weights(example["weights"], count, count) == pytest.approx(shown, abs=4e-3)
+        assert unpack_level(example["levels"][0]) == pytest.approx(shown, abs=4e-3)
         for head, row_range in itertools.product(range(heads), [range(count)]):
             entropy = np.mean([-sum(w * np.log(w) for w in shown[head, row]) for row in row_range])
             distance = np.mean(
@@ -73,15 +93,13 @@ def test_self_attention_without_padding(random):
 def test_padding_is_left_out_without_tokens(random):
     held = np.zeros((1, 1, 5, 5), np.float32)
     held[0, 0, :, :3] = softmax(random.normal(0, 1, (5, 3)))
-    ((example,),) = [entry["examples"] for entry in payload.read_maps(AttentionMap.from_weights(held))]
+    ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap.from_weights(held))]
     assert (example["rows"], example["columns"], example["keys"]) == (3, 3, None)
 
 
 def test_key_with_weight_but_without_token_is_numbered():
     held = np.array([[0.5, 0.25, 0.25]])
-    ((example,),) = [
-        entry["examples"] for entry in payload.read_maps(AttentionMap.from_weights(held, tokens=["a", "b"]))
-    ]
+    ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap.from_weights(held, tokens=["a", "b"]))]
     assert example["keys"] == ["a", "b", "#3"]
 
 
@@ -90,7 +108,7 @@ def test_cross_attention_and_single_query(random):
         softmax(random.normal(0, 1, (2, 3, 5))), path="cross", tokens=list("vwxyz"), query_tokens=list("abc")
     )
     pooling_map = AttentionMap.from_weights(softmax(random.normal(0, 1, (1, 5))), path="pool", tokens=list("vwxyz"))
-    cross, pool = payload.read_maps({"cross": cross_map, "pool": pooling_map})
+    cross, pool = read_maps({"cross": cross_map, "pool": pooling_map})
     (example,) = cross["examples"]
     assert (example["queries"], example["keys"], example["distance"]) == (list("abc"), list("vwxyz"), None)
     (example,) = pool["examples"]
@@ -101,23 +119,26 @@ def test_layer_that_ran_once_per_step():
     source = np.zeros((2, 3, 1, 1, 4), np.float32)
     for example, step in itertools.product(range(2), range(3)):
         source[example, step, 0, 0, : step + 2] = 1 / (step + 2)
-    (entry,) = payload.read_maps(AttentionMap("words", WeightSource(source)))
+    (entry,) = read_maps(AttentionMap("words", WeightSource(source)))
     assert [example["columns"] for example in entry["examples"]] == [2, 3, 4, 2, 3, 4]
 
 
-def test_long_maps_are_stored_as_blocks_and_strongest_keys(random):
-    queries, keys, heads = 521, 1031, 2
+def test_long_maps_are_stored_as_blocks_and_strongest_keys(random, monkeypatch):
+    # Blocks of at most 1024 per side fit, every weight does not.
+    monkeypatch.setattr(views, "MAX_CELLS", 2 * 1_440_000)
+    queries, keys, heads = 521, 2111, 2
     held = softmax(random.normal(0, 4, (heads, queries, keys))).astype(np.float32)
     held[0, 100] = 0
     held[0, 100, 777] = 1.0
-    ((example,),) = [entry["examples"] for entry in payload.read_maps(AttentionMap.from_weights(held[None]))]
-    rows, columns = example["blocks"]
+    ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap.from_weights(held[None]))]
+    coarse, fine = example["levels"]
+    rows, columns = fine["rows"], fine["columns"]
     assert (example["rows"], example["columns"]) == (queries, keys)
-    assert max(rows, columns) <= 512
+    assert (rows, columns, coarse["rows"], coarse["columns"]) == (521, 1024, 261, 512)
     edges = [
         [index * total // count for index in range(count + 1)] for count, total in ((rows, queries), (columns, keys))
     ]
-    means, maxima = (unpack_weights(example[name], rows, columns) for name in ("means", "maxima"))
+    means, maxima = unpack_level(fine, "means"), unpack_level(fine)
     for head, row, column in [(0, 0, 0), (1, rows - 1, columns - 1), (1, 200, 300)]:
         block = held[head, edges[0][row] : edges[0][row + 1], edges[1][column] : edges[1][column + 1]]
         assert maxima[head, row, column] == pytest.approx(block.max(), abs=5e-3)
@@ -125,9 +146,20 @@ def test_long_maps_are_stored_as_blocks_and_strongest_keys(random):
     # The single large weight is in the maxima.
     column = next(index for index in range(columns) if edges[1][index] <= 777 < edges[1][index + 1])
     assert maxima[0, next(index for index in range(rows) if edges[0][index + 1] > 100), column] == pytest.approx(1.0)
+    for row, column in [(0, 0), (100, 200), (260, 511)]:
+        block = held[1, 2 * row : 2 * row + 2, edges[1][2 * column] : edges[1][2 * column + 2]]
+        assert unpack_level(coarse)[1, row, column] == pytest.approx(block.max(), abs=5e-3)
+        assert unpack_level(coarse, "means")[1, row, column] == pytest.approx(block.mean(), abs=5e-3)
     top, count = example["top"], example["top"]["count"]
-    top_keys = unpack(top["keys"], np.uint32).reshape(heads, queries, count)
-    top_weights = unpack_weights(top["weights"], queries, count)
+    top_keys = np.stack([unpack(each, np.uint16).reshape(queries, count) for each in top["keys"]])
+    top_weights = np.stack(
+        [
+            scale * (unpack(each).reshape(queries, count) / 255.0) ** 2
+            for scale, each in zip(top["scale"], top["weights"], strict=True)
+        ]
+    )
+    rest = np.stack([unpack(each, np.uint16) / 65535 for each in top["rest"]])
+    assert rest == pytest.approx(1 - np.sort(held, axis=-1)[..., -count:].sum(-1), abs=2e-5)
     assert top_keys[0, 100, 0] == 777
     for head, row in [(0, 3), (1, 517)]:
         order = np.argsort(-held[head, row], kind="stable")[:16]
@@ -139,5 +171,6 @@ def test_twelve_heads_of_512_tokens_are_small(random):
     positions = np.arange(512)
     distances = np.abs(positions[:, None] - positions[None])
     held = np.stack([softmax(random.normal(0, 1, (512, 512)) - distances / (2.0 + 3 * head)) for head in range(12)])
-    (entry,) = payload.read_maps(AttentionMap.from_weights(held))
-    assert len(entry["examples"][0]["weights"]["bytes"]) < 2_000_000
+    (entry,) = read_maps(AttentionMap.from_weights(held))
+    size = sum(len(tile) for tiles in entry["examples"][0]["levels"][0]["maxima"]["tiles"] for tile in tiles)
+    assert size < 2_000_000

@@ -358,7 +358,7 @@ def _read_tokens(source: str) -> list[list[str]]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source!r} must be JSON. {_first_line(error)}.") from error
     tokens = [tokens] if isinstance(tokens, list) and all(isinstance(token, str) for token in tokens) else tokens
-    lists = tokens if isinstance(tokens, list) else [None]
+    lists: list[Any] = tokens if isinstance(tokens, list) else [None]
     if not all(isinstance(each, list) and all(isinstance(token, str) for token in each) for each in lists):
         raise DataError(f"{source!r} must hold a list of strings for each example.")
     return lists

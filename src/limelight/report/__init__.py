@@ -8,7 +8,7 @@ except ModuleNotFoundError as error:
 import dataclasses
 import functools
 import warnings
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from markupsafe import Markup
 from limelight import _files
 from limelight.report import page
 from limelight.report.examples import read_examples
-from limelight.report.payload import read_maps
+from limelight.report.views import View
 
-__all__ = ["Report", "render", "write"]
+__all__ = ["Report", "View", "render", "write"]
 
 _SCHEMA_VERSION = 1
 _LARGE_FILE = 20_000_000  # bytes
@@ -31,14 +31,16 @@ class Report:
     """A report that can be written to a file, and that is displayed in a notebook.
 
     Args:
-        maps: A mapping from layer paths to attention maps, as `limelight.capture` returns; or one map. Each has
-            weights of shape (B, N, T, S). The report contains every weight up to 512 queries and keys; longer maps are
-            stored as means and maxima of blocks, with the 16 strongest keys of each query and the mass of the other keys.
-            Padded queries and keys are left out.
+        maps: A mapping from layer paths to attention maps, as `limelight.capture` returns; or one map; or a `View` of maps,
+            which says more, such as another ranking of the tokens. The page contains every weight up to 512 queries and keys;
+            longer maps are stored as means and maxima of blocks at several zooms, with the 16 strongest keys of each query and
+            the mass of the other keys. Padded queries and keys are left out.
         results: The results of a study (`results.json`): a mapping with `schema_version` 1. Every other part may be missing.
         examples: Highlighted texts, instead of `results["examples"]`: mappings with `tokens` and `weights` of the same
             length, and optionally `text`, `offsets`, `truth`, `prediction`, `probability`, `kind`, `id`.
         title: The heading; by default that of the results, or the name of their data.
+        facts: Names with values, which are shown below the heading, instead of those of the results.
+        notes: Sentences below the facts: what is missing, and why.
 
     Raises:
         ValueError: There is nothing to report, the schema of the results is another one, or the weights of an example do
@@ -55,6 +57,8 @@ class Report:
     results: Mapping[str, Any] | None = None
     examples: Any = None
     title: str | None = None
+    facts: Mapping[str, Any] | None = None
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.results is not None and not isinstance(self.results, Mapping):
@@ -81,7 +85,15 @@ class Report:
         name = data.get("name") if isinstance(data, Mapping) else None
         title = self.title or results.get("title") or name or "What the model reads"
         examples = results.get("examples") if self.examples is None else self.examples
-        return page.build(results, read_examples(examples), read_maps(self.maps), str(title))
+        view = self.maps if isinstance(self.maps, View) else View(self.maps)
+        return page.build(
+            results,
+            read_examples(examples),
+            {"attention": view.to_document()} if view else {},
+            str(title),
+            facts=self.facts,
+            notes=self.notes,
+        )
 
     def write(self, path: str | PathLike[str]) -> Path:
         """Write the page to `path` atomically and return the path; warn if it is larger than 20 MB."""
@@ -104,17 +116,23 @@ class Report:
 
 
 def render(
-    maps: Any = None, *, results: Mapping[str, Any] | None = None, examples: Any = None, title: str | None = None
+    maps: Any = None,
+    *,
+    results: Mapping[str, Any] | None = None,
+    examples: Any = None,
+    title: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the report as HTML.
 
     Args:
-        maps, results, examples, title: As for `Report`.
+        maps, results, examples, title, facts, notes: As for `Report`.
 
     Raises:
         ValueError, TypeError: As for `Report`.
     """
-    return Report(maps, results, examples, title).html
+    return Report(maps, results, examples, title, facts, notes).html
 
 
 def write(
@@ -124,6 +142,8 @@ def write(
     results: Mapping[str, Any] | None = None,
     examples: Any = None,
     title: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write the report to `path` as one HTML file that loads nothing, and return the path.
 
@@ -131,7 +151,7 @@ def write(
 
     Args:
         path: The file; its folder is created if missing.
-        maps, results, examples, title: As for `Report`.
+        maps, results, examples, title, facts, notes: As for `Report`.
 
     Raises:
         ValueError, TypeError: As for `Report`.
@@ -144,4 +164,4 @@ def write(
         ...     write(f"{folder}/report.html", examples=[example]).name
         'report.html'
     """
-    return Report(maps, results, examples, title).write(path)
+    return Report(maps, results, examples, title, facts, notes).write(path)

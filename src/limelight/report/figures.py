@@ -276,6 +276,26 @@ def shade(weight: float, count: int) -> int:
     return max(0, min(MAX_SHADE, round(2 * (math.log2(ratio) + 1))))
 
 
+def bars(example: Mapping[str, Any]) -> Markup:
+    """Draw the weights of one example, a bar for each step."""
+    weights = example["weights"]
+    most, step = max(weights) or 1.0, WIDTH / len(weights)
+    parts = [
+        element(
+            "rect",
+            x=round(index * step, 2),
+            y=round(70 - 70 * weight / most, 2),
+            width=round(max(step - 1, 0.5), 2),
+            height=round(70 * weight / most, 2),
+            class_="amount",
+        )
+        for index, weight in enumerate(weights)
+    ]
+    return _svg(
+        [*parts, _line(0, 70, WIDTH, 70, "base")], WIDTH, 74, "Weights of the steps of one example", class_="steps"
+    )
+
+
 def heatmap(examples: Sequence[Mapping[str, Any]]) -> Figure | None:
     """Draw the weights of examples, one row each, in the shades of the highlighted texts; None without weights.
 

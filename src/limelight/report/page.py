@@ -18,8 +18,13 @@ from limelight.report.examples import describe_spread, highlight
 from limelight.report.payload import to_json
 from limelight.report.results import as_list, as_mapping
 
-# Each script may use the ones before it. They share one function scope and add no global names.
-_SCRIPTS = ("decode.js", "common.js", "saving.js", "texts.js", "canvas.js", "viewer.js", "report.js")
+# The modules of the script, each after those that it imports.
+_MODULES = (
+    *("decode.js", "words.js", "elements.js", "heads.js", "state.js", "saving.js"),
+    *("tokens.js", "texts.js", "matrix.js", "arcs.js", "lines.js", "grid.js", "viewer.js", "page.js"),
+)
+
+_MODULE_SYNTAX = re.compile(r"^import [^;]*;\n|^export (?=const|function|class|async)", re.MULTILINE)
 
 # Not allowed as text in HTML: control characters except tabs and line ends, and lone surrogates.
 _INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
@@ -34,8 +39,13 @@ def read_asset(name: str) -> str:
 
 @functools.cache
 def script() -> str:
-    """Return the script of the page."""
-    return '(() => {\n"use strict";\n' + "\n".join(map(read_asset, _SCRIPTS)) + "})();\n"
+    """Return the script of the page: its modules in one function scope, without their imports and exports.
+
+    An inline script cannot import other files, and a page of one file has none. So top-level names must differ between modules,
+    which a test checks.
+    """
+    modules = (_MODULE_SYNTAX.sub("", read_asset(name)) for name in _MODULES)
+    return '(() => {\n"use strict";\n' + "\n".join(modules) + "})();\n"
 
 
 @functools.cache
@@ -75,6 +85,7 @@ def _template() -> jinja2.Template:
     )
     environment.filters |= {
         "format_value": format_value,
+        "bars": figures.bars,
         "highlight": highlight,
         "keep_numbers_whole": keep_numbers_whole,
         "or_missing": lambda value: MISSING if value is None else value,
@@ -84,15 +95,22 @@ def _template() -> jinja2.Template:
 
 
 def build(
-    results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], maps: Sequence[Mapping[str, Any]], title: str
+    results: Mapping[str, Any],
+    examples: Sequence[Mapping[str, Any]],
+    views: Mapping[str, Mapping[str, Any]],
+    title: str,
+    *,
+    facts: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the page.
 
     Args:
         results: The results of a study; every part may be missing.
         examples: The result of `read_examples`.
-        maps: The result of `read_maps`.
+        views: The documents of the attention viewers by the name with which a template places them: `View.to_document`.
         title: The title.
+        facts, notes: As for `Report`.
     """
     page = _template().render(
         title=title,
@@ -100,15 +118,17 @@ def build(
         policy=policy(),
         style=Markup(style()),
         script=Markup(script()),
-        data=to_json({"texts": examples, "maps": maps}),
+        data=to_json({"texts": examples, "views": views}),
         sentences=_verdict(results),
-        summary=_summary(results),
+        summary=_summary(results) if facts is None else [(name, value) for name, value in facts.items() if value],
+        notes=notes,
         quality=quality.build(results),
         examples=examples,
         spread=describe_spread(examples),
         heatmap=figures.heatmap(examples),
-        maps=maps,
+        views=views,
         provenance=provenance.build(results),
+        gists=_gists(results, examples, views),
     )
     return _INVALID.sub("\N{REPLACEMENT CHARACTER}", page).lstrip()
 
@@ -136,6 +156,30 @@ def _answer(comparison: Mapping[str, Any]) -> str:
     if not (low > 0 or high < 0) or p_value >= 0.05:
         return "Cannot tell."
     return "Yes:" if (low > 0) == get_metric(comparison.get("metric")).higher_is_better else "No:"
+
+
+def _gists(
+    results: Mapping[str, Any], examples: Sequence[Mapping[str, Any]], views: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str]:
+    """Return for each section what is in it."""
+    metrics = {
+        name for model in as_list(results.get("models")) for name in as_mapping(as_mapping(model).get("metrics"))
+    }
+    maps = [each for part in as_list(as_mapping(views.get("attention")).get("sets")) for each in part["maps"]]
+    heads = sum(each["heads"] for each in maps)
+    attention = [
+        f"{_count(len(examples), 'example')}" if examples else "",
+        f"{_count(len(maps), 'layer')}, {_count(heads, 'head')}" if maps else "",
+    ]
+    return {
+        "quality": f"{_count(len(metrics), 'metric')} with intervals, errors, reliability, training" if metrics else "",
+        "attention": "; ".join(filter(None, attention)),
+        "provenance": "command, data, settings, versions" if results.get("command") else "",
+    }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{format_count(number)} {noun}{'' if number == 1 else 's'}"
 
 
 def _summary(results: Mapping[str, Any]) -> list[tuple[str, Any]]:

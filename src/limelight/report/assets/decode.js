@@ -90,13 +90,6 @@ function inflate(source, size) {
   return out;
 }
 
-function unpack(base64, size) {
+export function unpack(base64, size) {
   return inflate(Uint8Array.from(atob(base64), (character) => character.charCodeAt(0)), size);
-}
-
-// One head of weights that travel as w = scale (q / 255)^2, `size` a head.
-function unpackWeights(packed, head, size) {
-  packed.levels = packed.levels ?? unpack(packed.bytes, size * packed.scale.length);
-  const scale = packed.scale[head] / 65025;
-  return Float32Array.from(packed.levels.subarray(head * size, (head + 1) * size), (level) => scale * level * level);
 }

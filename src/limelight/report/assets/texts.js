@@ -1,10 +1,13 @@
 // The highlighted texts: filtered by kind, searched, and one token at a time described in words.
+import { make, ranking } from "./elements.js";
+import { stripFigure } from "./saving.js";
+import { capital, clamp, describe, percent, shade, strongest } from "./words.js";
 
-function startTexts(texts, state, changed) {
+export function startTexts(texts, state, changed) {
   const root = document.getElementById("texts");
   if (!root || !texts.length) return null;
   const kinds = [...new Set(texts.map((text) => text.kind).filter(Boolean))];
-  const chips = ["", ...kinds].map((kind) => make("button", { class: "chip", "data-kind": kind, onclick: () => choose({ kind }) },
+  const chips = ["", ...kinds].map((kind) => make("button", { class: "chip", type: "button", "data-kind": kind, onclick: () => choose({ kind }) },
     capital(kind || "all"), make("span", { class: "count" }, String(kind ? texts.filter((text) => text.kind === kind).length : texts.length))));
   const search = make("input", { type: "search", id: "find", placeholder: "Search", "aria-label": "Search the examples",
     autocomplete: "off", spellcheck: "false", oninput: () => choose({ find: search.value }) });
@@ -16,7 +19,6 @@ function startTexts(texts, state, changed) {
 
   function choose(change) {
     Object.assign(state, change);
-    apply();
     changed();
   }
   function apply() {
@@ -80,7 +82,8 @@ function textCard(text, index, kinds, state, changed) {
   const answer = make("p", { class: "answer" },
     known ? [make("b", {}, String(text.truth)), right ? ", predicted" : [", predicted ", make("b", {}, String(text.prediction))]] : null,
     text.probability === null ? null : ` with ${percent(text.probability)}`);
-  const side = make("div", { class: "side" }, text.weights.length ? ranking(text.pieces, text.weights, 4, { caption: text.series ? "Strongest steps" : "Strongest tokens", rest: false }) : null);
+  const side = make("div", { class: "side" }, text.weights.length ? ranking(strongest(text.weights, 4).map((token) => [token, text.weights[token]]), (token) => text.pieces[token],
+    { caption: text.series ? "Strongest steps" : "Strongest tokens" }) : null);
   const kind = Math.max(0, kinds.indexOf(text.kind));
   const node = make("article", { class: "text", "data-example": index },
     make("header", {}, make("p", { class: `tag tag-${kind % 8}` }, capital(text.kind) || `Example ${text.id}`), answer),

@@ -1,0 +1,66 @@
+// Layers down, heads across: a button for each head, walked with the arrow keys, colored by a measure.
+import { make } from "./elements.js";
+import { clamp, rgb } from "./words.js";
+
+// What heads are colored by: its name in the choice, a head in words, and an end of the scale.
+export const MEASURES = {
+  entropy: ["how many tokens it reads (entropy)", (value) => `reads ${Math.exp(value).toFixed(1)} tokens in effect (entropy ${value.toFixed(2)})`,
+    (value) => `${Math.exp(value).toFixed(1)} tokens`],
+  distance: ["how far it looks (distance)", (value) => `looks ${value.toFixed(1)} tokens away on average`, (value) => `${value.toFixed(1)} away`],
+  importance: ["how much depends on it (importance)", (value) => `importance ${value.toPrecision(2)}`, (value) => value.toPrecision(2)],
+  drift: ["how much it changed (divergence)", (value) => `divergence ${value.toPrecision(2)} from the first`, (value) => value.toPrecision(2)],
+};
+
+// The value of a measure for each head of a map on one example; null where there is none.
+export function measureHeads(map, text, measure) {
+  const values = measure === "importance" || measure === "drift" ? map[measure] : map.examples[Math.min(text, map.examples.length - 1)][measure];
+  return Array.from({ length: map.heads }, (_, head) => values?.[head] ?? null);
+}
+
+// `current` returns the maps on show.
+export function headGrid(current, state, choose) {
+  const buttons = [], body = make("tbody"), headings = make("tr", { role: "row" }), ends = make("p", { class: "note ramp" });
+  let built = null;
+  const node = make("div", { class: "heads" }, make("div", { class: "scroll" },
+    make("table", { role: "grid", "aria-label": "Layers and heads. Arrow keys move." }, make("thead", {}, headings), body)), ends);
+  node.addEventListener("keydown", (event) => {
+    const [across, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];
+    if (!across && !down) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const maps = current(), map = clamp(state.map + down, 0, maps.length - 1);
+    choose({ map, head: clamp(state.head + across, 0, maps[map].heads - 1) });
+    buttons.find((other) => other.layer === state.map && other.head === state.head)?.button.focus();
+  });
+  function build(maps) {
+    built = maps;
+    buttons.length = 0;
+    headings.replaceChildren(make("th", { role: "columnheader" }, "Layer"),
+      ...Array.from({ length: Math.max(...maps.map((map) => map.heads)) }, (_, head) => make("th", { scope: "col", role: "columnheader" }, String(head + 1))));
+    body.replaceChildren(...maps.map((map, layer) => make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader", title: map.name }, map.name),
+      Array.from({ length: map.heads }, (_, head) => {
+        const button = make("button", { class: "head", type: "button", tabindex: "-1", onclick: () => choose({ map: layer, head }) });
+        buttons.push({ button, layer, head });
+        return make("td", { role: "gridcell" }, button);
+      }))));
+  }
+  function update() {
+    const maps = current(), [, tell, short] = MEASURES[state.measure];
+    if (built !== maps) build(maps);
+    const table = maps.map((map) => measureHeads(map, state.text, state.measure)), known = table.flat().filter((value) => value !== null);
+    const low = Math.min(...known), high = Math.max(...known);
+    for (const { button, layer, head } of buttons) {
+      const value = table[layer][head], chosen = layer === state.map && head === state.head;
+      const words = `${maps[layer].name}, head ${head + 1}: ${value === null ? `no ${state.measure} here` : tell(value)}`;
+      button.style.backgroundColor = value === null ? "" : rgb(high > low ? (value - low) / (high - low) : 0.5);
+      if (button.title !== words) {
+        button.setAttribute("aria-label", words);
+        button.title = words;
+      }
+      button.setAttribute("aria-pressed", String(chosen));
+      button.tabIndex = chosen ? 0 : -1;
+    }
+    ends.replaceChildren(...(known.length ? [make("i", { class: "viridis", "aria-hidden": "true" }), make("span", {}, short(low)), make("span", {}, short(high))] : []));
+  }
+  return { node, update };
+}

@@ -1,0 +1,376 @@
+"""The data of an attention viewer: maps of one or several models or epochs, with tokens, rankings and series."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from limelight.maps import AttentionMap, StatisticsSource
+from limelight.report.payload import pack, pack_signed, pack_tiles, quantize, round_digits
+
+# Maps up to this length have every weight in the page, as long as the page has room.
+MAX_EXACT = 512
+# The strongest keys of each query of longer maps.
+NUM_TOP_KEYS = 16
+# The numbers of all maps of a viewer. A number takes about 0.4 bytes of the page.
+MAX_CELLS = 3 << 24
+_FEWEST_TOP_KEYS = 4
+# The sizes from which the finest level of a map is chosen.
+_SIZES = (4096, 2048, 1024, MAX_EXACT, 256, 128, 64)
+_TILE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What an attention viewer shows.
+
+    Args:
+        maps: A mapping from layer paths to attention maps, as `limelight.capture` returns; or one map; or to compare models or
+            epochs, a mapping from their titles to such maps.
+        rankings: Other rankings of the keys by their names, beside that by attention. Each is a mapping of signed maps, such as
+            `limelight.inspection.gradient_times_attention` returns; or a list with the values (S,) of the tokens of each example.
+        series: The values of each example over the keys, (S,) or (S, channels), which are drawn under the weights.
+        labels: A line about each example, such as its prediction.
+        importance: The importance (N,) of the heads by the path of their layer, from `limelight.inspection.head_importance`.
+        epochs: True if the titles are those of epochs, between which a slider moves.
+
+    Raises:
+        TypeError: `maps` has no attention maps.
+        ValueError: A ranking, a series or a label does not fit the examples.
+
+    Example:
+        >>> weights = AttentionMap.from_weights(np.eye(2), path="reader", tokens=["a", "film"])
+        >>> view = View(weights, rankings={"gradient x input": [[0.1, -0.4]]})
+        >>> [title for title, _ in view.sets]
+        ['']
+    """
+
+    maps: Any
+    rankings: Mapping[str, Any] | None = None
+    series: Sequence[Any] | None = None
+    labels: Sequence[str] | None = None
+    importance: Mapping[str, Any] | None = None
+    epochs: bool = False
+
+    def __post_init__(self) -> None:
+        _ = self.sets
+
+    @property
+    def sets(self) -> list[tuple[str, dict[str, AttentionMap]]]:
+        """The maps by the title of their model or epoch; the title of the only one is empty."""
+        maps = self.maps
+        if isinstance(maps, Mapping) and maps and all(isinstance(each, Mapping) for each in maps.values()):
+            return [(str(title), _check_maps(each)) for title, each in maps.items()]
+        return [("", _check_maps(maps))]
+
+    def __bool__(self) -> bool:
+        """Return True if there is a map to show."""
+        return any(maps for _, maps in self.sets)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the view as the script of the page reads it."""
+        return _Reader(self).read()
+
+
+def _check_maps(maps: Any) -> dict[str, AttentionMap]:
+    if maps is None:
+        return {}
+    if isinstance(maps, AttentionMap):
+        maps = {maps.key: maps}
+    if not isinstance(maps, Mapping):
+        raise TypeError(
+            "`maps` must be a mapping from names to attention maps, as `limelight.capture` returns. Received: "
+            f"{type(maps).__name__}. Make a map of weights with AttentionMap.from_weights(weights, tokens=...)."
+        )
+    for name, attention in maps.items():
+        if not isinstance(attention, AttentionMap):
+            raise TypeError(
+                f"`maps` must hold attention maps. Received: {type(attention).__name__} under {name!r}. Make a map of "
+                "weights with AttentionMap.from_weights(weights, tokens=...)."
+            )
+    return {str(name): attention for name, attention in maps.items() if 0 not in attention.shape}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Example:
+    """One example of a map: its tokens without padding, and its weights (N, t, s), or means and maxima of blocks of them."""
+
+    index: tuple[int, ...]
+    rows: int
+    columns: int
+    queries: Sequence[str] | None
+    keys: Sequence[str] | None
+    means: np.ndarray
+    maxima: np.ndarray
+
+
+class _Reader:
+    """Reads a view; tokens that several maps share are stored once."""
+
+    def __init__(self, view: View) -> None:
+        self.view = view
+        self.tokens: dict[tuple[str, ...], int] = {}
+        self.notes: list[str] = []
+        self.sets = view.sets
+        everything = [attention for _, maps in self.sets for attention in maps.values()]
+        self.num_examples = self._limit_examples(everything)
+        heads = sum(math.prod(each.shape[1:-2]) * min(self.num_examples, each.shape[0]) for each in everything)
+        self.cells_per_head = MAX_CELLS // max(heads, 1)
+
+    def _limit_examples(self, maps: Sequence[AttentionMap]) -> int:
+        """Return the number of examples of which the page can hold every weight of maps that are not long; at least one."""
+        count = max((each.shape[0] for each in maps), default=0)
+        cells = sum(
+            math.prod(each.shape[1:]) if max(each.shape[-2:]) <= MAX_EXACT else 2 * MAX_EXACT**2 * each.num_heads
+            for each in maps
+        )
+        fitting = max(1, min(count, MAX_CELLS // max(cells, 1)))
+        if fitting < count:
+            self.notes.append(f"Only the first {fitting} of {count} examples are in this page, for its size.")
+        return fitting
+
+    def read(self) -> dict[str, Any]:
+        sets = [
+            {"title": title, "maps": [self._read_map(name, attention, number) for name, attention in maps.items()]}
+            for number, (title, maps) in enumerate(self.sets)
+        ]
+        return {
+            "epochs": self.view.epochs,
+            "sets": sets,
+            "tokens": [list(tokens) for tokens in self.tokens],
+            "series": None
+            if self.view.series is None
+            else [_read_series(each) for each in self._per_example("series")],
+            "labels": None if self.view.labels is None else [str(each) for each in self._per_example("labels")],
+            "notes": self.notes,
+        }
+
+    def _per_example(self, name: str) -> Sequence[Any]:
+        values = list(getattr(self.view, name))
+        count = max((each.shape[0] for _, maps in self.sets for each in maps.values()), default=0)
+        if len(values) != count:
+            raise ValueError(
+                f"`{name}` must have one entry for each example. Received: {len(values)} for {count} examples."
+            )
+        return values[: self.num_examples]
+
+    def _read_map(self, name: str, attention: AttentionMap, number: int) -> dict[str, Any]:
+        importance = (self.view.importance or {}).get(name)
+        statistics = attention.statistics(top_k=self._num_top_keys(attention), num_blocks=1)
+        return {
+            "name": name,
+            "layer": attention.layer,
+            "heads": attention.num_heads,
+            "importance": None if importance is None else [round_digits(value) for value in np.ravel(importance)],
+            "drift": None if number == 0 else _drift(self.sets[0][1].get(name), attention),
+            "examples": [
+                {
+                    **self._read_example(attention, statistics, example),
+                    "rankings": self._read_rankings(name, attention, example) if number == 0 else [],
+                }
+                for example in self._iter_examples(attention, statistics)
+            ],
+        }
+
+    def _iter_examples(self, attention: AttentionMap, statistics: Any) -> Iterator[_Example]:
+        """Yield the examples of a map."""
+        rows, columns = attention.shape[-2:]
+        size = self._choose_size(rows, columns)
+        blocks = None
+        if isinstance(attention.source, StatisticsSource):
+            blocks = statistics.block_means, statistics.block_max
+        elif size < max(rows, columns):
+            rows, columns = (
+                max((len(each) for each in tokens or ()), default=0) or length
+                for tokens, length in ((attention.query_tokens, rows), (attention.tokens, columns))
+            )
+            downsampled = attention.downsample(rows=slice(0, rows), columns=slice(0, columns), num_blocks=size)
+            blocks = downsampled.means, downsampled.maxima
+        for index in np.ndindex(attention.shape[:-3]):
+            if index[0] >= self.num_examples:
+                return
+            queries, keys = _find_tokens(attention, index)
+            if blocks is None:
+                weights = attention.weights(examples=[index[0]])[(0, *index[1:])]
+                rows, columns = _unpadded_shape(weights, queries, keys)
+                means = maxima = weights[:, :rows, :columns]
+            else:
+                means, maxima = (each[index] for each in blocks)
+            yield _Example(index, rows, columns, queries, keys, means, maxima)
+
+    def _read_example(self, attention: AttentionMap, statistics: Any, example: _Example) -> dict[str, Any]:
+        queries, keys = self._store(example.queries, example.rows), self._store(example.keys, example.columns)
+        is_square = attention.shape[-2] == attention.shape[-1]
+        unpadded = slice(0, min(example.rows, len(example.queries or ())) or example.rows)
+        entropy, distance = (
+            each[example.index][:, unpadded].mean(-1) for each in (statistics.entropy, statistics.distance)
+        )
+        is_exact = example.maxima.shape[-2:] == (example.rows, example.columns)
+        return {
+            "rows": example.rows,
+            "columns": example.columns,
+            "queries": None if queries == keys else queries,
+            "keys": keys,
+            "entropy": [round_digits(value) for value in entropy],
+            "distance": [round_digits(value) for value in distance] if is_square else None,
+            "levels": _read_levels(example),
+            "top": None if is_exact else _read_top(statistics, example),
+        }
+
+    def _num_top_keys(self, attention: AttentionMap) -> int:
+        """Return how many of the strongest keys of each query the page has room for."""
+        source = attention.source
+        most = source.top_keys.shape[-1] if isinstance(source, StatisticsSource) else NUM_TOP_KEYS
+        room = self.cells_per_head // (3 * attention.shape[-2])
+        return max(1, min(most, NUM_TOP_KEYS, max(room, _FEWEST_TOP_KEYS)))
+
+    def _choose_size(self, rows: int, columns: int) -> int:
+        """Return the number of blocks along the longer side of the finest level; the length itself for every weight."""
+        longest = max(rows, columns)
+        # The coarser levels of a longer map take at most a third more.
+        if longest <= _SIZES[0] and rows * columns * (1 if longest <= MAX_EXACT else 4 / 3) <= self.cells_per_head:
+            return longest
+        fits = (
+            size
+            for size in _SIZES
+            if size < longest and 8 / 3 * min(size, rows) * min(size, columns) <= self.cells_per_head
+        )
+        return next(fits, _SIZES[-1])
+
+    def _read_rankings(self, name: str, attention: AttentionMap, example: _Example) -> list[dict[str, Any]]:
+        rankings = []
+        for title, values in (self.view.rankings or {}).items():
+            if isinstance(values, Mapping):
+                if name in values:
+                    rankings.append({"title": str(title), **_rank_pairs(title, values[name], attention, example)})
+                continue
+            given = list(values)
+            if len(given) != attention.shape[0]:
+                raise ValueError(
+                    f"`rankings` must have one entry for each example. Received: {len(given)} under {title!r} for "
+                    f"{attention.shape[0]} examples."
+                )
+            scores = np.nan_to_num(np.asarray(given[example.index[0]], np.float64).ravel())
+            # Layers over other positions have other keys.
+            if example.columns <= len(scores) <= attention.shape[-1] or len(scores) == example.columns:
+                rankings.append({"title": str(title), **_rank(scores[: example.columns])})
+        return rankings
+
+    def _store(self, tokens: Sequence[str] | None, count: int) -> int | None:
+        """Store `count` tokens, missing ones numbered from 1, and return their index; None without tokens."""
+        if not tokens:
+            return None
+        complete = (*tokens[:count], *(f"#{index + 1}" for index in range(len(tokens), count)))
+        return self.tokens.setdefault(complete, len(self.tokens))
+
+
+def _find_tokens(attention: AttentionMap, index: tuple[int, ...]) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    """Return the query tokens and the key tokens of an example, or None where the map has none."""
+    position = int(np.ravel_multi_index(index, attention.shape[:-3]))
+    queries, keys = (tokens[position] if tokens else None for tokens in (attention.query_tokens, attention.tokens))
+    return queries or None, keys or None
+
+
+def _unpadded_shape(
+    weights: np.ndarray, query_tokens: Sequence[str] | None, key_tokens: Sequence[str] | None
+) -> tuple[int, int]:
+    """Return the numbers of rows and columns of weights (N, T, S) that have a token or a weight."""
+    _, used_rows, used_columns = (int(indices.max(initial=0)) + 1 for indices in np.nonzero(weights))
+    columns = max(used_columns, len(key_tokens or ()))
+    if query_tokens:
+        # A padded query may have weights too; the tokens determine where the text ends.
+        return len(query_tokens), columns
+    return (columns if weights.shape[1] == weights.shape[2] else used_rows), columns
+
+
+def _drift(first: AttentionMap | None, second: AttentionMap) -> list[float] | None:
+    """Return the divergence between the heads of the same index in two maps; None if they cannot be compared."""
+    if first is None or first.shape != second.shape:
+        return None
+    if isinstance(first.source, StatisticsSource) or isinstance(second.source, StatisticsSource):
+        return None
+    return [round_digits(value) for value in first.diff(second).same_index]
+
+
+def _read_levels(example: _Example) -> list[dict[str, Any]]:
+    """Return the weights at several zooms, from the coarsest to the finest, each with half as many cells along both axes."""
+    means, maxima = example.means, example.maxima
+    sizes = np.outer(_block_sizes(example.rows, maxima.shape[-2]), _block_sizes(example.columns, maxima.shape[-1]))
+    levels: list[dict[str, Any]] = []
+    while True:
+        rows, columns = maxima.shape[-2:]
+        is_exact = (rows, columns) == (example.rows, example.columns)
+        tile = MAX_EXACT if is_exact and max(rows, columns) <= MAX_EXACT else _TILE
+        level = {"rows": rows, "columns": columns, "tile": tile, "maxima": pack_tiles(maxima, tile)}
+        levels.append(level if is_exact else {**level, "means": pack_tiles(means, tile)})
+        if max(rows, columns) <= MAX_EXACT:
+            return levels[::-1]
+        sums, maxima, sizes = _halve(means * sizes, np.add), _halve(maxima, np.maximum), _halve(sizes, np.add)
+        means = sums / sizes
+
+
+def _block_sizes(total: int, count: int) -> np.ndarray:
+    return np.diff(np.arange(count + 1) * total // count)
+
+
+def _halve(blocks: np.ndarray, combine: np.ufunc) -> np.ndarray:
+    """Combine each two neighbours along the last two axes; a last one without a neighbour stays."""
+    for axis in (-2, -1):
+        starts = np.arange(0, blocks.shape[axis], 2)
+        blocks = combine.reduceat(blocks, starts, axis=axis)
+    return blocks
+
+
+def _read_top(statistics: Any, example: _Example) -> dict[str, Any]:
+    """Return the strongest keys of each query, and the mass of the others."""
+    # A missing key has index -1 and weight 0, so any index will do.
+    keys = np.maximum(statistics.top_keys[example.index][:, : example.rows], 0)
+    weights = statistics.top_weights[example.index][:, : example.rows]
+    rest = np.clip(statistics.mass[example.index][:, : example.rows] - weights.sum(-1), 0, 1)
+    quantized = [quantize(each) for each in weights]
+    dtype = np.uint16 if example.columns <= 1 << 16 else np.uint32
+    return {
+        "count": keys.shape[-1],
+        "wide": dtype is np.uint32,
+        "keys": [pack(each.astype(dtype)) for each in keys],
+        "scale": [scale for scale, _ in quantized],
+        "weights": [pack(levels) for _, levels in quantized],
+        "rest": [pack(np.rint(65535 * each).astype(np.uint16)) for each in rest],
+    }
+
+
+def _rank(scores: np.ndarray) -> dict[str, Any]:
+    """Return the strongest tokens by the size of their values, which are the same for every query."""
+    order = np.argsort(-np.abs(scores), kind="stable")[:NUM_TOP_KEYS]
+    return {"shared": True, "keys": order.tolist(), "values": [round_digits(scores[index]) for index in order]}
+
+
+def _rank_pairs(title: str, values: Any, attention: AttentionMap, example: _Example) -> dict[str, Any]:
+    """Return the strongest keys of each query by the size of their signed values."""
+    if not isinstance(values, AttentionMap) or values.shape != attention.shape:
+        received = values.shape if isinstance(values, AttentionMap) else type(values).__name__
+        raise ValueError(
+            f"`rankings` must have maps of the shape of those of the attention. Received: {received} under {title!r}, for "
+            f"{attention.key!r} of shape {attention.shape}."
+        )
+    signed = np.nan_to_num(
+        values.weights(examples=[example.index[0]], rows=slice(0, example.rows), columns=slice(0, example.columns))
+    )[(0, *example.index[1:])]
+    count = min(NUM_TOP_KEYS, example.columns)
+    keys = np.argsort(-np.abs(signed), axis=-1, kind="stable")[..., :count]
+    packed = [pack_signed(each) for each in np.take_along_axis(signed, keys, axis=-1)]
+    return {
+        "shared": False,
+        "count": count,
+        "keys": [pack(each.astype(np.uint16)) for each in keys],
+        "scale": [scale for scale, _ in packed],
+        "values": [levels for _, levels in packed],
+    }
+
+
+def _read_series(values: Any) -> list[list[float | None]]:
+    """Return the channels of a series."""
+    channels = np.atleast_2d(np.asarray(values, np.float64).T)
+    return [[round_digits(value) if math.isfinite(value) else None for value in channel] for channel in channels[:8]]
