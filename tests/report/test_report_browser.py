@@ -463,7 +463,7 @@ def test_long_maps(tab, tmp_path, random, monkeypatch):
     tab.open(tmp_path / "long.html", "head=1&row=300&column=602&held=1")
     assert tab.text("#map-status").startswith("“#301” read “k601” to “k603”: ")
     tab.open(tmp_path / "long.html", "head=1&row=300&column=600&held=1")
-    assert "Too long to show every weight" in tab.text(".stage .note")
+    assert "Too long to show every weight" in tab.text(".explained")
     tab.run("document.querySelector('.matrix').focus()")
     tab.keys("\ue013")
     top = np.sort(held[1, 299])[::-1][:16].sum()
