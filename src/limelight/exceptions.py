@@ -9,6 +9,14 @@ class DataError(ValueError):
         super().__init__(" ".join(message.encode("utf-8", "replace").decode("utf-8").split()))
 
 
+class ColumnError(DataError):
+    """A column that is needed cannot be found."""
+
+
+class NumericLabelsError(DataError):
+    """Labels that should be classes are measurements."""
+
+
 class UsageError(ValueError):
     """A setting or a command-line argument is wrong, or the output folder belongs to something else."""
 

@@ -36,7 +36,8 @@ def results(workspace, finished):
 
 def test_a_study_prints_its_runs_its_verdict_and_its_report(workspace, finished):
     lines = finished.stderr.splitlines()
-    assert lines[0] == f"reviews: {lines[0].split(': ')[1]}"
+    assert lines[0] == "task: classify, because the labels are classes (--task sets another)"
+    assert lines[1] == f"reviews: {lines[1].split(': ')[1]}"
     runs = [line.split(":")[0] for line in lines if "-seed" in line]
     assert runs == ["linear-seed1", "attention-seed1", "mean-seed1"]
     assert "validation accuracy" in lines[-3]

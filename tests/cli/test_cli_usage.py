@@ -41,7 +41,7 @@ def test_help_lists_settings_and_exit_codes(capsys):
     assert main(["study", "--help"]) == 0
     text = capsys.readouterr().out
     for word in (
-        "SOURCE",
+        "DATA",
         "--text",
         "--seeds",
         "--batch-size",
@@ -135,7 +135,7 @@ MEASUREMENTS = "text,label\n" + "".join(f"film {number},{number / 7}\n" for numb
         ),
         pytest.param("text,label\na film,good\na plot,good\n", [], "at least two classes.", id="a single class"),
         pytest.param("text,label\n,good\n ,bad\n", [], "None is left of 2 rows", id="only empty texts"),
-        pytest.param(MEASUREMENTS, [], "holds 40 different numbers", id="labels that are measurements"),
+        pytest.param(MEASUREMENTS, ["--task", "classify"], "holds 40 different numbers", id="labels that are measurements"),
         pytest.param("text,label\n" + GOOD + "hm,mixed\n", [], "class 'mixed' has one.", id="a class with one example"),
         pytest.param(
             "text,label\na,good\nb,bad\nc,good\nd,bad\n", [], "too few for the requested share", id="too few to split"

@@ -7,7 +7,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from limelight.study import pipelines
+from limelight.study import baselines
 
 pytestmark = pytest.mark.backend_free
 
@@ -30,12 +30,12 @@ def split(texts):
 
 
 def test_text_baseline_against_scikit_learn():
-    predict, summary = pipelines.fit_text_baseline(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
+    predict, summary = baselines.fit_text_baseline(split(TEXTS), LABELS, split(UNSEEN), UNSEEN_LABELS)
 
     features = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", sublinear_tf=True)
     seen, unseen = features.fit_transform(TEXTS), features.transform(UNSEEN)
     losses = {}
-    for inverse_penalty in pipelines.INVERSE_PENALTIES:
+    for inverse_penalty in baselines.INVERSE_PENALTIES:
         model = LogisticRegression(C=inverse_penalty, max_iter=500).fit(seen, LABELS)
         losses[inverse_penalty] = -np.log(model.predict_proba(unseen)[np.arange(4), UNSEEN_LABELS]).mean()
     best = min(losses, key=losses.__getitem__)
@@ -50,19 +50,19 @@ def test_text_baseline_against_scikit_learn():
 
 def test_the_most_frequent_features_are_kept_and_the_memory_bounded(random, monkeypatch):
     # Several chunks and several hundred features, against a loop over dictionaries.
-    monkeypatch.setattr(pipelines, "_CHUNK", 7)
+    monkeypatch.setattr(baselines, "CHUNK", 7)
     texts = [tuple(random.choice(list("abcdefgh"), size=random.integers(1, 9))) for _ in range(31)]
-    every = [set(pipelines._words_and_pairs(text)) for text in texts]
+    every = [set(baselines._words_and_pairs(text)) for text in texts]
     frequency = collections.Counter(feature for features in every for feature in features)
-    features = pipelines.HashedTfidf(20)
+    features = baselines.HashedTfidf(20)
     rows = features.fit_transform(texts)
     assert rows.shape == (31, 20)
     kept = sorted(frequency.values(), reverse=True)[:20]
     assert sorted(np.diff(rows.tocsc().indptr).tolist(), reverse=True) == kept
     assert (features.transform(texts) != rows).nnz == 0
-    whole = pipelines.HashedTfidf(10_000).fit_transform(texts)
+    whole = baselines.HashedTfidf(10_000).fit_transform(texts)
     assert whole.shape == (31, len(frequency))
-    reference = TfidfVectorizer(analyzer=pipelines._words_and_pairs, sublinear_tf=True).fit_transform(texts)
+    reference = TfidfVectorizer(analyzer=baselines._words_and_pairs, sublinear_tf=True).fit_transform(texts)
     np.testing.assert_allclose((whole @ whole.T).toarray(), (reference @ reference.T).toarray(), rtol=1e-12)
 
 
@@ -73,7 +73,7 @@ def test_series_baseline_separates_series_of_any_lengths(random):
 
     labels = np.arange(30) % 3
     series = [wave(kind) for kind in labels]
-    predict, summary = pipelines.fit_series_baseline(series[:21], labels[:21], series[21:], labels[21:])
+    predict, summary = baselines.fit_series_baseline(series[:21], labels[:21], series[21:], labels[21:])
     assert summary["validation"]["accuracy"] == 1.0
     assert summary["parameters"] == 3 * (7 * 2 + 1)
     probabilities = predict(series)
@@ -85,4 +85,4 @@ def test_series_summary():
     steps = np.array([[1.0], [2.0], [4.0], [8.0]])
     # Thirds of four steps: two, one and one.
     expected = [15 / 4, steps.std(), 1, 8, 1.5, 4, 8]
-    np.testing.assert_allclose(pipelines._summarize_series([steps, steps[:1]]), [expected, [1, 0, 1, 1, 1, 1, 1]])
+    np.testing.assert_allclose(baselines._summarize_series([steps, steps[:1]]), [expected, [1, 0, 1, 1, 1, 1, 1]])

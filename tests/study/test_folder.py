@@ -16,7 +16,7 @@ from limelight.study.folder import StudyFolder
 pytestmark = pytest.mark.backend_free
 
 CONFIGURATION = {"data": "abc", "units": 7, "learning_rate": 0.001}
-PROBABILITIES = {"test": np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])}
+PREDICTIONS = {"test": np.array([[0.25, 0.75], [0.5, 0.5], [1.0, 0.0]])}
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def write_model(path: Path) -> None:
 def write_run(out: Path, model: str = "attention", seed: int = 2):
     with StudyFolder(out) as folder:
         folder.claim(CONFIGURATION)
-        return folder.save_run(model, seed, {"seconds": 1.5, "history": {"loss": [0.7]}}, PROBABILITIES, write_model)
+        return folder.save_run(model, seed, {"seconds": 1.5, "history": {"loss": [0.7]}}, PREDICTIONS, write_model)
 
 
 def test_save_and_load_a_run(out):
@@ -42,7 +42,7 @@ def test_save_and_load_a_run(out):
         assert run is not None
         assert run.name == "attention-seed2"
         assert run.summary == {"seconds": 1.5, "history": {"loss": [0.7]}}
-        np.testing.assert_array_equal(run.probabilities["test"], PROBABILITIES["test"])
+        np.testing.assert_array_equal(run.predictions["test"], PREDICTIONS["test"])
         assert run.keras_model is not None
         assert run.keras_model.read_bytes() == b"weights"
         assert folder.load_run("attention", 3) is None
@@ -52,7 +52,7 @@ def test_save_and_load_a_run(out):
 def test_a_run_without_a_keras_model(out):
     with StudyFolder(out) as folder:
         folder.claim(CONFIGURATION)
-        assert folder.save_run("linear", 1, {}, PROBABILITIES).keras_model is None
+        assert folder.save_run("linear", 1, {}, PREDICTIONS).keras_model is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import reviews
 from limelight import models
 from limelight.data import Dataset, pad, padded_length, split
 from limelight.study import Progress, Settings, UsageError, job, run
-from limelight.study.pipelines import build_pipeline
+from limelight.study.job import build_experiment
 from limelight.study.setup import Setup, prepare
 
 pytestmark = pytest.mark.full
@@ -35,7 +35,7 @@ class RecordedProgress(Progress):
 def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
     source = reviews.write(folder / "reviews.csv")
-    return Settings(source=str(source), out=str(folder / "out"), seeds=2, **reviews.SMALL)
+    return Settings(data=str(source), out=str(folder / "out"), seeds=2, **reviews.SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,7 @@ def test_the_results_describe_the_study(finished, settings):
     assert "--seeds 2" in results["command"]
     assert results["settings"]["learning_rate"] == 0.01
     assert results["environment"]["backend"] == keras.backend.backend()
+    assert lines[0] == "task: classify, because the labels are classes (--task sets another)"
     data = results["data"]
     assert data["classes"] == ["bad", "good"]
     assert sum(data["counts"].values()) == 60
@@ -82,7 +83,7 @@ def test_the_results_describe_the_study(finished, settings):
     ]
     assert data["fingerprint"] == prepare(settings).split.fingerprint
     assert [line.split(":")[0] for line in lines] == [
-        "reviews", "linear-seed1", "attention-seed1", "attention-seed2", "mean-seed1", "mean-seed2", "evaluating ...",
+        "task", "reviews", "linear-seed1", "attention-seed1", "attention-seed2", "mean-seed1", "mean-seed2", "evaluating ...",
     ]  # fmt: skip
 
 
@@ -201,21 +202,21 @@ def test_seeds_and_examples_may_change_and_other_settings_may_not(finished, sett
 
 
 def test_rows_in_another_order_are_another_study(finished, settings, tmp_path):
-    header, *rows = Path(settings.source).read_text(encoding="utf-8").splitlines()
-    shuffled = tmp_path / Path(settings.source).name
+    header, *rows = Path(settings.data).read_text(encoding="utf-8").splitlines()
+    shuffled = tmp_path / Path(settings.data).name
     shuffled.write_text("\n".join([header, *rows[::-1]]) + "\n", encoding="utf-8")
     # The stored predictions follow the order of the rows.
     with pytest.raises(UsageError, match=r"holds a study with order of rows [0-9a-f]+, not [0-9a-f]+\. Use --fresh"):
-        run(Settings(**{**vars(settings), "source": str(shuffled)}))
+        run(Settings(**{**vars(settings), "data": str(shuffled)}))
 
 
 def test_truncated_texts_end_where_the_model_stopped_reading(settings):
     settings = Settings(**{**vars(settings), "length": 4})
     setup = prepare(settings, fresh=True)
-    pipeline = build_pipeline(setup.dataset, setup.split, settings)
-    assert [repair.what for repair in pipeline.repairs] == ["texts cut after 4 words"]
+    inputs = build_experiment(setup).inputs
+    assert [repair.what for repair in inputs.repairs] == ["texts cut after 4 words"]
     for index in range(len(setup.split.test)):
-        example = pipeline.describe(index)
+        example = inputs.describe(index)
         assert example["text"].endswith(" …")
         assert example["text"][: example["offsets"][-1][1]] + " …" == example["text"]
         assert len(example["tokens"]) == 4
@@ -229,8 +230,8 @@ def test_series_of_any_lengths(tmp_path, random):
     ]
     dataset = Dataset("waves", "series", tuple(series), labels, ("0", "1", "2"), source="drawn")
     out = Path(tmp_path, "out")
-    settings = Settings(out=str(out), seeds=1, length=7, **reviews.SMALL)
-    results, _ = job.run(settings, Setup(dataset, split(dataset), out))
+    settings = Settings(out=str(out), seeds=1, length=7, **reviews.SMALL).for_task("classify")
+    results, _ = job.run(Setup(settings, dataset, split(dataset), out))
     cut = sum(len(steps) > 7 for steps in series)
     assert results["data"]["repairs"] == [{"what": "series cut after 7 steps", "count": cut}]
     assert results["models"][2]["title"] == "Channel summaries + linear"

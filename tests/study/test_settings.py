@@ -23,19 +23,19 @@ def test_the_namespace_needs_no_other_import():
 
 def test_defaults():
     assert resolve_settings({}, {}) == Settings()
-    assert Settings().source == "movie-reviews"
+    assert Settings().data == "movie-reviews"
     assert Settings().seeds == 3
 
 
 def test_flag_before_environment_before_file_before_default(tmp_path):
     file = tmp_path / "study.toml"
-    file.write_text('[study]\nseeds = 5\nbatch-size = 16\nlearning_rate = 1\nsource = "from.csv"\n')
+    file.write_text('[study]\nseeds = 5\nbatch-size = 16\nlearning_rate = 1\ndata = "from.csv"\n')
     environment = {"LIMELIGHT_BATCH_SIZE": "32", "LIMELIGHT_UNITS": "8", "LIMELIGHT_EPOCHS": "", "LIMELIGHT_OTHER": "x"}
 
-    settings = resolve_settings({"units": "4", "source": None, "require_accuracy": "0.75"}, environment, str(file))
+    settings = resolve_settings({"units": "4", "data": None, "require_accuracy": "0.75"}, environment, str(file))
 
     assert settings == dataclasses.replace(
-        Settings(), seeds=5, batch_size=32, learning_rate=1.0, source="from.csv", units=4, require_accuracy=0.75
+        Settings(), seeds=5, batch_size=32, learning_rate=1.0, data="from.csv", units=4, require_accuracy=0.75
     )
     assert type(settings.learning_rate) is float
 
@@ -65,7 +65,7 @@ def test_an_error_names_the_source_of_the_value(flags, environment, message):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("[study]\nseed = 3\n", r"has an unknown setting 'seed'\. The settings are: source, text, label, .*seeds"),
+        ("[study]\nseed = 3\n", r"has an unknown setting 'seed'\. The settings are: data, task, text, label, .*seeds"),
         ("[study]\nseeds = true\n", r"seeds in .*study\.toml must be a whole number\. Received: True\."),
         ("[study]\nseeds = '3'\n", r"seeds in .*study\.toml must be a whole number\. Received: '3'\."),
         ("seeds = 3\n", r"must hold one table, \[study\], and nothing else\. Received: seeds\."),

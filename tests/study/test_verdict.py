@@ -31,7 +31,7 @@ FINISHED = [keras_run("mean", 0.6, 0.4, 0.5)] * 2
 
 def test_the_class_shares_are_a_model():
     run = verdict.majority_run(LABELS, 2)
-    assert {name: each.tolist() for name, each in run.probabilities.items()} == {
+    assert {name: each.tolist() for name, each in run.predictions.items()} == {
         "validation": [[0.75, 0.25]] * 2,
         "test": [[0.75, 0.25]] * 3,
     }
@@ -75,7 +75,7 @@ def test_no_claim_is_made_from_a_model_with_a_caveat():
     # A reason that holds for all comparisons is given once.
     others = [entry, {**entry, "second": "linear"}]
     both = [verdict.withdraw_claim(each, {"attention": "Why.", "mean": "Other."}, TITLES) for each in others]
-    sentences = verdict.write(both, [True, True], "accuracy", ("a", "b"), np.array([5, 4]), np.array([0, 1]))
+    sentences = verdict.write(both, [True, True], "accuracy")
     assert sentences == ["No claim about the accuracy of attention can be made: Why."]
 
 
@@ -85,12 +85,12 @@ def test_the_verdict_speaks_of_accuracy_and_of_a_log_loss_that_differs():
         for metric in ("accuracy", "log_loss")
         for claim in (True, False)
     ]
-    counts, truth = np.array([5, 4]), np.array([0, 1])
-    assert verdict.write(entries, [False] * 4, "accuracy", ("a", "b"), counts, truth) == [
+    assert verdict.describe_imbalance("accuracy", ("a", "b"), np.array([5, 4]), np.array([0, 1])) == []
+    assert verdict.write(entries, [False] * 4, "accuracy") == [
         "accuracy True",
         "accuracy False",
     ]
-    assert verdict.write(entries, [True] * 4, "accuracy", ("a", "b"), counts, truth) == [
+    assert verdict.write(entries, [True] * 4, "accuracy") == [
         "accuracy True",
         "accuracy False",
         "log_loss True",
@@ -100,7 +100,8 @@ def test_the_verdict_speaks_of_accuracy_and_of_a_log_loss_that_differs():
 def test_the_verdict_on_rare_positives_names_the_majority():
     entry = {"metric": "average_precision", "claim": True, "sentence": "So."}
     truth = np.array([0] * 49 + [1])
-    assert verdict.write([entry], [False], "average_precision", ("ham", "spam"), np.array([980, 20]), truth) == [
+    preface = verdict.describe_imbalance("average_precision", ("ham", "spam"), np.array([980, 20]), truth)
+    assert verdict.write([entry], [False], "average_precision", preface) == [
         "The classes are imbalanced (20 to 980 training examples), so the models are compared by average precision of 'spam'; "
         "always predicting 'ham' has an accuracy of 98.0 %.",
         "So.",
@@ -113,7 +114,7 @@ def test_the_verdict_on_rare_positives_names_the_majority():
 def test_the_average_precision_is_that_of_the_rare_class(tmp_path, rare, frequent, classes):
     rows = [(f"a text with the number {index}", rare if index % 20 == 0 else frequent) for index in range(200)]
     (tmp_path / "rare.csv").write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in rows))
-    prepared = setup.prepare(Settings(source=str(tmp_path / "rare.csv"), out=str(tmp_path / "out")))
+    prepared = setup.prepare(Settings(data=str(tmp_path / "rare.csv"), out=str(tmp_path / "out")))
     dataset = prepared.dataset
     assert dataset.classes == classes
     assert [(text, dataset.classes[label]) for text, label in zip(dataset.inputs, dataset.labels, strict=True)] == rows
@@ -124,7 +125,7 @@ def test_the_average_precision_is_that_of_the_rare_class(tmp_path, rare, frequen
 def test_balanced_classes_stay_sorted(tmp_path):
     rows = "".join(f"a text with the number {index},{'b' if index % 3 else 'a'}\n" for index in range(60))
     (tmp_path / "two.csv").write_text("text,label\n" + rows)
-    assert setup.prepare(Settings(source=str(tmp_path / "two.csv"), out=str(tmp_path / "out"))).dataset.classes == (
+    assert setup.prepare(Settings(data=str(tmp_path / "two.csv"), out=str(tmp_path / "out"))).dataset.classes == (
         "a",
         "b",
     )

@@ -54,12 +54,14 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     from limelight.study import job
 
     with Progress(arguments.quiet, interruption) as progress:
-        results, path = job.run(settings, setup, fresh=arguments.fresh, progress=progress)
+        results, path = job.run(setup, fresh=arguments.fresh, progress=progress)
     # The required accuracy is checked even if the reader closed the pipe.
     with contextlib.suppress(BrokenPipeError):
         _print_results(results, path, arguments)
+    if settings.require_accuracy is None:
+        return
     accuracy = results["models"][0]["metrics"]["accuracy"]["value"]
-    if settings.require_accuracy is not None and accuracy < settings.require_accuracy:
+    if accuracy < settings.require_accuracy:
         raise BelowRequirement(
             f"The attention model's mean test accuracy is {100 * accuracy:.1f} %, below the required "
             f"{100 * settings.require_accuracy:g} %."
@@ -80,7 +82,9 @@ def _print_results(results: dict[str, Any], path: Path, arguments: argparse.Name
 
 def _summarize(results: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of a table of the models, with the metric of the verdict, and the verdict."""
-    names = dict.fromkeys(["accuracy", *(each["metric"] for each in results["comparisons"]), "log_loss"])
+    # Imbalanced classes are compared by another metric, but everybody looks for the accuracy.
+    first = ["accuracy"] if all("accuracy" in model["metrics"] for model in results["models"]) else []
+    names = dict.fromkeys([*first, *(each["metric"] for each in results["comparisons"])])
     headings = {name: f"{METRICS[name].label} (95 % interval)" for name in names}
     width = max(len(model["title"]) for model in results["models"])
     yield "   ".join([" " * width, *(f"{heading:25}" for heading in headings.values()), "seeds"])

@@ -9,11 +9,12 @@ from typing import Any, NoReturn
 import limelight
 from limelight.cli import serving
 from limelight.exceptions import UsageError
-from limelight.study.settings import Settings, flag
+from limelight.study.settings import GROUPS, TASKS, Settings, flag
 
 _DESCRIPTION = textwrap.dedent("""\
-    Train an LSTM classifier with attention, the same with mean pooling, and a linear model; compare them; show what
-    the attention looks at. The report is OUT/report.html.
+    Train a model with attention, the same without it, and a simple baseline; compare them; show what the attention looks
+    at. The task is found from the data: classify or regress texts and series, translate, or forecast. The report is
+    OUT/report.html.
     """)
 _EPILOG = textwrap.dedent("""\
     Each setting is taken from the first source that has it: the flag, the environment variable (LIMELIGHT_BATCH_SIZE=32),
@@ -25,6 +26,7 @@ _EPILOG = textwrap.dedent("""\
     examples:
       limelight study
       limelight study reviews.csv --text review --label sentiment --seeds 5
+      limelight study wines.csv --task regress --text notes --label points
       limelight study japanese-vowels --json > results.json
     """)
 
@@ -72,6 +74,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _add_study(commands: Any) -> None:
     parser = commands.add_parser(
         "study",
+        usage="limelight study [DATA] [options]",
         help="train with and without attention, compare, and show what the attention looks at",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -82,16 +85,29 @@ def _add_study(commands: Any) -> None:
     parser.add_argument("--fresh", action="store_true", help="replace an earlier study in the output folder")
     parser.add_argument("--json", action="store_true", help="print only the results, as JSON, to stdout")
     parser.add_argument("--quiet", action="store_true", help="print no progress")
-    settings = parser.add_argument_group("settings")
-    for field in dataclasses.fields(Settings):
-        # Values stay text here: settings from all sources are checked in one place.
-        help = field.metadata["help"].replace("%", "%%")
-        if field.default is not None:
-            help += f" (default: {field.default})"
-        if field.name == "source":
-            settings.add_argument("source", nargs="?", metavar="SOURCE", help=help)
-        else:
-            settings.add_argument(flag(field.name), dest=field.name, metavar=_metavar(field), help=help)
+    fields = dataclasses.fields(Settings)
+    for group, title in GROUPS.items():
+        settings = parser.add_argument_group(title)
+        for field in (field for field in fields if field.metadata["group"] == group):
+            # Values stay text here: settings from all sources are checked in one place.
+            help = _describe(field).replace("%", "%%")
+            if field.name == "data":
+                settings.add_argument("data", nargs="?", metavar="DATA", help=help)
+            else:
+                settings.add_argument(flag(field.name), dest=field.name, metavar=_metavar(field), help=help)
+
+
+def _describe(field: dataclasses.Field[Any]) -> str:
+    """Return the help of a setting, with its defaults and the tasks that it belongs to."""
+    metadata, notes = field.metadata, []
+    if metadata["tasks"] != TASKS and metadata["group"] in ("data", "study", "model"):
+        notes.append(", ".join(metadata["tasks"]))
+    default = metadata["default"]
+    if default not in (None, ()):
+        default = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        others = "".join(f", {task} {value}" for task, value in metadata["by_task"].items())
+        notes.append(f"default: {default}{others}")
+    return metadata["help"] + "".join(f" ({note})" for note in notes)
 
 
 def _add_predict(commands: Any) -> None:
@@ -120,6 +136,9 @@ def _add_predict(commands: Any) -> None:
         "--json", action="store_true", help="print one JSON document, with the probability of each class"
     )
     parser.add_argument("--attention", action="store_true", help="add the attention of each input to the JSON document")
+
+
+_COLUMNS = ("text", "label", "group", "source", "target", "time", "value", "series")
 
 
 def _add_show(commands: Any) -> None:
@@ -160,9 +179,17 @@ def _add_show(commands: Any) -> None:
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:
-    return {"text": "COLUMN", "label": "COLUMN", "group": "COLUMN", "out": "DIR"}.get(
-        field.name, "X" if "float" in str(field.type) else "N"
-    )
+    if field.name in _COLUMNS:
+        return "COLUMN"
+    if field.name in ("known", "observed", "static"):
+        return "COLUMNS"
+    names = {
+        "out": "DIR",
+        "quantiles": "X,X,X",
+        "task": "TASK",
+        **dict.fromkeys(("unit", "mechanism", "architecture"), "NAME"),
+    }
+    return names.get(field.name, "X" if "float" in str(field.type) else "N")
 
 
 class _Parser(argparse.ArgumentParser):

@@ -15,7 +15,7 @@ import numpy as np
 
 from limelight.data.dataset import Dataset, Repair
 from limelight.data.unicode import fold, fold_words
-from limelight.exceptions import DataError
+from limelight.exceptions import DataError, NumericLabelsError
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -241,7 +241,7 @@ def _name_classes(labels: Sequence[Any], source: str) -> list[str]:
     distinct = sorted({float(name) for name in names})
     all_integers = all(value.is_integer() for value in distinct)
     if len(distinct) > (_MAX_INTEGER_CLASSES if all_integers else _MAX_FRACTION_CLASSES):
-        raise DataError(
+        raise NumericLabelsError(
             f"Labels must be classes. {source} holds {len(distinct):,} different numbers, from {distinct[0]:g} to "
             f"{distinct[-1]:g}. Predict the numbers themselves (task='regress'), group them into a few classes (such as low and "
             f"high), or name the column of classes."

@@ -1,5 +1,6 @@
 """Tables of time series for forecasting: the data set, and its reader."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -99,6 +100,17 @@ class Panel:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the names, times, values and covariates of all series."""
+        total = hashlib.blake2b(digest_size=16, person=b"limelight-panel")
+        for name in ("ids", "times", "values", "known", "observed", "static", "test"):
+            for each in getattr(self, name) if getattr(self, name) is not None else ():
+                array = np.asarray(each)
+                content = str(each).encode() if array.dtype.kind == "U" else np.ascontiguousarray(array).tobytes()
+                total.update(f"{name} {array.shape} {len(content)} ".encode() + content)
+        return total.hexdigest()
 
     def __repr__(self) -> str:
         lengths = [len(values) for values in self.values] or [0]

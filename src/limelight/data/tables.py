@@ -13,7 +13,7 @@ from typing import Any
 
 from limelight.data import textfiles
 from limelight.data.dataset import Repair
-from limelight.exceptions import DataError
+from limelight.exceptions import ColumnError, DataError
 
 _MAX_FIELD_BYTES = 16 * 2**20
 # A few malformed rows are dropped and counted; with more than this share, the file is not what its suffix says.
@@ -231,7 +231,7 @@ def choose_column(columns: Sequence[str], role: Role, name: str | None, source: 
         if len(candidates) != 1:
             state = f"{len(candidates)} columns could be it ({_quote(candidates)})" if candidates else "No column is"
             option = f" (--{role.name} on the command line)" if role.has_option else ""
-            raise DataError(
+            raise ColumnError(
                 f"{source} must have exactly one column with a usual name for the {role.name}, or the column must be named. "
                 f"{state}. {_list_columns(columns)} Name it: {role.name}=...{option}."
             )
@@ -242,7 +242,7 @@ def choose_column(columns: Sequence[str], role: Role, name: str | None, source: 
         similar = similar or [column for column in columns if column.strip().casefold() == name.strip().casefold()]
         hint = f" Did you mean {similar[0]!r}?" if similar and not count else ""
         state = f"There are {count} columns" if count else "There is no column"
-        raise DataError(
+        raise ColumnError(
             f"{role.name!r} must name a column of {source}. {state} {name!r}.{hint} {_list_columns(columns)}"
         )
     return name

@@ -6,7 +6,7 @@ from limelight._formatting import METRICS, format_count, format_difference, form
 from limelight.evaluate.comparison import Comparison
 
 
-def sentence(comparison: Comparison) -> str:
+def sentence(comparison: Comparison, examples: str = "test examples") -> str:
     """Describe in one sentence what a comparison shows, with its interval and p value.
 
     A difference is claimed only if the interval excludes 0 and p is below 1 - confidence; otherwise the sentence says that
@@ -14,6 +14,7 @@ def sentence(comparison: Comparison) -> str:
 
     Args:
         comparison: A result of `paired` or `paired_over_seeds`.
+        examples: What the examples are, such as "test series".
 
     Example:
         >>> from limelight.evaluate import Estimate
@@ -32,7 +33,7 @@ def sentence(comparison: Comparison) -> str:
     values = comparison.first.value, comparison.second.value
     first_value, second_value = (format_value(value, metric, unit=False) for value in values)
     unit = " %" if metric.percent else ""
-    evidence = _evidence(comparison)
+    evidence = _evidence(comparison, examples)
     if not comparison.shown:
         return (
             f"No difference in {metric.label} could be shown between {first} ({first_value}{unit}) and "
@@ -47,7 +48,7 @@ def sentence(comparison: Comparison) -> str:
     )
 
 
-def _evidence(comparison: Comparison) -> str:
+def _evidence(comparison: Comparison, examples: str) -> str:
     """Return the difference, its interval, the p value and the sizes: "difference +1.5 points, ..., 3 seeds"."""
     metric, difference = METRICS[comparison.metric], comparison.difference
     unit = " points" if metric.percent else ""
@@ -65,6 +66,6 @@ def _evidence(comparison: Comparison) -> str:
             interval,
             p_value,
             f"{comparison.seeds} seeds" if comparison.seeds > 1 else one_seed,
-            f"{format_count(comparison.n)} test examples",
+            f"{format_count(comparison.n)} {examples}",
         ]
     )

@@ -197,9 +197,29 @@ class Forecaster(Estimator):
             ValueError: The series are too short, or an argument is wrong.
             TrainingError: The loss is not finite.
         """
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        inputs, target, train, validation = self.encode(data, seed)
+        config = self._training_config()
+        with Progress(quiet=not self.verbose) as bar:
+            build = functools.partial(self._build, inputs, target)
+            trainer = Trainer(build, train, validation, target.objective, config, bar.step)
+            bar.set_total(trainer.max_steps)
+            bar.start_run(type(self).__name__, trainer.max_steps)
+            history = trainer.fit(seed)
+        return self.restore(inputs, target, trainer.export(), history)
+
+    def encode(self, data: Any, seed: int) -> tuple[WindowInputs, Levels, Windows, Windows]:
+        """Return the encoding of series, and their windows to train on and for early stopping.
+
+        Args:
+            data: The series, as in `fit`.
+            seed: Seed of the choice of windows, where there are more than `windows`.
+
+        Raises:
+            DataError, ValueError: As in `fit`.
+        """
         columns = self._columns()
         panel, form = as_panel(data, columns)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         horizon = panel.horizon if self.horizon is None else self.horizon
         if horizon is None:
             raise ValueError("`horizon` must be given. Received: horizon=None, and data without one.")
@@ -217,21 +237,11 @@ class Forecaster(Estimator):
         )
         has_levels = target.quantiles is not None
         train = Windows(inputs, panel, *_sample(stops, horizon, season, self.windows, seed), has_levels)
-        validation = train
-        if self.validation:
-            held_out = np.repeat(np.arange(len(panel)), extra + 1)
-            origins = np.concatenate(
-                [np.arange(stop, stop + more + 1) for stop, more in zip(stops, extra, strict=True)]
-            )
-            validation = Windows(inputs, panel, held_out[origins > 0], origins[origins > 0], has_levels)
-        config = self._training_config()
-        with Progress(quiet=not self.verbose) as bar:
-            build = functools.partial(self._build, inputs, target)
-            trainer = Trainer(build, train, validation, target.objective, config, bar.step)
-            bar.set_total(trainer.max_steps)
-            bar.start_run(type(self).__name__, trainer.max_steps)
-            history = trainer.fit(seed)
-        return self.restore(inputs, target, trainer.export(), history)
+        if not self.validation:
+            return inputs, target, train, train
+        held_out = np.repeat(np.arange(len(panel)), extra + 1)
+        origins = np.concatenate([np.arange(stop, stop + more + 1) for stop, more in zip(stops, extra, strict=True)])
+        return inputs, target, train, Windows(inputs, panel, held_out[origins > 0], origins[origins > 0], has_levels)
 
     def predict(self, data: Any = None, known: Any = None) -> Any:
         """Return the forecasts of the steps after the end of each series.
@@ -310,7 +320,7 @@ class Forecaster(Estimator):
                 raise ValueError(f"The test values must hold the horizon. Received: fewer than {horizon}.")
             actual = np.stack([values[:horizon] for values in panel.test])
             return self._evaluate(panel, self._forecast(panel), actual, np.arange(len(panel)), lengths)
-        series, origins = _list_origins(panel, horizon, 1)
+        series, origins = list_origins(panel, horizon, 1)
         windows = self._make_windows(panel, series, origins)
         actual = windows.read_future(np.arange(len(windows)))
         return self._evaluate(panel, self._predict_windows(windows), actual, series, origins)
@@ -343,12 +353,12 @@ class Forecaster(Estimator):
                 raise ValueError("`horizon` must be given. Received: horizon=None, and data without one.")
             season = season_of(panel) if self.season is None else self.season
             model = type(self)(**{**self.get_params(deep=False), "horizon": horizon, "season": season})
-            model.fit(_cut(panel, folds * horizon))
+            model.fit(cut_ends(panel, folds * horizon))
         else:
             check_is_fitted(self)
         inputs, horizon = model.inputs_, model.inputs_.horizon
         inputs.check(panel)
-        series, origins = _list_origins(panel, horizon, folds)
+        series, origins = list_origins(panel, horizon, folds)
         windows = model._make_windows(panel, series, origins)
         actual = windows.read_future(np.arange(len(windows)))
         forecasts = {"model": model._predict_windows(windows)}
@@ -456,7 +466,7 @@ def _count_more_origins(lengths: np.ndarray) -> np.ndarray:
     return np.minimum(max(-(-_MIN_VALIDATED // len(lengths)) - 1, 0), lengths // 10)
 
 
-def _list_origins(panel: Panel, horizon: int, folds: int) -> tuple[np.ndarray, np.ndarray]:
+def list_origins(panel: Panel, horizon: int, folds: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the series and origins of the last `folds` forecasts of each series, in the order of time."""
     pairs = [
         (index, len(values) - fold * horizon)
@@ -470,7 +480,7 @@ def _list_origins(panel: Panel, horizon: int, folds: int) -> tuple[np.ndarray, n
     return series, origins
 
 
-def _cut(panel: Panel, count: int) -> Panel:
+def cut_ends(panel: Panel, count: int) -> Panel:
     """Return a panel without the last `count` steps of its series, and without those that have no others."""
     kept = [index for index, values in enumerate(panel.values) if len(values) > count]
     if not kept:

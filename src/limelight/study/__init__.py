@@ -1,4 +1,4 @@
-"""Train classifiers with and without attention, compare them, and show what the attention looks at."""
+"""Train models with and without attention, compare them, and show what the attention looks at."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ def run(settings: Settings, *, fresh: bool = False, progress: Progress | None = 
 
     Raises:
         DataError: the data cannot be used.
-        UsageError: the folder belongs to something else, or holds a study of another configuration.
+        UsageError: the folder belongs to something else, or holds a study of another configuration; or a setting belongs to
+            another task.
         TrainingError: the loss is not finite.
         OSError: a file cannot be written. Finished runs stay.
     """
@@ -35,4 +36,4 @@ def run(settings: Settings, *, fresh: bool = False, progress: Progress | None = 
     # Keras is loaded only when the data are known to be usable.
     from limelight.study import job
 
-    return job.run(settings, setup, fresh=fresh, progress=progress)
+    return job.run(setup, fresh=fresh, progress=progress)

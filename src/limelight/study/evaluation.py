@@ -1,6 +1,7 @@
 """Evaluate the predictions of a study, compare the models, and choose examples to look at."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 from limelight import inspection
 from limelight.data import padded_length
 from limelight.evaluate import Comparison, Estimate, Reliability, holm, over_seeds, paired_over_seeds, sentence
-from limelight.evaluate.estimates import bootstrap, wilson
+from limelight.evaluate.estimates import Statistics, bootstrap, wilson
 from limelight.evaluate.metrics import classification_statistics, reliability_curve, widen_constant_metrics
 from limelight.maps import AttentionMaps
-from limelight.study.pipelines import Pipeline
+from limelight.models.examples import Sequences
 
 METRICS = (
     "accuracy",
@@ -37,17 +38,102 @@ class Evaluation:
         runs: The metrics of each seed.
         metrics: The mean of each metric over the seeds, with its interval over test examples.
         seeds: The same mean with its interval over seeds; empty for one seed.
-        per_class: Precision, recall and F1 of each class, means over the seeds, with the number of test examples.
-        confusion: Counts (K, K), row the true class, over all seeds: each test example counts S times.
-        reliability: The reliability curve of all predictions of all seeds.
+        per_class: Precision, recall and F1 of each class, means over the seeds, with the number of test examples; of classes.
+        confusion: Counts (K, K), row the true class, over all seeds: each test example counts S times; of classes.
+        reliability: The reliability curve of all predictions of all seeds; of classes.
+        details: What else the results hold about the model, ready for JSON.
     """
 
     runs: list[dict[str, float]]
     metrics: dict[str, Estimate]
     seeds: dict[str, Estimate]
-    per_class: list[dict[str, Any]]
-    confusion: np.ndarray
-    reliability: Reliability
+    per_class: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    confusion: Any = None
+    reliability: Reliability | None = None
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the results hold about a model besides its runs, ready for JSON."""
+        document: dict[str, Any] = {
+            "metrics": {key: estimate.to_dict() for key, estimate in self.metrics.items()},
+            "seeds": {key: estimate.to_dict() for key, estimate in self.seeds.items()},
+            **self.details,
+        }
+        if self.confusion is not None and self.reliability is not None:
+            document |= {
+                "per_class": self.per_class,
+                "confusion": self.confusion.tolist(),
+                "reliability": [
+                    {"confidence": confidence, "accuracy": accuracy, "count": count}
+                    for confidence, accuracy, count in zip(*self.reliability.to_dict().values(), strict=True)
+                ],
+            }
+        return document
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The quality of all models on the test part.
+
+    Attributes:
+        evaluations: The quality of each model.
+        comparisons: The first model beside each other one.
+        metric: The metric of the verdict.
+        preface: Sentences before the verdict.
+        notes: Sentences that limit what the results show.
+        examples_title: What the examples of the comparisons are.
+    """
+
+    evaluations: dict[str, Evaluation]
+    comparisons: list[Comparison]
+    metric: str
+    preface: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    examples_title: str = "test examples"
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """Test examples for the report.
+
+    Attributes:
+        examples: Texts or series with a weight for each token, ready for JSON.
+        maps: The attention maps of the examples, in the same order; None if there are none.
+        sections: Further parts of the results, by their name in the document.
+    """
+
+    examples: list[dict[str, Any]]
+    maps: AttentionMaps | None
+    sections: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def mean_over_seeds(per_seed: Sequence[Statistics]) -> Statistics:
+    """Return the means over the seeds of metrics that are functions of weights."""
+
+    def mean(weights: np.ndarray) -> dict[str, np.ndarray]:
+        values = [statistics(weights) for statistics in per_seed]
+        return {name: np.mean([value[name] for value in values], axis=0) for name in values[0]}
+
+    return mean
+
+
+def summarize_seeds(
+    per_seed: Sequence[Statistics], estimates: Mapping[str, Any], count: int, metrics: Sequence[str], **others: Any
+) -> Evaluation:
+    """Return the evaluation of one model.
+
+    Args:
+        per_seed: For each seed its metrics as a function of weights.
+        estimates: The means over the seeds, with their intervals over examples.
+        count: The number of test examples.
+        metrics: The names of the metrics.
+        others: Further attributes of the evaluation.
+    """
+    ones = np.ones((1, count))
+    runs = [{name: float(value[name][0]) for name in metrics} for value in (each(ones) for each in per_seed)]
+    defined = [name for name in metrics if all(math.isfinite(run[name]) for run in runs)]
+    seeds = {name: over_seeds([run[name] for run in runs], metric=name) for name in defined} if len(runs) > 1 else {}
+    return Evaluation(runs, {name: estimates[name] for name in metrics}, seeds, **others)
 
 
 def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], classes: Sequence[str]) -> Evaluation:
@@ -59,58 +145,49 @@ def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], c
         classes: The names of the classes.
     """
     per_seed = [classification_statistics(truth, each, float(np.finfo(np.float32).eps)) for each in predictions]
-
-    def mean_over_seeds(weights: np.ndarray) -> dict[str, np.ndarray]:
-        values = [statistics(weights) for statistics in per_seed]
-        return {name: np.mean([value[name] for value in values], axis=0) for name in values[0]}
-
     predicted = np.stack([each.argmax(1) for each in predictions])  # (S, examples)
-    intervals = bootstrap(mean_over_seeds, len(truth))
+    intervals = bootstrap(mean_over_seeds(per_seed), len(truth))
     estimates: dict[str, Any] = widen_constant_metrics(intervals, truth, predicted, len(classes))
     correct = predicted == truth
     if len(predictions) == 1 or correct.all() or not correct.any():
         # If all predictions are right, so are those of each resample: the bootstrap interval would have no width.
         estimates["accuracy"] = wilson(int(correct[0].sum()), len(truth))
-    ones = np.ones((1, len(truth)))
-    runs = [{name: float(value[name][0]) for name in METRICS} for value in (each(ones) for each in per_seed)]
-    defined = [name for name in METRICS if all(np.isfinite(run[name]) for run in runs)]
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, (np.broadcast_to(truth, predicted.shape), predicted), 1)
     confidence = np.concatenate([each.max(1) for each in predictions])
-    return Evaluation(
-        runs,
-        {name: estimates[name] for name in METRICS},
-        {name: over_seeds([run[name] for run in runs], metric=name) for name in defined} if len(runs) > 1 else {},
-        [
-            {
-                "class": name,
-                **{metric: estimates[metric][index].to_dict()["value"] for metric in ("precision", "recall", "f1")},
-                "support": int((truth == index).sum()),
-            }
-            for index, name in enumerate(classes)
-        ],
-        confusion,
-        reliability_curve(correct.ravel(), confidence),
+    per_class = [
+        {
+            "class": name,
+            **{metric: estimates[metric][index].to_dict()["value"] for metric in ("precision", "recall", "f1")},
+            "support": int((truth == index).sum()),
+        }
+        for index, name in enumerate(classes)
+    ]
+    curve = reliability_curve(correct.ravel(), confidence)
+    return summarize_seeds(
+        per_seed, estimates, len(truth), METRICS, per_class=per_class, confusion=confusion, reliability=curve
     )
 
 
 def compare_models(
-    truth: np.ndarray,
-    predictions: Mapping[str, Sequence[np.ndarray]],
+    truth: Any,
+    predictions: Mapping[str, Sequence[Any]],
     titles: Mapping[str, str],
-    classes: Sequence[str],
+    classes: Sequence[str] | None = None,
     metrics: Sequence[str] = ("accuracy", "log_loss"),
+    unit: str = "word",
 ) -> list[Comparison]:
     """Compare the first model with each other model on some metrics, with Holm's correction of the p values.
 
     A model that was trained once is compared with each seed of the first.
 
     Args:
-        truth: The true classes (examples,).
-        predictions: For each model, class probabilities (examples, classes) of each seed.
+        truth: The true classes, numbers or references (examples,).
+        predictions: For each model, the predictions of each seed, as `paired_over_seeds` takes them.
         titles: For each model, its title in sentences.
         classes: The names of the classes.
         metrics: The names of the metrics.
+        unit: What an error of a translation is counted in.
     """
     first, *others = predictions
     num_seeds = len(predictions[first])
@@ -121,11 +198,17 @@ def compare_models(
             list(predictions[other]) * (num_seeds if len(predictions[other]) == 1 else 1),
             metric=metric,
             classes=classes,
+            unit=unit,
             names=(titles[first], titles[other]),
         )
         for metric in metrics
         for other in others
     ]
+    return correct_p_values(comparisons)
+
+
+def correct_p_values(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """Return comparisons with p values after Holm's correction for their number."""
     p_values = holm([comparison.p_value for comparison in comparisons])
     return [
         dataclasses.replace(
@@ -138,8 +221,16 @@ def compare_models(
     ]
 
 
-def comparison_to_dict(comparison: Comparison, names: Mapping[str, str]) -> dict[str, Any]:
-    """Return a comparison as it is stored in the results; `names` maps the title of each model to its name."""
+def comparison_to_dict(
+    comparison: Comparison, names: Mapping[str, str], examples: str = "test examples"
+) -> dict[str, Any]:
+    """Return a comparison as it is stored in the results.
+
+    Args:
+        comparison: The comparison.
+        names: The name of each model, by its title.
+        examples: What the examples are.
+    """
     entry = comparison.to_dict()
     return {
         "first": names[comparison.names[0]],
@@ -149,7 +240,7 @@ def comparison_to_dict(comparison: Comparison, names: Mapping[str, str]) -> dict
         "difference": entry["difference"]["value"],
         "p_value": entry["p_value"],
         "method": comparison.test,
-        "sentence": sentence(comparison),
+        "sentence": sentence(comparison, examples),
     }
 
 
@@ -183,53 +274,29 @@ def choose_examples(probabilities: np.ndarray, truth: np.ndarray, count: int) ->
 
 
 def capture_examples(
-    model: keras.Model,
-    pipeline: Pipeline,
-    chosen: dict[str, list[int]],
-    *,
-    dataset_indices: np.ndarray,
-    probabilities: np.ndarray,
-    classes: Sequence[str],
-) -> tuple[list[dict[str, Any]], AttentionMaps | None]:
+    model: keras.Model, test: Sequences, chosen: Mapping[str, list[int]], described: Sequence[Mapping[str, Any]]
+) -> Samples:
     """Capture the attention of a model on test examples.
 
     Args:
-        model: A classifier whose layer `attention` pools.
-        pipeline: The data.
-        chosen: The test examples of each kind, from `choose_examples`.
-        dataset_indices: For each test example, its index in the data set.
-        probabilities: For each test example, its class probabilities (examples, classes).
-        classes: The names of the classes.
-
-    Returns:
-        The examples for the report, and the attention maps of the examples in the same order; None if there are no examples.
+        model: A model whose layer `attention` pools.
+        test: The test part.
+        chosen: The indices of the examples of each kind.
+        described: Each of them in the same order, with its `tokens`, ready for JSON.
     """
     indices = [index for group in chosen.values() for index in group]
     if not indices:
-        return [], None
-    test = pipeline.subsets["test"]
+        return Samples([], None)
     sequences = [test.sequences[index] for index in indices]
     inputs, _, _ = test.batch(np.array(indices), padded_length(max(len(sequence) for sequence in sequences)))
-    descriptions = [pipeline.describe(index) for index in indices]
-    tokens = [description["tokens"] for description in descriptions]
-    maps = inspection.capture(model, inputs, tokens=tokens)
+    maps = inspection.capture(model, inputs, tokens=[example["tokens"] for example in described])
     weights = maps["attention"].weights()[:, 0, 0]  # (examples, steps)
     kinds = [kind for kind, group in chosen.items() for _ in group]
-    examples = []
-    for row, (index, kind) in enumerate(zip(indices, kinds, strict=True)):
-        prediction = int(probabilities[index].argmax())
-        examples.append(
-            {
-                "id": str(int(dataset_indices[index])),
-                **descriptions[row],
-                "truth": classes[int(test.targets[index])],
-                "prediction": classes[prediction],
-                "probability": float(probabilities[index, prediction]),
-                "weights": weights[row, : len(sequences[row])].astype(float).tolist(),
-                "kind": kind,
-            }
-        )
-    return examples, maps
+    examples = [
+        {**example, "weights": row[: len(sequence)].astype(float).tolist(), "kind": kind}
+        for example, row, sequence, kind in zip(described, weights, sequences, kinds, strict=True)
+    ]
+    return Samples(examples, maps)
 
 
 def _alternate(indices: list[int], predicted: np.ndarray) -> list[int]:

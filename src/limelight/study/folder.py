@@ -23,7 +23,10 @@ LOCK = ".lock"
 RUNS = "runs"
 # In a configuration, the hashes of the data and their split, and the settings that change them.
 DATA_HASHES = ("fingerprint", "order_of_rows")
-DATA_SETTINGS = ("text", "label", "group", "validation", "test")
+DATA_SETTINGS = (
+    *("text", "label", "group", "validation", "test", "source", "target"),
+    *("time", "value", "series", "known", "observed", "static"),
+)
 # The files of a study besides its runs. Nothing else is ever removed.
 OUTPUTS = ("report.html", "results.json", "model.keras", "figures", CONFIGURATION)
 
@@ -36,14 +39,14 @@ class Run:
         model: The model's short name.
         seed: The seed of the initial weights, the dropout and the order of the examples.
         summary: Seconds, epochs, parameters and history of the training, ready for JSON.
-        probabilities: For each part of the data, the class probabilities (examples, classes).
+        predictions: For each part of the data, the predictions (examples, ...), such as class predictions.
         keras_model: The path of the saved model, or None for a model that is not a Keras model.
     """
 
     model: str
     seed: int
     summary: dict[str, Any]
-    probabilities: dict[str, np.ndarray]
+    predictions: dict[str, np.ndarray]
     keras_model: Path | None = None
 
     @property
@@ -126,7 +129,7 @@ class StudyFolder:
         model: str,
         seed: int,
         summary: Mapping[str, Any],
-        probabilities: Mapping[str, np.ndarray],
+        predictions: Mapping[str, np.ndarray],
         save_model: Callable[[Path], None] | None = None,
     ) -> Run:
         """Store a finished run. Its summary is written last, as the sign that the run is complete.
@@ -135,7 +138,7 @@ class StudyFolder:
             model: The model's short name.
             seed: The run's seed.
             summary: The summary of the training, ready for JSON.
-            probabilities: For each part of the data, the class probabilities (examples, classes).
+            predictions: For each part of the data, the predictions (examples, ...).
             save_model: A function that writes the model to a path.
 
         Returns:
@@ -143,7 +146,7 @@ class StudyFolder:
         """
         folder = self.path / RUNS / f"{model}-seed{seed}"
         with _files.atomic_write(folder / "predictions.npz") as temporary, open(temporary, "wb") as stream:
-            arrays: dict[str, Any] = dict(probabilities)
+            arrays: dict[str, Any] = dict(predictions)
             np.savez_compressed(stream, **arrays)
         if save_model is not None:
             with _files.atomic_write(folder / "model.keras") as temporary:
@@ -169,9 +172,9 @@ class StudyFolder:
             if any(_sha256(folder / name) != digest for name, digest in document["sha256"].items()):
                 return None
             with np.load(folder / "predictions.npz", allow_pickle=False) as archive:
-                probabilities = {name: archive[name] for name in archive.files}
+                predictions = {name: archive[name] for name in archive.files}
             keras_model = folder / "model.keras" if "model.keras" in document["sha256"] else None
-            return Run(model, seed, document["summary"], probabilities, keras_model)
+            return Run(model, seed, document["summary"], predictions, keras_model)
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
             return None
 

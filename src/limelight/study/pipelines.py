@@ -1,78 +1,171 @@
-"""Prepare data for the models of a study, and build the models: one pipeline for texts, one for series."""
+"""Experiments on texts and series with one target each: classes, or numbers."""
 
 import hashlib
-import itertools
-import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import keras
 import numpy as np
 
+from limelight import models
 from limelight.data import Dataset, Encoding, Repair, Split, Tokenizer
 from limelight.exceptions import DataError
-from limelight.models import SeriesClassifier, TextClassifier, build_series_classifier, build_text_classifier
+from limelight.layers import AttentionPooling
 from limelight.models._estimator import Estimator
 from limelight.models.examples import Sequences
 from limelight.models.inputs import SeriesInputs, TextInputs
-from limelight.models.targets import Classes
+from limelight.models.objectives import Objective
+from limelight.models.training import Trainer
+from limelight.study import baselines
+from limelight.study.baselines import CHUNK
+from limelight.study.evaluation import Evaluation, Outcome, Samples, capture_examples
+from limelight.study.folder import Run
 from limelight.study.settings import Settings
+from limelight.study.targets import ClassTargets, NumberTargets
 
 PARTS = ("train", "validation", "test")
-# The values of scikit-learn's `C` that the linear model is fitted with; the validation part chooses one.
-INVERSE_PENALTIES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-
-_CHUNK = 1000
-_NUM_HASHES = 2**22
-# Of the linear model: its optimizer keeps about 25 numbers for each coefficient.
-_MAX_FEATURES, _MAX_COEFFICIENTS = 2**18, 1_000_000
-
-PredictFunction = Callable[[Any], np.ndarray]
+LINEAR = "linear"
+# The pooling of the LSTM states, in which the two Keras models differ.
+POOLINGS: dict[str, Callable[[], keras.Layer]] = {
+    "attention": lambda: AttentionPooling(name="attention"),
+    "mean": lambda: keras.layers.GlobalAveragePooling1D(name="mean"),
+}
 
 
-class Pipeline(Protocol):
-    """The encoded data of a study, and the models that fit their kind."""
+class _Inputs(Protocol):
+    """Encoded inputs of one kind, and what fits the kind."""
 
-    subsets: dict[str, Sequences]
+    sequences: dict[str, list[np.ndarray]]
     repairs: list[Repair]
-    notes: list[str]
     baseline_title: str
 
-    def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
-        """Return a new classifier, not compiled."""
+    def build(self, pooling: keras.Layer, num_outputs: int, is_regression: bool) -> keras.Model:
+        """Return a new network, not compiled."""
         ...
 
-    def fit_baseline(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Fit the linear model; return its class probabilities on the validation and test parts, and a summary."""
+    def fit_baseline(self, subsets: Mapping[str, Sequences]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Fit the linear model; return its outputs on the validation and test parts, and a summary."""
         ...
 
     def describe(self, example: int) -> dict[str, Any]:
         """Return `text`, `tokens` and `offsets` of a test example, ready for JSON."""
         ...
 
-    def make_estimator(self, model: keras.Model, history: dict[str, Any]) -> Estimator:
+    def make_estimator(
+        self, target: Any, model: keras.Model, history: dict[str, Any], is_regression: bool
+    ) -> Estimator:
         """Return an estimator that predicts with a trained model from raw inputs."""
         ...
 
 
-def build_pipeline(dataset: Dataset, split: Split, settings: Settings) -> Pipeline:
-    """Return the pipeline of a data set. Its vocabulary or scale comes from the train part alone."""
-    return (_TextPipeline if dataset.kind == "text" else _SeriesPipeline)(dataset, split, settings)
+class Supervised:
+    """An experiment on texts or series whose targets are classes or numbers.
+
+    The vocabulary or the scale is that of the train part alone.
+    """
+
+    architectures: tuple[str, ...] = tuple(POOLINGS)
+    baseline: str | None = LINEAR
+
+    def __init__(self, dataset: Dataset, split: Split, settings: Settings) -> None:
+        self.dataset, self.split, self.settings = dataset, split, settings
+        self.is_regression = dataset.targets is not None
+        values = dataset.labels if dataset.targets is None else dataset.targets
+        parts = {name: values[getattr(split, name)] for name in PARTS}
+        self.targets: ClassTargets | NumberTargets = (
+            NumberTargets(parts) if self.is_regression else ClassTargets(parts, dataset.classes)
+        )
+        self.objective: Objective = self.targets.objective
+        self.inputs: _Inputs = (_Texts if dataset.kind == "text" else _Series)(dataset, split, settings)
+        self.subsets = {
+            name: Sequences(self.inputs.sequences[name], self.targets.encode(each)) for name, each in parts.items()
+        }
+        self.repairs = [*dataset.repairs, *self.inputs.repairs]
+        self.notes = _note_equal_inputs(self.subsets, settings.length)
+        self.trivial, self.trivial_title = self.targets.trivial, self.targets.trivial_title.lower()
+        self.titles = {
+            "attention": "LSTM + attention",
+            "mean": "LSTM + mean pooling",
+            LINEAR: f"{self.inputs.baseline_title} + {self.targets.linear_title}",
+            self.trivial: self.targets.trivial_title,
+        }
+        self.names = {
+            "attention": "attention",
+            "mean": "mean pooling",
+            LINEAR: f"the {self.targets.linear_title} model",
+        }
+
+    @property
+    def summary(self) -> str:
+        """The sizes of the parts and the targets in words."""
+        train, validation, test = (f"{len(subset):,}" for subset in self.subsets.values())
+        return f"{train} training, {validation} validation and {test} test examples {self.targets.summary}"
+
+    def build(self, architecture: str) -> keras.Model:
+        """Return a new network, not compiled."""
+        return self.inputs.build(POOLINGS[architecture](), self.targets.num_outputs, self.is_regression)
+
+    def predict(self, architecture: str, trainer: Trainer, history: dict[str, Any]) -> dict[str, np.ndarray]:
+        """Return the predictions of a trained model on the validation and test parts."""
+        outputs = {part: trainer.predict(self.subsets[part]) for part in ("validation", "test")}
+        return {part: self.targets.decode(each) for part, each in outputs.items()}
+
+    def fit_baseline(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Fit the linear model; return its predictions on the validation and test parts, and a summary."""
+        outputs, summary = self.inputs.fit_baseline(self.subsets)
+        return {part: self.targets.decode(each) for part, each in outputs.items()}, summary
+
+    def fixed_runs(self) -> list[Run]:
+        """Return the run of the model that knows the targets of the train part alone."""
+        return [self.targets.trivial_run()]
+
+    def make_estimator(self, architecture: str, model: keras.Model, history: dict[str, Any]) -> Estimator:
+        """Return an estimator that predicts with a trained model from raw inputs."""
+        return self.inputs.make_estimator(self.targets.target, model, history, self.is_regression)
+
+    def describe_run(self, run: Run) -> str:
+        """Return the quality of a run on the validation part in words."""
+        return self.targets.describe_run(run)
+
+    def evaluate(self, runs: Mapping[str, Sequence[Run]]) -> Outcome:
+        """Evaluate and compare all models on the test part."""
+        predictions = {name: [run.predictions["test"] for run in each] for name, each in runs.items()}
+        return self.targets.evaluate(predictions, self.names)
+
+    def capture(self, estimator: Estimator, run: Run) -> Samples:
+        """Choose test examples, and capture the attention of a model on them."""
+        chosen = self.targets.choose(run.predictions["test"], self.settings.examples)
+        indices = [index for group in chosen.values() for index in group]
+        described = [
+            {
+                "id": str(int(self.split.test[index])),
+                **self.inputs.describe(index),
+                **self.targets.describe(index, run.predictions["test"]),
+            }
+            for index in indices
+        ]
+        return capture_examples(estimator.model_, self.subsets["test"], chosen, described)
+
+    def describe_data(self) -> dict[str, Any]:
+        """Return the kind of the data and their targets, ready for JSON."""
+        counts = {name: len(subset) for name, subset in self.subsets.items()}
+        return {"kind": self.dataset.kind, "counts": counts, **self.targets.describe_data()}
+
+    def draw(self, folder: Path, evaluations: Mapping[str, Evaluation], samples: Samples) -> None:
+        """Draw what fits the targets into a folder."""
+        self.targets.draw(folder, evaluations, self.titles)
 
 
-class _TextPipeline:
-    baseline_title = "TF-IDF + linear"
+class _Texts:
+    baseline_title = "TF-IDF"
 
     def __init__(self, dataset: Dataset, split: Split, settings: Settings) -> None:
         self.settings = settings
-        self.num_classes, self.classes = len(dataset.classes), Classes(dataset.classes)
-        texts, labels = {}, {}
-        for name in PARTS:
-            texts[name], labels[name] = dataset.take(getattr(split, name))
+        texts = {name: dataset.take(getattr(split, name))[0] for name in PARTS}
         self.tokenizer = Tokenizer.train(texts["train"], size=max(3, settings.vocabulary))
         self.texts = {name: _EncodedTexts(self.tokenizer, texts[name], settings.length) for name in PARTS}
-        self.subsets, truncated = {}, 0
+        self.sequences, truncated = {}, 0
         for name in PARTS:
             # Only the ids are kept: offsets and tokens take many times their memory.
             sequences = []
@@ -80,24 +173,24 @@ class _TextPipeline:
                 sequences.append(encoding.ids)
                 truncated += encoding.truncated > 0
             _check_ids(sequences, self.tokenizer.size)
-            self.subsets[name] = Sequences(sequences, labels[name])
+            self.sequences[name] = sequences
         self.repairs = [Repair(f"texts cut after {settings.length} words", truncated)] if truncated else []
-        self.notes = _note_equal_inputs(self.subsets, settings.length)
 
-    def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
+    def build(self, pooling: keras.Layer, num_outputs: int, is_regression: bool) -> keras.Model:
         settings = self.settings
-        return build_text_classifier(
+        build = models.build_text_regressor if is_regression else models.build_text_classifier
+        return build(
             self.tokenizer.size,
-            self.num_classes,
-            pooling=pooling(),
+            num_outputs,
+            pooling=pooling,
             units=settings.units,
             embedding_dim=settings.width,
             dropout=settings.dropout,
             word_dropout=settings.word_dropout,
         )
 
-    def fit_baseline(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        return _fit_and_predict(fit_text_baseline, self.texts, self.subsets)
+    def fit_baseline(self, subsets: Mapping[str, Sequences]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return baselines.fit_and_predict(baselines.fit_text_baseline, self.texts, subsets)
 
     def describe(self, example: int) -> dict[str, Any]:
         text = self.texts["test"].texts[example]
@@ -111,15 +204,17 @@ class _TextPipeline:
             "offsets": [list(offset) for offset in encoding.offsets],
         }
 
-    def make_estimator(self, model: keras.Model, history: dict[str, Any]) -> Estimator:
+    def make_estimator(
+        self, target: Any, model: keras.Model, history: dict[str, Any], is_regression: bool
+    ) -> Estimator:
         settings = self.settings
-        estimator = TextClassifier(
+        estimator = (models.TextRegressor if is_regression else models.TextClassifier)(
             **_common_params(settings),
             embedding_dim=settings.width,
             word_dropout=settings.word_dropout,
             vocabulary=settings.vocabulary,
         )
-        return estimator.restore(TextInputs(self.tokenizer, settings.length), self.classes, model, history)
+        return estimator.restore(TextInputs(self.tokenizer, settings.length), target, model, history)
 
 
 class _EncodedTexts:
@@ -133,49 +228,50 @@ class _EncodedTexts:
 
     def encode(self) -> Iterator[Encoding]:
         """Yield the encoding of each text."""
-        for start in range(0, len(self.texts), _CHUNK):
-            yield from self.tokenizer.encode(self.texts[start : start + _CHUNK], self.length)
+        for start in range(0, len(self.texts), CHUNK):
+            yield from self.tokenizer.encode(self.texts[start : start + CHUNK], self.length)
 
 
-class _SeriesPipeline:
-    baseline_title = "Channel summaries + linear"
+class _Series:
+    baseline_title = "Channel summaries"
 
     def __init__(self, dataset: Dataset, split: Split, settings: Settings) -> None:
         self.settings = settings
-        self.num_classes, self.classes = len(dataset.classes), Classes(dataset.classes)
-        self.subsets = {}
+        self.sequences = {}
         truncated = 0
         for name in PARTS:
-            series, labels = dataset.take(getattr(split, name))
+            series, _ = dataset.take(getattr(split, name))
             truncated += sum(len(steps) > settings.length for steps in series)
-            self.subsets[name] = Sequences([steps[: settings.length] for steps in series], labels)
-        steps = np.concatenate(self.subsets["train"].sequences).astype(np.float64)
+            self.sequences[name] = [steps[: settings.length] for steps in series]
+        steps = np.concatenate(self.sequences["train"]).astype(np.float64)
         self.mean, self.variance = steps.mean(0), steps.var(0)
         self.repairs = [Repair(f"series cut after {settings.length} steps", truncated)] if truncated else []
-        self.notes = _note_equal_inputs(self.subsets, settings.length)
 
-    def build(self, pooling: Callable[[], keras.Layer]) -> keras.Model:
-        return build_series_classifier(
+    def build(self, pooling: keras.Layer, num_outputs: int, is_regression: bool) -> keras.Model:
+        build = models.build_series_regressor if is_regression else models.build_series_classifier
+        return build(
             len(self.mean),
-            self.num_classes,
-            pooling=pooling(),
+            num_outputs,
+            pooling=pooling,
             mean=self.mean,
             variance=self.variance,
             units=self.settings.units,
             dropout=self.settings.dropout,
         )
 
-    def fit_baseline(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        sequences = {name: subset.sequences for name, subset in self.subsets.items()}
-        return _fit_and_predict(fit_series_baseline, sequences, self.subsets)
+    def fit_baseline(self, subsets: Mapping[str, Sequences]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        return baselines.fit_and_predict(baselines.fit_series_baseline, self.sequences, subsets)
 
     def describe(self, example: int) -> dict[str, Any]:
-        length = len(self.subsets["test"].sequences[example])
+        length = len(self.sequences["test"][example])
         return {"text": None, "tokens": [str(step) for step in range(1, length + 1)], "offsets": []}
 
-    def make_estimator(self, model: keras.Model, history: dict[str, Any]) -> Estimator:
+    def make_estimator(
+        self, target: Any, model: keras.Model, history: dict[str, Any], is_regression: bool
+    ) -> Estimator:
+        estimator = models.SeriesRegressor if is_regression else models.SeriesClassifier
         inputs = SeriesInputs(len(self.mean), self.settings.length)
-        return SeriesClassifier(**_common_params(self.settings)).restore(inputs, self.classes, model, history)
+        return estimator(**_common_params(self.settings)).restore(inputs, target, model, history)
 
 
 def _common_params(settings: Settings) -> dict[str, Any]:
@@ -184,6 +280,13 @@ def _common_params(settings: Settings) -> dict[str, Any]:
         "units": settings.units,
         "dropout": settings.dropout,
         "max_length": settings.length,
+        **training_params(settings),
+    }
+
+
+def training_params(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of any estimator that are settings of the study."""
+    return {
         "epochs": settings.epochs,
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
@@ -193,167 +296,6 @@ def _common_params(settings: Settings) -> dict[str, Any]:
             "averaging": settings.averaging,
         },
     }
-
-
-def fit_text_baseline(
-    train: Iterable[Sequence[str]],
-    labels: np.ndarray,
-    validation: Iterable[Sequence[str]],
-    validation_labels: np.ndarray,
-) -> tuple[PredictFunction, dict[str, Any]]:
-    """Fit a logistic regression on the TF-IDF of words and pairs of words.
-
-    Args:
-        train: The tokens of each text; iterated twice, so that no list of all tokens is needed.
-        labels: The classes of the texts; every class must occur.
-        validation: The tokens of each text of the validation part, which chooses the penalty.
-        validation_labels: Their classes.
-
-    Returns:
-        A function from tokens of texts to probabilities (texts, classes), and a summary of the run.
-    """
-    num_classes = int(labels.max()) + 1
-    features = HashedTfidf(min(_MAX_FEATURES, _MAX_COEFFICIENTS // num_classes))
-    return _fit_linear(features, train, labels, validation, validation_labels)
-
-
-def fit_series_baseline(
-    train: Sequence[np.ndarray],
-    labels: np.ndarray,
-    validation: Sequence[np.ndarray],
-    validation_labels: np.ndarray,
-) -> tuple[PredictFunction, dict[str, Any]]:
-    """Fit a logistic regression on the summary of each channel; arguments and result as in `fit_text_baseline`.
-
-    A summary is the mean, the standard deviation, the minimum, the maximum, and the means of the first, middle and last
-    third.
-    """
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import FunctionTransformer, StandardScaler
-
-    features = make_pipeline(FunctionTransformer(_summarize_series), StandardScaler())
-    return _fit_linear(features, train, labels, validation, validation_labels)
-
-
-class HashedTfidf:
-    """TF-IDF of words and pairs of words, with hashes in place of a vocabulary, whose memory grows with the texts.
-
-    Args:
-        max_features: The number of words and pairs that are used: those in the largest number of texts.
-    """
-
-    def __init__(self, max_features: int) -> None:
-        from sklearn.feature_extraction.text import HashingVectorizer
-
-        self.max_features = max_features
-        self._vectorizer = HashingVectorizer(
-            analyzer=_words_and_pairs, n_features=_NUM_HASHES, alternate_sign=False, norm=None
-        )
-        self._columns = np.zeros(0, np.int64)
-        self._idf = np.zeros(0)
-
-    def fit_transform(self, texts: Iterable[Sequence[str]]) -> Any:
-        """Choose the words and pairs, and return the features of the texts (texts, features), sparse."""
-        num_texts, total = np.zeros(_NUM_HASHES, np.int64), 0
-        for counts in self._count(texts):
-            num_texts += np.bincount(counts.indices, minlength=_NUM_HASHES)
-            total += counts.shape[0]
-        columns = np.flatnonzero(num_texts)
-        by_frequency = np.argsort(-num_texts[columns], kind="stable")
-        self._columns = np.sort(columns[by_frequency[: self.max_features]])
-        self._idf = np.log((1 + total) / (1 + num_texts[self._columns])) + 1
-        # The size is known, so that no second copy of the features is in memory.
-        return self._collect(texts, int(num_texts[self._columns].sum()))
-
-    def transform(self, texts: Iterable[Sequence[str]]) -> Any:
-        """Return the features of other texts."""
-        from scipy.sparse import vstack
-
-        return vstack(list(self._weigh(texts)), format="csr")
-
-    def _count(self, texts: Iterable[Sequence[str]]) -> Iterator[Any]:
-        """Yield the counts of all hashes in some of the texts at a time."""
-        remaining = iter(texts)
-        while chunk := list(itertools.islice(remaining, _CHUNK)):
-            yield self._vectorizer.transform(chunk)
-
-    def _weigh(self, texts: Iterable[Sequence[str]]) -> Iterator[Any]:
-        """Yield the features of some of the texts at a time: (1 + log count) idf, in rows of norm 1."""
-        from sklearn.preprocessing import normalize
-
-        for counts in self._count(texts):
-            rows = counts[:, self._columns]
-            rows.data = (1 + np.log(rows.data)) * self._idf[rows.indices]
-            yield normalize(rows, copy=False)
-
-    def _collect(self, texts: Iterable[Sequence[str]], size: int) -> Any:
-        """Return the features of all texts, which have `size` values."""
-        from scipy.sparse import csr_matrix
-
-        indices, values, lengths, start = np.empty(size, np.int32), np.empty(size), [np.zeros(1, np.int64)], 0
-        for rows in self._weigh(texts):
-            stop = start + rows.nnz
-            indices[start:stop], values[start:stop] = rows.indices, rows.data
-            lengths.append(np.diff(rows.indptr))
-            start = stop
-        starts = np.cumsum(np.concatenate(lengths))
-        return csr_matrix((values, indices, starts), shape=(len(starts) - 1, len(self._columns)))
-
-
-def _fit_linear(
-    features: Any, train: Iterable[Any], labels: np.ndarray, validation: Iterable[Any], validation_labels: np.ndarray
-) -> tuple[PredictFunction, dict[str, Any]]:
-    """Fit the features and a logistic regression for each penalty; keep the one with the lowest validation loss."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    start = time.perf_counter()
-    train_features, validation_features = features.fit_transform(train), features.transform(validation)
-    rows = np.arange(len(validation_labels))
-    candidates = []
-    with warnings.catch_warnings():
-        # A model that has not quite converged is evaluated on the validation part like any other.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        for inverse_penalty in INVERSE_PENALTIES:
-            model = LogisticRegression(C=inverse_penalty, max_iter=500).fit(train_features, labels)
-            probabilities = model.predict_proba(validation_features)[rows, validation_labels]
-            loss = float(-np.log(np.maximum(probabilities, 1e-7)).mean())
-            candidates.append((loss, inverse_penalty, model))
-    loss, inverse_penalty, model = min(candidates, key=lambda candidate: candidate[0])
-    summary = {
-        "seconds": time.perf_counter() - start,
-        "epochs": None,
-        "parameters": int(model.coef_.size + model.intercept_.size),
-        "history": {},
-        "inverse_penalty": inverse_penalty,
-        "validation": {"loss": loss, "accuracy": float(model.score(validation_features, validation_labels))},
-    }
-    return lambda inputs: model.predict_proba(features.transform(inputs)).astype(np.float64), summary
-
-
-def _fit_and_predict(
-    fit: Callable[..., tuple[PredictFunction, dict[str, Any]]],
-    inputs: Mapping[str, Any],
-    subsets: Mapping[str, Sequences],
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    predict, summary = fit(
-        inputs["train"], subsets["train"].targets, inputs["validation"], subsets["validation"].targets
-    )
-    return {name: predict(inputs[name]) for name in ("validation", "test")}, summary
-
-
-def _words_and_pairs(tokens: Sequence[str]) -> list[str]:
-    words = [token.lower() for token in tokens]
-    return words + [f"{first} {second}" for first, second in itertools.pairwise(words)]
-
-
-def _summarize_series(series: Sequence[np.ndarray]) -> np.ndarray:
-    """Return a row (7 * channels,) for each series (length, channels)."""
-    rows = []
-    for steps in series:
-        thirds = [part.mean(0) if len(part) else steps.mean(0) for part in np.array_split(steps, 3)]
-        rows.append(np.concatenate([steps.mean(0), steps.std(0), steps.min(0), steps.max(0), *thirds]))
-    return np.stack(rows)
 
 
 def _note_equal_inputs(subsets: Mapping[str, Sequences], length: int) -> list[str]:

@@ -8,30 +8,47 @@ import numpy as np
 
 import limelight
 from limelight import _backend, data
-from limelight.study import verdict
+from limelight.study import tasks, verdict
 from limelight.study.folder import DATA_SETTINGS, StudyFolder
 from limelight.study.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Setup:
-    """The data of a study and their split, and its output folder."""
+    """The data of a study and their split, its settings and its output folder.
 
-    dataset: data.Dataset
-    split: data.Split
+    Attributes:
+        settings: The settings, with the task and its defaults.
+        dataset: The data.
+        split: Their parts; None for series to forecast, which are split in time.
+        out: The output folder.
+        given: The settings as they were given; those of the command that reproduces the study.
+        reason: Why the task is this one; None if it was given.
+    """
+
+    settings: Settings
+    dataset: data.Dataset | data.Pairs | data.Panel
+    split: data.Split | None
     out: Path
+    given: Settings | None = None
+    reason: str | None = None
 
-    def configuration(self, settings: Settings) -> dict[str, Any]:
+    def configuration(self) -> dict[str, Any]:
         """Return everything that the runs of the study depend on, ready for JSON."""
+        hashes = {}
+        if isinstance(self.dataset, data.Panel):
+            hashes = {"fingerprint": self.dataset.fingerprint}
+        elif self.split is not None:
+            # The stored predictions follow the order of the rows.
+            hashes = {"fingerprint": self.split.fingerprint, "order_of_rows": self.split.order}
+        names = [*DATA_SETTINGS, *self.settings.training_settings()]
+        values = {name: getattr(self.settings, name) for name in dict.fromkeys(names)}
         return {
             "limelight": limelight.__version__,
             "backend": _backend.require(),
             "data": self.dataset.name,
-            "fingerprint": self.split.fingerprint,
-            # The stored predictions follow the order of the rows.
-            "order_of_rows": self.split.order,
-            **{name: getattr(settings, name) for name in DATA_SETTINGS},
-            **settings.training_settings(),
+            **hashes,
+            **{name: value for name, value in values.items() if value is not None},
         }
 
 
@@ -44,19 +61,21 @@ def prepare(settings: Settings, fresh: bool = False) -> Setup:
 
     Raises:
         DataError: the data cannot be used.
-        UsageError: the folder belongs to something else, or holds a study of another configuration.
+        UsageError: the folder belongs to something else, or holds a study of another configuration; or a setting belongs to
+            another task.
     """
     if settings.out is not None:
         StudyFolder(settings.out).check()
-    dataset = data.load(settings.source, text=settings.text, label=settings.label, group=settings.group)
-    if not isinstance(dataset, data.Dataset) or dataset.targets is not None:
-        raise data.DataError(
-            f"The data of a study must be texts or series with classes. {settings.source!r} is {dataset!r}. Name another."
-        )
-    split = data.split(dataset, validation=settings.validation, test=settings.test)
-    dataset = _put_rare_class_last(dataset, split)
-    setup = Setup(dataset, split, Path(settings.out or Path("limelight-study", dataset.name)))
-    StudyFolder(setup.out).check(setup.configuration(settings), fresh)
+    name, reason, dataset = tasks.read(settings)
+    resolved = settings.for_task(name, reason or "as was given")
+    split = None
+    if not isinstance(dataset, data.Panel):
+        split = data.split(dataset, validation=resolved.validation, test=resolved.test)
+        if isinstance(dataset, data.Dataset) and dataset.targets is None:
+            dataset = _put_rare_class_last(dataset, split)
+    out = Path(settings.out or Path("limelight-study", dataset.name))
+    setup = Setup(resolved, dataset, split, out, settings, reason)
+    StudyFolder(setup.out).check(setup.configuration(), fresh)
     return setup
 
 

@@ -39,7 +39,7 @@ def majority_run(labels: Mapping[str, np.ndarray], num_classes: int) -> Run:
         num_classes: The number of classes K.
     """
     shares = np.bincount(labels["train"], minlength=num_classes) / len(labels["train"])
-    probabilities = {name: np.tile(shares, (len(labels[name]), 1)) for name in ("validation", "test")}
+    predictions = {name: np.tile(shares, (len(labels[name]), 1)) for name in ("validation", "test")}
     validation = labels["validation"]
     summary = {
         "seconds": 0.0,
@@ -51,33 +51,40 @@ def majority_run(labels: Mapping[str, np.ndarray], num_classes: int) -> Run:
             "accuracy": float((validation == shares.argmax()).mean()),
         },
     }
-    return Run(MAJORITY, 1, summary, probabilities)
+    return Run(MAJORITY, 1, summary, predictions)
 
 
-def find_caveats(runs: Mapping[str, Sequence[Run]], titles: Mapping[str, str]) -> dict[str, str]:
+def find_caveats(
+    runs: Mapping[str, Sequence[Run]],
+    titles: Mapping[str, str],
+    trivial: str = MAJORITY,
+    trivial_title: str = "class shares",
+) -> dict[str, str]:
     """Return a sentence about each model from which no claim is made; its name is the key.
 
     A training does not count if the limit of epochs stopped it, or if its loss on the validation part is not below that of
-    the class shares.
+    the trivial model.
 
     Args:
-        runs: For each model its runs; those of `MAJORITY` are compared with.
+        runs: For each model its runs.
         titles: For each model its title in sentences.
+        trivial: The model that learns next to nothing.
+        trivial_title: Its title in sentences.
     """
-    shares_loss = runs[MAJORITY][0].summary["validation"]["loss"]
+    shares_loss = runs[trivial][0].summary["validation"]["loss"]
     caveats = {}
     for name, model_runs in runs.items():
-        if name == MAJORITY:
+        if name == trivial or name not in titles:
             continue
-        losses = [_validation_loss(run) for run in model_runs]
+        losses = [loss for run in model_runs if (loss := _validation_loss(run)) is not None]
         limits = [run.summary["epochs"] for run in model_runs if run.summary.get("stopped_by_limit")]
         useless = [loss for loss in losses if loss >= shares_loss]
         reasons = []
         if useless:
             more = " or more" if len(useless) > 1 else ""
             reasons.append(
-                f"{_count(len(useless), len(model_runs))} of {titles[name]} predicted no better than the class shares "
-                f"(validation loss {min(useless):.3f}{more}, class shares {shares_loss:.3f})"
+                f"{_count(len(useless), len(model_runs))} of {titles[name]} predicted no better than the {trivial_title} "
+                f"(validation loss {min(useless):.3f}{more}, {trivial_title} {shares_loss:.3f})"
             )
         if limits:
             limit = f"{limits[0]} epoch{'' if limits[0] == 1 else 's'}"
@@ -104,34 +111,38 @@ def withdraw_claim(entry: dict[str, Any], caveats: Mapping[str, str], titles: Ma
     return {**entry, "claim": False, "sentence": sentence}
 
 
+def describe_imbalance(metric: str, classes: Sequence[str], counts: np.ndarray, truth: np.ndarray) -> list[str]:
+    """Return a sentence about imbalanced classes; none if they are balanced.
+
+    Args:
+        metric: The metric of the verdict, from `choose_metric`.
+        classes: The names of the classes.
+        counts: Training examples of each class.
+        truth: The true classes of the test part.
+    """
+    if metric == "accuracy":
+        return []
+    largest = int(counts.argmax())
+    of_class = f" of {classes[-1]!r}" if metric == "average_precision" else ""
+    return [
+        f"The classes are imbalanced ({counts.min():,} to {counts.max():,} training examples), so the models are compared "
+        f"by {METRICS[metric].label}{of_class}; always predicting {classes[largest]!r} has an accuracy of "
+        f"{100 * float((truth == largest).mean()):.1f} %."
+    ]
+
+
 def write(
-    entries: Sequence[Mapping[str, Any]],
-    shown: Sequence[bool],
-    metric: str,
-    classes: Sequence[str],
-    counts: np.ndarray,
-    truth: np.ndarray,
+    entries: Sequence[Mapping[str, Any]], shown: Sequence[bool], metric: str, preface: Sequence[str] = ()
 ) -> list[str]:
     """Return the sentences of the verdict.
 
     Args:
         entries: The comparisons, from `withdraw_claim`.
         shown: For each comparison, whether a difference could be shown.
-        metric: The metric of the verdict, from `choose_metric`. A difference in log loss is added where one could be shown.
-        classes: The names of the classes.
-        counts: Training examples of each class.
-        truth: The true classes of the test part.
+        metric: The metric of the verdict. A difference in another metric is added where one could be shown.
+        preface: Sentences that come first.
     """
-    sentences = []
-    if metric != "accuracy":
-        largest = int(counts.argmax())
-        of_class = f" of {classes[-1]!r}" if metric == "average_precision" else ""
-        sentences.append(
-            f"The classes are imbalanced ({counts.min():,} to {counts.max():,} training examples), so the models are compared "
-            f"by {METRICS[metric].label}{of_class}; always predicting {classes[largest]!r} has an accuracy of "
-            f"{100 * float((truth == largest).mean()):.1f} %."
-        )
-    sentences += [str(entry["sentence"]) for entry in entries if entry["metric"] == metric]
+    sentences = [*preface, *(str(entry["sentence"]) for entry in entries if entry["metric"] == metric)]
     sentences += [
         str(entry["sentence"])
         for entry, is_shown in zip(entries, shown, strict=True)
@@ -140,9 +151,10 @@ def write(
     return list(dict.fromkeys(sentences))
 
 
-def _validation_loss(run: Run) -> float:
+def _validation_loss(run: Run) -> float | None:
+    """Return the lowest loss on the validation part; None for a model that is not measured by it."""
     history = run.summary["history"]
-    return min(history["val_loss"]) if history else run.summary["validation"]["loss"]
+    return min(history["val_loss"]) if history else run.summary.get("validation", {}).get("loss")
 
 
 def _count(number: int, total: int) -> str:
