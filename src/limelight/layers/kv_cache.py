@@ -43,7 +43,7 @@ class KVCache(NamedTuple):
     @classmethod
     def empty(
         cls,
-        batch_size: int,
+        batch_size: Any,
         num_kv_heads: int,
         size: int,
         key_dim: int,
@@ -53,7 +53,7 @@ class KVCache(NamedTuple):
         """Return an empty cache.
 
         Args:
-            batch_size: B.
+            batch_size: B; a tensor where it is not known before a graph runs.
             num_kv_heads: K.
             size: L, the number of steps that it holds.
             key_dim: H.
@@ -63,7 +63,9 @@ class KVCache(NamedTuple):
         Raises:
             ValueError: A size is not a positive integer.
         """
-        sizes = {"batch_size": batch_size, "num_kv_heads": num_kv_heads, "size": size, "key_dim": key_dim}
+        sizes = {"num_kv_heads": num_kv_heads, "size": size, "key_dim": key_dim}
+        if not ops.is_tensor(batch_size):
+            sizes["batch_size"] = batch_size
         for name, number in sizes.items():
             check_positive_int(name, number)
         value_dim = key_dim if value_dim is None else value_dim

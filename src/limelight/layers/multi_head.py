@@ -345,7 +345,7 @@ class MultiHeadAttention(keras.Layer):
             )
         return self._latent_norm(self._latent_dense(value))
 
-    def empty_cache(self, batch_size: int, size: int) -> KVCache:
+    def empty_cache(self, batch_size: Any, size: int) -> KVCache:
         """Return an empty cache for calls of this layer.
 
         Args:

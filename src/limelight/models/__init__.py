@@ -13,8 +13,9 @@ from limelight.models.builders import (
     build_text_classifier,
     build_text_regressor,
 )
+from limelight.models.decoding import BeamSearch, Sampling
 from limelight.models.forecasting import build_forecaster
-from limelight.models.translation import BeamSearch, build_translator
+from limelight.models.translation import build_transformer_translator, build_translator
 
 if TYPE_CHECKING:
     from limelight.models.estimators import (
@@ -34,6 +35,7 @@ __all__ = [
     "BeamSearch",
     "DocumentClassifier",
     "Forecaster",
+    "Sampling",
     "SeriesClassifier",
     "SeriesRegressor",
     "TextClassifier",
@@ -46,6 +48,7 @@ __all__ = [
     "build_series_regressor",
     "build_text_classifier",
     "build_text_regressor",
+    "build_transformer_translator",
     "build_translator",
     "load",
 ]

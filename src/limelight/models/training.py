@@ -82,6 +82,8 @@ class Trainer:
         objective: The loss.
         config: How to train.
         on_step: Called before each training step; it may raise to end the training.
+        change_inputs: Called in each training step with the model, its inputs, a generator of random numbers and the share of
+            the maximum number of steps that is over; it returns the inputs to train on.
     """
 
     # Why not `model.fit`: on TensorFlow it takes the padded length from the first two batches and refuses other lengths
@@ -96,8 +98,10 @@ class Trainer:
         objective: Objective,
         config: TrainingConfig,
         on_step: Callable[[], None] = lambda: None,
+        change_inputs: Callable[[keras.Model, Any, np.random.Generator, float], Any] | None = None,
     ) -> None:
         self.build, self.objective, self.config, self.on_step = build, objective, config, on_step
+        self.change_inputs = change_inputs
         self.train_set, self.validation_set = train, validation
         # More rows than examples would be padding only.
         self.batch_size = min(config.batch_size, len(train))
@@ -210,7 +214,12 @@ class Trainer:
             inputs, targets, weights = fill_batch(
                 self.train_set, planned.indices, planned.padded_length, self.batch_size
             )
-            self._set_learning_rate(model, run)
+            number = self._count_steps(run)
+            self._set_learning_rate(model, number)
+            if self.change_inputs is not None:
+                # Seeded by the step, so that a resumed training changes the same.
+                random = np.random.default_rng((seed, number))
+                inputs = self.change_inputs(model, inputs, random, number / self.max_steps)
             model.reset_metrics()
             logs = model.train_on_batch(inputs, targets, sample_weight=weights, return_dict=True)
             run.step += 1
@@ -223,11 +232,13 @@ class Trainer:
                 saved = time.perf_counter()
         return run.means()
 
-    def _set_learning_rate(self, model: keras.Model, run: "_Run") -> None:
+    def _count_steps(self, run: "_Run") -> int:
+        return run.epoch * self.passes * self._steps_of_pass + run.step
+
+    def _set_learning_rate(self, model: keras.Model, step: int) -> None:
         config = self.config
         if config.schedule == "constant" and not config.warmup:
             return
-        step = run.epoch * self.passes * self._steps_of_pass + run.step
         model.optimizer.learning_rate = config.learning_rate * _schedule(
             step, self.max_steps, config.schedule, config.warmup
         )

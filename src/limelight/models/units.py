@@ -78,6 +78,12 @@ class Units:
             return self._tokenizer.decode(kept)
         return (" " if self.kind == "word" else "").join(self.pieces[index] for index in kept)
 
+    def pieces_of(self, ids: Sequence[int]) -> list[str]:
+        """Return each unit of ids without special ones, as written in a text of them."""
+        if self._tokenizer is None:
+            return [self.pieces[int(index) - NUM_SPECIAL] for index in ids]
+        return [self.decode([index]) for index in ids]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the kind and the pieces."""
         return {"kind": self.kind, "pieces": self.pieces}
