@@ -35,7 +35,7 @@ TENSOR_SIDE = (
 )
 STUDY_SIDE = ({"data", "maps"}, {"analysis", "evaluate", "plot"}, {"report"})
 # Where the two sides meet: these may import both.
-MEETING = ({"inspection"}, {"linter", "models"}, {"server", "study"}, {"cli", "__main__"})
+MEETING = ({"inspection"}, {"linter", "models"}, {"explanation"}, {"server", "study"}, {"cli", "__main__"})
 
 KERAS = {"keras", "jax", "jaxlib", "tensorflow", "torch"}
 LINES_OF_A_MODULE = 600

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from limelight import analysis as analysis
     from limelight import data as data
     from limelight import evaluate as evaluate
+    from limelight import explanation as explanation
     from limelight import inspection as inspection
     from limelight import layers as layers
     from limelight import masks as masks
@@ -51,6 +52,7 @@ _PUBLIC = {
     "data": "limelight.data",
     "evaluate": "limelight.evaluate",
     "explain_implementation": "limelight.functional",
+    "explanation": "limelight.explanation",
     "inspection": "limelight.inspection",
     "layers": "limelight.layers",
     "lint": "limelight.linter",

@@ -251,3 +251,20 @@ def test_measures_of_a_regressor():
         evaluate.leave_one_out(predict, examples)
     with pytest.raises(ValueError, match="`output` must be"):
         evaluate.leave_one_out(predict, examples, output="logits")
+
+
+def test_rankings_are_compared_pair_by_pair():
+    def predict(batch):
+        positive = np.array([0.1 + 0.8 * np.any(example == 7) for example in batch])
+        return np.stack([1 - positive, positive], axis=1)
+
+    examples = [np.array([7, 1, 2, 3])] * 20
+    rankings = {"good": [[3, 2, 1, 0]] * 20, "bad": [[0, 1, 2, 3]] * 20}
+    result = evaluate.faithfulness(predict, examples, rankings, resamples=100)
+    compared = result.compare("good", ["bad"], resamples=100)["bad"]
+    values = result.per_example
+    expected = (values["good"]["comprehensiveness"] - values["bad"]["comprehensiveness"]).mean()
+    assert compared.difference.value == pytest.approx(expected)
+    assert compared.difference.value == pytest.approx(0.8)
+    assert compared.better
+    assert compared.p_value < 0.001

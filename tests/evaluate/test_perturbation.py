@@ -21,6 +21,36 @@ def test_leave_one_out_by_hand():
     assert [each.round(6).tolist() for each in replaced] == [[0.0, 0.1, 0.2], [0.3], [0.1, 0.4]]
 
 
+def test_occlusion_and_signed_changes_by_hand():
+    def predict(batch):
+        positive = np.array([0.1 + 0.1 * example.sum() for example in batch])
+        return np.stack([1 - positive, positive], axis=1)
+
+    example = [np.array([1, 2, 3])]
+    # Windows of two: 1, 12, 23, 3, each token in two of them.
+    occluded = evaluate.leave_one_out(predict, example, width=2, perturbation=evaluate.Replace(0))[0]
+    np.testing.assert_allclose(occluded, [(0.1 + 0.3) / 2, (0.3 + 0.5) / 2, (0.5 + 0.3) / 2])
+    signed = evaluate.leave_one_out(predict, [np.array([2, -1, 4])], signed=True, perturbation=evaluate.Replace(0))[0]
+    np.testing.assert_allclose(signed, [0.2, -0.1, 0.4])
+    with pytest.raises(ValueError, match=r"`width` must be at least 1.*Received: width=0"):
+        evaluate.leave_one_out(predict, example, width=0)
+
+
+def test_permutation_test_of_heads_and_values():
+    received = []
+
+    def predict_with_attention(example, weights):
+        received.append(weights)
+        return weights[:, 0, 0, :1] * 2
+
+    attention = [np.array([[[0.9, 0.1]], [[0.3, 0.7]]])]
+    medians = evaluate.permutation_test(predict_with_attention, attention, permutations=51, output="values", seed=2)
+    assert received[0].shape == (52, 2, 1, 2)
+    # Each head is permuted on its own.
+    assert len({tuple(row.ravel()) for row in received[0]}) == 4
+    assert medians[0] in (0.0, pytest.approx(1.6))
+
+
 def test_permutation_test_by_hand(random):
     """A permutation of two tokens is the identity or a swap; the model returns its attention as probabilities."""
 

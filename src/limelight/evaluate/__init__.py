@@ -11,6 +11,7 @@ except ModuleNotFoundError as error:
 from limelight._distributions import distance, entropy, jensen_shannon, total_variation
 from limelight._formatting import METRICS, Metric
 from limelight.evaluate._faithfulness import Faithfulness, faithfulness
+from limelight.evaluate._plausibility import plausibility
 from limelight.evaluate.comparison import Comparison, holm, over_seeds, paired, paired_over_seeds
 from limelight.evaluate.estimates import Estimate
 from limelight.evaluate.metrics import (
@@ -49,6 +50,7 @@ __all__ = [
     "paired",
     "paired_over_seeds",
     "permutation_test",
+    "plausibility",
     "regression",
     "sentence",
     "total_variation",

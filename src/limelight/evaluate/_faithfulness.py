@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,12 +56,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class AgainstRandom:
-    """Difference between a ranking and random rankings on one measure.
+    """Difference between a ranking and random rankings, or another ranking, on one measure.
 
     Args:
         difference: Ranking - random, mean over examples with its interval.
-        p_value: p value of a paired permutation test, with Holm's correction for all rankings and measures.
-        better: True if the ranking could be shown to be better than random rankings.
+        p_value: p value of a paired permutation test, with Holm's correction for all that are compared.
+        better: True if the ranking could be shown to be better.
     """
 
     difference: Estimate
@@ -85,6 +85,7 @@ class Faithfulness:
         deletion: Ranking name (and "random") to the curve while its first tokens are deleted.
         insertion: Ranking name (and "random") to the curve while its first tokens are inserted.
         output: "probabilities", or "values" if the model is a regressor.
+        per_example: Ranking name (and "random") to measure name to its values (N,).
     """
 
     n: int
@@ -94,6 +95,32 @@ class Faithfulness:
     deletion: Mapping[str, Curve]
     insertion: Mapping[str, Curve]
     output: str = "probabilities"
+    per_example: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def compare(
+        self,
+        first: str,
+        seconds: Sequence[str],
+        measure: str = "comprehensiveness",
+        *,
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict[str, AgainstRandom]:
+        """Compare a ranking with others on one measure, paired by example, with Holm's correction for the number of others.
+
+        Args:
+            first: Name of the ranking.
+            seconds: Names of the others.
+            measure: Name of the measure.
+            resamples: Number of bootstrap resamples.
+            seed: Seed of the bootstrap and of the permutations.
+        """
+        settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+        pairs = {
+            (name, measure): self.per_example[first][measure] - self.per_example[name][measure] for name in seconds
+        }
+        compared = _compare(pairs, settings, np.random.default_rng(seed + 1))
+        return {name: comparison for (name, _), comparison in compared.items()}
 
     def sentence(self, ranking: str = "attention", share: float = 0.2) -> str:
         """Describe in words the effect of removing the first tokens of a ranking, next to random tokens, and what it shows.
@@ -218,6 +245,7 @@ def faithfulness(
         deletion={name: _curve(levels, each["deletion"], settings) for name, each in probabilities.items()},
         insertion={name: _curve(levels, each["insertion"], settings) for name, each in probabilities.items()},
         output=output,
+        per_example=per_example,
     )
 
 
@@ -364,15 +392,25 @@ def _compare_with_random(
         if name != RANDOM
         for measure, values in each.items()
     }
-    p_values = holm([_sign_flip_test(difference, rng) for difference in differences.values()])
     comparisons: dict[str, dict[str, AgainstRandom]] = {}
+    for (name, measure), comparison in _compare(differences, settings, rng).items():
+        comparisons.setdefault(name, {})[measure] = comparison
+    return comparisons
+
+
+def _compare(
+    differences: Mapping[tuple[str, str], np.ndarray], settings: Mapping[str, Any], rng: np.random.Generator
+) -> dict[tuple[str, str], AgainstRandom]:
+    """Test whether the mean of each array of differences (N,) is 0, by ranking and measure."""
+    p_values = holm([_sign_flip_test(difference, rng) for difference in differences.values()])
+    comparisons = {}
     for ((name, measure), difference), p_value in zip(differences.items(), p_values, strict=True):
         estimate = _bootstrap_means({"difference": difference}, settings)["difference"]
         direction = 1 if MEASURES[measure].higher_is_better else -1
         better = direction * estimate.value > 0 and p_value < 1 - estimate.confidence
         if estimate.low is not None:
             better = better and (estimate.low > 0 or estimate.high < 0)
-        comparisons.setdefault(name, {})[measure] = AgainstRandom(estimate, p_value, bool(better))
+        comparisons[name, measure] = AgainstRandom(estimate, p_value, bool(better))
     return comparisons
 
 

@@ -11,7 +11,7 @@ from limelight._distributions import total_variation
 # Takes m examples (T, ...) of any lengths, returns probabilities (m, K). A trained model in inference mode: no dropout.
 Predict = Callable[[list[np.ndarray]], Any]
 
-# Takes the index of an example and weights (m, T) that replace its attention, returns probabilities (m, K).
+# Takes the index of an example and weights (m, ..., T) that replace its attention, returns probabilities (m, K) or values.
 PredictWithAttention = Callable[[int, np.ndarray], Any]
 
 BATCH_SIZE = 1024
@@ -127,18 +127,26 @@ def leave_one_out(
     *,
     perturbation: Delete | Replace | None = None,
     output: str = "probabilities",
+    width: int = 1,
+    signed: bool = False,
 ) -> list[np.ndarray]:
-    """Return for each token how far the prediction moves if that token alone is removed.
+    """Return for each token how far the prediction moves if that token is removed.
 
     Args:
         predict: Takes a list of examples (T, ...), returns probabilities (m, K), or values (m,) or (m, ...).
         examples: The examples, arrays (T, ...).
         perturbation: How a token is removed; `Delete()` by default.
         output: "probabilities" for a classifier, "values" for a regressor.
+        width: Number of neighbouring tokens that are removed together (occlusion); a token then has the mean over all windows
+            that hold it.
+        signed: Return the fall of the probability of the predicted class, below 0 if the token speaks against it; not a distance.
 
     Returns:
         For each example an array (T,): the total variation distance of its prediction with and without the token; for a
         regressor the absolute difference, mean over its outputs.
+
+    Raises:
+        ValueError: `width` is below 1, `output` is unknown, or `signed` is asked of a regressor, which has no predicted class.
 
     Example:
         >>> def predict(batch):
@@ -147,39 +155,64 @@ def leave_one_out(
         >>> leave_one_out(predict, [np.array([7, 1])])[0]
         array([0.5, 0.5])
     """
+    check_output(output)
+    if width < 1 or (signed and output != "probabilities"):
+        raise ValueError(
+            '`width` must be at least 1, and `signed` needs output="probabilities". '
+            f"Received: width={width}, signed={signed}, output={output!r}."
+        )
     perturbation = perturbation or Delete()
     arrays = [np.asarray(example) for example in examples]
-    lengths = [len(array) for array in arrays]
-    check_output(output)
+    windows = [_slide_window(len(array), width) for array in arrays]
     predict_all = predict_in_batches if output == "probabilities" else predict_values
     original = predict_all(predict, arrays)
-    perturbed = [perturbation(array, np.arange(len(array)) != token) for array in arrays for token in range(len(array))]
+    perturbed = [perturbation(array, ~removed) for array, rows in zip(arrays, windows, strict=True) for removed in rows]
     predictions = predict_all(predict, perturbed) if perturbed else np.zeros((0, original.shape[1]))
-    originals = original[np.repeat(np.arange(len(arrays)), lengths)]
-    of_classifier = output == "probabilities"
-    distances = total_variation(predictions, originals) if of_classifier else np.abs(predictions - originals).mean(1)
-    return np.split(distances, np.cumsum(lengths)[:-1])
+    counts = [len(rows) for rows in windows]
+    originals = original[np.repeat(np.arange(len(arrays)), counts)]
+    if signed:
+        labels = originals.argmax(1)[:, None]
+        changes = (np.take_along_axis(originals, labels, 1) - np.take_along_axis(predictions, labels, 1))[:, 0]
+    else:
+        changes = output_distance(predictions, originals, output)
+    parts = np.split(changes, np.cumsum(counts)[:-1])
+    return [part @ rows / rows.sum(0) for part, rows in zip(parts, windows, strict=True)]
+
+
+def _slide_window(length: int, width: int) -> np.ndarray:
+    """Return each place of a window over tokens, bool (windows, length); those at the ends are cut off."""
+    starts = np.arange(1 - width, length)[:, None]
+    tokens = np.arange(length)
+    return (tokens >= starts) & (tokens < starts + width)
 
 
 def permutation_test(
-    predict_with_attention: PredictWithAttention, attention: Sequence[Any], *, permutations: int = 100, seed: int = 0
+    predict_with_attention: PredictWithAttention,
+    attention: Sequence[Any],
+    *,
+    permutations: int = 100,
+    output: str = "probabilities",
+    seed: int = 0,
 ) -> np.ndarray:
     """Return for each example how far its prediction moves if its attention weights are permuted.
 
     A small value means that the prediction does not depend on which token has which weight.
 
     Args:
-        predict_with_attention: Takes the index of an example and weights (m, T) that replace its attention, returns
-            probabilities (m, K).
-        attention: For each example its attention weights (T,).
+        predict_with_attention: Takes the index of an example and weights (m, ..., T) that replace its attention, returns
+            probabilities (m, K), or values (m,) or (m, ...).
+        attention: For each example its attention weights (T,), or (..., T) for several heads and queries, each of which is
+            permuted on its own.
         permutations: Number of permutations of each example.
+        output: "probabilities" for a classifier, "values" for a regressor.
         seed: Seed of the permutations.
 
     Returns:
-        For each example the median over permutations of the total variation distance to its own prediction (N,).
+        For each example the median over permutations of the total variation distance to its own prediction (N,); for a regressor
+        of the absolute difference, mean over its outputs.
 
     Raises:
-        ValueError: `predict_with_attention` does not return one row of probabilities for each row of weights.
+        ValueError: `predict_with_attention` does not return one row for each row of weights.
 
     Example:
         >>> values = np.array([0.0, 1.0])
@@ -191,15 +224,22 @@ def permutation_test(
 
     Jain and Wallace (arXiv:1902.10186), section 4.2.1.
     """
+    check_output(output)
     rng, medians = np.random.default_rng(seed), []
     for index, row in enumerate(attention):
-        weights = np.asarray(row, dtype=np.float64)
-        permuted = np.vstack([weights, rng.permuted(np.tile(weights, (permutations, 1)), axis=1)])
-        probabilities = np.asarray(predict_with_attention(index, permuted), dtype=np.float64)
-        if probabilities.ndim != 2 or len(probabilities) != len(permuted):
+        weights = np.asarray(row, dtype=np.float64)[None]
+        permuted = np.concatenate([weights, rng.permuted(np.repeat(weights, permutations, axis=0), axis=-1)])
+        outputs = np.asarray(predict_with_attention(index, permuted), dtype=np.float64)
+        outputs = outputs.reshape(len(outputs), -1) if output == "values" and outputs.ndim else outputs
+        if outputs.ndim != 2 or len(outputs) != len(permuted):
             raise ValueError(
                 f"`predict_with_attention` must return probabilities (m, K) for weights (m, T), m = {len(permuted)}. "
-                f"Received: shape {probabilities.shape}."
+                f"Received: shape {outputs.shape}."
             )
-        medians.append(np.median(total_variation(probabilities[1:], probabilities[0])))
+        medians.append(np.median(output_distance(outputs[1:], outputs[0], output)))
     return np.array(medians)
+
+
+def output_distance(first: np.ndarray, second: np.ndarray, output: str) -> np.ndarray:
+    """Return the total variation distance of probabilities (..., K), or the mean absolute difference of values (..., D)."""
+    return total_variation(first, second) if output == "probabilities" else np.abs(first - second).mean(-1)

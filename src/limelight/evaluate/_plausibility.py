@@ -1,0 +1,115 @@
+"""Agreement of rankings with tokens that people have marked as the reason."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from limelight._optional import import_optional
+from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence
+
+MEASURES = ("auprc", "token_f1", "iou_f1")
+_MIN_IOU = 0.5
+
+
+def plausibility(
+    rankings: Mapping[str, Sequence[Any]],
+    marks: Sequence[Any],
+    *,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, dict[str, Estimate]]:
+    r"""Compare rankings with the tokens that people marked as the reason, by the measures of ERASER.
+
+    - "auprc": area under the precision-recall curve of the scores, as scikit-learn's `average_precision_score` has it
+    - "token_f1": F1 of the first tokens of the ranking; as many are taken, in proportion to the length, as people mark on average
+    - "iou_f1": F1 of the spans of these tokens; a span counts as found if a marked one covers it with an intersection over
+      union of at least 0.5
+
+    Each is computed for each example, and averaged over those that have a mark. A plausible ranking need not be a faithful one.
+
+    Args:
+        rankings: Name to scores, one array (T,) for each example.
+        marks: For each example bool (T,), True at tokens that people marked.
+        confidence: Level of the intervals.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the bootstrap, and of the order of equal scores.
+
+    Returns:
+        Ranking name to measure name to its `Estimate`.
+
+    Raises:
+        ValueError: Scores and marks do not match, or no example has a mark.
+
+    Example:
+        >>> result = plausibility({"attention": [[0.1, 0.7, 0.2]]}, [[False, True, False]])
+        >>> {name: estimate.value for name, estimate in result["attention"].items()}
+        {'auprc': 1.0, 'token_f1': 1.0, 'iou_f1': 1.0}
+
+    References:
+        DeYoung et al. 2020, "ERASER", arXiv:1911.03429.
+    """
+    check_confidence(confidence, resamples)
+    average_precision_score: Any = import_optional("sklearn.metrics").average_precision_score
+    gold = [np.asarray(each, bool) for each in marks]
+    marked = [index for index, each in enumerate(gold) if each.any()]
+    if not marked:
+        raise ValueError("`marks` must mark a token of at least one example. Received: none.")
+    share = float(np.mean([gold[index].mean() for index in marked]))
+    random = np.random.default_rng(seed)
+    results = {}
+    for name, ranking in rankings.items():
+        scores = [np.asarray(each, np.float64) for each in ranking]
+        shapes = [
+            (score.shape, each.shape) for score, each in zip(scores, gold, strict=False) if score.shape != each.shape
+        ]
+        if len(scores) != len(gold) or shapes:
+            received = (
+                f"{len(scores)} and {len(gold)} examples" if not shapes else f"shapes {shapes[0][0]} and {shapes[0][1]}"
+            )
+            raise ValueError(f"Ranking {name!r} must have a score for each token of `marks`. Received: {received}.")
+        rows = []
+        for index in marked:
+            score, truth = scores[index], gold[index]
+            count = max(1, math.ceil(share * len(truth) - 1e-9))
+            # Equal scores in random order: the first tokens of a text are no better than others.
+            shuffled = random.permutation(len(score))
+            chosen = np.zeros(len(score), bool)
+            chosen[shuffled[np.argsort(-score[shuffled], kind="stable")[:count]]] = True
+            overlap = float((chosen & truth).sum())
+            rows.append(
+                [
+                    float(average_precision_score(truth, score)),
+                    2 * overlap / (count + truth.sum()),
+                    _span_f1(chosen, truth),
+                ]
+            )
+        values = np.array(rows)
+        estimates: Any = bootstrap(
+            lambda weights, values=values: {
+                measure: weights @ values[:, column] / weights.sum(1) for column, measure in enumerate(MEASURES)
+            },
+            len(marked), confidence=confidence, resamples=resamples, seed=seed,
+        )  # fmt: skip
+        results[name] = estimates
+    return results
+
+
+def _span_f1(chosen: np.ndarray, truth: np.ndarray) -> float:
+    """Return the F1 of spans that overlap by at least half of their union."""
+    spans, gold = _find_spans(chosen), _find_spans(truth)
+    found = sum(any(_overlap(span, each) >= _MIN_IOU for each in gold) for span in spans)
+    return 2 * found / (len(spans) + len(gold))
+
+
+def _find_spans(mask: np.ndarray) -> list[tuple[int, int]]:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
+
+
+def _overlap(first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Return the intersection of two spans over their union."""
+    shared = min(first[1], second[1]) - max(first[0], second[0])
+    return max(shared, 0) / (first[1] - first[0] + second[1] - second[0] - max(shared, 0))

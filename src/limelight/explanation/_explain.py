@@ -1,0 +1,417 @@
+"""Test in one call whether the attention of a model explains its predictions."""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from limelight import _files, evaluate
+from limelight._formatting import format_count, format_duration, format_value, to_finite
+from limelight._progress import Progress
+from limelight.evaluate import Estimate, Faithfulness
+from limelight.evaluate._faithfulness import MEASURES
+from limelight.evaluate.estimates import bootstrap, wilson
+from limelight.evaluate.perturbation import output_distance
+from limelight.explanation import verdict
+from limelight.explanation.alternatives import find_adversarial, permute_attention
+from limelight.explanation.instrumented import InstrumentedModel
+from limelight.explanation.rankings import (
+    TITLES,
+    Scores,
+    compute_attributions,
+    list_rankings,
+    remove_tokens,
+)
+from limelight.explanation.subjects import make_subject
+
+SCHEMA = 1
+_SHARES, _STEPS, _DRAWS = (0.01, 0.05, 0.1, 0.2, 0.5), 10, 5
+# Attention counts as quite different from another if it is at least half as far away as possible.
+_DIFFERENT = 0.5 * math.log(2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """The result of `explain`.
+
+    Args:
+        model: the name of the model or its class.
+        n: the number of examples.
+        tokens: the mean number of tokens of an example.
+        layer: the key of the attention that is explained.
+        perturbation: how tokens are removed.
+        output: "probabilities", or "values" if the model is a regressor.
+        scale: the unit of distances: 1 for probabilities, the spread of the predictions for values.
+        faithfulness: comprehensiveness, sufficiency, log-odds and the areas of each ranking, beside random tokens.
+        rival: the paired difference in comprehensiveness between attention and the best ranking by gradients: `ranking`, `value`,
+            `low`, `high`, `p_value`; None without one.
+        agreement: mean tau-b of attention with "gradients" (attention held fixed) and "leave_one_out", both as absolute values.
+        agreement_by_class: the same of the examples of each predicted class, by its name.
+        permutation: mean over examples of the median distance that permuted weights move the prediction.
+        adversarial: `divergence`, the mean largest divergence of attention with the same prediction, and `share`, that of the
+            examples for which it is at least half of the largest possible; None if it was not searched.
+        uniform: what equal weights do: `moved`, for classes `changed`; with targets `metric` and `cost`.
+        plausibility: agreement of each ranking with marked tokens; empty without marks.
+        rankings: the scores of each ranking, an array (T,) for each example.
+        verdict: sentences that follow from the numbers; `limelight.explanation.verdict` states the rules.
+        cost: forward and backward passes of one example, and seconds.
+        indices: the examples that were taken.
+        words: the words of the examples, if there are any.
+    """
+
+    model: str
+    n: int
+    tokens: float
+    layer: str
+    perturbation: str
+    output: str
+    scale: float
+    faithfulness: Faithfulness
+    rival: Mapping[str, Any] | None
+    agreement: Mapping[str, Estimate]
+    agreement_by_class: Mapping[str, Mapping[str, Estimate]]
+    permutation: Estimate
+    adversarial: Mapping[str, Estimate] | None
+    uniform: Mapping[str, Any]
+    plausibility: Mapping[str, Mapping[str, Estimate]]
+    rankings: Mapping[str, Scores] = dataclasses.field(repr=False)
+    verdict: Sequence[str] = ()
+    cost: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    indices: Sequence[int] = dataclasses.field(default=(), repr=False)
+    words: Sequence[Sequence[str]] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """A row for each ranking: its name, and each measure with its interval and, against random, its p value."""
+        rows = []
+        for name, measures in self.faithfulness.measures.items():
+            row: dict[str, Any] = {"ranking": name, "title": TITLES[name]}
+            for measure, estimate in (*measures.items(), *self.plausibility.get(name, {}).items()):
+                row[measure] = to_finite(estimate.value)
+                row[f"{measure}_low"], row[f"{measure}_high"] = estimate.low, estimate.high
+            for measure, against in self.faithfulness.against_random.get(name, {}).items():
+                row[f"{measure}_p_value"], row[f"{measure}_better"] = to_finite(against.p_value), against.better
+            rows.append(row)
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return values that JSON can hold. The scores of single tokens are left out."""
+        return {
+            "schema_version": SCHEMA,
+            "model": self.model,
+            "n": self.n,
+            "tokens": self.tokens,
+            "layer": self.layer,
+            "perturbation": self.perturbation,
+            "output": self.output,
+            "scale": self.scale,
+            "verdict": list(self.verdict),
+            "table": self.table,
+            "faithfulness": self.faithfulness.to_dict(),
+            "rival": None if self.rival is None else dict(self.rival),
+            "agreement": _to_dicts(self.agreement),
+            "agreement_by_class": {name: _to_dicts(each) for name, each in self.agreement_by_class.items()},
+            "permutation": self.permutation.to_dict(),
+            "adversarial": None if self.adversarial is None else _to_dicts(self.adversarial),
+            "uniform": _to_dicts(self.uniform),
+            "plausibility": {name: _to_dicts(each) for name, each in self.plausibility.items()},
+            "rules": dict(verdict.to_rules()),
+            "cost": dict(self.cost),
+        }
+
+    def to_json(self, path: str | PathLike[str] | None = None) -> str:
+        """Return the result as JSON, and write it to a file if a path is given."""
+        document = self.to_dict()
+        if path is not None:
+            _files.write_json(path, document)
+        return json.dumps(document, indent=1, allow_nan=False)
+
+    def __str__(self) -> str:
+        """Return the table and the verdict as text."""
+        columns = [name for name in MEASURES if name in self.faithfulness.measures["random"]]
+        columns += list(next(iter(self.plausibility.values()), {}))
+        titles = {"log_odds": "log-odds", "deletion_auc": "deletion", "insertion_auc": "insertion", "auprc": "AUPRC"}
+        header = [f"{titles.get(name, name.replace('_', ' ')):>17}" for name in columns]
+        width = max(len(title) for title in TITLES.values())
+        lines = [f"{'':{width}}" + "".join(header)]
+        for row in self.table:
+            cells = []
+            for name in columns:
+                star = "*" if row.get(f"{name}_better") else " "
+                cells.append(f"{format_value(row.get(name), 'value'):>16}{star}")
+            lines.append(f"{row['title']:{width}}" + "".join(cells))
+        lines += ["", f"* better than random tokens; tokens {self.perturbation}; attention of {self.layer!r}", ""]
+        return "\n".join([*lines, *self.verdict])
+
+
+def explain(
+    model: Any,
+    X: Any,
+    y: Any = None,
+    *,
+    marks: Any = None,
+    tokens: Any = None,
+    layer: str | None = None,
+    perturbation: Any = None,
+    output: str | None = None,
+    sample: int | None = 200,
+    rankings: Sequence[str] | None = None,
+    permutations: int = 100,
+    restarts: int = 3,
+    iterations: int = 60,
+    ig_steps: int = 32,
+    resamples: int = 1000,
+    seed: int = 0,
+    verbose: bool = True,
+    progress: Progress | None = None,
+) -> Explanation:
+    """Test whether the attention of a model explains its predictions.
+
+    Tokens are removed in the order of attention and of other rankings; attention is compared with gradients and with
+    leave-one-out; its weights are permuted, made equal, and replaced by very different ones. Each number has an interval over
+    examples, and the sentences of `verdict` follow from the numbers by stated rules.
+
+    Args:
+        model: a fitted text or series classifier or regressor of `limelight.models`, or a built Keras model of one input.
+        X: the examples, as the estimator takes them; for a Keras model ids (B, T) padded by 0, steps (B, T, C), or a list of
+            arrays (T, ...).
+        y: the targets, for the cost of equal weights.
+        marks: for each example bool (T,), True at tokens that people marked as the reason; for plausibility.
+        tokens: for a Keras model, the words of each example.
+        layer: the key of the attention in `limelight.capture`; by default the last pooling that reads the tokens, or else the
+            last self-attention.
+        perturbation: "replace" writes the unknown word, or the mean of the training series, in the place of a token; "delete"
+            removes it, so that the positions of those behind it change; or `evaluate.Replace(...)`. By default "replace", and
+            "delete" for a Keras model of ids, whose unknown word is not known. Try both.
+        output: "probabilities" or "values", for a Keras model whose outputs do not say it.
+        sample: take at most so many examples, at random; None for all.
+        rankings: the names of the rankings to compare with attention; by default all that apply. Attention is always one.
+        permutations: permutations of the weights of each example.
+        restarts, iterations: of the search for other attention; `restarts=0` for none.
+        ig_steps: points at which integrated gradients are evaluated.
+        resamples: bootstrap resamples of each interval.
+        seed: seed of all random numbers.
+        verbose: print the cost and a progress bar to stderr.
+        progress: prints in place of a new one.
+
+    Returns:
+        The result. `print(result)` shows its table and the verdict.
+
+    Raises:
+        TypeError: `model` is neither an estimator nor a Keras model.
+        ValueError: the examples do not fit the model, or it has no attention with a key for each token.
+
+    Example:
+        >>> import limelight as ll
+        >>> texts = ["a good film", "a bad film", "so good", "so bad"] * 5
+        >>> model = ll.models.TextClassifier(encoder=None, epochs=1, training={"epoch_steps": 1}, verbose=False)
+        >>> _ = model.fit(texts, ["pos", "neg", "pos", "neg"] * 5)
+        >>> result = ll.explanation.explain(model, texts[:4], restarts=0, permutations=5, verbose=False)
+        >>> result.layer, result.perturbation
+        ('attention', 'replaced by the unknown token')
+
+    References:
+        Jain and Wallace 2019, arXiv:1902.10186; Wiegreffe and Pinter 2019, arXiv:1908.04626; DeYoung et al. 2020,
+        arXiv:1911.03429; Sundararajan et al. 2017, arXiv:1703.01365 (integrated gradients).
+    """
+    progress = progress or Progress(quiet=not verbose)
+    started = time.perf_counter()
+    count = len(X)
+    chosen = None
+    if sample is not None and sample < count:
+        chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
+    subject = make_subject(model, X, tokens=tokens, perturbation=perturbation, output=output, indices=chosen)
+    instrumented = InstrumentedModel(subject, layer)
+    names = _choose_rankings(instrumented, rankings)
+    gold = _take(marks, chosen, count, "marks")
+    lengths = [len(sequence) for sequence in subject.sequences]
+    estimate = _estimate_cost(lengths, names, permutations, restarts * iterations, ig_steps)
+    with progress:
+        progress.write(
+            f"{subject.name}: {format_count(len(lengths))} examples of {np.mean(lengths):.0f} tokens on average, at most "
+            f"{format_count(estimate)} passes of one example"
+        )
+        progress.set_total(estimate)
+        progress.start_run("gradients", 0)
+        attributions = compute_attributions(instrumented, names, ig_steps, progress.step)
+        subject.on_predict = progress.step
+        progress.start_run("leave-one-out", 0)
+        computed = {**attributions.rankings, **remove_tokens(instrumented, names)}
+        computed = {name: computed[name] for name in names if name in computed}
+        settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+        removal: dict[str, Any] = {"perturbation": subject.perturbation, "output": subject.output}
+        distances = evaluate.leave_one_out(subject.predict, subject.sequences, **removal)
+        progress.start_run("removal of tokens", 0)
+        faithfulness = evaluate.faithfulness(
+            subject.predict,
+            subject.sequences,
+            computed,
+            shares=_SHARES,
+            steps=_STEPS,
+            draws=_DRAWS,
+            **removal,
+            **settings,
+        )
+        spread = float(attributions.outputs.std(0).mean())
+        scale = 1.0 if subject.output == "probabilities" else spread or 1.0
+        progress.start_run("permuted weights", 0)
+        medians = permute_attention(instrumented, attributions, permutations, scale, seed, progress.step)
+        adversarial = None
+        if restarts:
+            progress.start_run("other attention", 0)
+            found = find_adversarial(
+                instrumented,
+                attributions,
+                restarts=restarts,
+                iterations=iterations,
+                scale=scale,
+                seed=seed,
+                on_step=progress.step,
+            )
+            different = int((found.divergence >= _DIFFERENT).sum())
+            adversarial = {"divergence": _mean(found.divergence, settings), "share": wilson(different, len(lengths))}
+    predictions = instrumented.num_forward + sum(len(each) for each in (subject.sequences,)) + len(subject._memory)
+    others = {"gradients": attributions.gradients, "leave_one_out": distances}
+    taus = {name: (computed["attention"], [np.abs(each) for each in other]) for name, other in others.items()}
+    classes = subject.classes or [str(index) for index in range(attributions.outputs.shape[1])]
+    explanation = Explanation(
+        model=subject.name,
+        n=len(lengths),
+        tokens=float(np.mean(lengths)),
+        layer=instrumented.key,
+        perturbation=subject.perturbation.name,
+        output=subject.output,
+        scale=scale,
+        faithfulness=faithfulness,
+        rival=_compare_with_gradients(faithfulness, settings),
+        agreement={name: evaluate.agreement(*pair, **settings) for name, pair in taus.items()},
+        agreement_by_class=(
+            _agree_by_class(taus, attributions.outputs.argmax(1), classes, settings)
+            if subject.output == "probabilities"
+            else {}
+        ),
+        permutation=_mean(medians, settings),
+        adversarial=adversarial,
+        uniform=_compare_uniform(subject, attributions, _take(y, chosen, count, "y"), scale, settings),
+        plausibility={} if gold is None else evaluate.plausibility(computed, gold, **settings),
+        rankings=computed,
+        cost={
+            "forward": predictions,
+            "backward": instrumented.num_backward,
+            "seconds": time.perf_counter() - started,
+        },
+        indices=list(range(count)) if chosen is None else chosen.tolist(),
+        words=subject.tokens,
+    )
+    result = dataclasses.replace(explanation, verdict=verdict.write(explanation))
+    progress.write(f"explained in {format_duration(result.cost['seconds'])}")
+    return result
+
+
+def _choose_rankings(model: InstrumentedModel, rankings: Sequence[str] | None) -> list[str]:
+    available = list_rankings(model)
+    if rankings is None:
+        return available
+    unknown = [name for name in rankings if name not in available]
+    if unknown:
+        raise ValueError(f"`rankings` must be of {', '.join(available)}. Received: {unknown[0]!r}.")
+    return [name for name in available if name == "attention" or name in rankings]
+
+
+def _take(values: Any, chosen: np.ndarray | None, count: int, name: str) -> Any:
+    """Return the values of the chosen examples."""
+    if values is None:
+        return None
+    values = values.to_numpy() if hasattr(values, "to_numpy") else values
+    if len(values) != count:
+        raise ValueError(f"`{name}` must have a value for each of {count} examples. Received: {len(values)}.")
+    return values if chosen is None else [values[index] for index in chosen]
+
+
+def _estimate_cost(
+    lengths: Sequence[int], names: Sequence[str], permutations: int, searches: int, ig_steps: int
+) -> int:
+    """Return the largest number of passes of one example."""
+    removals = 2 * len(_SHARES) + 2 * (_STEPS + 1)
+    for_each = (
+        5
+        + ig_steps * ("integrated_gradients" in names)
+        + removals * (len(names) + _DRAWS)
+        + permutations
+        + 1
+        + searches
+    )
+    return len(lengths) * for_each + 4 * sum(lengths)
+
+
+def _mean(values: np.ndarray, settings: Mapping[str, Any]) -> Estimate:
+    """Return the mean over examples with its interval."""
+    estimates: Any = bootstrap(lambda weights: {"mean": weights @ values / weights.sum(1)}, len(values), **settings)
+    return estimates["mean"]
+
+
+def _agree_by_class(
+    taus: Mapping[str, Any], predicted: np.ndarray, classes: Sequence[str], settings: Mapping[str, Any]
+) -> dict[str, dict[str, Estimate]]:
+    """Return the agreement of the examples of each predicted class."""
+    results = {}
+    for label in np.unique(predicted):
+        indices = np.flatnonzero(predicted == label)
+        results[classes[label]] = {
+            name: evaluate.agreement([first[i] for i in indices], [second[i] for i in indices], **settings)
+            for name, (first, second) in taus.items()
+        }
+    return results
+
+
+def _compare_with_gradients(faithfulness: Faithfulness, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Compare the comprehensiveness of attention with that of the best ranking by gradients, paired by example."""
+    candidates = [name for name in verdict.BY_GRADIENTS if name in faithfulness.measures]
+    if not candidates:
+        return None
+    best = max(candidates, key=lambda name: faithfulness.measures[name]["comprehensiveness"].value)
+    against = faithfulness.compare("attention", candidates, **settings)[best]
+    difference = against.difference
+    return {
+        "ranking": best,
+        "value": difference.value,
+        "low": difference.low,
+        "high": difference.high,
+        "p_value": against.p_value,
+    }
+
+
+def _compare_uniform(
+    subject: Any, attributions: Any, targets: Any, scale: float, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what equal weights do to the predictions, and with targets what they cost."""
+    before, after = attributions.outputs, attributions.uniform
+    moved = output_distance(after, before, subject.output) / scale
+    result: dict[str, Any] = {"moved": _mean(moved, settings)}
+    if subject.output == "probabilities":
+        changed = int((before.argmax(1) != after.argmax(1)).sum())
+        result["changed"] = wilson(changed, len(before))
+    if targets is None:
+        return result
+    truth = subject.encode(targets)
+    metric = "accuracy" if subject.output == "probabilities" else "mae"
+    first, second = (before, after) if metric == "accuracy" else (subject.decode(before), subject.decode(after))
+    comparison = evaluate.paired(
+        truth, first, second, metric=metric, names=("the weights", "equal weights"), **settings
+    )
+    # A cost is positive if equal weights are worse.
+    sign = 1 if metric == "accuracy" else -1
+    difference = comparison.difference
+    ends = [None if end is None else sign * end for end in (difference.low, difference.high)]
+    low, high = ends if sign > 0 else ends[::-1]
+    cost = dataclasses.replace(difference, value=sign * difference.value, low=low, high=high)
+    return {**result, "metric": metric, "cost": cost, "p_value": comparison.p_value}
+
+
+def _to_dicts(estimates: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: each.to_dict() if isinstance(each, Estimate) else each for name, each in estimates.items()}

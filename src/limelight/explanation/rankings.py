@@ -1,0 +1,195 @@
+"""Rankings of the tokens of each example: from attention, from gradients, and by removing tokens."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from limelight import analysis, evaluate
+from limelight.explanation.instrumented import Batch, InstrumentedModel, get_projection
+from limelight.inspection._observed_attention import to_numpy
+
+TITLES = {
+    "attention": "attention",
+    "rollout": "attention rollout",
+    "gradient_times_attention": "gradient × attention",
+    "norm_weighted": "norm-weighted attention",
+    "value_zeroing": "value zeroing",
+    "gradient_times_input": "gradient × input",
+    "integrated_gradients": "integrated gradients",
+    "occlusion": "occlusion",
+    "leave_one_out": "leave-one-out",
+    "random": "random tokens",
+}
+# The width of the window of occlusion.
+OCCLUSION_WIDTH = 3
+_QUERIES_AT_ONCE = 64
+
+Scores = list[np.ndarray]
+
+
+@dataclasses.dataclass(eq=False)
+class Attributions:
+    """What one pass over the examples gives.
+
+    Args:
+        rankings: the scores (T,) of each example, by the name of the ranking.
+        gradients: the derivative by a gate on each token with the attention held fixed (T,), for the agreement with gradients.
+        weights: the weights of the explained attention (N, T, S), without padding.
+        permitted: where they may be.
+        outputs: the outputs of the model (n, K).
+        uniform: the same with equal weights.
+    """
+
+    rankings: dict[str, Scores]
+    gradients: Scores
+    weights: list[np.ndarray]
+    permitted: list[np.ndarray]
+    outputs: np.ndarray
+    uniform: np.ndarray
+
+
+def compute_attributions(
+    model: InstrumentedModel, names: Sequence[str], ig_steps: int, on_step: Callable[[int], None] = lambda count: None
+) -> Attributions:
+    """Compute the rankings that need attention or gradients, and what the tests of the attention need.
+
+    Args:
+        model: the model.
+        names: the rankings to compute.
+        ig_steps: the number of points at which integrated gradients are evaluated.
+        on_step: called with the number of examples that were run.
+    """
+    count = len(model.subject.sequences)
+    empty: list[Any] = [None] * count
+    rankings = {name: list(empty) for name in names}
+    gradients, weights, permitted = list(empty), list(empty), list(empty)
+    outputs: list[Any] = list(empty)
+    uniform: list[Any] = list(empty)
+    nodes, node_weights = np.polynomial.legendre.leggauss(ig_steps)
+    for batch in model.batches():
+        predicted, tensors = model.observe(batch)
+        own, may, *values = (to_numpy(tensor) for tensor in tensors[model.key])
+        select = _select_output(predicted, model.subject.output)
+        equal = model.predict_uniform(batch)
+        fixed = model.gate_gradients(batch, select, weights=own)
+        on_step(3 * len(batch.indices))
+        grids: dict[str, np.ndarray] = {}
+        if "gradient_times_input" in rankings:
+            grids["gradient_times_input"] = model.gate_gradients(batch, select)
+        if "integrated_gradients" in rankings:
+            # The points and weights of Gauss and Legendre are those of [-1, 1].
+            points = [model.gate_gradients(batch, select, gate=(1 + float(node)) / 2) for node in nodes]
+            grids["integrated_gradients"] = np.tensordot(node_weights / 2, np.stack(points), axes=1)
+            on_step(ig_steps * len(batch.indices))
+        if "gradient_times_attention" in rankings:
+            product = own * model.weight_gradients(batch, select, own)
+            grids["gradient_times_attention"] = product.sum(axis=(1, 2))
+        if "rollout" in rankings:
+            grids["rollout"] = _roll_out(model, batch, tensors)
+        for row, index in enumerate(batch.indices):
+            length = len(model.subject.sequences[index])
+            rows = slice(0, length if model.key in model.self_attention else None)
+            weights[index], permitted[index] = own[row][:, rows, :length], may[row][:, rows, :length]
+            outputs[index], uniform[index], gradients[index] = predicted[row], equal[row], fixed[row, :length]
+            for name, grid in grids.items():
+                rankings[name][index] = grid[row, :length]
+            if "attention" in rankings:
+                rankings["attention"][index] = weights[index].mean(axis=(0, 1))
+            if values and {"norm_weighted", "value_zeroing"} & set(rankings):
+                vectors = values[0][row][:, :length]
+                projection = get_projection(model.layer, len(vectors), vectors.shape[-1])
+                norms, distances = compute_value_scores(weights[index], vectors, projection)
+                for name, scores in (("norm_weighted", norms), ("value_zeroing", distances)):
+                    if name in rankings:
+                        rankings[name][index] = scores
+    complete = {name: each for name, each in rankings.items() if all(scores is not None for scores in each)}
+    return Attributions(complete, gradients, weights, permitted, np.stack(outputs), np.stack(uniform))
+
+
+def list_rankings(model: InstrumentedModel) -> list[str]:
+    """Return the names of the rankings that apply to a model, in the order of `TITLES`."""
+    names = [name for name in TITLES if name != "random"]
+    is_stack = len(model.self_attention) > 1 or (model.self_attention and model.key not in model.self_attention)
+    if not is_stack:
+        names.remove("rollout")
+    if model.overridden.get_attention(model.key).value is None:
+        names = [name for name in names if name not in ("norm_weighted", "value_zeroing")]
+    return names
+
+
+def remove_tokens(model: InstrumentedModel, names: Sequence[str]) -> dict[str, Scores]:
+    """Compute the rankings that remove tokens: by how much the probability of the predicted class falls, or a value moves."""
+    subject = model.subject
+    settings: dict[str, Any] = {
+        "perturbation": subject.perturbation,
+        "output": subject.output,
+        "signed": subject.output == "probabilities",
+    }
+    widths = {"occlusion": OCCLUSION_WIDTH, "leave_one_out": 1}
+    return {
+        name: evaluate.leave_one_out(subject.predict, subject.sequences, width=width, **settings)
+        for name, width in widths.items()
+        if name in names
+    }
+
+
+def compute_value_scores(
+    weights: np.ndarray, values: np.ndarray, projection: tuple[np.ndarray, np.ndarray] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Compute norm-weighted attention and value zeroing of one example, from what an attention computes its output from.
+
+    With $c_{ij} = \sum_n a^n_{ij} v^n_j W^n$ the part of key $j$ in the output $o_i = \sum_j c_{ij} + b$ of query $i$:
+
+    $$\text{norm}_j = \frac{1}{T} \sum_i \lVert c_{ij} \rVert, \qquad
+    \text{zeroing}_j = \frac{1}{T} \sum_i \big(1 - \cos(o_i,\; o_i - c_{ij})\big)$$
+
+    Args:
+        weights: $a$, (N, T, S).
+        values: $v$, (N, S, V).
+        projection: the kernel $W$ (N, V, E) and the bias $b$ (E,) that merge the heads; without one they are concatenated.
+
+    Returns:
+        Both scores (S,).
+
+    References:
+        Kobayashi et al. 2020, arXiv:2004.10102; Mohebbi et al. 2023, arXiv:2301.12971. They count in the residual connection and
+        the blocks that follow, which cannot be told in a model of any kind.
+    """
+    weights, values = np.asarray(weights, np.float64), np.asarray(values, np.float64)
+    kernel = None if projection is None else np.asarray(projection[0], np.float64)
+    projected = values if kernel is None else np.einsum("nsv,nve->nse", values, kernel)
+    norms, distances = np.zeros(weights.shape[-1]), np.zeros(weights.shape[-1])
+    for start in range(0, weights.shape[1], _QUERIES_AT_ONCE):
+        rows = weights[:, start : start + _QUERIES_AT_ONCE]
+        if kernel is None:
+            parts = np.einsum("nts,nsv->tsnv", rows, projected).reshape(rows.shape[1], rows.shape[2], -1)
+        else:
+            parts = np.einsum("nts,nse->tse", rows, projected)
+        bias = 0.0 if projection is None else np.asarray(projection[1], np.float64)
+        output = parts.sum(1, keepdims=True) + bias
+        without = output - parts
+        norms += np.linalg.norm(parts, axis=-1).sum(0)
+        lengths = np.linalg.norm(output, axis=-1) * np.linalg.norm(without, axis=-1)
+        cosine = (output * without).sum(-1) / np.where(lengths > 0, lengths, 1)
+        # Nothing is left of an output whose only value is zeroed: the distance is 1.
+        distances += (1 - cosine).sum(0)
+    return norms / weights.shape[1], distances / weights.shape[1]
+
+
+def _roll_out(model: InstrumentedModel, batch: Batch, tensors: dict[str, Any]) -> np.ndarray:
+    """Return the attention of the model's readout to each input token, through all self-attention (B, T)."""
+    shares = analysis.rollout([to_numpy(tensors[key][0]) for key in model.self_attention])[-1]
+    if model.key in model.self_attention:
+        queries = batch.mask / batch.mask.sum(1, keepdims=True)
+        return np.einsum("bt,bts->bs", queries, shares)
+    readout = to_numpy(tensors[model.key][0]).mean(axis=(1, 2))
+    return np.einsum("bt,bts->bs", readout, shares)
+
+
+def _select_output(outputs: np.ndarray, output: str) -> np.ndarray:
+    """Return the weight of each output in what is derived (B, K): the predicted class, or the mean of values."""
+    if output == "values":
+        return np.full(outputs.shape, 1 / outputs.shape[1])
+    return np.eye(outputs.shape[1])[outputs.argmax(1)]

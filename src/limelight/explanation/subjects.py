@@ -1,0 +1,263 @@
+"""What is explained: a model, its examples as arrays of tokens, and how to predict them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from limelight import evaluate
+from limelight.data import pad, padded_length
+from limelight.models.examples import Sequences
+from limelight.models.inputs import SeriesInputs, TextInputs
+from limelight.models.training import predict
+
+# Perturbed inputs in one run of a model. Each number of rows is compiled separately.
+PREDICTED_ROWS = 128
+UNKNOWN = 1  # the id of a word outside the vocabulary of an estimator
+
+
+@dataclasses.dataclass(eq=False)
+class Subject:
+    """A model and its examples.
+
+    Args:
+        model: the Keras model.
+        sequences: the examples without padding: ids (T,), or steps (T, C).
+        perturbation: how tokens are removed.
+        tokens: the words of each example; None for series.
+        baseline: what integrated gradients start from, for steps (C,); embeddings start from zero.
+        output: "probabilities", or "values" for a regressor.
+        classes: the names of the classes.
+        decode: makes predictions in the unit of the targets of the model's outputs.
+        encode: makes class indices or values of targets.
+        name: what it is called in the result.
+        length: the length of all inputs, if the model takes no other.
+        pads: False if padding would change the outputs, so that only examples of equal length share a batch.
+        on_predict: called with the number of inputs that were predicted.
+    """
+
+    model: keras.Model
+    sequences: list[np.ndarray]
+    perturbation: Any
+    tokens: list[list[str]] | None = None
+    baseline: np.ndarray | None = None
+    output: str = "probabilities"
+    classes: list[str] | None = None
+    decode: Callable[[np.ndarray], np.ndarray] = lambda outputs: outputs
+    encode: Callable[[Any], np.ndarray] = np.asarray
+    name: str = "model"
+    length: int | None = None
+    pads: bool = True
+    on_predict: Callable[[int], None] = lambda count: None
+
+    def __post_init__(self) -> None:
+        self._memory: dict[bytes, np.ndarray] = {}
+
+    @property
+    def has_ids(self) -> bool:
+        """True if the examples are ids of tokens, which the model embeds."""
+        return self.sequences[0].ndim == 1
+
+    def padded_length(self, sequence: np.ndarray) -> int:
+        """Return the length that an example is padded to."""
+        if self.length is not None:
+            return self.length
+        return padded_length(len(sequence)) if self.pads else len(sequence)
+
+    def group(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return groups of examples, by index, that can be padded to one length: one group, or one for each length."""
+        lengths = np.array([len(sequence) if not self.pads else 0 for sequence in sequences], int)
+        return [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+
+    def batch(self, sequences: Sequence[np.ndarray], length: int) -> Any:
+        """Return the inputs of the model for examples."""
+        values, mask = pad(sequences, length)
+        return {"steps": values, "mask": mask} if isinstance(self.model.input, dict) else values
+
+    def predict(self, sequences: Sequence[np.ndarray]) -> np.ndarray:
+        """Return probabilities (m, K) or values (m, D). What was predicted before is remembered."""
+        keys = [sequence.tobytes() for sequence in sequences]
+        new = {key: sequence for key, sequence in zip(keys, sequences, strict=True) if key not in self._memory}
+        values = list(new.values())
+        for indices in self.group(values):
+            rows = min(PREDICTED_ROWS, 1 << (len(indices) - 1).bit_length())
+            outputs = predict(self.model, _Inputs(self, [values[index] for index in indices]), rows)
+            outputs = self.to_output(outputs.reshape(len(outputs), -1))
+            names = list(new)
+            self._memory.update((names[index], output) for index, output in zip(indices, outputs, strict=True))
+        self.on_predict(len(sequences))
+        return np.stack([self._memory[key] for key in keys])
+
+    def to_output(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the outputs of the model as probabilities (m, K): one sigmoid becomes two classes."""
+        outputs = np.asarray(outputs, np.float64)
+        if self.output == "probabilities" and outputs.shape[-1] == 1:
+            return np.concatenate([1 - outputs, outputs], axis=-1)
+        return outputs
+
+
+class _Inputs(Sequences):
+    """Sequences that are batched as a subject batches them."""
+
+    def __init__(self, subject: Subject, sequences: Sequence[Any]) -> None:
+        super().__init__(sequences)
+        self.subject = subject
+        self.lengths = np.array([subject.padded_length(sequence) for sequence in sequences], dtype=np.int64)
+
+    def batch(self, indices: np.ndarray, length: int) -> tuple[Any, np.ndarray, np.ndarray]:
+        inputs = self.subject.batch([self.sequences[index] for index in indices], length)
+        return inputs, self.targets[indices], self.weights[indices]
+
+
+def make_subject(
+    model: Any, X: Any, *, tokens: Any, perturbation: Any, output: str | None, indices: np.ndarray | None
+) -> Subject:
+    """Return the subject of an estimator of `limelight.models`, or of a Keras model.
+
+    Args:
+        model: a fitted estimator, or a built Keras model of one input.
+        X: what the estimator takes; for a Keras model ids (B, T) padded by 0, steps (B, T, C), or a list of arrays (T, ...).
+        tokens: for a Keras model, the words of each example.
+        perturbation: "replace", "delete", an object as of `limelight.evaluate`, or None for the default.
+        output: as in `explain`.
+        indices: the examples to take; all by default.
+
+    Raises:
+        TypeError: the model is none of these.
+        ValueError: the inputs do not fit it.
+    """
+    if isinstance(model, keras.Model):
+        return _subject_of_model(model, X, tokens, perturbation, output, indices)
+    inputs = getattr(model, "inputs_", None)
+    if inputs is None and hasattr(model, "fit"):
+        raise ValueError(
+            f"The estimator must be fitted. Received: {type(model).__name__}, which is not. Call `fit` first."
+        )
+    if not isinstance(inputs, TextInputs | SeriesInputs):
+        raise TypeError(
+            "`model` must be a Keras model, or a text or series classifier or regressor of `limelight.models`. "
+            f"Received: {type(model).__name__}."
+        )
+    if tokens is not None:
+        raise ValueError("`tokens` are for a Keras model: an estimator has its own. Leave them out.")
+    X = model._check_inputs(X)
+    X = X if indices is None else [X[index] for index in indices]
+    is_classifier = hasattr(model, "classes_")
+    is_text = isinstance(inputs, TextInputs)
+    sequences = [np.asarray(sequence) for sequence in inputs.encode(X).sequences]
+    baseline = None if is_text else _training_mean(model.model_, sequences)
+    if is_text:
+        replacement = evaluate.Replace(UNKNOWN, "replaced by the unknown token")
+        deletion = evaluate.Delete(UNKNOWN)
+    else:
+        replacement = evaluate.Replace(baseline, "replaced by the training mean")
+        deletion = evaluate.Delete(baseline)
+    return Subject(
+        model.model_,
+        sequences,
+        _choose_perturbation(perturbation, replacement, deletion),
+        tokens=inputs.tokens(X),
+        baseline=baseline,
+        output="probabilities" if is_classifier else "values",
+        classes=[str(value) for value in model.classes_] if is_classifier else None,
+        decode=(lambda outputs: outputs) if is_classifier else model.target_.decode,
+        encode=model.target_.encode if is_classifier else lambda y: np.asarray(y, float),
+        name=type(model).__name__,
+    )
+
+
+def _subject_of_model(
+    model: Any, X: Any, tokens: Any, perturbation: Any, output: str | None, indices: np.ndarray | None
+) -> Subject:
+    if len(getattr(model, "inputs", None) or [None]) != 1:
+        raise ValueError(
+            f"A Keras model must have one input, of ids or of steps. Received: {len(model.inputs)} inputs. Wrap it in a "
+            "keras.Model of one input that makes the others."
+        )
+    sequences = [np.asarray(each) for each in X]
+    sequences = sequences if indices is None else [sequences[index] for index in indices]
+    shapes = {sequence.shape[1:] for sequence in sequences}
+    if len(shapes) != 1 or (sequences[0].ndim == 1) != (sequences[0].dtype.kind in "iu") or sequences[0].ndim > 2:
+        raise ValueError(
+            "The examples of a Keras model must be integer ids (T,) or steps (T, C). "
+            f"Received: shapes {sorted(sequence.shape for sequence in sequences)[:3]} of {sequences[0].dtype}."
+        )
+    shape = model.input_shape
+    length = shape[1] if isinstance(shape, tuple) and len(shape) > 1 else None
+    if sequences[0].ndim == 1:
+        sequences = [_strip_padding(sequence) for sequence in sequences]
+        baseline, replacement = None, None
+    else:
+        sequences = [sequence.astype(np.float32) for sequence in sequences]
+        baseline = np.mean([sequence.mean(0) for sequence in sequences], axis=0).astype(np.float32)
+        replacement = evaluate.Replace(baseline, "replaced by the mean of the examples")
+    if tokens is not None:
+        tokens = [list(each) for each in tokens]
+        tokens = tokens if indices is None else [tokens[index] for index in indices]
+        if [len(each) for each in tokens] != [len(sequence) for sequence in sequences]:
+            raise ValueError("`tokens` must have one word for each id of each example, without padding.")
+    deletion = evaluate.Delete(0 if baseline is None else baseline)
+    if perturbation == "replace" and replacement is None:
+        raise ValueError(
+            'A Keras model of ids needs the id that takes the place of a removed token. Received: perturbation="replace". Pass '
+            'limelight.evaluate.Replace(id, "replaced by the unknown token").'
+        )
+    chosen = _choose_perturbation(perturbation, replacement or deletion, deletion)
+    subject = Subject(model, sequences, chosen, tokens, baseline, length=length, name=model.name)
+    subject.pads = length is not None or _ignores_padding(subject)
+    # The kind of output is told from the outputs of the examples.
+    subject.output = "values" if output is None else output
+    outputs = subject.predict(sequences)
+    if output is None and _are_probabilities(model, outputs):
+        subject.output = "probabilities"
+        subject._memory.clear()
+    return subject
+
+
+def _ignores_padding(subject: Subject) -> bool:
+    """Return True if zeros behind an example do not change the outputs of a model."""
+    sequence = subject.sequences[0]
+    outputs = [
+        np.asarray(subject.model.predict_on_batch(subject.batch([sequence], length)))
+        for length in (len(sequence), len(sequence) + 5)
+    ]
+    return outputs[0].shape == outputs[1].shape and bool(np.allclose(*outputs, rtol=1e-3, atol=1e-5))
+
+
+def _are_probabilities(model: Any, outputs: np.ndarray) -> bool:
+    """Return True if outputs are those of a softmax, or of a single sigmoid."""
+    if outputs.min() < 0 or outputs.max() > 1:
+        return False
+    if outputs.shape[1] == 1:
+        last = model.layers[-1]
+        return getattr(last, "activation", None) is keras.activations.sigmoid
+    return bool(np.abs(outputs.sum(1) - 1).max() < 1e-3)
+
+
+def _choose_perturbation(perturbation: Any, replacement: Any, deletion: Any) -> Any:
+    if perturbation is None or perturbation == "replace":
+        return replacement
+    if perturbation == "delete":
+        return deletion
+    if not callable(perturbation) or not hasattr(perturbation, "name"):
+        raise ValueError(
+            '`perturbation` must be "replace", "delete", or one of `limelight.evaluate`. Received: '
+            f"perturbation={perturbation!r}."
+        )
+    return perturbation
+
+
+def _strip_padding(ids: np.ndarray) -> np.ndarray:
+    """Return ids without the zeros at their end; the first one stays."""
+    real = np.flatnonzero(ids)
+    return ids[: real[-1] + 1 if len(real) else 1].astype(np.int32)
+
+
+def _training_mean(model: Any, sequences: list[np.ndarray]) -> np.ndarray:
+    """Return the mean of the training, which the first layer of a model of series holds."""
+    for layer in model.layers:
+        if layer.name == "scaling":
+            return np.asarray(keras.ops.convert_to_numpy(layer.moving_mean), np.float32)
+    return np.mean([sequence.mean(0) for sequence in sequences], axis=0).astype(np.float32)

@@ -1,0 +1,245 @@
+"""The verdict: sentences about an explanation that follow from its numbers by stated rules.
+
+| what | rule |
+|---|---|
+| beats random | higher comprehensiveness than random rankings: the interval of the difference excludes 0 and p < .05 |
+| does not beat random | it does not, and the interval of the difference ends below .01 |
+| cannot tell | neither |
+| weaker than gradients | the interval of the paired difference from the best ranking by gradients is below 0, p < .05 |
+| agrees as published | the interval of the mean tau overlaps the range of published models; else it is above or below it |
+| depends on the weights | the interval of the mean distance under permutation lies above or below .05; else undecided |
+| replaceable | the cost of equal weights: its interval lies below one point, above one point, or neither |
+
+The first sentence sums them up. "Support": the attention beats random, its agreement with leave-one-out is above 0, and the
+prediction depends on the weights. "Contradict": it does not beat random, or it is weaker than gradients and the prediction does
+not depend on the weights.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from limelight._formatting import METRICS, format_count, format_difference, format_p_value, format_probability_change
+from limelight.evaluate.estimates import Estimate
+from limelight.explanation.alternatives import TOLERANCE
+from limelight.explanation.rankings import TITLES
+
+# A difference of probabilities below which two rankings count as equal, and a cost in points.
+MARGIN = 0.01
+# Mean tau of the attention of BiLSTMs, classes 0 and 1. With gradients: 20 newsgroups sports .07 and .21, SST .34 and .36,
+# AG News .36 and .42, IMDb .44 and .43. With leave-one-out: 20 newsgroups .06 and .20, SST .27 and .32, IMDb .34 and .34.
+PUBLISHED = {"gradients": (0.07, 0.44), "leave_one_out": (0.06, 0.34)}
+_SOURCE = "BiLSTM classifiers of Jain and Wallace (2019)"
+BY_GRADIENTS = ("gradient_times_input", "integrated_gradients")
+
+
+def write(explanation: Any) -> list[str]:
+    """Return the sentences of the verdict on an `Explanation`."""
+    sentences = [
+        _sum_up(explanation),
+        _describe_removal(explanation),
+        *_describe_rivals(explanation),
+        *(_describe_agreement(name, estimate) for name, estimate in explanation.agreement.items() if name in PUBLISHED),
+        _describe_permutation(explanation),
+        _describe_adversarial(explanation),
+        _describe_uniform(explanation),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def judge_removal(explanation: Any, ranking: str = "attention") -> str:
+    """Return "beats", "does not" or "cannot tell": whether a ranking beats random ones."""
+    against = explanation.faithfulness.against_random[ranking]["comprehensiveness"]
+    difference = against.difference
+    if against.better:
+        return "beats"
+    if difference.high is not None and difference.high < MARGIN * explanation.scale:
+        return "does not"
+    return "cannot tell"
+
+
+def judge_dependence(explanation: Any) -> bool | None:
+    """Return True if the prediction depends on which token has which weight, False if hardly; None if it cannot be told."""
+    return _side(explanation.permutation, TOLERANCE)
+
+
+def judge_weakness(explanation: Any) -> bool:
+    """Return True if attention is shown to be weaker than the best ranking by gradients."""
+    difference = explanation.rival
+    return (
+        difference is not None
+        and difference["high"] is not None
+        and difference["high"] < 0
+        and difference["p_value"] < 0.05
+    )
+
+
+def _side(estimate: Estimate, threshold: float) -> bool | None:
+    """Return True if the interval of an estimate lies above a threshold, False if below; else None."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return True if estimate.low > threshold else False if estimate.high < threshold else None
+
+
+def _sum_up(explanation: Any) -> str:
+    removal, dependence = judge_removal(explanation), judge_dependence(explanation)
+    agreement = explanation.agreement["leave_one_out"]
+    agrees = agreement.low is not None and agreement.low > 0
+    if removal == "does not" or (judge_weakness(explanation) and dependence is False):
+        word = "contradict"
+    elif removal == "beats" and agrees and dependence:
+        word = "support"
+    else:
+        word = "cannot decide"
+    claim = "that the attention shows which tokens the predictions depend on"
+    if word == "cannot decide":
+        claim = claim.replace("that the", "whether the")
+    return f"On {format_count(explanation.n)} examples these tests {word} {claim}."
+
+
+def _describe_removal(explanation: Any) -> str:
+    against = explanation.faithfulness.against_random["attention"]["comprehensiveness"]
+    claim = {
+        "beats": "The attention beats random rankings",
+        "does not": "The attention does not beat random rankings",
+        "cannot tell": "It cannot be told whether the attention beats random rankings",
+    }[judge_removal(explanation)]
+    unit = "" if explanation.output == "probabilities" else " in the unit of the output"
+    return (
+        f"{claim}: tokens {explanation.perturbation} in its order move the prediction by "
+        f"{_change(against.difference.value)}{unit} more than random ones "
+        f"({_interval(against.difference)}, {format_p_value(against.p_value)})."
+    )
+
+
+def _describe_rivals(explanation: Any) -> list[str]:
+    beaten = [name for name in explanation.faithfulness.against_random if judge_removal(explanation, name) == "beats"]
+    others = [TITLES[name] for name in beaten if name != "attention"]
+    missing = [
+        TITLES[name] for name in explanation.faithfulness.against_random if name not in beaten and name != "attention"
+    ]
+    sentences = []
+    if others:
+        left_out = f"; not so {_list(missing)}" if missing else ""
+        sentences.append(
+            f"Of the other rankings, {_list(others)} beat{'s' if len(others) == 1 else ''} random ones{left_out}."
+        )
+    elif missing:
+        sentences.append(f"Of the other rankings none is shown to beat random ones ({_list(missing)}).")
+    rival = explanation.rival
+    if rival is not None:
+        difference = (
+            f"difference {_change(rival['value'])}, 95 % CI {_change(rival['low'])} to {_change(rival['high'])}"
+        )
+        evidence = f"({difference}, {format_p_value(rival['p_value'])})"
+        if judge_weakness(explanation):
+            sentences.append(f"It finds less than {TITLES[rival['ranking']]} does {evidence}.")
+        elif rival["low"] is not None and rival["low"] > 0 and rival["p_value"] < 0.05:
+            sentences.append(f"It finds more than {TITLES[rival['ranking']]} does {evidence}.")
+        else:
+            sentences.append(f"No difference between it and {TITLES[rival['ranking']]} could be shown {evidence}.")
+    return sentences
+
+
+def _describe_agreement(name: str, estimate: Estimate) -> str:
+    title = {"gradients": "gradients", "leave_one_out": "leave-one-out"}[name]
+    low, high = PUBLISHED[name]
+    if estimate.low is None or estimate.high is None:
+        return f"The agreement of the attention with {title} is undefined ({estimate.method})."
+    place = "within" if estimate.high >= low and estimate.low <= high else "above" if estimate.low > high else "below"
+    return (
+        f"The attention agrees with {title} by a mean Kendall tau of {_number(estimate.value)} ({_interval(estimate, _number)}), "
+        f"{place} the range of {_SOURCE}, {_number(low)} to {_number(high)}."
+    )
+
+
+def _describe_permutation(explanation: Any) -> str:
+    estimate = explanation.permutation
+    claim = {
+        True: "The predictions depend on which token has which weight",
+        False: "The predictions hardly depend on which token has which weight",
+        None: "It cannot be told whether the predictions depend on which token has which weight",
+    }[judge_dependence(explanation)]
+    return (
+        f"{claim}: permuted weights move them by {_number(estimate.value)} ({_interval(estimate, _number)}; the limit is "
+        f"{_number(TOLERANCE)})."
+    )
+
+
+def _describe_adversarial(explanation: Any) -> str:
+    adversarial = explanation.adversarial
+    if adversarial is None:
+        return ""
+    share, divergence = adversarial["share"], adversarial["divergence"]
+    return (
+        f"For {100 * share.value:.0f} % of the examples ({_interval(share, _percent)}) quite different attention, at least half "
+        f"as far away as possible, gives the same prediction within {_number(TOLERANCE)}; the mean divergence found is "
+        f"{_number(divergence.value)} of at most .69."
+    )
+
+
+def _describe_uniform(explanation: Any) -> str:
+    uniform = explanation.uniform
+    cost = uniform.get("cost")
+    if cost is None:
+        changed = uniform.get("changed")
+        if changed is None:
+            moved = uniform["moved"]
+            return f"Equal weights move the predictions by {_number(moved.value)} ({_interval(moved, _number)})."
+        return (
+            f"With equal weights {100 * changed.value:.1f} % of the predicted classes change ({_interval(changed, _percent)}); "
+            "the cost needs the true classes."
+        )
+    metric = METRICS[uniform["metric"]]
+    unit = " points" if metric.percent else ""
+    value = format_difference(cost.value, metric)
+    if cost.low is None or cost.high is None:
+        return f"The cost of equal weights in {metric.label} is {value}{unit} (no interval: {cost.method})."
+    interval = f"95 % CI {format_difference(cost.low, metric)} to {format_difference(cost.high, metric)}"
+    side = _side(cost, MARGIN) if metric.percent else None
+    if side is False:
+        claim = "The weights can be replaced by equal ones"
+    elif side is True:
+        claim = "The weights cannot be replaced by equal ones"
+    else:
+        claim = (
+            "It cannot be told whether the weights can be replaced by equal ones" if metric.percent else "Equal weights"
+        )
+    joint = ", without training again, at a cost of" if metric.percent else " cost"
+    return f"{claim}{joint} {value}{unit} of {metric.label} ({interval})."
+
+
+def to_rules() -> Mapping[str, Any]:
+    """Return the numbers of the rules, for results that say by which they were judged."""
+    return {
+        "margin": MARGIN,
+        "tolerance": TOLERANCE,
+        "published": {name: list(bounds) for name, bounds in PUBLISHED.items()},
+        "by_gradients": list(BY_GRADIENTS),
+    }
+
+
+def _change(value: float | None) -> str:
+    return "no bound" if value is None else format_probability_change(value)
+
+
+def _number(value: float | None) -> str:
+    """Return a number between -1 and 1 with two decimals and no leading zero."""
+    if value is None:
+        return "no bound"
+    text = f"{abs(value):.2f}"
+    text = text[1:] if text.startswith("0.") else text
+    return f"−{text}" if round(value, 2) < 0 else text
+
+
+def _percent(value: float | None) -> str:
+    return "no bound" if value is None else f"{100 * value:.0f} %"
+
+
+def _interval(estimate: Estimate, write: Any = _change) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"no interval: {estimate.method}"
+    return f"{100 * estimate.confidence:g} % CI {write(estimate.low)} to {write(estimate.high)}"
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,47 @@
+"""Agreement of rankings with marked tokens, by hand and against scikit-learn."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from limelight import evaluate
+
+pytestmark = pytest.mark.backend_free
+
+
+def test_measures_by_hand():
+    marks = [[False, True, True, False, False, False], [True, False, False, False, True, False]]
+    # A third of the tokens is marked, so that two are chosen: 1 and 2 of the first example, 0 and 1 of the second.
+    scores = [[0.1, 0.9, 0.8, 0.3, 0.0, 0.2], [0.9, 0.8, 0.1, 0.0, 0.2, 0.3]]
+    result = evaluate.plausibility({"a": scores}, marks, resamples=100)["a"]
+    assert result["token_f1"].value == pytest.approx((1 + 0.5) / 2)
+    # The span (0, 2) covers the marked (0, 1) by one half; the marked (4, 5) is not found: one of one and two spans.
+    assert result["iou_f1"].value == pytest.approx((1 + 2 / 3) / 2)
+    assert result["auprc"].value == pytest.approx((1 + average_precision_score(marks[1], scores[1])) / 2)
+    assert result["auprc"].n == 2
+
+
+def test_measures_of_random_rankings(random):
+    marks = [random.uniform(size=size) < 0.3 for size in (11, 7, 13, 5, 17)]
+    marks[3][:] = False  # an example without a mark does not count
+    scores = [random.normal(size=len(each)) for each in marks]
+    result = evaluate.plausibility({"a": scores}, marks, resamples=100)["a"]
+    counted = [index for index in range(5) if marks[index].any()]
+    share = np.mean([marks[index].mean() for index in counted])
+    expected = []
+    for index in counted:
+        chosen = np.zeros(len(scores[index]), bool)
+        chosen[np.argsort(-scores[index])[: int(np.ceil(share * len(scores[index])))]] = True
+        expected.append(f1_score(marks[index], chosen))
+    assert result["token_f1"].value == pytest.approx(np.mean(expected))
+    aps = [average_precision_score(marks[index], scores[index]) for index in counted]
+    assert result["auprc"].value == pytest.approx(np.mean(aps))
+
+
+def test_mistakes():
+    with pytest.raises(ValueError, match=r"must mark a token of at least one example\. Received: none"):
+        evaluate.plausibility({"a": [[1.0, 2.0]]}, [[False, False]])
+    with pytest.raises(
+        ValueError, match=r"'a' must have a score for each token of `marks`\. Received: shapes \(3,\) and \(2,\)"
+    ):
+        evaluate.plausibility({"a": [[1.0, 2.0, 3.0]]}, [[False, True]])
