@@ -1,17 +1,25 @@
 """The page of `limelight serve`: a real server, real requests, a real browser."""
 
+import argparse
 import http.client
 import json
+import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 
 import keras
 import numpy as np
 import pytest
 
 import limelight as ll
+from limelight.cli import serving
+from limelight.exceptions import UsageError
 from limelight.inspection import override_attention
 from limelight.maps import AttentionMap
 from limelight.maps.sources import QKSource
@@ -348,3 +356,21 @@ def test_the_page_in_a_browser(server, tmp_path):
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
     finally:
         driver.quit()
+
+
+@pytest.mark.subprocess
+def test_the_command_serves_until_it_is_interrupted(estimator, tmp_path):
+    path = tmp_path / "model.keras"
+    estimator.save(path)
+    command = [sys.executable, "-m", "limelight", "serve", str(path), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+        port = address[1]
+        with urllib.request.urlopen(f"{address[0]}model") as answer:
+            assert json.load(answer)["classes"] == ["no", "yes"]
+        arguments = argparse.Namespace(model=str(path), host="127.0.0.1", port=int(port))
+        with pytest.raises(UsageError, match=rf"port {port}: Address already in use\. Try --port 0"):
+            serving.run(arguments)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        assert process.stderr.read() == "Stopped.\n"

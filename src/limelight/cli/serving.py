@@ -1,10 +1,13 @@
 """The command `limelight serve`: a local page on which one types a text and sees prediction and attention."""
 
 import argparse
+import contextlib
+import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from limelight._progress import Interrupted
 from limelight.exceptions import UsageError
 
 _EPILOG = """\
@@ -58,16 +61,29 @@ def run(arguments: argparse.Namespace) -> None:
 
     estimator = load(arguments.model)
     try:
-        server.serve(estimator, host=arguments.host, port=arguments.port, on_start=_announce)
+        with _ignore_repeated_signals():
+            server.serve(estimator, host=arguments.host, port=arguments.port, on_start=_announce)
     except ValueError as error:
         raise UsageError(str(error)) from error
     except OSError as error:
+        # Python adds the address to the message.
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise UsageError(
-            f"The server cannot listen on {arguments.host}, port {arguments.port}: {error.strerror or error}. Try --port 0, "
-            "which takes a free port."
+            f"The server cannot listen on {arguments.host}, port {arguments.port}: {reason}. Try --port 0, which takes a free "
+            "port."
         ) from error
-    except Interrupted:
-        print("Stopped.", file=sys.stderr)
+    print("Stopped.", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _ignore_repeated_signals() -> Iterator[None]:
+    """Ignore the signals that uvicorn handles and raises once more after it has stopped."""
+    previous = {signum: signal.signal(signum, lambda *_: None) for signum in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
 
 
 def _announce(address: str) -> None:
