@@ -12,7 +12,7 @@ from typing import Any
 from limelight import _backend
 from limelight._formatting import METRICS, Metric, format_value
 from limelight._progress import Interruption, Progress, make_printable
-from limelight.cli import prediction, serving, show
+from limelight.cli import explaining, prediction, serving, show
 from limelight.exceptions import UsageError
 from limelight.study.settings import resolve_settings
 
@@ -31,6 +31,13 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         _load_keras()
         with contextlib.suppress(BrokenPipeError):
             prediction.run(arguments)
+        return
+    if arguments.command == "explain":
+        explaining.check(arguments)
+        _check_backend()
+        _load_keras()
+        with contextlib.suppress(BrokenPipeError):
+            explaining.run(arguments, interruption)
         return
     if arguments.command == "serve":
         serving.check(arguments)
