@@ -7,6 +7,7 @@ from typing import Any
 
 from limelight import data
 from limelight._progress import Progress
+from limelight.explanation import explain
 from limelight.models.training import Trainer, TrainingConfig
 from limelight.study import results
 from limelight.study.experiment import Experiment
@@ -91,7 +92,17 @@ class _Study:
         estimator = self.experiment.make_estimator(architecture, results.load_model(best), best.summary)
         estimator.save(out / "model.keras")
         samples = self.experiment.capture(estimator, best)
+        if self.settings.explain and isinstance(self.experiment, Supervised):
+            samples.sections["explanation"] = self._explain(self.experiment, estimator)
         return results.write(out, self.setup, self.experiment, runs, samples)
+
+    def _explain(self, experiment: Supervised, estimator: Any) -> dict[str, Any]:
+        """Test on examples of the test part whether the attention explains the predictions."""
+        self.progress.write("testing whether the attention explains the predictions ... (--explain 0 leaves it out)")
+        inputs, targets = experiment.dataset.take(experiment.split.test)
+        targets = targets if experiment.is_regression else [experiment.dataset.classes[label] for label in targets]
+        quiet = Progress(quiet=True, interruption=self.progress.interruption)
+        return explain(estimator, inputs, targets, sample=self.settings.explain, progress=quiet).to_dict()
 
     def _build_trainer(self, architecture: str) -> Trainer:
         settings, subsets = self.settings, self.experiment.subsets

@@ -146,6 +146,14 @@ class Settings:
         None, "the output folder (default: limelight-study/NAME)", "study", affects_training=False
     )
     examples: int = _setting(8, "examples of each kind in the report", "study", at_least=0, affects_training=False)
+    explain: int = _setting(
+        100,
+        "test examples on which it is tested whether the attention explains the predictions; 0 for none",
+        "study",
+        tasks=_TEXTS,
+        at_least=0,
+        affects_training=False,
+    )
     require_accuracy: float | None = _setting(
         None,
         "exit with 4 if the mean test accuracy of the attention model is lower",
