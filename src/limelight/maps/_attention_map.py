@@ -149,11 +149,10 @@ class AttentionMap:
             )
         )
         result = np.empty((len(examples), *self.shape[1:-3], len(heads), len(rows), len(columns)), np.float32)
-        all_columns = np.array_equal(columns, np.arange(self.shape[-1]))
+        chosen = None if np.array_equal(columns, np.arange(self.shape[-1])) else columns
         for index in range(len(examples)):
-            for block in iter_row_blocks(self.source, heads, rows, examples[index : index + 1]):
-                weights = block.weights if all_columns else block.weights[..., columns]
-                result[(index, *block.example[1:], slice(None), block.part)] = weights
+            for block in iter_row_blocks(self.source, heads, rows, examples[index : index + 1], chosen):
+                result[(index, *block.example[1:], slice(None), block.part)] = block.weights
         return result
 
     def statistics(self, top_k: int = 16, num_blocks: int = 64) -> AttentionStatistics:

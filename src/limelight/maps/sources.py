@@ -8,12 +8,14 @@ import numpy as np
 
 from limelight._attention_statistics import AttentionStatistics
 from limelight._distributions import softmax
-from limelight.maps.stored_mask import StoredMask, broadcasts_to, select_rows
+from limelight.maps.stored_mask import ALL, Columns, StoredMask, broadcasts_to, select_rows
 
 # Numbers held at once while a map is computed in blocks of rows: 32 MiB of float32.
 MAX_BLOCK_SIZE = 1 << 23
 # The additive score needs a hidden vector for each pair of query and key: so many pairs are held at once.
 _MAX_PAIRS = 1 << 16
+# Scores held at once for the sums of rows of which only some keys are wanted: they stay in the processor's cache.
+_MAX_SCORES = 1 << 18
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,11 +63,13 @@ class QKSource:
         """The shape of all weights: (B, ..., N, T, S)."""
         return (*self.query.shape[:-1], self.key.shape[-2])
 
-    def scores(self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Compute the scores (n, r, S) of some rows of one example, before the mask."""
+    def scores(
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns = ALL
+    ) -> np.ndarray:
+        """Compute the scores (n, r, s) of some rows and columns of one example, before the mask."""
         query = self.query[example][heads][:, rows].astype(np.float32)  # (n, r, H)
         group_size = self.query.shape[-3] // self.key.shape[-3]
-        key = self.key[example][heads // group_size].astype(np.float32)  # (n, S, H)
+        key = self.key[example][:, columns][heads // group_size].astype(np.float32)  # (n, s, H)
         if self.vector is None:
             scores = (query * np.float32(self.scale)) @ np.swapaxes(key, -1, -2)
         else:
@@ -73,15 +77,45 @@ class QKSource:
         if self.softcap is not None:
             scores = np.float32(self.softcap) * np.tanh(scores / np.float32(self.softcap))
         if self.bias is not None:
-            scores = scores + select_rows(self.bias, example, heads, rows).astype(np.float32)
+            scores = scores + select_rows(self.bias, example, heads, rows, columns).astype(np.float32)
         return scores
 
     def row_weights(
-        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the weights (n, r, S) of some rows of one example, and the logsumexp (n, r) of their scores."""
-        mask = self.mask.for_rows(example, heads, rows, self.key.shape[-2])
-        return softmax(self.scores(example, heads, rows), mask)
+        """Compute the weights (n, r, s) of some rows of one example, and the logsumexp (n, r) of all scores of these rows.
+
+        Of whole rows without `columns`; else of these keys alone, and nothing of the size of a row is held.
+        """
+        if columns is None:
+            mask = self.mask.for_rows(example, heads, rows, self.key.shape[-2])
+            return softmax(self.scores(example, heads, rows), mask)
+        maximum, total = self._sum_rows(example, heads, rows)
+        weights = np.exp(self._masked_scores(example, heads, rows, columns) - maximum) / np.where(total == 0, 1, total)
+        with np.errstate(divide="ignore"):
+            return weights, (np.log(total) + maximum)[..., 0]
+
+    def _masked_scores(
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns
+    ) -> np.ndarray:
+        mask = self.mask.for_rows(example, heads, rows, self.key.shape[-2], columns)
+        scores = self.scores(example, heads, rows, columns)
+        return scores if mask is None else np.where(mask, scores, np.float32(-np.inf))
+
+    def _sum_rows(self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the maximum and the sum of exponentials of rows, (n, r, 1), some keys at a time; 0 if nothing is permitted."""
+        num_keys = self.key.shape[-2]
+        step = max(256, _MAX_SCORES // max(1, len(heads) * len(rows)))
+        maximum = np.full((len(heads), len(rows), 1), -np.inf, np.float32)
+        total = np.zeros_like(maximum)
+        for start in range(0, num_keys, step):
+            scores = self._masked_scores(example, heads, rows, slice(start, min(start + step, num_keys)))
+            larger = np.maximum(maximum, scores.max(axis=-1, keepdims=True))
+            shift = np.where(np.isfinite(larger), larger, 0)
+            np.exp(np.subtract(scores, shift, out=scores), out=scores)
+            total = total * np.exp(maximum - shift) + scores.sum(axis=-1, keepdims=True)
+            maximum = larger
+        return np.where(np.isfinite(maximum), maximum, 0), total
 
 
 def _additive_scores(query: np.ndarray, key: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -123,11 +157,12 @@ class WeightSource:
         return self.array.shape
 
     def row_weights(
-        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the weights (n, r, S) of some rows of one example, and NaN (n, r) for their unknown logsumexp."""
-        weights = self.array[example][heads][:, rows].astype(np.float32)
-        mask = self.mask.for_rows(example, heads, rows, self.array.shape[-1])
+        """Return the weights (n, r, s) of some rows of one example, and NaN (n, r) for their unknown logsumexp."""
+        columns = ALL if columns is None else columns
+        weights = self.array[example][heads][:, rows][..., columns].astype(np.float32)
+        mask = self.mask.for_rows(example, heads, rows, self.array.shape[-1], columns)
         weights = weights if mask is None else np.where(mask, weights, np.float32(0))
         return weights, np.full(weights.shape[:2], np.nan, np.float32)
 
@@ -195,13 +230,13 @@ Source = QKSource | WeightSource | StatisticsSource
 
 
 class RowBlock(NamedTuple):
-    """Weights of some whole rows of one example.
+    """Weights of some rows of one example, of all keys unless some were chosen.
 
     Args:
         example: the index along B and any axes between B and N.
         part: which of the chosen rows these are.
         rows: the indices of the rows, (r,).
-        weights: (n, r, S).
+        weights: (n, r, S), or (n, r, s) of the chosen keys.
         logsumexp: of each row's scores, (n, r); NaN where only weights were captured.
     """
 
@@ -227,19 +262,32 @@ def require_weights(source: Source) -> QKSource | WeightSource:
 
 
 def iter_row_blocks(
-    source: Source, heads: np.ndarray, rows: np.ndarray, examples: np.ndarray | None = None
+    source: Source,
+    heads: np.ndarray,
+    rows: np.ndarray,
+    examples: np.ndarray | None = None,
+    columns: Columns | None = None,
 ) -> Iterator[RowBlock]:
     """Compute the weights of some heads and rows in blocks of rows that fit in memory, one example after another.
+
+    With `columns`, of these keys alone.
 
     Raises:
         ValueError: only statistics were captured.
     """
     source = require_weights(source)
-    batch, *steps, _, _, columns = source.shape
-    size = max(1, MAX_BLOCK_SIZE // max(1, columns * len(heads)))
+    batch, *steps, _, _, num_keys = source.shape
+    width = (
+        num_keys
+        if columns is None
+        else len(range(*columns.indices(num_keys)))
+        if isinstance(columns, slice)
+        else len(columns)
+    )
+    size = max(1, MAX_BLOCK_SIZE // max(1, width * len(heads)))
     for index in range(batch) if examples is None else examples.tolist():
         for step in np.ndindex(*steps):
             for start in range(0, len(rows), size):
                 part = slice(start, start + size)
-                weights, logsumexp = source.row_weights((index, *step), heads, rows[part])
+                weights, logsumexp = source.row_weights((index, *step), heads, rows[part], columns)
                 yield RowBlock((index, *step), part, rows[part], weights, logsumexp)

@@ -103,7 +103,9 @@ def compute_downsampled(source: Source, heads: Any, rows: Any, columns: Any, num
     )
     heads = resolve_indices(heads, source.shape[-3], "heads")
     blocks = _Blocks((*source.shape[:-3], len(heads)), row_edges, column_edges)
-    for block in iter_row_blocks(source, heads, np.arange(row_edges[0], row_edges[-1])):
+    whole = column_edges[-1] - column_edges[0] == source.shape[-1]
+    region = None if whole else slice(int(column_edges[0]), int(column_edges[-1]))
+    for block in iter_row_blocks(source, heads, np.arange(row_edges[0], row_edges[-1]), columns=region):
         blocks.add(block)
     sizes = np.diff(row_edges)[:, None] * np.diff(column_edges)
     return DownsampledWeights((blocks.sums / sizes).astype(np.float32), blocks.maxima, row_edges, column_edges)
@@ -136,10 +138,9 @@ class _Blocks:
         self.sums, self.maxima = np.zeros(shape), np.zeros(shape, np.float32)
 
     def add(self, block: RowBlock) -> None:
-        weights = block.weights[..., self.column_edges[0] : self.column_edges[-1]]
         starts = self.column_edges[:-1] - self.column_edges[0]
-        sums = np.add.reduceat(weights, starts, axis=-1, dtype=np.float64)  # (n, r, s)
-        maxima = np.maximum.reduceat(weights, starts, axis=-1)
+        sums = np.add.reduceat(block.weights, starts, axis=-1, dtype=np.float64)  # (n, r, s)
+        maxima = np.maximum.reduceat(block.weights, starts, axis=-1)
         row_blocks = np.searchsorted(self.row_edges, block.rows, side="right") - 1
         for index in np.unique(row_blocks):
             target, rows = (*block.example, slice(None), index), row_blocks == index

@@ -5,6 +5,10 @@ import functools
 
 import numpy as np
 
+# Some of the keys: a slice or indices.
+Columns = slice | np.ndarray
+ALL = slice(None)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredMask:
@@ -27,27 +31,27 @@ class StoredMask:
     offset: int = 0
 
     def for_rows(
-        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, num_keys: int
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, num_keys: int, columns: Columns = ALL
     ) -> np.ndarray | None:
-        """Return the mask of some rows of one example: bool, broadcastable to (n, r, S); None where all is permitted."""
+        """Return the mask of some rows of one example: bool, broadcastable to (n, r, s); None where all is permitted."""
         parts = []
         if self.keys is not None:
-            parts.append(select_example(self.keys, example)[None, None])
+            parts.append(select_example(self.keys, example)[columns][None, None])
         if self.queries is not None:
             parts.append(select_example(self.queries, example)[rows][None, :, None])
         if self.array is not None:
-            parts.append(select_rows(self.array, example, heads, rows))
+            parts.append(select_rows(self.array, example, heads, rows, columns))
         if self.left is not None or self.right is not None:
-            distance = self.distances(rows, num_keys)[None]
+            distance = self.distances(rows, num_keys, columns)[None]
             if self.right is not None:
                 parts.append(distance <= self.right)
             if self.left is not None:
                 parts.append(distance >= -self.left)
         return functools.reduce(np.logical_and, parts) if parts else None
 
-    def distances(self, rows: np.ndarray, num_keys: int) -> np.ndarray:
-        """Return how many positions each key lies after each query: (r, S), negative for keys before it."""
-        return np.arange(num_keys)[None] - (rows[:, None] + self.offset)
+    def distances(self, rows: np.ndarray, num_keys: int, columns: Columns = ALL) -> np.ndarray:
+        """Return how many positions each key lies after each query: (r, s), negative for keys before it."""
+        return np.arange(num_keys)[columns][None] - (rows[:, None] + self.offset)
 
     def check_shape(self, shape: tuple[int, ...]) -> None:
         """Check that the parts fit weights of a shape (B, ..., N, T, S).
@@ -74,11 +78,14 @@ def select_example(array: np.ndarray, example: tuple[int, ...]) -> np.ndarray:
     return array[tuple(index if array.shape[axis] > 1 else 0 for axis, index in enumerate(example))]
 
 
-def select_rows(array: np.ndarray, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return heads and rows of one example from an array that broadcasts to the weights (B, ..., N, T, S)."""
+def select_rows(
+    array: np.ndarray, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns = ALL
+) -> np.ndarray:
+    """Return heads, rows and columns of one example from an array that broadcasts to the weights (B, ..., N, T, S)."""
     array = select_example(array, example)
     array = array if array.shape[0] == 1 else array[heads]
-    return array if array.shape[1] == 1 else array[:, rows]
+    array = array if array.shape[1] == 1 else array[:, rows]
+    return array if array.shape[2] == 1 else array[..., columns]
 
 
 def broadcasts_to(array: np.ndarray, shape: tuple[int, ...]) -> bool:
