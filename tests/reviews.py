@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-SMALL = {"epochs": 2, "epoch_steps": 1, "units": 2, "width": 3, "batch_size": 16, "learning_rate": 0.01, "examples": 2}
+SMALL = {
+    **{"epochs": 2, "epoch_steps": 1, "units": 2, "width": 3, "batch_size": 16, "learning_rate": 0.01, "examples": 2},
+    "explain": 0,
+}
 # `SMALL` as a command line.
 COMMAND = [
     *("study", "reviews.csv", "--seeds", "1"),

@@ -115,6 +115,17 @@ def format_value(value: Any, metric: Metric | str, *, unit: bool = True) -> str:
     return _sign(f"{number:{_precision(number)}}")
 
 
+def format_decimals(value: Any, decimals: int = 3) -> str:
+    """Return a number with a fixed number of decimals, for a column whose values are compared.
+
+    Example:
+        >>> format_decimals(-0.25), format_decimals(-3e-6), format_decimals(None)
+        ('−0.250', '0.000', '–')
+    """
+    number = to_finite(value)
+    return MISSING if number is None else _sign(f"{number:.{decimals}f}")
+
+
 def format_difference(value: Any, metric: Metric | str) -> str:
     """Return a difference of two values with its sign, without a unit: percentages differ in points.
 

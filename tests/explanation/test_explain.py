@@ -265,11 +265,17 @@ def test_the_verdict_follows_its_rules():
         assert verdict.judge_dependence(changed) is expected
         word = {True: "support", False: "cannot decide", None: "cannot decide"}[expected]
         assert word in verdict.write(changed)[0]
-    for low, high, place in ((0.1, 0.2, "within"), (0.5, 0.6, "above"), (-0.2, 0.0, "below")):
-        changed = _with(result, agreement={**result.agreement, "gradients": estimate(0.1, low, high)})
-        assert any(
-            "gradients by a mean Kendall tau of .10" in each and place in each for each in verdict.write(changed)
+    for value, low, high, place in (
+        (0.1, 0.0, 0.2, "(95 % CI .00 to .20), within the range"),
+        (0.6, 0.5, 0.7, "(95 % CI .50 to .70), above the range"),
+        (-0.1, -0.2, 0.0, "(95 % CI −.20 to .00), below the range"),
+        (0.05, 0.0, 0.1, "(95 % CI .00 to .10), below, though not clearly, the range"),
+    ):
+        changed = _with(result, agreement={**result.agreement, "gradients": estimate(value, low, high)})
+        sentence = next(
+            each for each in verdict.write(changed) if each.startswith("The attention agrees with gradients")
         )
+        assert place in sentence
     for low, high, claim in (
         (-0.01, 0.005, "The weights can be replaced by equal ones, without training again, at a cost of +0.2 points"),
         (0.02, 0.05, "The weights cannot be replaced by equal ones"),

@@ -35,7 +35,7 @@ class RecordedProgress(Progress):
 def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
     source = reviews.write(folder / "reviews.csv")
-    return Settings(data=str(source), out=str(folder / "out"), seeds=2, **reviews.SMALL)
+    return Settings(data=str(source), out=str(folder / "out"), seeds=2, **{**reviews.SMALL, "explain": 4})
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,18 @@ def test_the_results_describe_the_study(finished, settings):
     assert data["fingerprint"] == prepare(settings).split.fingerprint
     assert [line.split(":")[0] for line in lines] == [
         "task", "reviews", "linear-seed1", "attention-seed1", "attention-seed2", "mean-seed1", "mean-seed2", "evaluating ...",
+        "testing whether the attention explains the predictions ... (--explain 0 leaves it out)",
     ]  # fmt: skip
+
+
+def test_the_attention_is_tested_on_examples_of_the_test_part(finished):
+    results, out, _ = finished
+    explanation = results["explanation"]
+    assert explanation["n"] == 4
+    assert explanation["layer"] == "attention"
+    assert explanation["uniform"]["metric"] == "accuracy"
+    assert explanation["verdict"][0].startswith("On 4 examples these tests")
+    assert "Does the attention explain the predictions?" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_models_differ_only_in_their_pooling(finished):
@@ -193,7 +204,7 @@ def test_seeds_and_examples_may_change_and_other_settings_may_not(finished, sett
     changed = Settings(**{**vars(settings), "units": 3})
     with pytest.raises(UsageError, match=rf"{out} holds a study with units 2, not 3\. Use --fresh to replace it"):
         run(changed)
-    results, _ = run(Settings(**{**vars(settings), "seeds": 1, "examples": 0}))
+    results, _ = run(Settings(**{**vars(settings), "seeds": 1, "examples": 0, "explain": 0}))
     assert [len(model["runs"]) for model in results["models"]] == [1, 1, 1, 1]
     assert results["examples"] == []
     assert not list((out / "figures").glob("example-*.svg"))
@@ -248,9 +259,10 @@ def test_series_of_any_lengths(tmp_path, random):
 
 
 def without_times(results):
-    """Return the results without the durations of the trainings."""
+    """Return the results without the durations of the trainings and of the explanation."""
     models = [
         {**model, "runs": [{key: value for key, value in run.items() if key != "seconds"} for run in model["runs"]]}
         for model in results["models"]
     ]
-    return json.loads(json.dumps({**results, "models": models}))
+    explanation = {key: value for key, value in results["explanation"].items() if key != "cost"}
+    return json.loads(json.dumps({**results, "models": models, "explanation": explanation}))

@@ -75,16 +75,17 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     estimator = load(arguments.model)
     inputs, targets = _read(arguments, estimator)
     try:
-        result = explain(
-            estimator,
-            inputs,
-            targets,
-            sample=arguments.sample,
-            layer=arguments.layer,
-            perturbation=arguments.perturbation,
-            seed=arguments.seed,
-            progress=Progress(arguments.quiet, interruption),
-        )
+        with Progress(arguments.quiet, interruption) as progress:
+            result = explain(
+                estimator,
+                inputs,
+                targets,
+                sample=arguments.sample,
+                layer=arguments.layer,
+                perturbation=arguments.perturbation,
+                seed=arguments.seed,
+                progress=progress,
+            )
     except TypeError as error:
         raise UsageError(f"{arguments.model}: {error}") from error
     except ValueError as error:

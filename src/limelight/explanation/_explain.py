@@ -1,5 +1,6 @@
 """Test in one call whether the attention of a model explains its predictions."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from limelight import _files, evaluate
-from limelight._formatting import format_count, format_duration, format_value, to_finite
+from limelight._formatting import NARROW_SPACE, format_count, format_decimals, format_duration, to_finite
 from limelight._progress import Progress
 from limelight.evaluate import Estimate, Faithfulness
 from limelight.evaluate._faithfulness import MEASURES
@@ -143,7 +144,7 @@ class Explanation:
             cells = []
             for name in columns:
                 star = "*" if row.get(f"{name}_better") else " "
-                cells.append(f"{format_value(row.get(name), 'value'):>16}{star}")
+                cells.append(f"{format_decimals(row.get(name)):>16}{star}")
             lines.append(f"{row['title']:{width}}" + "".join(cells))
         lines += ["", f"* better than random tokens; tokens {self.perturbation}; attention of {self.layer!r}", ""]
         return "\n".join([*lines, *self.verdict])
@@ -197,7 +198,7 @@ def explain(
         resamples: bootstrap resamples of each interval.
         seed: seed of all random numbers.
         verbose: print the cost and a progress bar to stderr.
-        progress: prints in place of a new one.
+        progress: prints in place of a new one; the caller starts and stops it.
 
     Returns:
         The result. `print(result)` shows its table and the verdict.
@@ -219,7 +220,8 @@ def explain(
         Jain and Wallace 2019, arXiv:1902.10186; Wiegreffe and Pinter 2019, arXiv:1908.04626; DeYoung et al. 2020,
         arXiv:1911.03429; Sundararajan et al. 2017, arXiv:1703.01365 (integrated gradients).
     """
-    progress = progress or Progress(quiet=not verbose)
+    own_progress = Progress(quiet=not verbose) if progress is None else None
+    progress = progress or own_progress or Progress(quiet=True)
     started = time.perf_counter()
     count = len(X)
     chosen = None
@@ -231,7 +233,7 @@ def explain(
     gold = _take(marks, chosen, count, "marks")
     lengths = [len(sequence) for sequence in subject.sequences]
     estimate = _estimate_cost(lengths, names, permutations, restarts * iterations, ig_steps)
-    with progress:
+    with own_progress or contextlib.nullcontext():
         progress.write(
             f"{subject.name}: {format_count(len(lengths))} examples of {np.mean(lengths):.0f} tokens on average, at most "
             f"{format_count(estimate)} passes of one example"
@@ -309,7 +311,7 @@ def explain(
         words=subject.tokens,
     )
     result = dataclasses.replace(explanation, verdict=verdict.write(explanation))
-    progress.write(f"explained in {format_duration(result.cost['seconds'])}")
+    progress.write(f"explained in {format_duration(result.cost['seconds'])}".replace(NARROW_SPACE, " "))
     return result
 
 

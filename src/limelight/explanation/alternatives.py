@@ -45,7 +45,7 @@ def permute_attention(
     subject = model.subject
 
     def predict_with_attention(index: int, weights: np.ndarray) -> np.ndarray:
-        length = subject.padded_length(subject.sequences[index])
+        length = model.padded_length(index)
         batch = model.make_batch(np.array([index]), length, rows=1)
         outputs = model.predict(batch, _pad_weights(model, weights, length))
         on_step(len(weights))

@@ -18,6 +18,8 @@ from limelight.inspection.overrides import OverriddenModel
 
 # In logarithms.
 _SMALLEST = 1e-12
+# Examples up to this length are all padded to the longest: compiling for a length takes more time than the padding.
+_ONE_LENGTH = 128
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,9 +94,15 @@ class InstrumentedModel:
         """Yield the examples in batches of equal numbers of rows and few lengths."""
         sequences = self.subject.sequences
         for group in self.subject.group(sequences):
-            lengths = np.array([self.subject.padded_length(sequences[index]) for index in group])
+            lengths = np.array([self.padded_length(index) for index in group])
             for planned in plan_batches(lengths, self.rows):
                 yield self.make_batch(group[planned.indices], planned.padded_length)
+
+    def padded_length(self, index: int) -> int:
+        """Return the length that an example is padded to."""
+        length = self.subject.padded_length(self.subject.sequences[index])
+        longest = max(map(self.subject.padded_length, self.subject.sequences))
+        return longest if self.subject.pads and longest <= _ONE_LENGTH else length
 
     def make_batch(self, indices: np.ndarray, length: int, rows: int | None = None) -> Batch:
         """Return a batch of examples, filled up to a number of rows."""

@@ -6,7 +6,7 @@
 | does not beat random | it does not, and the interval of the difference ends below .01 |
 | cannot tell | neither |
 | weaker than gradients | the interval of the paired difference from the best ranking by gradients is below 0, p < .05 |
-| agrees as published | the interval of the mean tau overlaps the range of published models; else it is above or below it |
+| agrees as published | the mean tau is within the range of published models, above or below; clearly, if its interval is |
 | depends on the weights | the interval of the mean distance under permutation lies above or below .05; else undecided |
 | replaceable | the cost of equal weights: its interval lies below one point, above one point, or neither |
 
@@ -145,7 +145,11 @@ def _describe_agreement(name: str, estimate: Estimate) -> str:
     low, high = PUBLISHED[name]
     if estimate.low is None or estimate.high is None:
         return f"The agreement of the attention with {title} is undefined ({estimate.method})."
-    place = "within" if estimate.high >= low and estimate.low <= high else "above" if estimate.low > high else "below"
+    if low <= estimate.value <= high:
+        place = "within"
+    else:
+        place = "above" if estimate.value > high else "below"
+        place += "" if estimate.low > high or estimate.high < low else ", though not clearly,"
     return (
         f"The attention agrees with {title} by a mean Kendall tau of {_number(estimate.value)} ({_interval(estimate, _number)}), "
         f"{place} the range of {_SOURCE}, {_number(low)} to {_number(high)}."

@@ -84,6 +84,22 @@ class Interval:
         return [self.value, *ends, *self.points]
 
 
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """A line with its interval at each point, in the color of a number.
+
+    Args:
+        color: index of the color.
+        x, mean, low, high: The points, all of one length.
+    """
+
+    color: int
+    x: Sequence[float]
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
 def forest(rows: Sequence[Interval], format_tick: Callable[[float], str], *, label: str, zero: bool = False) -> Markup:
     """Draw values with their intervals, one row each: a dot on a line, below it a ring for each seed on a thin line.
 
@@ -161,6 +177,34 @@ def curves(
             x, y = max(points, key=lambda point: point[1])
             parts.append(element("circle", cx=x, cy=y, r=3.5, class_=f"dot {classes}"))
     return _svg(parts, WIDTH, height, label)
+
+
+def bands(series: Sequence[Band], format_tick: Callable[[float], str], *, label: str, axis: str) -> Markup:
+    """Draw lines over shares from 0 to 1, each with the band of its interval.
+
+    Args:
+        series: The lines; the first is drawn on top.
+        format_tick: Formats a value for a tick.
+        label: Description for screen readers.
+        axis: The title of the horizontal axis.
+    """
+    left, bottom = 44, 170
+    x_axis = Axis(0, 1, left + 6, WIDTH - 14)
+    values = [value for band in series for value in (*band.mean, *band.low, *band.high)]
+    y_axis = Axis.around(values, bottom, 8)
+    parts = _horizontal_grid(y_axis, left, format_tick)
+    for tick in x_axis.ticks(4):
+        parts.append(_text(x_axis(tick), bottom + 16, format_percent(tick), "tick", anchor="middle"))
+    parts.append(_text(WIDTH - 8, bottom + 32, axis, "tick", anchor="end"))
+    for band in reversed(series):
+        edge = [*zip(band.x, band.low, strict=True), *reversed([*zip(band.x, band.high, strict=True)])]
+        # The fill is an attribute, so that the style sheet need not know of it.
+        outline = " ".join(f"{x_axis(x)},{y_axis(y)}" for x, y in edge)
+        area = element("polygon", points=outline, fill="currentColor", fill_opacity="0.14", stroke="none")
+        line = " ".join(f"{x_axis(x)},{y_axis(y)}" for x, y in zip(band.x, band.mean, strict=True))
+        curve = element("polyline", points=line, class_="curve")
+        parts.append(element("g", area, curve, class_=color_class(band.color)))
+    return _svg(parts, WIDTH, bottom + 38, label)
 
 
 def reliability(bins: Sequence[tuple[float, float, int]], *, label: str, color: int, start: float) -> Markup:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from limelight import __version__
 from limelight._formatting import MISSING, format_count, format_title, format_value, get_metric, to_finite
-from limelight.report import figures, provenance, quality
+from limelight.report import explanation, figures, provenance, quality
 from limelight.report.examples import describe_spread, highlight
 from limelight.report.payload import to_json
 from limelight.report.results import as_list, as_mapping
@@ -123,6 +123,7 @@ def build(
         summary=_summary(results) if facts is None else [(name, value) for name, value in facts.items() if value],
         notes=notes,
         quality=quality.build(results),
+        explanation=explanation.build(results),
         examples=examples,
         spread=describe_spread(examples),
         heatmap=figures.heatmap(examples),
@@ -165,15 +166,19 @@ def _gists(
     metrics = {
         name for model in as_list(results.get("models")) for name in as_mapping(as_mapping(model).get("metrics"))
     }
-    maps = [each for part in as_list(as_mapping(views.get("attention")).get("sets")) for each in part["maps"]]
+    view = as_mapping(views.get("attention"))
+    sets = as_list(view.get("sets"))
+    maps = sets[0]["maps"] if sets else []
     heads = sum(each["heads"] for each in maps)
     attention = [
         f"{_count(len(examples), 'example')}" if examples else "",
         f"{_count(len(maps), 'layer')}, {_count(heads, 'head')}" if maps else "",
+        f"{len(sets)} {'epochs' if view['epochs'] else 'models'}" if len(sets) > 1 else "",
     ]
     return {
         "quality": f"{_count(len(metrics), 'metric')} with intervals, errors, reliability, training" if metrics else "",
         "attention": "; ".join(filter(None, attention)),
+        "explanation": "removal of tokens, gradients, other attention, with intervals" if results.get("explanation") else "",
         "provenance": "command, data, settings, versions" if results.get("command") else "",
     }
 
