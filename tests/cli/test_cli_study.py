@@ -137,3 +137,43 @@ def test_a_version_to_a_full_disk_is_one_line(environment):
     assert process.returncode == 3
     assert process.stderr.startswith("limelight: No space left")
     assert process.stderr.count("\n") == 1
+
+
+def test_a_forecast_is_found_studied_and_predicted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{1990 + step // 12}-{step % 12 + 1:02d},{20 + step % 12 + step % 5}" for step in range(72)]
+    Path("sea.csv").write_text("month,sst\n" + "\n".join(rows) + "\n")
+    small = "--past 12 --horizon 3 --epochs 1 --epoch-steps 1 --units 2 --seeds 1 --examples 1"
+    assert main(["study", "sea.csv", *small.split()]) == 0
+    out, err = capsys.readouterr()
+    assert err.splitlines()[0] == "task: forecast, because --horizon is given (--task sets another)"
+    assert "mean absolute scaled error (95 % interval)" in out
+    assert "\nSeasonal naive " in out
+    assert "\nCannot tell. No claim about the mean absolute scaled error of attention can be made: " in out
+    assert main(["predict", "limelight-study/sea/model.keras", "sea.csv"]) == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "series,time,forecast_0.1,forecast_0.5,forecast_0.9"
+    assert [row.split(",")[:2] for row in rows] == [["sst", "1996-01"], ["sst", "1996-02"], ["sst", "1996-03"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--task", "forecast", "--width", "8"], 2, "--width is a setting of --task classify or regress or translate."),
+        (["--task", "predict"], 2, "--task must be classify, regress, translate or forecast. Received: 'predict'."),
+        (["--task", "translate"], 3, "'sea.csv' must have exactly one column with a usual name for the source"),
+        (["--value", "price"], 3, "'value' must name a column of 'sea.csv'. There is no column 'price'."),
+        (["--quantiles", "a,b"], 2, "--quantiles must be numbers with commas between them. Received: 'a,b'."),
+        (["--horizon", "30"], 3, "A series must be longer than twice the horizon"),
+    ],
+)
+def test_wrong_settings_of_a_task_are_one_line(tmp_path, monkeypatch, capsys, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{1990 + step // 12}-{step % 12 + 1:02d},{20 + step % 12}" for step in range(48)]
+    Path("sea.csv").write_text("month,sst\n" + "\n".join(rows) + "\n")
+    assert main(["study", "sea.csv", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"limelight: {message}")
+    assert err.count("\n") == 1
+    assert not Path("limelight-study").exists()

@@ -6,11 +6,11 @@ import pytest
 import sacrebleu
 
 from limelight import models
-from limelight.data import load_pairs, split
-from limelight.study import Settings, UsageError, run
+from limelight.data import Pairs, load_pairs, split
+from limelight.study import Settings, UsageError, job, run
 from limelight.study.baselines import Dictionary
 from limelight.study.job import build_experiment
-from limelight.study.setup import prepare
+from limelight.study.setup import Setup, prepare
 
 pytestmark = pytest.mark.full
 
@@ -155,6 +155,37 @@ def test_units_are_found_or_given(tmp_path, given, units):
         total = sum(counts.values()) + 3
         losses = [-np.log(counts.get(unit, 1) / total) for text in validation for unit in [*text.split(), "END"]]
         assert experiment.fixed_runs()[0].summary["validation"]["loss"] == pytest.approx(np.mean(losses))
+
+
+def test_the_alignment_error_rate(tmp_path):
+    commands = [f"{verb}{word}" for verb in VERBS for word in TIMES]
+    pairs = Pairs(
+        "aligned",
+        tuple(commands),
+        tuple((command.upper(),) for command in commands),
+        alignments=tuple(np.array([[0, 0]]) for _ in commands),
+        source="drawn",
+    )
+    settings = Settings(out=str(tmp_path / "out"), examples=1, **{**SMALL, "seeds": 1, "epochs": 1}).for_task(
+        "translate"
+    )
+    parts = split(pairs)
+    results, _ = job.run(Setup(settings, pairs, parts, tmp_path / "out"))
+    test = [pairs.sources[index] for index in parts.test]
+    estimator = models.load(tmp_path / "out" / "model.keras")
+    hits = total = 0
+    for source in test:
+        weights = next(iter(estimator.attention([source], [source.upper()]).values())).weights()[0, 0]
+        count = len(source.split())
+        hits += weights[0, :count].argmax() == 0
+        total += count + 1
+    rates = results["alignment_error_rate"]
+    assert rates["attention"] == pytest.approx(1 - 2 * hits / total)
+    # The diagonal links the first word, and others too.
+    assert rates["diagonal"] == pytest.approx(1 - 2 * len(test) / total)
+    assert rates["pairs"] == len(test)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert f"the diagonal one of {rates['diagonal']:.2f}." in page
 
 
 @pytest.mark.backend_free

@@ -129,3 +129,20 @@ def test_balanced_classes_stay_sorted(tmp_path):
         "a",
         "b",
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "difference", "shown", "claim", "word"),
+    [
+        ("accuracy", 0.1, True, True, "Yes:"),
+        ("accuracy", -0.1, True, True, "No:"),
+        ("rmse", -0.1, True, True, "Yes:"),
+        ("mase", 0.1, True, True, "No:"),
+        ("accuracy", 0.1, False, True, "Cannot tell."),
+        ("accuracy", 0.1, True, False, "Cannot tell."),
+    ],
+)
+def test_the_answer_is_that_of_the_comparison_without_attention(metric, difference, shown, claim, word):
+    entry = {"metric": metric, "difference": difference, "claim": claim}
+    others = [{**entry, "metric": "other"}, entry, {**entry, "difference": -difference}]
+    assert verdict.answer(others, [True, shown, True], metric) == word

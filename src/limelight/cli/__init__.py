@@ -21,7 +21,7 @@ _EXTRAS = {
     "tensorflow": "tensorflow",
     "torch": "torch",
     **dict.fromkeys(("starlette", "uvicorn"), "serve"),
-    **dict.fromkeys(("matplotlib", "pyarrow", "rich", "scipy", "sklearn", "tokenizers"), "study"),
+    **dict.fromkeys(("jiwer", "matplotlib", "pyarrow", "rich", "sacrebleu", "scipy", "sklearn", "tokenizers"), "study"),
 }
 
 

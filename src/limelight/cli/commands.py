@@ -102,7 +102,9 @@ def _summarize(results: dict[str, Any]) -> Iterator[str]:
         ]
         yield "   ".join([f"{model['title']:{width}}", *values, f"{len(model['runs']):5}"])
     yield ""
-    yield from results["verdict"]
+    compared = {entry.get("sentence") for entry in results["comparisons"]}
+    headline = next((sentence for sentence in results["verdict"] if sentence in compared), None)
+    yield from (f"{results['answer']} {each}" if each == headline else each for each in results["verdict"])
     yield from (caveat for caveat in results["caveats"] if not any(caveat in each for each in results["verdict"]))
     yield ""
 

@@ -47,7 +47,7 @@ def _draw_steps(models: Sequence[Model]) -> list[Figure]:
     for step in sorted({1, *(round(tick) for tick in x_axis.ticks(5) if tick >= 1)}):
         parts.append(_label(x_axis(step), _BOTTOM + 16, str(step), "middle"))
     drawing = _svg(parts, _BOTTOM + 24, "Scaled error of each step of the forecasts")
-    note = Markup(", ").join(model.label for model, _ in lines)
+    note = Markup("").join(model.label for model, _ in lines)
     return [Figure("Mean absolute scaled error of each step", drawing, note)]
 
 
@@ -76,16 +76,21 @@ def _draw_forecast(entry: Mapping[str, Any]) -> Figure | None:
             )
         )
     # The lines begin at the last value that is known.
-    parts.append(_polyline(points([past[-1], *naive], origin - 1), "curve", stroke_dasharray="2 3", stroke_opacity=0.6))
     parts.append(_polyline(points([*past, *actual], 0), "curve"))
     parts.append(_polyline(points([past[-1], *forecast], origin - 1), f"curve {color_class(0)}"))
+    # Last, because the forecast may be nearly the same.
+    parts.append(_polyline(points([past[-1], *naive], origin - 1), "curve", stroke_dasharray="2 3"))
     weights = _numbers(entry.get("weights"))
     parts += _draw_weights(weights, x_axis)
-    for index, name, anchor in ((0, "past_times", "start"), (origin, "times", "middle"), (-1, "times", "end")):
+    for name, index, x, anchor in (
+        ("past_times", 0, x_axis(0), "start"),
+        ("past_times", -1, x_axis(origin - 1), "end"),
+        ("times", -1, WIDTH - 4, "end"),
+    ):
         times = as_list(entry.get(name))
-        if times:
-            x = x_axis(index if index >= 0 else origin + len(forecast) - 1)
-            parts.append(_label(x, _HEIGHT - 6, str(times[0 if index >= 0 else -1]), anchor))
+        # The last label of a short horizon would lie on the one before.
+        if times and (name == "past_times" or x - x_axis(origin - 1) > 6 * len(str(times[index])) + 6):
+            parts.append(_label(x, _HEIGHT - 6, str(times[index]), anchor))
     title = f"{entry.get('id', '')}: {entry.get('kind', '')}"
     drawing = _svg(parts, _HEIGHT, f"Forecast of {title}")
     return Figure(title, drawing, f"mean absolute scaled error {format_value(entry.get('error'), 'mase')}")

@@ -5,16 +5,24 @@ from typing import Any
 
 from markupsafe import Markup
 
-from limelight._formatting import format_percent, to_finite
+from limelight._formatting import format_count, format_percent, to_finite
 from limelight.report.figures import color_class, element
 from limelight.report.results import as_list, as_mapping
 
 _CELL, _LETTER, _MAX_UNITS, _MAX_LETTERS = 18, 7, 60, 16
 
 
-def build(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the variables of the template `translations.html`: one entry for each source."""
-    return [_read(as_mapping(entry)) for entry in as_list(results.get("translations"))]
+def build(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of the template `translations.html`."""
+    rates = as_mapping(results.get("alignment_error_rate"))
+    attention, diagonal = (to_finite(rates.get(name)) for name in ("attention", "diagonal"))
+    note = ""
+    if attention is not None and diagonal is not None:
+        note = (
+            f"Against alignments by hand of {format_count(rates.get('pairs'))} test pairs, the attention has an alignment error "
+            f"rate of {attention:.2f}, the diagonal one of {diagonal:.2f}."
+        )
+    return {"note": note, "entries": [_read(as_mapping(entry)) for entry in as_list(results.get("translations"))]}
 
 
 def _read(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def write(
         "task": setup.settings.task,
         "command": _reproduce_command(setup),
         "title": f"Does attention help on {dataset.name}?",
+        "answer": verdict.answer(entries, shown, outcome.metric),
         "verdict": verdict.write(entries, shown, outcome.metric, outcome.preface),
         "caveats": [*caveats.values(), *experiment.notes, *outcome.notes],
         "data": {
@@ -76,7 +77,7 @@ def write(
             "fingerprint": setup.configuration()["fingerprint"],
             "repairs": [{"what": repair.what, "count": repair.count} for repair in experiment.repairs],
         },
-        "environment": _describe_environment(),
+        "environment": _describe_environment(setup.settings.task),
         "settings": setup.settings.to_dict(),
         "models": [
             _describe_model(name, experiment.titles[name], runs[name], outcome.evaluations[name]) for name in runs
@@ -104,12 +105,13 @@ def _reproduce_command(setup: Setup) -> str:
     return f"KERAS_BACKEND={keras.backend.backend()} {shlex.join(words)}"
 
 
-def _describe_environment() -> dict[str, str]:
+def _describe_environment(task: str | None) -> dict[str, str]:
     """Return the versions that the study ran on."""
     backend = keras.backend.backend()
     # TensorFlow is installed by either of two packages.
     is_cpu_package = backend == "tensorflow" and not any(metadata.distributions(name="tensorflow"))
     names = ["tensorflow-cpu" if is_cpu_package else backend, "numpy", "scikit-learn", "scipy", "tokenizers"]
+    names += ["sacrebleu", "jiwer"] if task == "translate" else []
     return {
         "limelight": limelight.__version__,
         "python": platform.python_version(),

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from limelight import data
+from limelight._optional import import_optional
 from limelight.data import registry, textfiles
 from limelight.exceptions import ColumnError, DataError, NumericLabelsError
-from limelight.study.settings import TASKS, Settings, flag
+from limelight.study.settings import Settings, flag
 
 # What each task needs, in the words of an error.
 _NEEDS = {
@@ -92,6 +93,9 @@ def _read_for(settings: Settings, task: str) -> data.Dataset | data.Pairs | data
     """Read the data as a task needs them."""
     source = settings.data
     if task == "translate":
+        for name in ("sacrebleu", "jiwer"):
+            # Better now than after hours of training.
+            import_optional(name)
         dataset = data.load_pairs(source, source=settings.source, target=settings.target, group=settings.group)
     elif task == "forecast":
         dataset = data.load_panel(
@@ -133,7 +137,7 @@ def _find_given(settings: Settings) -> tuple[str, str] | None:
     """Return the task that alone has a setting that was given, and the name of that setting."""
     for field in dataclasses.fields(settings):
         tasks = field.metadata["tasks"]
-        if len(tasks) == 1 and tasks != TASKS and getattr(settings, field.name) is not None:
+        if len(tasks) == 1 and field.metadata["group"] != "study" and getattr(settings, field.name) is not None:
             return tasks[0], field.name
     return None
 

@@ -208,7 +208,10 @@ class Translation:
             for index in group
         ]
         maps = estimator.attention([entry["source"] for entry in entries]) if entries else None
-        return Samples([], maps, {"translations": entries})
+        sections: dict[str, Any] = {"translations": entries}
+        if self.pairs.alignments is not None and self.source_unit == self.target_unit == "word":
+            sections["alignment_error_rate"] = self._measure_alignment(estimator)
+        return Samples([], maps, sections)
 
     def describe_data(self) -> dict[str, Any]:
         """Return the sizes of the data, ready for JSON."""
@@ -234,6 +237,36 @@ class Translation:
                 np.array(best["weights"]), entry["source_units"], best["units"], title=best["text"]
             )
             plot.save(folder / f"alignment-{kind}.svg", drawing)
+
+    def _measure_alignment(self, estimator: Translator) -> dict[str, float] | None:
+        """Return the alignment error rate of the attention on test pairs with links by hand, and that of the diagonal.
+
+        Each word of the reference is linked to the source word with the largest weight: 1 - 2 |A & S| / (|A| + |S|), with the
+        links A of the model and S by hand.
+        """
+        alignments, longest = self.pairs.alignments or (), self.settings.length - 1
+        fitting = [
+            index
+            for index in self.split.test
+            if max(len(text.split()) for text in (self.pairs.sources[index], self.pairs.targets[index][0])) <= longest
+        ][:_NUM_TRANSLATED]
+        if not fitting:
+            return None
+        sources, references = self.pairs.take(fitting)
+        weights = next(iter(estimator.attention(sources, references).values())).weights()[:, 0]
+        common = {"attention": 0, "diagonal": 0}
+        total = 0
+        for row, (index, source, reference) in enumerate(zip(fitting, sources, references, strict=True)):
+            num_sources, num_targets = len(source.split()), len(reference.split())
+            gold = {tuple(link) for link in np.asarray(alignments[index]).tolist()}
+            links = {
+                "attention": weights[row, :num_targets, :num_sources].argmax(1),
+                "diagonal": np.arange(num_targets) * num_sources // num_targets,
+            }
+            for name, chosen in links.items():
+                common[name] += len({(int(source), target) for target, source in enumerate(chosen)} & gold)
+            total += num_targets + len(gold)
+        return {**{name: 1 - 2 * count / total for name, count in common.items()}, "pairs": len(fitting)}
 
     def _choose_units(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, str]:
         """Return the units of both sides: those of the settings; else words where texts have several, and characters."""

@@ -151,6 +151,22 @@ def write(
     return list(dict.fromkeys(sentences))
 
 
+def answer(entries: Sequence[Mapping[str, Any]], shown: Sequence[bool], metric: str) -> str:
+    """Return the plain word for the question of the study: "Yes:", "No:" or "Cannot tell.", before the first comparison.
+
+    Args:
+        entries: The comparisons, from `withdraw_claim`; that with the same model without attention is the first of its metric.
+        shown: For each comparison, whether a difference could be shown.
+        metric: The metric of the verdict.
+    """
+    for entry, is_shown in zip(entries, shown, strict=True):
+        if entry["metric"] == metric:
+            if not is_shown or not entry["claim"]:
+                return "Cannot tell."
+            return "Yes:" if (entry["difference"] > 0) == METRICS[metric].higher_is_better else "No:"
+    return "Cannot tell."
+
+
 def _validation_loss(run: Run) -> float | None:
     """Return the lowest loss on the validation part; None for a model that is not measured by it."""
     history = run.summary["history"]
