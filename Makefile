@@ -25,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest --durations=30 --durations-min=0.5
 # Each backend's output in one piece, where this make can do so (macOS has one from 2006 that cannot).
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --quiet \
-  --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study
+  --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study --extra serve
 
 .DELETE_ON_ERROR:
 .PHONY: help study check check-tests test test-all mutations lint format types test-jax test-tensorflow test-torch test-backend-free test-doctests docs pictures bench bench-longest results lock clean distclean
