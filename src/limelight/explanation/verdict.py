@@ -103,11 +103,10 @@ def _describe_removal(explanation: Any) -> str:
         "does not": "The attention does not beat random rankings",
         "cannot tell": "It cannot be told whether the attention beats random rankings",
     }[judge_removal(explanation)]
-    unit = "" if explanation.output == "probabilities" else " in the unit of the output"
+    unit = "" if explanation.output == "probabilities" else ", in the unit of the output"
     return (
-        f"{claim}: tokens {explanation.perturbation} in its order move the prediction by "
-        f"{_change(against.difference.value)}{unit} more than random ones "
-        f"({_interval(against.difference)}, {format_p_value(against.p_value)})."
+        f"{claim} in comprehensiveness (difference {_change(against.difference.value)}, {_interval(against.difference)}, "
+        f"{format_p_value(against.p_value)}; tokens {explanation.perturbation}{unit})."
     )
 
 
