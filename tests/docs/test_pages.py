@@ -49,6 +49,20 @@ import limelight.models._estimator as estimator
 Config = estimator.TrainingConfig
 monkeypatch.setattr(estimator, "TrainingConfig", lambda **settings: Config(**settings | {"epochs": 1, "epoch_steps": 1}))
 """,
+    "quickstart.md": """
+import pathlib
+import limelight.models._estimator as estimator
+Config = estimator.TrainingConfig
+monkeypatch.setattr(estimator, "TrainingConfig", lambda **settings: Config(**settings | {"epochs": 1, "epoch_steps": 1}))
+rows = "".join(f"film {number} is {word},{word}\\n" for number in range(20) for word in ("good", "bad"))
+pathlib.Path("reviews.csv").write_text("review,sentiment\\n" + rows)
+rows = "".join(f"{word} fruit {number},{points}\\n" for number in range(20) for word, points in (("ripe", 95), ("sour", 80)))
+pathlib.Path("wines.csv").write_text("notes,points\\n" + rows)
+rows = "".join(f"north,{2020 + month // 12}-{month % 12 + 1:02},{5 + month % 12}\\n" for month in range(48))
+pathlib.Path("sales.csv").write_text("series,month,value\\n" + rows)
+rows = "".join(f"{verb} twice\\t{verb.upper()} {verb.upper()}\\n" for verb in ("walk", "run", "jump"))
+pathlib.Path("commands.tsv").write_text("source\\ttarget\\n" + rows)
+""",
     "models.md": """
 import pathlib
 import limelight.models._estimator as estimator
@@ -156,6 +170,12 @@ def check_quickstart(names, printed):
     assert weights.shape == (2, 1, 1, 12)
     np.testing.assert_allclose(weights[..., :9].sum(-1), 1, rtol=1e-6)
     assert not weights[..., 9:].any()
+    assert set(names["classifier"].predict(["a dull film"])) <= {"good", "bad"}
+    assert 70 < names["regressor"].predict(["ripe fruit"])[0] < 105
+    assert names["alignment"].shape[0] == 1
+    assert names["forecaster"].predict().shape == (1, 6)
+    for picture in ("words", "notes", "alignment", "months"):
+        assert Path(f"{picture}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def check_compose(names, printed):
