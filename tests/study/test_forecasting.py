@@ -177,10 +177,11 @@ def test_one_series_is_tested_over_its_forecasts(tmp_path, random):
     path = tmp_path / "one.csv"
     rows = [f"{1990 + step // 12}-{step % 12 + 1:02d},{10 + random.normal():.3f}" for step in range(72)]
     path.write_text("month,value\n" + "\n".join(rows) + "\n")
-    settings = Settings(
-        data=str(path), out=str(tmp_path / "out"), past=12, horizon=6, examples=0, **{**SMALL, "epochs": 1}
-    )
+    small = {**SMALL, "epochs": 1, "units": 8, "architecture": "transformer"}
+    settings = Settings(data=str(path), out=str(tmp_path / "out"), past=12, horizon=6, examples=1, **small)
     results, _ = run(settings)
+    assert results["models"][0]["title"] == "Transformer + attention"
+    assert [entry["kind"] for entry in results["forecasts"]["entries"]] == ["smallest error"]
     # A fifth of 72 steps holds two horizons.
     assert results["data"]["folds"] == 2
     assert results["models"][0]["metrics"]["mase"]["method"] == "jackknife over 2 units, t"

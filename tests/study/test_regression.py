@@ -93,11 +93,17 @@ def test_the_saved_model_predicts_the_examples(finished):
 
 
 def test_the_report_shows_the_numbers(finished):
-    _, _, out = finished
+    _, results, out = finished
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Root mean squared error" in page
     assert "TF-IDF + ridge" in page
     assert "Confusion" not in page
+    count = results["data"]["counts"]["test"]
+    assert page.count('class="dot" fill-opacity') == 4 * count
+    for model in results["models"]:
+        assert np.mean([(truth - prediction) ** 2 for truth, prediction in model["predictions"]]) <= (
+            model["metrics"]["mse"]["value"] * (1 + 1e-9)
+        )
     figures = {path.name for path in (out / "figures").iterdir()}
     assert {"loss.svg", "mae.svg", "difference-rmse.svg", "difference-mae.svg", "example-largest-error.svg"} <= figures
 

@@ -177,8 +177,12 @@ def _gists(
     ]
     return {
         "quality": f"{_count(len(metrics), 'metric')} with intervals, errors, reliability, training" if metrics else "",
+        "forecasts": "single forecasts with their bands and what they attend to, errors of each step",
+        "translations": "best translations, their alignments with the source",
         "attention": "; ".join(filter(None, attention)),
-        "explanation": "removal of tokens, gradients, other attention, with intervals" if results.get("explanation") else "",
+        "explanation": "removal of tokens, gradients, other attention, with intervals"
+        if results.get("explanation")
+        else "",
         "provenance": "command, data, settings, versions" if results.get("command") else "",
     }
 

@@ -17,7 +17,7 @@ from limelight._formatting import (
     get_metric,
     to_finite,
 )
-from limelight.report import figures, forecasts, translations
+from limelight.report import figures, forecasts, regressions, translations
 from limelight.report.figures import Figure, Interval
 from limelight.report.results import Model, as_list, as_mapping
 
@@ -41,6 +41,7 @@ def build(results: Mapping[str, Any]) -> dict[str, Any]:
         "tests": list(dict.fromkeys(str(entry["method"]) for entry in comparisons if entry.get("method"))),
         "num_classes": len(classes),
         "errors": [errors for model in models if (errors := _errors(model, classes))],
+        "regressions": regressions.build(results),
         "forecasts": forecasts.build(results),
         "translations": translations.build(results),
         "reliability": _draw_reliability(models),

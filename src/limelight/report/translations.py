@@ -28,7 +28,7 @@ def build(results: Mapping[str, Any]) -> dict[str, Any]:
 def _read(entry: Mapping[str, Any]) -> dict[str, Any]:
     hypotheses = [as_mapping(each) for each in as_list(entry.get("hypotheses"))]
     rows = [
-        [str(each.get("text", "")), "" if probability is None else format_percent(probability)]
+        ["" if probability is None else format_percent(probability), str(each.get("text", ""))]
         for each in hypotheses
         for probability in [to_finite(each.get("probability"))]
     ]

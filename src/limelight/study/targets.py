@@ -18,6 +18,7 @@ from limelight.study.folder import Run
 
 REGRESSION_METRICS = ("rmse", "mae", "mse", "r2")
 MEAN = "constant"
+_NUM_DRAWN = 300
 BEST, MEDIAN, WORST = "smallest error", "median error", "largest error"
 
 
@@ -148,7 +149,13 @@ class NumberTargets:
                 for name, estimate in bootstrap(mean, len(truth)).items()
                 if not isinstance(estimate, list)
             }
-            evaluations[model] = evaluation.summarize_seeds(statistics, estimates, len(truth), REGRESSION_METRICS)
+            # The report draws some of them against the truth.
+            shown = np.unique(np.linspace(0, len(truth) - 1, _NUM_DRAWN).astype(int))
+            pairs = np.stack([truth, np.mean(each, axis=0)], axis=1)[shown]
+            details = {"predictions": pairs.tolist()}
+            evaluations[model] = evaluation.summarize_seeds(
+                statistics, estimates, len(truth), REGRESSION_METRICS, details=details
+            )
         named = {name: each for name, each in predictions.items() if name in names}
         return Outcome(evaluations, evaluation.compare_models(truth, named, names, metrics=("rmse", "mae")), "rmse")
 
