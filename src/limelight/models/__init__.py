@@ -15,6 +15,7 @@ from limelight.models.builders import (
 )
 from limelight.models.decoding import BeamSearch, Sampling
 from limelight.models.forecasting import build_forecaster
+from limelight.models.pretrained import BertEncoder, load_encoder
 from limelight.models.translation import build_transformer_translator, build_translator
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Backtest",
     "BeamSearch",
+    "BertEncoder",
     "DocumentClassifier",
     "Forecaster",
     "Sampling",
@@ -51,6 +53,7 @@ __all__ = [
     "build_transformer_translator",
     "build_translator",
     "load",
+    "load_encoder",
 ]
 
 _MODULES = {

@@ -17,8 +17,10 @@ from limelight.data.vectors import load_vectors
 from limelight.exceptions import DataError
 from limelight.maps import AttentionMaps
 from limelight.models import files
+from limelight.models.builders import ENCODERS
 from limelight.models.inputs import DocumentInputs, Inputs, SeriesInputs, TextInputs, as_series, as_texts, collect_pairs
 from limelight.models.objectives import Classification, Regression
+from limelight.models.pretrained import PretrainedTokenizer, load_encoder, read_encoder_config
 from limelight.models.targets import Classes, Numbers
 from limelight.models.training import Trainer, TrainingConfig, predict
 
@@ -210,15 +212,38 @@ class TextEstimator(Estimator):
     vocabulary: int
     max_length: int
     vectors: Any
+    fine_tune: bool
     _inputs_class = TextInputs
 
     def _check_inputs(self, X: Any) -> list[str]:
         return as_texts(X)
 
+    @property
+    def _has_pretrained_encoder(self) -> bool:
+        """True if `encoder` is a folder: a path, or a string that is no name of an encoder."""
+        encoder = self.encoder
+        if not isinstance(encoder, str):
+            return isinstance(encoder, os.PathLike)
+        return encoder not in ENCODERS and (os.path.isdir(encoder) or os.sep in encoder)
+
     def _fit_inputs(self, X: list[str]) -> TextInputs:
-        inputs = TextInputs.fit(X, self.vocabulary, self.max_length)
-        self._embeddings, self.vectors_found_ = read_embeddings(self.vectors, inputs.tokenizer)
-        return inputs
+        if self._has_pretrained_encoder:
+            if self.vectors is not None:
+                raise ValueError(
+                    "A pretrained encoder has embeddings of its own. Received: "
+                    f"vectors={os.fspath(self.vectors)!r}. Leave it out."
+                )
+            self._embeddings = self.vectors_found_ = None
+            config, tokenizer = read_encoder_config(self.encoder), PretrainedTokenizer.from_folder(self.encoder)
+            if tokenizer.size > config["vocab_size"]:
+                raise DataError(
+                    f"The tokenizer of {os.fspath(self.encoder)!r} must have at most the {config['vocab_size']:,} ids of its "
+                    f"config.json. Received: {tokenizer.size:,}."
+                )
+            return TextInputs(tokenizer, min(self.max_length, config["max_position_embeddings"]))
+        tokenizer = Tokenizer.train(X, size=max(3, self.vocabulary))
+        self._embeddings, self.vectors_found_ = read_embeddings(self.vectors, tokenizer)
+        return TextInputs(tokenizer, self.max_length)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -226,10 +251,11 @@ class TextEstimator(Estimator):
         return tags
 
     def _build_with(self, build: Callable[..., keras.Model], inputs: TextInputs, num_outputs: int) -> keras.Model:
+        pretrained = self._has_pretrained_encoder
         return build(
             inputs.tokenizer.size,
             num_outputs,
-            encoder=_copy(self.encoder),
+            encoder=load_encoder(self.encoder, trainable=self.fine_tune) if pretrained else _copy(self.encoder),
             pooling=_copy(self.pooling),
             units=self.units,
             embedding_dim=self.embedding_dim,

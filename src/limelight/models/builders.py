@@ -9,6 +9,7 @@ from keras import ops
 
 from limelight.core.validation import check_positive_int
 from limelight.layers import AttentionPooling, HierarchicalPooling
+from limelight.models.pretrained import BertEncoder
 from limelight.recipes import roformer
 from limelight.scores import Dot
 
@@ -38,7 +39,8 @@ def build_text_classifier(
         vocabulary_size: Number of token ids, including padding. Ids are in [0, vocabulary_size).
         num_classes: Number of classes K.
         encoder: "bilstm", "lstm", "bigru", "gru", "conv" (two convolutions of width 5), "transformer" (two blocks with rotary
-            positions), None for the embeddings themselves, or a layer from (B, T, D) to (B, T, E).
+            positions), None for the embeddings themselves, a layer from (B, T, D) to (B, T, E), or a `BertEncoder`, which has
+            embeddings of its own.
         pooling: "attention" (an additive `AttentionPooling`), "mean", "max", "last" (the last real step), or a layer from
             (B, T, E) to (B, F).
         units: Units of the encoder, in each direction if it has two.
@@ -62,8 +64,9 @@ def build_text_classifier(
     References:
         Yang et al. 2016, Hierarchical Attention Networks; Jain and Wallace 2019, arXiv:1902.10186 (this model).
     """
-    words, vectors = _read_words(vocabulary_size, units, embedding_dim, embeddings, dropout, word_dropout)
-    vector = _encode(vectors, ops.not_equal(words, 0), encoder, pooling, units, dropout)
+    words, vector = _encode_texts(
+        vocabulary_size, encoder, pooling, units, embedding_dim, embeddings, dropout, word_dropout
+    )
     return keras.Model(words, _classify(vector, num_classes), name="text_classifier")
 
 
@@ -96,8 +99,9 @@ def build_text_regressor(
         >>> build_text_regressor(100, units=5).output_shape
         (None, 1)
     """
-    words, vectors = _read_words(vocabulary_size, units, embedding_dim, embeddings, dropout, word_dropout)
-    vector = _encode(vectors, ops.not_equal(words, 0), encoder, pooling, units, dropout)
+    words, vector = _encode_texts(
+        vocabulary_size, encoder, pooling, units, embedding_dim, embeddings, dropout, word_dropout
+    )
     return keras.Model(words, _regress(vector, num_outputs), name="text_regressor")
 
 
@@ -232,6 +236,25 @@ def build_document_classifier(
     vector = pool(vectors, mask=ops.not_equal(words, 0))
     vector = keras.layers.Dropout(dropout, name="vector_dropout")(vector)
     return keras.Model(words, _classify(vector, num_classes), name="document_classifier")
+
+
+def _encode_texts(
+    vocabulary_size: int,
+    encoder: Any,
+    pooling: Any,
+    units: int,
+    embedding_dim: int,
+    embeddings: Any,
+    dropout: float,
+    word_dropout: float,
+) -> tuple[Any, Any]:
+    """Return the input of ids (B, T), and the vector (B, F) of a model of texts."""
+    if isinstance(encoder, BertEncoder):
+        words = keras.Input((None,), dtype="int32", name="words")
+        mask = ops.not_equal(words, 0)
+        return words, _encode(encoder(words, mask=mask), mask, None, pooling, units, dropout)
+    words, vectors = _read_words(vocabulary_size, units, embedding_dim, embeddings, dropout, word_dropout)
+    return words, _encode(vectors, ops.not_equal(words, 0), encoder, pooling, units, dropout)
 
 
 def _read_words(

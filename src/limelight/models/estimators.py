@@ -20,7 +20,9 @@ class TextClassifier(Classifier, TextEstimator):
     """Classify texts: words are embedded, read by an encoder, pooled by attention, and classified.
 
     Args:
-        encoder, pooling, units, embedding_dim, dropout, word_dropout: As in `build_text_classifier`.
+        encoder, pooling, units, embedding_dim, dropout, word_dropout: As in `build_text_classifier`; or `encoder` is the
+            folder of a pretrained encoder (`load_encoder`), whose own tokenizer and embeddings replace the vocabulary.
+        fine_tune: Whether to train a pretrained encoder further; a learning rate of 2e-5 to 5e-5 is usual.
         vocabulary: Largest number of words that are known; others are one unknown word.
         max_length: Number of words that are read of a text.
         vectors: A text file of pretrained word vectors (word2vec, GloVe, fastText), from which the embeddings start.
@@ -60,6 +62,7 @@ class TextClassifier(Classifier, TextEstimator):
         vocabulary: int = 10_000,
         max_length: int = 512,
         vectors: Any = None,
+        fine_tune: bool = False,
         class_weight: Any = None,
         validation: float = 0.1,
         epochs: int = 20,
@@ -78,7 +81,8 @@ class TextClassifier(Classifier, TextEstimator):
         )
         self.class_weight, self.validation = class_weight, validation
         self.epochs, self.batch_size, self.learning_rate, self.training = epochs, batch_size, learning_rate, training
-        self.vectors, self.random_state, self.verbose = vectors, random_state, verbose
+        self.vectors, self.fine_tune = vectors, fine_tune
+        self.random_state, self.verbose = random_state, verbose
 
     def _build(self, inputs: TextInputs, target: Classes) -> keras.Model:
         return self._build_with(builders.build_text_classifier, inputs, len(target.values))
@@ -88,7 +92,7 @@ class TextRegressor(Regressor, TextEstimator):
     """Predict numbers from texts.
 
     Args:
-        encoder, pooling, units, embedding_dim, dropout, word_dropout: As in `TextClassifier`.
+        encoder, pooling, units, embedding_dim, dropout, word_dropout, fine_tune: As in `TextClassifier`.
         vocabulary, max_length, vectors: As in `TextClassifier`.
         validation, epochs, batch_size, learning_rate, training, random_state, verbose: As in `TextClassifier`.
 
@@ -116,6 +120,7 @@ class TextRegressor(Regressor, TextEstimator):
         vocabulary: int = 10_000,
         max_length: int = 512,
         vectors: Any = None,
+        fine_tune: bool = False,
         validation: float = 0.1,
         epochs: int = 20,
         batch_size: int = 64,
@@ -133,7 +138,8 @@ class TextRegressor(Regressor, TextEstimator):
         )
         self.validation = validation
         self.epochs, self.batch_size, self.learning_rate, self.training = epochs, batch_size, learning_rate, training
-        self.vectors, self.random_state, self.verbose = vectors, random_state, verbose
+        self.vectors, self.fine_tune = vectors, fine_tune
+        self.random_state, self.verbose = random_state, verbose
 
     def _build(self, inputs: TextInputs, target: Numbers) -> keras.Model:
         return self._build_with(builders.build_text_regressor, inputs, len(target.mean))

@@ -8,6 +8,7 @@ import numpy as np
 from limelight.data import Tokenizer
 from limelight.exceptions import DataError
 from limelight.models.examples import Documents, Examples, Sequences
+from limelight.models.pretrained import PretrainedTokenizer
 
 _SENTENCE_ENDS = frozenset(".!?…。！？")
 
@@ -37,22 +38,17 @@ class TextInputs:
     """Texts as ids of words.
 
     Args:
-        tokenizer: A tokenizer trained on the training texts.
+        tokenizer: A tokenizer trained on the training texts, or that of a pretrained encoder.
         max_length: Number of words that are read of a text.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+    def __init__(self, tokenizer: Tokenizer | PretrainedTokenizer, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
-
-    @classmethod
-    def fit(cls, texts: Sequence[str], vocabulary: int, max_length: int) -> Self:
-        """Learn a vocabulary of at most `vocabulary` ids."""
-        return cls(Tokenizer.train(texts, size=max(3, vocabulary)), max_length)
 
     def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Sequences:
         """Return the texts as sequences of ids."""
         encodings = self.tokenizer.encode(as_texts(X), self.max_length)
-        return Sequences([encoding.ids for encoding in encodings], targets, weights)
+        return Sequences([np.asarray(encoding.ids, np.int32) for encoding in encodings], targets, weights)
 
     def tokens(self, X: Any) -> list[list[str]]:
         """Return the words of each text, as written."""
@@ -60,12 +56,17 @@ class TextInputs:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the vocabulary and the maximum length."""
-        return {"words": list(self.tokenizer.words), "max_length": self.max_length}
+        tokenizer = self.tokenizer
+        is_pretrained = isinstance(tokenizer, PretrainedTokenizer)
+        words = {"tokenizer": tokenizer.document} if is_pretrained else {"words": list(tokenizer.words)}
+        return {**words, "max_length": self.max_length}
 
     @classmethod
     def from_dict(cls, document: dict[str, Any]) -> Self:
         """Return the inputs that `to_dict` described."""
-        return cls(Tokenizer(document["words"]), int(document["max_length"]))
+        is_pretrained = "tokenizer" in document
+        tokenizer = PretrainedTokenizer(document["tokenizer"]) if is_pretrained else Tokenizer(document["words"])
+        return cls(tokenizer, int(document["max_length"]))
 
 
 class DocumentInputs:
