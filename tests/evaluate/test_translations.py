@@ -111,3 +111,12 @@ def test_exact_match_over_seeds_is_a_mean_over_sentences():
     assert result.first_values == (0.75, 1.0)
     assert result.second_values == (0.5, 0.5)
     np.testing.assert_allclose(result.difference.value, 0.375)
+
+
+def test_the_alignment_error_rate_by_hand():
+    links = [np.array([[0, 0], [1, 1]]), np.array([[2, 0]])]
+    gold = [np.array([[0, 0], [1, 2], [2, 1]]), np.array([[2, 0], [0, 1]])]
+    assert evaluate.alignment_error_rate(links, gold) == pytest.approx(1 - 2 * 2 / (3 + 5))
+    assert evaluate.alignment_error_rate(gold, gold) == 0
+    with pytest.raises(ValueError, match=r"at least one link\. Received: none"):
+        evaluate.alignment_error_rate([], [])

@@ -24,7 +24,7 @@ from limelight.evaluate.metrics import (
 from limelight.evaluate.perturbation import Delete, Replace, leave_one_out, permutation_test
 from limelight.evaluate.rank_agreement import agreement
 from limelight.evaluate.sentences import sentence
-from limelight.evaluate.translations import TranslationResult, translation
+from limelight.evaluate.translations import TranslationResult, alignment_error_rate, translation
 
 __all__ = [
     "METRICS",
@@ -39,6 +39,7 @@ __all__ = [
     "Replace",
     "TranslationResult",
     "agreement",
+    "alignment_error_rate",
     "classification",
     "distance",
     "entropy",

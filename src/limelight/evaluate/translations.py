@@ -92,6 +92,31 @@ def translation(
     return TranslationResult(n, metrics, signatures(by_source, unit))
 
 
+def alignment_error_rate(links: Sequence[Any], gold: Sequence[Any]) -> float:
+    r"""Return the alignment error rate of links between words: $1 - 2 |A \cap S| / (|A| + |S|)$ over all pairs of texts.
+
+    Args:
+        links: For each pair of texts its links A, integers (n, 2): the positions of the source's and of the target's word.
+        gold: For each pair of texts the true links S, (m, 2).
+
+    Raises:
+        ValueError: The numbers of pairs differ, or there is no link at all.
+
+    Example:
+        >>> round(alignment_error_rate([[(0, 0), (1, 1)]], [[(0, 0), (1, 2), (2, 1)]]), 3)
+        0.6
+
+    References:
+        Och and Ney 2003, Computational Linguistics 29.
+    """
+    sets = [({tuple(link) for link in np.asarray(each).tolist()} for each in side) for side in (links, gold)]
+    counts = [(len(one & other), len(one) + len(other)) for one, other in zip(*sets, strict=True)]
+    common, total = map(sum, zip(*counts, strict=True)) if counts else (0, 0)
+    if not total:
+        raise ValueError("There must be at least one link. Received: none.")
+    return 1 - 2 * common / total
+
+
 def signatures(references: Sequence[Sequence[str]], unit: str) -> dict[str, str]:
     """Return sacrebleu's signatures of BLEU and chrF."""
     described = {}

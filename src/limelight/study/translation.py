@@ -15,6 +15,7 @@ from limelight.evaluate.estimates import Statistics, bootstrap, widen_constant
 from limelight.evaluate.metrics import value_range
 from limelight.evaluate.translations import (
     TRANSLATION_METRICS,
+    alignment_error_rate,
     sentence_statistics,
     signatures,
     translation_metric,
@@ -241,8 +242,7 @@ class Translation:
     def _measure_alignment(self, estimator: Translator) -> dict[str, float] | None:
         """Return the alignment error rate of the attention on test pairs with links by hand, and that of the diagonal.
 
-        Each word of the reference is linked to the source word with the largest weight: 1 - 2 |A & S| / (|A| + |S|), with the
-        links A of the model and S by hand.
+        Each word of the reference is linked to the source word with the largest weight.
         """
         alignments, longest = self.pairs.alignments or (), self.settings.length - 1
         fitting = [
@@ -254,19 +254,18 @@ class Translation:
             return None
         sources, references = self.pairs.take(fitting)
         weights = next(iter(estimator.attention(sources, references).values())).weights()[:, 0]
-        common = {"attention": 0, "diagonal": 0}
-        total = 0
-        for row, (index, source, reference) in enumerate(zip(fitting, sources, references, strict=True)):
+        links: dict[str, list[np.ndarray]] = {"attention": [], "diagonal": []}
+        for row, (source, reference) in enumerate(zip(sources, references, strict=True)):
             num_sources, num_targets = len(source.split()), len(reference.split())
-            gold = {tuple(link) for link in np.asarray(alignments[index]).tolist()}
-            links = {
+            chosen = {
                 "attention": weights[row, :num_targets, :num_sources].argmax(1),
                 "diagonal": np.arange(num_targets) * num_sources // num_targets,
             }
-            for name, chosen in links.items():
-                common[name] += len({(int(source), target) for target, source in enumerate(chosen)} & gold)
-            total += num_targets + len(gold)
-        return {**{name: 1 - 2 * count / total for name, count in common.items()}, "pairs": len(fitting)}
+            for name, positions in chosen.items():
+                links[name].append(np.stack([positions, np.arange(num_targets)], axis=1))
+        gold = [alignments[index] for index in fitting]
+        rates = {name: alignment_error_rate(each, gold) for name, each in links.items()}
+        return {**rates, "pairs": len(fitting)}
 
     def _choose_units(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, str]:
         """Return the units of both sides: those of the settings; else words where texts have several, and characters."""
