@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import linprog
 
 from limelight import analysis
-from limelight.maps import AttentionMap, AttentionMaps, QKSource, StoredMask
+from limelight.maps import AttentionMap, AttentionMaps, QKSource, StoredMask, WeightSource
 
 pytestmark = pytest.mark.backend_free
 
@@ -188,3 +188,32 @@ def test_heads_that_attend_alike_form_a_cluster(random):
         analysis.cluster_heads(matrix, 7)
     with pytest.raises(ValueError, match="must be a square matrix"):
         analysis.cluster_heads(matrix[:2], 1)
+
+
+def test_drift_against_a_loop(random):
+    epochs = [
+        AttentionMaps([AttentionMap("a", WeightSource(random.dirichlet(np.ones(5), size=(2, 3, 4)).astype("float32")))])
+        for _ in range(3)
+    ]
+    epochs[1]["a"].source.array[0, :, 0] = 0  # a padded query
+    drift = analysis.drift(epochs)["a"]
+    assert drift.shape == (2, 3)
+    for step in range(2):
+        first, second = (epochs[step + offset]["a"].weights().astype(float) for offset in (0, 1))
+        for head in range(3):
+            values = []
+            for p, q in zip(first[:, head].reshape(-1, 5), second[:, head].reshape(-1, 5), strict=True):
+                if p.sum() and q.sum():
+                    middle = (p + q) / 2
+                    values.append(sum(x * np.log(x / m) for a in (p, q) for x, m in zip(a, middle, strict=True)) / 2)
+            assert drift[step, head] == pytest.approx(np.mean(values), rel=1e-4)
+
+
+def test_drift_needs_epochs_of_the_same_examples():
+    first, second = (AttentionMaps([AttentionMap.from_weights(np.ones((1, n)) / n)]) for n in (2, 3))
+    with pytest.raises(ValueError, match=r"at least two epochs\. Received: 1"):
+        analysis.drift([first])
+    with pytest.raises(ValueError, match="must be of the same examples"):
+        analysis.drift([first, second])
+    with pytest.raises(ValueError, match="must share a map"):
+        analysis.drift([first, AttentionMaps([AttentionMap.from_weights(np.ones((1, 2)) / 2, path="b")])])

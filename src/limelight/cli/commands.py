@@ -12,11 +12,19 @@ from typing import Any
 from limelight import _backend
 from limelight._formatting import METRICS, Metric, format_value
 from limelight._progress import Interruption, Progress, make_printable
-from limelight.cli import explaining, prediction, serving, show
+from limelight.cli import comparing, explaining, prediction, serving, show
 from limelight.exceptions import UsageError
 from limelight.study.settings import resolve_settings
 
 BACKENDS = ("jax", "tensorflow", "torch")
+# The commands on saved models. Each has `check(arguments)`, before Keras is loaded, and `run(arguments, interruption)`.
+_ON_MODELS: dict[str, Any] = {
+    "predict": prediction,
+    "explain": explaining,
+    "compare": comparing,
+    "show": show,
+    "serve": serving,
+}
 
 
 class BelowRequirement(Exception):
@@ -25,31 +33,12 @@ class BelowRequirement(Exception):
 
 def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Run the parsed command."""
-    if arguments.command == "predict":
-        prediction.check(arguments)
+    if (command := _ON_MODELS.get(arguments.command)) is not None:
+        command.check(arguments)
         _check_backend()
         _load_keras()
         with contextlib.suppress(BrokenPipeError):
-            prediction.run(arguments)
-        return
-    if arguments.command == "explain":
-        explaining.check(arguments)
-        _check_backend()
-        _load_keras()
-        with contextlib.suppress(BrokenPipeError):
-            explaining.run(arguments, interruption)
-        return
-    if arguments.command == "serve":
-        serving.check(arguments)
-        _check_backend()
-        _load_keras()
-        serving.run(arguments)
-        return
-    if arguments.command == "show":
-        _check_backend()
-        _load_keras()
-        with contextlib.suppress(BrokenPipeError):
-            show.run(arguments)
+            command.run(arguments, interruption)
         return
     settings = resolve_settings(arguments.flags, os.environ, arguments.config or os.environ.get("LIMELIGHT_CONFIG"))
     _check_backend()

@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     from limelight.models import load
 
     estimator = load(arguments.model)
-    inputs, targets = _read(arguments, estimator)
+    inputs, targets = read_examples(arguments, estimator)
     try:
         with Progress(arguments.quiet, interruption) as progress:
             result = explain(
@@ -97,14 +97,14 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         print(make_printable(line))
 
 
-def _read(arguments: argparse.Namespace, estimator: Any) -> tuple[list[Any], Any]:
-    """Return the inputs, and their targets if there are any."""
+def read_examples(arguments: argparse.Namespace, estimator: Any, labelled: bool = False) -> tuple[list[Any], Any]:
+    """Return the inputs of an estimator, and their targets if there are any; there must be if `labelled`."""
     from limelight import data
 
     is_series = hasattr(estimator, "n_channels_in_")
     is_named = arguments.data in data.NAMES
     is_regressor = not hasattr(estimator, "classes_")
-    if not is_named and not arguments.label and Path(arguments.data).suffix != ".ts":
+    if not (is_named or labelled or arguments.label or Path(arguments.data).suffix == ".ts"):
         _, inputs, _ = (
             prediction.read_series(arguments.data)
             if is_series

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import limelight
-from limelight.cli import explaining, serving
+from limelight.cli import comparing, explaining, serving
 from limelight.exceptions import UsageError
 from limelight.study.settings import GROUPS, TASKS, Settings, flag
 
@@ -63,10 +63,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_predict(commands)
     explaining.add_parser(commands)
     _add_show(commands)
+    comparing.add_parser(commands)
     serving.add_parser(commands)
     namespace = parser.parse_args(arguments)
     if namespace.command is None:
-        parser.error("a command is required: study, predict, explain, show or serve")
+        parser.error("a command is required: study, predict, explain, compare, show or serve")
     if namespace.command == "study":
         namespace.flags = {field.name: getattr(namespace, field.name) for field in dataclasses.fields(Settings)}
     return namespace

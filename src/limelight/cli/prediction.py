@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from limelight._progress import Interruption
 from limelight.exceptions import DataError, UsageError
 
 SCHEMA = 1
@@ -21,7 +22,7 @@ def check(arguments: argparse.Namespace) -> None:
         raise UsageError("--attention needs --json, because weights do not fit in a table. Add --json.")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Print the predictions: the rows of the input with new columns as CSV, or one JSON document."""
     from limelight.models import load
 

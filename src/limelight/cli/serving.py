@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from limelight._progress import Interruption
 from limelight.exceptions import UsageError
 
 _EPILOG = """\
@@ -54,7 +55,7 @@ def check(arguments: argparse.Namespace) -> None:
     import uvicorn  # noqa: F401
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Serve until Ctrl-C, which is the usual end."""
     from limelight import server
     from limelight.models import load

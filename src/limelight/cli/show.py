@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from limelight._formatting import format_count
-from limelight._progress import make_printable
+from limelight._progress import Interruption, make_printable
 from limelight.cli import prediction
 from limelight.exceptions import DataError, UsageError
 
@@ -43,7 +43,11 @@ class Capture:
     view: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def run(arguments: argparse.Namespace) -> None:
+def check(arguments: argparse.Namespace) -> None:
+    """Check the options; all of them can be used together."""
+
+
+def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Capture the attention, write the page, say what was found, and open the page."""
     from limelight import report
     from limelight.models.files import holds_estimator
