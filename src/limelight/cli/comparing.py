@@ -97,8 +97,8 @@ def compare_predictions(estimators: Any, inputs: Any, targets: Any, names: tuple
     if hasattr(estimators[0], "classes_"):
         metric, classes = "accuracy", [str(name) for name in estimators[0].classes_]
         truth = estimators[0].target_.encode(targets)
-        predictions = [estimator.predict_proba(inputs) for estimator in estimators]
-        comparison = evaluate.paired(truth, *predictions, metric=metric, classes=classes, names=names)
+        first, second = (estimator.predict_proba(inputs) for estimator in estimators)
+        comparison = evaluate.paired(truth, first, second, metric=metric, classes=classes, names=names)
     else:
         metric = "mae"
         comparison = evaluate.paired(
