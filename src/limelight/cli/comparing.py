@@ -101,9 +101,8 @@ def compare_predictions(estimators: Any, inputs: Any, targets: Any, names: tuple
         comparison = evaluate.paired(truth, first, second, metric=metric, classes=classes, names=names)
     else:
         metric = "mae"
-        comparison = evaluate.paired(
-            targets, *(each.predict(inputs) for each in estimators), metric=metric, names=names
-        )
+        first, second = (estimator.predict(inputs) for estimator in estimators)
+        comparison = evaluate.paired(targets, first, second, metric=metric, names=names)
     models = [
         {"name": name, "metrics": {key: estimate.to_dict() for key, estimate in result.metrics.items()}}
         for name, result in zip(names, results, strict=True)
