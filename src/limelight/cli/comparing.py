@@ -72,15 +72,15 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         Path(path) / "model.keras" if Path(path).is_dir() else Path(path)
         for path in (arguments.first, arguments.second)
     ]
-    estimators = [load(path) for path in paths]
+    first, second = (load(path) for path in paths)
     names = _name(arguments.first, arguments.second)
-    inputs, targets = _read(arguments, *estimators)
+    inputs, targets = _read(arguments, first, second)
     document = {
         "schema_version": SCHEMA,
         "data": str(arguments.data),
         "examples": len(inputs),
-        **compare_predictions(estimators, inputs, targets, names),
-        "attention": compare_attention(*estimators, inputs[: arguments.sample]),
+        **compare_predictions((first, second), inputs, targets, names),
+        "attention": compare_attention(first, second, inputs[: arguments.sample]),
     }
     if arguments.json:
         print(json.dumps(document, indent=1, allow_nan=False))
