@@ -22,9 +22,10 @@ import numpy as np
 from scipy import stats
 from sklearn.model_selection import StratifiedKFold
 
-from limelight import _files, data, models
+from limelight import _files, data, evaluate, models
 
 RESULTS = Path(__file__).parent / "results" / "quality.csv"
+CHECKPOINTS = Path(__file__).parents[1] / "build" / "quality"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 COLUMNS = ("row", "values", "seconds", "backend", "date")
 
@@ -87,6 +88,67 @@ def documents(**params: Any) -> Callable[[int], Any]:
     return lambda seed: models.DocumentClassifier(random_state=seed, **params)
 
 
+def translator(row: str, **params: Any) -> Callable[[int], Any]:
+    """Return a function from a seed to a translator, whose training goes on from a file if it was stopped."""
+
+    def make(seed: int) -> Any:
+        CHECKPOINTS.mkdir(parents=True, exist_ok=True)
+        training = {**params.get("training", {}), "checkpoint": CHECKPOINTS / f"{row}-{seed}.npz"}
+        return models.Translator(random_state=seed, **{**params, "training": training})
+
+    return make
+
+
+def translate(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
+    """Yield for each seed the share of test sources that are translated right: of the published test part, or a tenth by hash."""
+    pairs = data.load_pairs(name)
+    split = data.split(pairs)
+    sources, references = pairs.take(split.test)
+    for seed in range(1, seeds + 1):
+        model = make(seed).fit(*pairs.take(split.train), validation_data=pairs.take(split.validation))
+        start = time.perf_counter()
+        metrics = model.evaluate(sources, references)
+        seconds = time.perf_counter() - start
+        print(
+            f"{name}: error rate {metrics['error_rate']}, {len(sources):,} translated in {seconds:.0f} s",
+            file=sys.stderr,
+        )
+        start = time.perf_counter()
+        model.predict(sources[:1000])
+        print(
+            f"{name}: {len(sources[:1000]):,} again in {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True
+        )
+        yield metrics["exact_match"].value
+
+
+def mistranslate(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
+    """Yield for each seed the share of test sources that are translated wrong."""
+    return (1 - share for share in translate(name, make, seeds))
+
+
+def align(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
+    """Yield for each seed the alignment error rate of the attention; all pairs are trained on, without their links."""
+    pairs = data.load_pairs(name)
+    assert pairs.alignments is not None
+    for seed in range(1, seeds + 1):
+        model = make(seed)
+        fitting = [
+            index
+            for index in range(len(pairs))
+            if max(len(text.split()) for text in (pairs.sources[index], pairs.targets[index][0])) < model.max_length
+        ]
+        model.fit(*pairs.take(fitting))
+        links = []
+        for start in range(0, len(fitting), 100):
+            sources, targets = pairs.take(fitting[start : start + 100])
+            (attention_map,) = model.attention(sources, targets).values()
+            for weights, source, target in zip(attention_map.weights()[:, 0], sources, targets, strict=True):
+                num_sources, num_targets = len(source.split()), len(target.split())
+                positions = weights[:num_targets, :num_sources].argmax(1)
+                links.append(np.stack([positions, np.arange(num_targets)], axis=1))
+        yield evaluate.alignment_error_rate(links, [pairs.alignments[index] for index in fitting])
+
+
 # Small sets of series: many passes, and all examples train (the best epoch is that of the lowest training loss).
 SMALL_SERIES = {
     "encoder": "conv",
@@ -98,6 +160,23 @@ SMALL_SERIES = {
     "validation": 0.0,
     "training": {"epoch_steps": 50, "patience": 10, "averaging": 0.98},
 }
+# An LSTM of one layer with dropout, as in Lake and Baroni 2018; commands have one translation, so that a narrow search is enough.
+SCAN = {"units": 128, "dropout": 0.1, "epochs": 15, "learning_rate": 2e-3, "max_length": 64, "beam": 2}
+SCAN |= {"training": {"epoch_steps": 1, "patience": 4, "schedule": "cosine", "clip_norm": 5.0}}
+# Letters to phones: about the size of Toshniwal and Livescu 2016.
+PRONUNCIATIONS = {
+    "source_unit": "character",
+    "units": 256,
+    "dropout": 0.3,
+    "epochs": 15,
+    "batch_size": 128,
+    "max_length": 48,
+    "beam": 5,
+    "training": {"epoch_steps": 1, "patience": 3, "schedule": "cosine", "clip_norm": 5.0},
+}
+# Few verses: a small model with much dropout; the last epochs need not translate well to align well.
+GREEK = {"units": 128, "embedding_dim": 128, "dropout": 0.4, "epochs": 15, "max_length": 64, "vocabulary": 6000}
+GREEK |= {"training": {"epoch_steps": 1, "patience": 3, "clip_norm": 5.0}}
 ROWS = {
     "movie-reviews": Row(
         "movie-reviews",
@@ -154,6 +233,50 @@ ROWS = {
         "accuracy on the published test part, 5 seeds",
         lambda: published_split("arrow-head", series(**SMALL_SERIES), 5),
         "nearest neighbour 80.0 (recomputed); InceptionTime 84.6, Encoder 63.0 (Fawaz 2019)",
+    ),
+    "scan-simple": Row(
+        "scan-simple",
+        "Translator: Bahdanau's attention",
+        "commands right, test part by hash, 3 seeds",
+        lambda: translate("scan-simple", translator("scan-simple", **SCAN), 3),
+        "LSTM 99.8 (Lake and Baroni 2018, random split)",
+    ),
+    "scan-simple-without": Row(
+        "scan-simple",
+        "Translator: last state alone",
+        "commands right, test part by hash, 3 seeds",
+        lambda: translate("scan-simple", translator("scan-simple-without", mechanism=None, **SCAN), 3),
+        "LSTM 99.8 (Lake and Baroni 2018, random split)",
+    ),
+    "scan-length": Row(
+        "scan-length",
+        "Translator: Bahdanau's attention",
+        "commands right, longer than in training, 3 seeds",
+        lambda: translate("scan-length", translator("scan-length", **SCAN), 3),
+        "LSTM 13.8 (Lake and Baroni 2018)",
+    ),
+    "scan-length-without": Row(
+        "scan-length",
+        "Translator: last state alone",
+        "commands right, longer than in training, 3 seeds",
+        lambda: translate("scan-length", translator("scan-length-without", mechanism=None, **SCAN), 3),
+        "LSTM 13.8 (Lake and Baroni 2018)",
+    ),
+    "pronunciations": Row(
+        "pronunciations",
+        "Translator: Bahdanau's attention, letters to phones, beam 5",
+        "words wrong, test part by hash, no stress",
+        lambda: mistranslate("pronunciations", translator("pronunciations", **PRONUNCIATIONS), 1),
+        "Phonetisaurus 33.9, LSTM 2x512 about 31 (CMUSphinx g2p-seq2seq)",
+        higher_is_better=False,
+    ),
+    "greek-english": Row(
+        "greek-english",
+        "Translator: Bahdanau's attention, words",
+        "alignment error of the attention, trained on the same verses without links",
+        lambda: align("greek-english", translator("greek-english", **GREEK), 1),
+        "diagonal 73.1, IBM model 1 on lemmas 54.5 (recomputed)",
+        higher_is_better=False,
     ),
 }
 
