@@ -72,6 +72,21 @@ def test_permutation_test_by_hand(random):
     assert stats.chisquare(counts).pvalue > 1e-3
 
 
+def test_permuted_weights_stay_where_they_may_be():
+    received = []
+    attention = [np.array([[0.5, 0.3, 0.0, 0.2], [0.9, 0.0, 0.1, 0.0]])]
+    permitted = [np.array([[True, True, False, True], [True, False, True, False]])]
+    evaluate.permutation_test(
+        lambda example, weights: received.append(weights) or np.ones((len(weights), 2)) / 2,
+        attention, permitted=permitted, permutations=200,
+    )  # fmt: skip
+    first, second = received[0][:, 0], received[0][:, 1]
+    assert not received[0][:, ~permitted[0]].any()
+    assert len(np.unique(first, axis=0)) == 6
+    assert len(np.unique(second, axis=0)) == 2
+    assert np.allclose(np.sort(first, axis=1), [0.0, 0.2, 0.3, 0.5])
+
+
 def test_permutation_test_checks_the_shape_of_predictions():
     with pytest.raises(ValueError, match=r"m = 101. Received: shape \(2, 2\)"):
         evaluate.permutation_test(lambda example, weights: np.eye(2), [[0.5, 0.5]])

@@ -242,7 +242,7 @@ def test_mistakes_are_explained():
         ll.explanation.explain(model, texts, rankings=["shap"], verbose=False)
     with pytest.raises(ValueError, match=r"`y` must have a value for each of 6 examples\. Received: 5"):
         ll.explanation.explain(model, texts, labels[:5], verbose=False)
-    with pytest.raises(TypeError, match="must be a Keras model, or a text or series classifier or regressor"):
+    with pytest.raises(TypeError, match="must be a Keras model, or a text, series or document classifier or regressor"):
         ll.explanation.explain(object(), texts, verbose=False)
     with pytest.raises(ValueError, match="must be fitted"):
         ll.explanation.explain(ll.models.TextClassifier(), ["a"], verbose=False)
@@ -285,3 +285,51 @@ def test_the_verdict_follows_its_rules():
     changed = _with(result, rival=weak, permutation=estimate(0.01, 0.0, 0.02))
     assert "contradict" in verdict.write(changed)[0]
     assert any("finds less than integrated gradients" in each for each in verdict.write(changed))
+
+
+@pytest.mark.full
+def test_documents_have_two_levels_of_attention(random):
+    words = ["good", "bad", *"abcdefgh"]
+    texts = []
+    for index in range(40):
+        sentences = [" ".join(random.choice(words[2:], random.integers(2, 5))) for _ in range(random.integers(1, 4))]
+        sentences[random.integers(len(sentences))] += f" {words[index % 2]}"
+        texts.append(". ".join(sentences) + ".")
+    settings = {"epochs": 1, "training": {"epoch_steps": 1}, "verbose": False, "random_state": 0}
+    model = ll.models.DocumentClassifier(max_sentences=4, max_words=6, units=3, embedding_dim=4, **settings)
+    model.fit(texts, [index % 2 for index in range(40)])
+    result = ll.explanation.explain(
+        model,
+        texts[:5],
+        [0, 1, 0, 1, 0],
+        permutations=5,
+        restarts=1,
+        iterations=3,
+        resamples=100,
+        ig_steps=3,
+        verbose=False,
+    )
+    assert result.layer == "attention/sentence_pooling and attention/word_pooling"
+    assert result.words is not None
+    maps = model.attention(texts[:5])
+    sentences = maps["attention/sentence_pooling"].weights()[2, 0, 0]
+    inner = maps["attention/word_pooling"].weights()[2, :, 0, 0]
+    products = (inner * sentences[:, None]).ravel()
+    scores = result.rankings["attention"][2]
+    assert len(scores) == len(result.words[2])
+    np.testing.assert_allclose(scores, products[products > 0], atol=1e-6)
+    np.testing.assert_allclose(scores.sum(), 1, atol=1e-5)
+    # Leave-one-out writes the unknown word in the place of the first one, which no other text has.
+    before = model.predict_proba([texts[2]])[0]
+    after = model.predict_proba([texts[2].replace(result.words[2][0], "zzz", 1)])[0]
+    label = before.argmax()
+    np.testing.assert_allclose(result.rankings["leave_one_out"][2][0], before[label] - after[label], atol=1e-5)
+    keys = dict.fromkeys(maps, ll.inspection.uniform_weights)
+    batch, _, _ = model.inputs_.encode(texts[:5]).batch(np.arange(5), 4)
+    outputs = ops.convert_to_numpy(ll.inspection.override_attention(model.model_, batch, keys))
+    moved = evaluate.total_variation(outputs, model.predict_proba(texts[:5])).mean()
+    np.testing.assert_allclose(result.uniform["moved"].value, moved, atol=1e-5)
+    deleted = ll.explanation.explain(
+        model, texts[:3], perturbation="delete", permutations=2, restarts=0, resamples=100, ig_steps=2, verbose=False
+    )
+    assert deleted.perturbation == "deleted"

@@ -190,6 +190,7 @@ def permutation_test(
     predict_with_attention: PredictWithAttention,
     attention: Sequence[Any],
     *,
+    permitted: Sequence[Any] | None = None,
     permutations: int = 100,
     output: str = "probabilities",
     seed: int = 0,
@@ -203,6 +204,7 @@ def permutation_test(
             probabilities (m, K), or values (m,) or (m, ...).
         attention: For each example its attention weights (T,), or (..., T) for several heads and queries, each of which is
             permuted on its own.
+        permitted: For each example bool of the shape of its weights, True where a weight may be; all by default.
         permutations: Number of permutations of each example.
         output: "probabilities" for a classifier, "values" for a regressor.
         seed: Seed of the permutations.
@@ -227,8 +229,9 @@ def permutation_test(
     check_output(output)
     rng, medians = np.random.default_rng(seed), []
     for index, row in enumerate(attention):
-        weights = np.asarray(row, dtype=np.float64)[None]
-        permuted = np.concatenate([weights, rng.permuted(np.repeat(weights, permutations, axis=0), axis=-1)])
+        weights = np.asarray(row, dtype=np.float64)
+        allowed = np.ones(weights.shape, bool) if permitted is None else np.asarray(permitted[index], bool)
+        permuted = np.concatenate([weights[None], _permute(weights, allowed, permutations, rng)])
         outputs = np.asarray(predict_with_attention(index, permuted), dtype=np.float64)
         outputs = outputs.reshape(len(outputs), -1) if output == "values" and outputs.ndim else outputs
         if outputs.ndim != 2 or len(outputs) != len(permuted):
@@ -238,6 +241,18 @@ def permutation_test(
             )
         medians.append(np.median(output_distance(outputs[1:], outputs[0], output)))
     return np.array(medians)
+
+
+def _permute(weights: np.ndarray, permitted: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return permutations (count, ..., T) of weights (..., T), each row on its own, among the places where they may be."""
+    places = np.broadcast_to(permitted, (count, *weights.shape))
+    # The permitted places first, once in order and once shuffled.
+    ordered = np.argsort(~places, axis=-1, kind="stable")
+    shuffled = np.argsort(np.where(places, rng.random(places.shape), 2.0), axis=-1, kind="stable")
+    permuted = np.empty(places.shape)
+    values = np.take_along_axis(np.broadcast_to(weights, places.shape), shuffled, axis=-1)
+    np.put_along_axis(permuted, ordered, values, axis=-1)
+    return permuted
 
 
 def output_distance(first: np.ndarray, second: np.ndarray, output: str) -> np.ndarray:

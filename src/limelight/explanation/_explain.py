@@ -178,7 +178,8 @@ def explain(
     examples, and the sentences of `verdict` follow from the numbers by stated rules.
 
     Args:
-        model: a fitted text or series classifier or regressor of `limelight.models`, or a built Keras model of one input.
+        model: a fitted classifier or regressor of texts, series or documents of `limelight.models`, or a built Keras model of
+            one input.
         X: the examples, as the estimator takes them; for a Keras model ids (B, T) padded by 0, steps (B, T, C), or a list of
             arrays (T, ...).
         y: the targets, for the cost of equal weights.
@@ -285,7 +286,7 @@ def explain(
         model=subject.name,
         n=len(lengths),
         tokens=float(np.mean(lengths)),
-        layer=instrumented.key,
+        layer=instrumented.title,
         perturbation=subject.perturbation.name,
         output=subject.output,
         scale=scale,

@@ -52,7 +52,12 @@ def permute_attention(
         return outputs
 
     medians = evaluate.permutation_test(
-        predict_with_attention, attributions.weights, permutations=permutations, output=subject.output, seed=seed
+        predict_with_attention,
+        attributions.weights,
+        permitted=attributions.permitted,
+        permutations=permutations,
+        output=subject.output,
+        seed=seed,
     )
     return medians / scale
 
@@ -132,6 +137,8 @@ def _stack(model: InstrumentedModel, batch: Batch, attributions: Attributions) -
 
 def _pad_weights(model: InstrumentedModel, weights: np.ndarray, length: int) -> np.ndarray:
     """Pad weights (m, N, T, S) to the length of a batch; of self-attention the queries too."""
+    if model.levels is not None:
+        return weights
     missing = length - weights.shape[-1]
     widths: Any = [(0, 0), (0, 0), (0, missing if model.key in model.self_attention else 0), (0, missing)]
     return np.pad(weights, widths)

@@ -29,7 +29,7 @@ class Batch:
     Args:
         indices: the examples (b,); the batch may have more rows, which repeat the first.
         inputs: the inputs of the model.
-        mask: bool (B, T), True at real tokens.
+        mask: bool (B, T), True at real tokens; (B, sentences, words) of documents.
     """
 
     indices: np.ndarray
@@ -64,6 +64,10 @@ class InstrumentedModel:
             heads = attention.to_heads(attention.output).shape
             keys = heads[-1] if attention.value is None else attention.value.shape[-2]
             shapes[attention.key] = (*heads[:-1], int(keys))
+        # The attention to the sentences of documents, and that to the words of each.
+        self.levels: tuple[str, str] | None = None
+        if subject.is_document:
+            self._find_levels(shapes, length, layer)
         readers = [key for key, shape in shapes.items() if len(shape) == 4 and shape[-1] == length]
         self.self_attention = [key for key in readers if shapes[key][-2] == length and length > 1]
         poolings = [key for key in readers if shapes[key][-2] == 1]
@@ -77,6 +81,8 @@ class InstrumentedModel:
                 f"shapes {shapes} for {length} tokens."
             )
         self.key = layer or (poolings or readers)[-1]
+        if self.levels is not None:
+            self.self_attention = []
         if self.key in self.self_attention:
             # What later layers attend to is not part of this one.
             self.self_attention = self.self_attention[: self.self_attention.index(self.key) + 1]
@@ -84,6 +90,11 @@ class InstrumentedModel:
         self.shares_runs = True
         self.num_forward = self.num_backward = 0
         self._functions: dict[Any, Callable[..., Any]] = {}
+
+    @property
+    def title(self) -> str:
+        """The name of the attention for results."""
+        return self.key if self.levels is None else " and ".join(self.levels)
 
     @property
     def layer(self) -> Any:
@@ -102,22 +113,29 @@ class InstrumentedModel:
         """Return the length that an example is padded to."""
         length = self.subject.padded_length(self.subject.sequences[index])
         longest = max(map(self.subject.padded_length, self.subject.sequences))
-        return longest if self.subject.pads and longest <= _ONE_LENGTH else length
+        is_one = self.subject.is_document or (self.subject.pads and longest <= _ONE_LENGTH)
+        return longest if is_one else length
 
     def make_batch(self, indices: np.ndarray, length: int, rows: int | None = None) -> Batch:
         """Return a batch of examples, filled up to a number of rows."""
         filled = np.resize(indices, max(self.rows if rows is None else rows, len(indices)))
         filled[len(indices) :] = indices[0]
         sequences = [self.subject.sequences[index] for index in filled]
-        mask = np.arange(length) < np.array([len(sequence) for sequence in sequences])[:, None]
-        return Batch(indices, self.subject.batch(sequences, length), mask)
+        return Batch(indices, self.subject.batch(sequences, length), self.subject.mask(sequences, length))
 
     def observe(self, batch: Batch) -> tuple[np.ndarray, dict[str, Any]]:
-        """Return the outputs (B, K), and the tensors of the explained attention and of the self-attention by key."""
-        keys = tuple(dict.fromkeys([self.key, *self.self_attention]))
+        """Return the outputs (B, K), and the tensors of the explained attention and of the self-attention by key.
+
+        Those of the explained attention are its weights (B, N, T, S), bool of this shape where they may be, and if there are any
+        its values.
+        """
+        keys = tuple(dict.fromkeys([*(self.levels or [self.key]), *self.self_attention]))
 
         def step(data: Any) -> Any:
             outputs, used = self.overridden.run(data["inputs"], dict.fromkeys(keys))
+            if self.levels is not None:
+                packed = (self._pack([used[key][part] for key in self.levels]) for part in (0, 1))
+                return outputs, {self.key: tuple(packed)}
             only_weights = {key: (tensors.weights,) for key, tensors in used.items() if key != self.key}
             return outputs, {**only_weights, self.key: tuple(x for x in used[self.key] if x is not None)}
 
@@ -129,7 +147,7 @@ class InstrumentedModel:
         """Return the outputs (B * m, K) for weights of the explained attention (B * m, N, T, S)."""
 
         def step(data: Any) -> Any:
-            return self.overridden.run(data["inputs"], {self.key: data["weights"]})[0]
+            return self.overridden.run(data["inputs"], self._unpack(data["weights"]))[0]
 
         outputs = self._run_shared("predict", step, batch, {"weights": np.asarray(weights, np.float32)}, len(weights))
         self.num_forward += len(weights)
@@ -140,7 +158,7 @@ class InstrumentedModel:
         from limelight.inspection.overrides import uniform_weights
 
         def step(data: Any) -> Any:
-            return self.overridden.run(data["inputs"], {self.key: uniform_weights})[0]
+            return self.overridden.run(data["inputs"], dict.fromkeys(self.levels or [self.key], uniform_weights))[0]
 
         self.num_forward += len(batch.mask)
         return self._to_output(self._run("uniform", step, {"inputs": batch.inputs}))
@@ -161,7 +179,7 @@ class InstrumentedModel:
         def step(data: Any) -> Any:
             def total(tensors: list[Any]) -> Any:
                 inputs, embed = self._apply_gates(data["inputs"], tensors[0], data["baseline"])
-                replacements = {self.key: data["weights"]} if is_fixed else {}
+                replacements = self._unpack(data["weights"]) if is_fixed else {}
                 outputs, _ = self.overridden.run(inputs, replacements, embed)
                 return ops.sum(self._as_rows(outputs) * data["select"])
 
@@ -182,7 +200,7 @@ class InstrumentedModel:
 
         def step(data: Any) -> Any:
             def total(tensors: list[Any]) -> Any:
-                outputs, _ = self.overridden.run(data["inputs"], {self.key: tensors[0]})
+                outputs, _ = self.overridden.run(data["inputs"], self._unpack(tensors[0]))
                 return ops.sum(self._as_rows(outputs) * data["select"])
 
             return backend.active().gradients(total, [data["weights"]])[0]
@@ -218,7 +236,7 @@ class InstrumentedModel:
         def step(data: Any) -> Any:
             def loss(tensors: list[Any]) -> Any:
                 weights = weigh(data, tensors[0])
-                outputs, _ = self.overridden.run(data["inputs"], {self.key: weights})
+                outputs, _ = self.overridden.run(data["inputs"], self._unpack(weights))
                 moved = self._as_rows(outputs) - data["outputs"]
                 # The share of probability that moves, or the mean movement of values.
                 moved = ops.sum(ops.abs(moved), axis=-1) * data["factor"]
@@ -227,7 +245,7 @@ class InstrumentedModel:
 
             gradient = backend.active().gradients(loss, [data["logits"]])[0]
             weights = weigh(data, data["logits"])
-            return gradient, weights, self.overridden.run(data["inputs"], {self.key: weights})[0]
+            return gradient, weights, self.overridden.run(data["inputs"], self._unpack(weights))[0]
 
         raw = outputs if self.subject.output == "values" or not self._is_sigmoid else outputs[:, 1:]
         is_half = self.subject.output == "probabilities" and not self._is_sigmoid
@@ -242,6 +260,35 @@ class InstrumentedModel:
         gradient, weights, moved = self._run_shared("adversarial", step, batch, data, len(logits))
         self.num_backward += len(logits)
         return to_numpy(gradient), to_numpy(weights), self._to_output(moved)
+
+    def _find_levels(self, shapes: dict[str, Any], sentences: int, layer: str | None) -> None:
+        """Find the attention to the sentences and to the words of documents."""
+        if layer is not None:
+            raise ValueError(
+                f"`layer` must be left out for documents, whose two levels belong together. Received: {layer!r}."
+            )
+        # The sentences of all documents are one batch.
+        outer = [key for key, shape in shapes.items() if shape == (1, 1, 1, sentences)]
+        inner = [key for key, shape in shapes.items() if shape == (sentences, 1, 1, self.subject.max_words)]
+        if outer and inner:
+            self.levels = (outer[-1], inner[0])
+
+    def _pack(self, levels: Any) -> Any:
+        """Return the weights of both levels of documents (B, 1, S + 1, M): a row for each sentence, then one for all."""
+        outer, inner = levels
+        sentences, words = int(outer.shape[-1]), int(inner.shape[-1])
+        width = max(sentences, words)
+        rows = ops.pad(ops.reshape(inner, (-1, sentences, words)), [[0, 0], [0, 0], [0, width - words]])
+        last = ops.pad(outer[:, 0], [[0, 0], [0, 0], [0, width - sentences]])
+        return ops.expand_dims(ops.concatenate([rows, last], axis=1), 1)
+
+    def _unpack(self, packed: Any) -> dict[str, Any]:
+        """Return the weights of each key from those of the explained attention, which documents have packed."""
+        if self.levels is None:
+            return {self.key: packed}
+        sentences, words = int(packed.shape[2]) - 1, self.subject.max_words
+        inner = ops.reshape(packed[:, 0, :sentences, :words], (-1, 1, 1, words))
+        return dict(zip(self.levels, (packed[:, :, sentences:, :sentences], inner), strict=True))
 
     @functools.cached_property
     def _is_sigmoid(self) -> bool:

@@ -62,12 +62,8 @@ def compute_attributions(
         on_step: called with the number of examples that were run.
     """
     count = len(model.subject.sequences)
-    empty: list[Any] = [None] * count
-    rankings = {name: list(empty) for name in names}
-    gradients, weights, permitted = list(empty), list(empty), list(empty)
-    outputs: list[Any] = list(empty)
-    uniform: list[Any] = list(empty)
-    nodes, node_weights = np.polynomial.legendre.leggauss(ig_steps)
+    rankings: dict[str, list[Any]] = {name: [None] * count for name in names}
+    gradients, weights, permitted, outputs, uniform = (list[Any]([None] * count) for _ in range(5))
     for batch in model.batches():
         predicted, tensors = model.observe(batch)
         own, may, *values = (to_numpy(tensor) for tensor in tensors[model.key])
@@ -75,37 +71,60 @@ def compute_attributions(
         equal = model.predict_uniform(batch)
         fixed = model.gate_gradients(batch, select, weights=own)
         on_step(3 * len(batch.indices))
-        grids: dict[str, np.ndarray] = {}
-        if "gradient_times_input" in rankings:
-            grids["gradient_times_input"] = model.gate_gradients(batch, select)
-        if "integrated_gradients" in rankings:
-            # The points and weights of Gauss and Legendre are those of [-1, 1].
-            points = [model.gate_gradients(batch, select, gate=(1 + float(node)) / 2) for node in nodes]
-            grids["integrated_gradients"] = np.tensordot(node_weights / 2, np.stack(points), axes=1)
-            on_step(ig_steps * len(batch.indices))
-        if "gradient_times_attention" in rankings:
-            product = own * model.weight_gradients(batch, select, own)
-            grids["gradient_times_attention"] = product.sum(axis=(1, 2))
-        if "rollout" in rankings:
-            grids["rollout"] = _roll_out(model, batch, tensors)
+        grids = _compute_grids(model, batch, tensors, select, names, ig_steps, on_step)
         for row, index in enumerate(batch.indices):
-            length = len(model.subject.sequences[index])
+            mask, length = batch.mask[row], len(model.subject.sequences[index])
+            outputs[index], uniform[index], gradients[index] = predicted[row], equal[row], fixed[row][mask]
+            for name, grid in grids.items():
+                rankings[name][index] = grid[row][mask]
+            if model.levels is not None:
+                weights[index], permitted[index] = own[row], may[row]
+                rankings["attention"][index] = _multiply_levels(own[row], mask)
+                continue
             rows = slice(0, length if model.key in model.self_attention else None)
             weights[index], permitted[index] = own[row][:, rows, :length], may[row][:, rows, :length]
-            outputs[index], uniform[index], gradients[index] = predicted[row], equal[row], fixed[row, :length]
-            for name, grid in grids.items():
-                rankings[name][index] = grid[row, :length]
-            if "attention" in rankings:
-                rankings["attention"][index] = weights[index].mean(axis=(0, 1))
+            rankings["attention"][index] = weights[index].mean(axis=(0, 1))
             if values and {"norm_weighted", "value_zeroing"} & set(rankings):
                 vectors = values[0][row][:, :length]
                 projection = get_projection(model.layer, len(vectors), vectors.shape[-1])
                 norms, distances = compute_value_scores(weights[index], vectors, projection)
-                for name, scores in (("norm_weighted", norms), ("value_zeroing", distances)):
-                    if name in rankings:
-                        rankings[name][index] = scores
+                by_name = {"norm_weighted": norms, "value_zeroing": distances}
+                for name in by_name.keys() & rankings.keys():
+                    rankings[name][index] = by_name[name]
     complete = {name: each for name, each in rankings.items() if all(scores is not None for scores in each)}
     return Attributions(complete, gradients, weights, permitted, np.stack(outputs), np.stack(uniform))
+
+
+def _compute_grids(
+    model: InstrumentedModel,
+    batch: Batch,
+    tensors: dict[str, Any],
+    select: np.ndarray,
+    names: Sequence[str],
+    ig_steps: int,
+    on_step: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """Compute the rankings of a batch that gradients or several layers give, of the shape of its mask."""
+    grids: dict[str, np.ndarray] = {}
+    if "gradient_times_input" in names:
+        grids["gradient_times_input"] = model.gate_gradients(batch, select)
+    if "integrated_gradients" in names:
+        # The points and weights of Gauss and Legendre are those of [-1, 1].
+        nodes, weights = np.polynomial.legendre.leggauss(ig_steps)
+        points = [model.gate_gradients(batch, select, gate=(1 + float(node)) / 2) for node in nodes]
+        grids["integrated_gradients"] = np.tensordot(weights / 2, np.stack(points), axes=1)
+        on_step(ig_steps * len(batch.indices))
+    if "gradient_times_attention" in names:
+        own = to_numpy(tensors[model.key][0])
+        product = own * model.weight_gradients(batch, select, own)
+        # Of documents: the word's own weight in its sentence.
+        is_plain = model.levels is None
+        grids["gradient_times_attention"] = (
+            product.sum(axis=(1, 2)) if is_plain else product[:, 0, :-1, : batch.mask.shape[-1]]
+        )
+    if "rollout" in names:
+        grids["rollout"] = _roll_out(model, batch, tensors)
+    return grids
 
 
 def list_rankings(model: InstrumentedModel) -> list[str]:
@@ -114,7 +133,7 @@ def list_rankings(model: InstrumentedModel) -> list[str]:
     is_stack = len(model.self_attention) > 1 or (model.self_attention and model.key not in model.self_attention)
     if not is_stack:
         names.remove("rollout")
-    if model.overridden.get_attention(model.key).value is None:
+    if model.levels is not None or model.overridden.get_attention(model.key).value is None:
         names = [name for name in names if name not in ("norm_weighted", "value_zeroing")]
     return names
 
@@ -176,6 +195,12 @@ def compute_value_scores(
         # Nothing is left of an output whose only value is zeroed: the distance is 1.
         distances += (1 - cosine).sum(0)
     return norms / weights.shape[1], distances / weights.shape[1]
+
+
+def _multiply_levels(weights: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the attention to each word of a document (T,): its weight in the sentence times that of the sentence."""
+    sentences, words = mask.shape
+    return (weights[0, :sentences, :words] * weights[0, sentences, :sentences, None])[mask]
 
 
 def _roll_out(model: InstrumentedModel, batch: Batch, tensors: dict[str, Any]) -> np.ndarray:

@@ -9,8 +9,8 @@ import numpy as np
 
 from limelight import evaluate
 from limelight.data import pad, padded_length
-from limelight.models.examples import Sequences
-from limelight.models.inputs import SeriesInputs, TextInputs
+from limelight.models.examples import Documents, Sequences
+from limelight.models.inputs import DocumentInputs, SeriesInputs, TextInputs
 from limelight.models.training import predict
 
 # Perturbed inputs in one run of a model. Each number of rows is compiled separately.
@@ -24,7 +24,8 @@ class Subject:
 
     Args:
         model: the Keras model.
-        sequences: the examples without padding: ids (T,), or steps (T, C).
+        sequences: the examples without padding: ids (T,), steps (T, C), or for documents ids and the number of their sentence
+            (T, 2).
         perturbation: how tokens are removed.
         tokens: the words of each example; None for series.
         baseline: what integrated gradients start from, for steps (C,); embeddings start from zero.
@@ -33,6 +34,7 @@ class Subject:
         decode: makes predictions in the unit of the targets of the model's outputs.
         encode: makes class indices or values of targets.
         name: what it is called in the result.
+        max_words: the length of a sentence of documents; None for other examples.
         length: the length of all inputs, if the model takes no other.
         pads: False if padding would change the outputs, so that only examples of equal length share a batch.
         on_predict: called with the number of inputs that were predicted.
@@ -48,6 +50,7 @@ class Subject:
     decode: Callable[[np.ndarray], np.ndarray] = lambda outputs: outputs
     encode: Callable[[Any], np.ndarray] = np.asarray
     name: str = "model"
+    max_words: int | None = None
     length: int | None = None
     pads: bool = True
     on_predict: Callable[[int], None] = lambda count: None
@@ -58,10 +61,17 @@ class Subject:
     @property
     def has_ids(self) -> bool:
         """True if the examples are ids of tokens, which the model embeds."""
-        return self.sequences[0].ndim == 1
+        return self.sequences[0].ndim == 1 or self.is_document
+
+    @property
+    def is_document(self) -> bool:
+        """True if the examples are documents of sentences of words."""
+        return self.max_words is not None
 
     def padded_length(self, sequence: np.ndarray) -> int:
-        """Return the length that an example is padded to."""
+        """Return the length that an example is padded to; of documents the number of sentences."""
+        if self.is_document:
+            return int(Documents([[0] * len(np.unique(sequence[:, 1]))]).lengths[0])
         if self.length is not None:
             return self.length
         return padded_length(len(sequence)) if self.pads else len(sequence)
@@ -73,8 +83,20 @@ class Subject:
 
     def batch(self, sequences: Sequence[np.ndarray], length: int) -> Any:
         """Return the inputs of the model for examples."""
+        if self.max_words is not None:
+            documents = [
+                [sequence[sequence[:, 1] == number, 0] for number in np.unique(sequence[:, 1])]
+                for sequence in sequences
+            ]
+            return Documents(documents, max_words=self.max_words).batch(np.arange(len(documents)), length)[0]
         values, mask = pad(sequences, length)
         return {"steps": values, "mask": mask} if isinstance(self.model.input, dict) else values
+
+    def mask(self, sequences: Sequence[np.ndarray], length: int) -> np.ndarray:
+        """Return bool (B, T), or (B, sentences, words), True at the tokens of examples, in their order."""
+        if self.is_document:
+            return self.batch(sequences, length) > 0
+        return np.arange(length) < np.array([len(sequence) for sequence in sequences])[:, None]
 
     def predict(self, sequences: Sequence[np.ndarray]) -> np.ndarray:
         """Return probabilities (m, K) or values (m, D). What was predicted before is remembered."""
@@ -96,6 +118,19 @@ class Subject:
         if self.output == "probabilities" and outputs.shape[-1] == 1:
             return np.concatenate([1 - outputs, outputs], axis=-1)
         return outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplaceWord:
+    """Replace words of a document (T, 2) by the unknown word; their sentences stay."""
+
+    name: str = "replaced by the unknown token"
+
+    def __call__(self, example: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Return the document with the unknown word at every place where `keep` (T,) is False."""
+        perturbed = np.array(example)
+        perturbed[~keep, 0] = UNKNOWN
+        return perturbed
 
 
 class _Inputs(Sequences):
@@ -135,9 +170,9 @@ def make_subject(
         raise ValueError(
             f"The estimator must be fitted. Received: {type(model).__name__}, which is not. Call `fit` first."
         )
-    if not isinstance(inputs, TextInputs | SeriesInputs):
+    if not isinstance(inputs, TextInputs | SeriesInputs | DocumentInputs):
         raise TypeError(
-            "`model` must be a Keras model, or a text or series classifier or regressor of `limelight.models`. "
+            "`model` must be a Keras model, or a text, series or document classifier or regressor of `limelight.models`. "
             f"Received: {type(model).__name__}."
         )
     if tokens is not None:
@@ -145,10 +180,19 @@ def make_subject(
     X = model._check_inputs(X)
     X = X if indices is None else [X[index] for index in indices]
     is_classifier = hasattr(model, "classes_")
-    is_text = isinstance(inputs, TextInputs)
-    sequences = [np.asarray(sequence) for sequence in inputs.encode(X).sequences]
+    is_text, max_words = not isinstance(inputs, SeriesInputs), None
+    words: Any = inputs.tokens(X)
+    if isinstance(inputs, DocumentInputs):
+        sequences = [_number_sentences(document) for document in inputs.encode(X).documents]
+        words = [[word for sentence in document for word in sentence] for document in inputs.tokens(X)]
+        max_words = inputs.max_words
+    else:
+        sequences = [np.asarray(sequence) for sequence in inputs.encode(X).sequences]
     baseline = None if is_text else _training_mean(model.model_, sequences)
-    if is_text:
+    if max_words is not None:
+        replacement: Any = ReplaceWord()
+        deletion = evaluate.Delete(np.array([UNKNOWN, 0]))
+    elif is_text:
         replacement = evaluate.Replace(UNKNOWN, "replaced by the unknown token")
         deletion = evaluate.Delete(UNKNOWN)
     else:
@@ -158,7 +202,8 @@ def make_subject(
         model.model_,
         sequences,
         _choose_perturbation(perturbation, replacement, deletion),
-        tokens=inputs.tokens(X),
+        tokens=words,
+        max_words=max_words,
         baseline=baseline,
         output="probabilities" if is_classifier else "values",
         classes=[str(value) for value in model.classes_] if is_classifier else None,
@@ -247,6 +292,12 @@ def _choose_perturbation(perturbation: Any, replacement: Any, deletion: Any) -> 
             f"perturbation={perturbation!r}."
         )
     return perturbation
+
+
+def _number_sentences(document: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the ids of a document, each with the number of its sentence (T, 2)."""
+    numbers = np.repeat(np.arange(len(document)), [len(sentence) for sentence in document])
+    return np.stack([np.concatenate(document), numbers], axis=1).astype(np.int32)
 
 
 def _strip_padding(ids: np.ndarray) -> np.ndarray:
