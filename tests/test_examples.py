@@ -82,6 +82,15 @@ def test_a_keras_model_is_linted_and_upgraded(capsys):
 
 @pytest.mark.slow
 @pytest.mark.trains
+def test_translations_with_and_without_attention_are_compared(tmp_path, capsys):
+    results = load_main("09")(count=100, epochs=1, picture=tmp_path / "alignment.png")
+    assert results["difference"].low <= results["difference"].value <= results["difference"].high
+    assert capsys.readouterr().out.count("exact match") == 2
+    assert (tmp_path / "alignment.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.trains
 def test_forecasts_are_drawn_beside_naive_ones(tmp_path):
     results = load_main("10")(epochs=1, windows=400, picture=tmp_path / "forecast.png")
     assert results["model"]["mape"].value < results["last value"]["mape"].value
