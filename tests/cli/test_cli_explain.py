@@ -25,7 +25,9 @@ def folder(tmp_path_factory):
     np.save(folder / "series.npy", series[:5])
     rows = "".join(f"{text},{label}\n" for text, label in zip(texts[:4], "1010", strict=True))
     (folder / "reviews.csv").write_text("review,stars\n" + rows, encoding="utf-8")
-    (folder / "others.csv").write_text("review,stars\na good film,5\na bad film,1\nso good,5\nso bad,1\n", encoding="utf-8")
+    (folder / "others.csv").write_text(
+        "review,stars\na good film,5\na bad film,1\nso good,5\nso bad,1\n", encoding="utf-8"
+    )
     return folder
 
 
@@ -47,7 +49,7 @@ def test_a_table_and_a_verdict(explain):
     assert err.startswith("TextClassifier: 4 examples of 2 tokens on average, at most ")
     assert "\nattention " in out
     assert "\nintegrated gradients " in out
-    assert "On 4 examples these tests" in out
+    assert "On 4 examples, fewer than 20, these tests cannot decide" in out
     assert out.rstrip().endswith("the cost needs the true classes.")
 
 

@@ -244,6 +244,8 @@ def test_mistakes_are_explained():
         ll.explanation.explain(model, texts, labels[:5], verbose=False)
     with pytest.raises(TypeError, match="must be a Keras model, or a text, series or document classifier or regressor"):
         ll.explanation.explain(object(), texts, verbose=False)
+    with pytest.raises(ValueError, match=r"There must be an example to explain\. Received: 0 examples"):
+        ll.explanation.explain(model, [], verbose=False)
     with pytest.raises(ValueError, match="must be fitted"):
         ll.explanation.explain(ll.models.TextClassifier(), ["a"], verbose=False)
 
@@ -281,6 +283,9 @@ def test_the_verdict_follows_its_rules():
     ):
         changed = _with(result, uniform={**result.uniform, "cost": estimate(0.002, low, high)})
         assert any(each.startswith(claim) for each in verdict.write(changed))
+    few = verdict.write(_with(result, n=19))
+    assert few[0].startswith("On 19 examples, fewer than 20, these tests cannot decide whether the attention shows")
+    assert few[1].startswith("It cannot be told whether the attention beats random rankings")
     weak = {"ranking": "integrated_gradients", "value": -0.2, "low": -0.3, "high": -0.1, "p_value": 0.001}
     changed = _with(result, rival=weak, permutation=estimate(0.01, 0.0, 0.02))
     assert "contradict" in verdict.write(changed)[0]

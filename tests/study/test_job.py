@@ -94,7 +94,7 @@ def test_the_attention_is_tested_on_examples_of_the_test_part(finished):
     assert explanation["n"] == 4
     assert explanation["layer"] == "attention"
     assert explanation["uniform"]["metric"] == "accuracy"
-    assert explanation["verdict"][0].startswith("On 4 examples these tests")
+    assert explanation["verdict"][0].startswith("On 4 examples, fewer than 20, these tests cannot decide")
     assert "Does the attention explain the predictions?" in (out / "report.html").read_text(encoding="utf-8")
 
 

@@ -225,6 +225,8 @@ def explain(
     progress = progress or own_progress or Progress(quiet=True)
     started = time.perf_counter()
     count = len(X)
+    if not count or (sample is not None and sample < 1):
+        raise ValueError(f"There must be an example to explain. Received: {count} examples, sample={sample}.")
     chosen = None
     if sample is not None and sample < count:
         chosen = np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))

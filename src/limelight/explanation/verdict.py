@@ -10,9 +10,9 @@
 | depends on the weights | the interval of the mean distance under permutation lies above or below .05; else undecided |
 | replaceable | the cost of equal weights: its interval lies below one point, above one point, or neither |
 
-The first sentence sums them up. "Support": the attention beats random, its agreement with leave-one-out is above 0, and the
-prediction depends on the weights. "Contradict": it does not beat random, or it is weaker than gradients and the prediction does
-not depend on the weights.
+With fewer than 20 examples nothing is claimed. The first sentence sums them up. "Support": the attention beats random, its
+agreement with leave-one-out is above 0, and the prediction depends on the weights. "Contradict": it does not beat random, or it
+is weaker than gradients and the prediction does not depend on the weights.
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,8 @@ from limelight.evaluate.estimates import Estimate
 from limelight.explanation.alternatives import TOLERANCE
 from limelight.explanation.rankings import TITLES
 
+# With fewer examples an interval is too uncertain itself: nothing is claimed.
+MIN_EXAMPLES = 20
 # A difference of probabilities below which two rankings count as equal, and a cost in points.
 MARGIN = 0.01
 # Mean tau of the attention of BiLSTMs, classes 0 and 1. With gradients: 20 newsgroups sports .07 and .21, SST .34 and .36,
@@ -50,6 +52,8 @@ def judge_removal(explanation: Any, ranking: str = "attention") -> str:
     """Return "beats", "does not" or "cannot tell": whether a ranking beats random ones."""
     against = explanation.faithfulness.against_random[ranking]["comprehensiveness"]
     difference = against.difference
+    if explanation.n < MIN_EXAMPLES:
+        return "cannot tell"
     if against.better:
         return "beats"
     if difference.high is not None and difference.high < MARGIN * explanation.scale:
@@ -59,7 +63,7 @@ def judge_removal(explanation: Any, ranking: str = "attention") -> str:
 
 def judge_dependence(explanation: Any) -> bool | None:
     """Return True if the prediction depends on which token has which weight, False if hardly; None if it cannot be told."""
-    return _side(explanation.permutation, TOLERANCE)
+    return _side(explanation.permutation, TOLERANCE) if explanation.n >= MIN_EXAMPLES else None
 
 
 def judge_weakness(explanation: Any) -> bool:
@@ -67,6 +71,7 @@ def judge_weakness(explanation: Any) -> bool:
     difference = explanation.rival
     return (
         difference is not None
+        and explanation.n >= MIN_EXAMPLES
         and difference["high"] is not None
         and difference["high"] < 0
         and difference["p_value"] < 0.05
@@ -93,7 +98,9 @@ def _sum_up(explanation: Any) -> str:
     claim = "that the attention shows which tokens the predictions depend on"
     if word == "cannot decide":
         claim = claim.replace("that the", "whether the")
-    return f"On {format_count(explanation.n)} examples these tests {word} {claim}."
+    examples = f"{format_count(explanation.n)} example{'' if explanation.n == 1 else 's'}"
+    few = f", fewer than {MIN_EXAMPLES}," if explanation.n < MIN_EXAMPLES else ""
+    return f"On {examples}{few} these tests {word} {claim}."
 
 
 def _describe_removal(explanation: Any) -> str:
@@ -216,6 +223,7 @@ def to_rules() -> Mapping[str, Any]:
     return {
         "margin": MARGIN,
         "tolerance": TOLERANCE,
+        "min_examples": MIN_EXAMPLES,
         "published": {name: list(bounds) for name, bounds in PUBLISHED.items()},
         "by_gradients": list(BY_GRADIENTS),
     }
