@@ -105,6 +105,8 @@ def test_a_setting_of_another_task_is_refused_with_the_reason(tmp_path, name, gi
 def test_defaults_depend_on_the_task(tmp_path):
     prepared = setup.prepare(Settings(data=write(tmp_path, "series"), out=str(tmp_path / "out")))
     assert (prepared.settings.task, prepared.settings.units, prepared.settings.width) == ("forecast", 32, None)
+    assert [prepared.given.for_task(task).epochs for task in ("forecast", "classify")] == [20, 20]
+    assert Settings().for_task("translate").epochs == 60
     assert prepared.configuration()["fingerprint"] == prepared.dataset.fingerprint
     assert "width" not in prepared.configuration()
 

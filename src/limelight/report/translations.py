@@ -55,10 +55,13 @@ def draw_alignment(source: Sequence[str], target: Sequence[str], weights: Sequen
     """
     source, target = [_shorten(unit) for unit in source[:_MAX_UNITS]], [_shorten(unit) for unit in target[:_MAX_UNITS]]
     left, top = (10 + _LETTER * max(map(len, units), default=0) for units in (target, source))
-    parts = []
+    top, parts = max(top, 20), []
+    # Single letters are read without turning the head.
+    is_short = max(map(len, source)) <= 2
     for column, unit in enumerate(source):
-        x, y = left + (column + 0.7) * _CELL, top - 6
-        parts.append(element("text", unit, x=x, y=y, class_="tick", transform=f"rotate(-90 {x} {y})"))
+        x, y = left + (column + (0.5 if is_short else 0.7)) * _CELL, top - 6
+        place = {"text_anchor": "middle"} if is_short else {"transform": f"rotate(-90 {x} {y})"}
+        parts.append(element("text", unit, x=x, y=y, class_="tick", **place))
     for row, unit in enumerate(target):
         y = top + row * _CELL
         parts.append(element("text", unit, x=left - 6, y=y + 0.7 * _CELL, class_="tick", text_anchor="end"))

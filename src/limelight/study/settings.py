@@ -163,7 +163,7 @@ class Settings:
         at_most=1.0,
         affects_training=False,
     )
-    epochs: int = _setting(20, "maximum number of epochs", "training", at_least=1)
+    epochs: int = _setting(20, "maximum number of epochs", "training", by_task={"translate": 60}, at_least=1)
     epoch_steps: int = _setting(
         100,
         "minimum training steps of an epoch, in which a small data set is passed several times",
