@@ -52,6 +52,7 @@ class RecurrentDecoder:
         self.cell = decoder.cell.cell if isinstance(decoder, AttentionRNN) else decoder.cell
 
     def start(self, source: Any, count: int, max_length: int) -> tuple[Any, list[Any]]:
+        """Return the memory and the states before the first step."""
         memory, *states = self.encode(source, training=False)
         states = [ops.repeat(state, count, axis=0) for state in states]
         if not self.has_attention:
@@ -61,6 +62,7 @@ class RecurrentDecoder:
         return prepared, self.cell.initial_step_states(prepared, states)
 
     def step(self, previous: Any, states: list[Any], memory: Any) -> tuple[Any, list[Any], Any]:
+        """Return the outputs of a step, the new states, and the weights."""
         vectors = self.embedding(previous)
         if not self.has_attention:
             output, states = self.cell(vectors, states, training=False)
@@ -84,6 +86,7 @@ class TransformerDecoder:
         self.numbers = range(1, count_decoder_layers(self.layers) + 1)
 
     def start(self, source: Any, count: int, max_length: int) -> tuple[Any, list[Any]]:
+        """Return the memory and the states before the first step."""
         encoded = ops.repeat(self.encode(source, training=False), count, axis=0)
         mask = ops.repeat(ops.not_equal(source, PADDING), count, axis=0)
         memory, states = [], []
@@ -94,6 +97,7 @@ class TransformerDecoder:
         return memory, states
 
     def step(self, previous: Any, states: list[Any], memory: Any) -> tuple[Any, list[Any], Any]:
+        """Return the outputs of a step, the new states, and the weights."""
         size, new_states, weights = len(KVCache._fields), [], []
 
         def attend_to_target(number: int, vectors: Any) -> Any:

@@ -19,6 +19,7 @@ from limelight.data.batching import plan_batches
 from limelight.exceptions import TrainingError, UsageError
 from limelight.models.examples import Examples
 from limelight.models.objectives import Objective
+from limelight.models.tensorboard import EventWriter, describe_heads
 
 
 @dataclasses.dataclass
@@ -41,6 +42,8 @@ class TrainingConfig:
         checkpoint: A file that holds the state of an unfinished training, from which the next `fit` goes on in the middle of an
             epoch, to the same result. It is removed at the end.
         checkpoint_seconds: Time between two writes of it.
+        tensorboard: A folder of logs for TensorBoard, one folder in it for each seed: after each epoch the losses and metrics,
+            and of a few validation examples the mean entropy and the largest logit of each head.
     """
 
     epochs: int = 20
@@ -56,6 +59,7 @@ class TrainingConfig:
     devices: int | str | None = None
     checkpoint: str | os.PathLike[str] | None = None
     checkpoint_seconds: float = 60.0
+    tensorboard: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.schedule not in ("constant", "cosine"):
@@ -136,6 +140,8 @@ class Trainer:
             model = self._reset(seed)
             run = self._resume(model, seed) or _Run(self.objective.metric, copy_weights(model), self.config.averaging)
             started = time.perf_counter() - run.seconds
+            folder = self.config.tensorboard
+            events = None if folder is None else EventWriter(Path(folder) / f"seed-{seed}")
             stopped_by_limit = False
             while True:
                 train_results = self._train_epoch(model, run, seed, started)
@@ -144,6 +150,9 @@ class Trainer:
                 validation_results = self._validate(model)
                 self._check_loss(validation_results[0], f"on the validation part after epoch {run.epoch + 1}", seed)
                 run.finish_epoch(train_results, validation_results, lambda: copy_weights(model))
+                if events is not None:
+                    events.write(run.epoch, {name: values[-1] for name, values in run.history.items()})
+                    events.write(run.epoch, describe_heads(model, self._few_inputs()))
                 if run.epoch - 1 - run.best_epoch >= self.config.patience:
                     break
                 if run.epoch >= self.config.epochs:
@@ -261,6 +270,12 @@ class Trainer:
             losses, metrics = losses + float((loss * weights).sum()), metrics + float((metric * weights).sum())
             total += float(weights.sum())
         return losses / total, metrics / total
+
+    def _few_inputs(self) -> Any:
+        """Return the inputs of a few validation examples."""
+        examples = self.validation_set
+        indices = np.arange(min(len(examples), 8))
+        return examples.batch(indices, int(examples.lengths[indices].max()))[0]
 
     def _describe(self, model: keras.Model, seed: int) -> dict[str, Any]:
         """Return what a checkpoint must agree with."""
