@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from contracts.representative import full
-from limelight import models
+from limelight import data, models
 from limelight.exceptions import DataError
 from limelight.models.inputs import as_series, as_texts, collect_pairs
 from limelight.models.targets import Classes, Numbers
@@ -357,3 +357,20 @@ def test_embeddings_start_from_word_vectors(name, tmp_path):
     path.write_text("unused 7 7\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"It holds none of \d words"):
         make(name, vectors=path).fit(TEXTS, LABELS)
+
+
+def test_a_stream_trains_as_a_list_does(tmp_path):
+    """The texts and ids of a stream are in files; the model is the same."""
+    texts = [f"{word} film {number % 7}" for number in range(30) for word in ("good", "bad")]
+    labels = ["pos", "neg"] * 30
+    path = tmp_path / "reviews.csv"
+    path.write_text(
+        "text,label\n" + "".join(f"{t},{y}\n" for t, y in zip(texts, labels, strict=True)), encoding="utf-8"
+    )
+    settings = {"encoder": None, "epochs": 1, "training": {"epoch_steps": 2}, "random_state": 3, "verbose": False}
+    streamed = models.TextClassifier(**settings).fit(data.TextStream(path))
+    listed = models.TextClassifier(**settings).fit(texts, labels)
+    np.testing.assert_array_equal(streamed.predict_proba(texts), listed.predict_proba(texts))
+    assert streamed.classes_.tolist() == ["neg", "pos"]
+    with pytest.raises(TypeError, match=r"must hold strings\. Received: int at position 1"):
+        models.TextClassifier(**settings).fit(iter([("a", 0), (1, 1)]))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from limelight.data.panel import Panel, load_panel
     from limelight.data.registry import NAMES
     from limelight.data.splitting import Split, split
+    from limelight.data.textstream import TextStream
     from limelight.data.tokenizing import Encoding, Tokenizer
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "PlannedBatch",
     "Repair",
     "Split",
+    "TextStream",
     "Tokenizer",
     "describe",
     "load",
@@ -52,6 +54,7 @@ _MODULES = {
     "PlannedBatch": "batching",
     "Repair": "dataset",
     "Split": "splitting",
+    "TextStream": "textstream",
     "Tokenizer": "tokenizing",
     "describe": "description",
     "load": "loaders",

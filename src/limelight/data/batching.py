@@ -169,7 +169,7 @@ class LengthBatches:
             labels is not None and not isinstance(labels, np.ndarray) and any(np.ndim(label) for label in labels)
         )
         if self._has_sequence_labels:
-            self.labels = [np.asarray(label) for label in labels]
+            self.labels = [np.asarray(label) for label in labels or ()]
             check_sequences(self.labels, "labels")
             lengths = [max(length, len(label)) for length, label in zip(lengths, self.labels, strict=True)]
         elif labels is not None:

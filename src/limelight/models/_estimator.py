@@ -18,7 +18,16 @@ from limelight.exceptions import DataError
 from limelight.maps import AttentionMaps
 from limelight.models import files
 from limelight.models.builders import ENCODERS
-from limelight.models.inputs import DocumentInputs, Inputs, SeriesInputs, TextInputs, as_series, as_texts, collect_pairs
+from limelight.models.inputs import (
+    DocumentInputs,
+    Inputs,
+    SeriesInputs,
+    TextInputs,
+    as_series,
+    as_texts,
+    collect_pairs,
+    take,
+)
 from limelight.models.objectives import Classification, Regression
 from limelight.models.pretrained import PretrainedTokenizer, load_encoder, read_encoder_config
 from limelight.models.targets import Classes, Numbers
@@ -98,10 +107,10 @@ class Estimator(BaseEstimator):
             )
         weights = self._make_weights(y, sample_weight, len(X))
         train, held_out = self._split(targets, seed) if validation_data is None else (np.arange(len(X)), None)
-        inputs = self._fit_inputs([X[index] for index in train])
+        inputs = self._fit_inputs(take(X, train))
 
         def encode(indices: np.ndarray) -> Any:
-            return inputs.encode([X[index] for index in indices], targets[indices], weights[indices])
+            return inputs.encode(take(X, indices), targets[indices], weights[indices])
 
         training = encode(train)
         if validation_data is not None:

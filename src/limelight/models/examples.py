@@ -6,6 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from limelight.data import pad, padded_length
+from limelight.data.stored import StoredList
 
 
 class Examples(Protocol):
@@ -30,7 +31,7 @@ class Sequences:
     """Sequences with one target each: token ids, or series with a mask.
 
     Args:
-        sequences: Ids (length,), or series (length, channels).
+        sequences: Ids (length,), also from `limelight.data.stored.store_ids`, or series (length, channels).
         targets: One target for each sequence (n, ...); zeros when not given, for prediction.
         weights: The weight of each example in the loss (n,); 1 when not given.
     """
@@ -39,7 +40,12 @@ class Sequences:
         self.sequences = sequences
         self.targets = np.zeros(len(sequences)) if targets is None else np.asarray(targets)
         self.weights = np.ones(len(sequences), np.float32) if weights is None else np.asarray(weights, np.float32)
-        self.lengths = np.array([padded_length(len(sequence)) for sequence in sequences], dtype=np.int64)
+        if isinstance(sequences, StoredList):
+            # Reading every sequence for its length would take as long as encoding them; an id has 4 bytes.
+            sizes, inverse = np.unique(sequences.sizes // 4, return_inverse=True)
+            self.lengths = np.array([padded_length(size) for size in sizes], np.int64)[inverse]
+        else:
+            self.lengths = np.array([padded_length(len(sequence)) for sequence in sequences], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.sequences)

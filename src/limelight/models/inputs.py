@@ -6,10 +6,13 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from limelight.data import Tokenizer
+from limelight.data.stored import Stored, StoredList, store_ids, store_texts
 from limelight.exceptions import DataError
 from limelight.models.examples import Documents, Examples, Sequences
 from limelight.models.pretrained import PretrainedTokenizer
 
+# Texts that are encoded at a time.
+_CHUNK = 10_000
 _SENTENCE_ENDS = frozenset(".!?…。！？")
 
 
@@ -46,9 +49,13 @@ class TextInputs:
         self.tokenizer, self.max_length = tokenizer, max_length
 
     def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Sequences:
-        """Return the texts as sequences of ids."""
-        encodings = self.tokenizer.encode(as_texts(X), self.max_length)
-        return Sequences([np.asarray(encoding.ids, np.int32) for encoding in encodings], targets, weights)
+        """Return the texts as sequences of ids. Those of texts in a file are in a file too."""
+        texts = as_texts(X)
+        sequences: Any = store_ids() if isinstance(texts, Stored) else []
+        for start in range(0, len(texts), _CHUNK):
+            encodings = self.tokenizer.encode(texts[start : start + _CHUNK], self.max_length)
+            sequences.extend(np.asarray(encoding.ids, np.int32) for encoding in encodings)
+        return Sequences(sequences, targets, weights)
 
     def tokens(self, X: Any) -> list[list[str]]:
         """Return the words of each text, as written."""
@@ -181,8 +188,8 @@ def split_sentences(text: str, spans: np.ndarray, max_words: int) -> list[tuple[
     return [*sentences, (start, len(spans))]
 
 
-def as_texts(X: Any) -> list[str]:
-    """Return texts as a list of strings.
+def as_texts(X: Any) -> Any:
+    """Return texts as a list of strings; texts that are stored in a file stay there.
 
     Args:
         X: A list, array or column (of pandas or polars) of strings, a data frame of one column, or an iterable of strings.
@@ -193,6 +200,8 @@ def as_texts(X: Any) -> list[str]:
     """
     if isinstance(X, str | bytes):
         raise TypeError("`X` must be a list of texts. Received: one string. Put it in a list.")
+    if isinstance(X, Stored):
+        return X
     values = _to_list(X)
     if not values:
         raise DataError("`X` must hold at least one text. Received: none.")
@@ -250,8 +259,10 @@ def _to_steps(steps: Any, row: int) -> np.ndarray:
     return array[:, None] if array.ndim == 1 else array
 
 
-def collect_pairs(dataset: Any) -> tuple[list[Any], list[Any]]:
+def collect_pairs(dataset: Any) -> tuple[Any, list[Any]]:
     """Return the inputs and targets of an iterable of pairs: a generator, or a dataset of tf.data, grain or torch.
+
+    Texts are stored in a temporary file: an iterable may hold more than fits in memory.
 
     Raises:
         TypeError: Its elements are no pairs.
@@ -262,16 +273,30 @@ def collect_pairs(dataset: Any) -> tuple[list[Any], list[Any]]:
         elements = (dataset[index] for index in range(len(dataset)))
     else:
         elements = dataset
-    inputs, targets = [], []
+    inputs: Any = None
+    targets: list[Any] = []
+    # Equal labels of millions of examples are one object.
+    names: dict[Any, Any] = {}
     for element in elements:
         if not isinstance(element, tuple | list) or len(element) != 2:
             raise TypeError(
                 f"Without `y`, `X` must yield pairs of an input and its target, not batched. Received: {type(element).__name__}."
             )
-        inputs.append(element[0])
-        targets.append(np.asarray(element[1])[()])
-    targets = [target.decode("utf-8") if isinstance(target, bytes) else target for target in targets]
-    return inputs, targets
+        value, target = element[0], np.asarray(element[1])[()]
+        value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        if inputs is None:
+            inputs = store_texts() if isinstance(value, str) else []
+        if isinstance(inputs, StoredList) and not isinstance(value, str):
+            raise TypeError(f"`X` must hold strings. Received: {type(value).__name__} at position {len(inputs)}.")
+        inputs.append(value)
+        target = target.decode("utf-8") if isinstance(target, bytes) else target
+        targets.append(names.setdefault(target, target) if isinstance(target, str) else target)
+    return [] if inputs is None else inputs, targets
+
+
+def take(X: Any, indices: np.ndarray) -> Any:
+    """Return some of the inputs; those that are stored in a file stay there."""
+    return X.take(indices) if isinstance(X, Stored) else [X[index] for index in indices]
 
 
 def _to_list(X: Any) -> list[Any]:
