@@ -56,7 +56,7 @@ def draw_alignment(source: Sequence[str], target: Sequence[str], weights: Sequen
     source, target = [_shorten(unit) for unit in source[:_MAX_UNITS]], [_shorten(unit) for unit in target[:_MAX_UNITS]]
     left, top = (10 + _LETTER * max(map(len, units), default=0) for units in (target, source))
     top, parts = max(top, 20), []
-    # Single letters are read without turning the head.
+    # Single letters need no rotation.
     is_short = max(map(len, source)) <= 2
     for column, unit in enumerate(source):
         x, y = left + (column + (0.5 if is_short else 0.7)) * _CELL, top - 6
