@@ -88,10 +88,11 @@ def test_the_installed_command():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is required: study or predict. See `limelight --help`."),
+        ([], "a command is required: study, predict, explain, show or serve. See `limelight --help`."),
         (
             ["stud"],
-            "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict'). See `limelight --help`.",
+            "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict', 'explain', 'show', 'serve'). "
+            "See `limelight --help`.",
         ),
         (["study", "--seed", "3"], "unrecognized arguments: --seed. See `limelight --help`."),
         (
@@ -135,7 +136,9 @@ MEASUREMENTS = "text,label\n" + "".join(f"film {number},{number / 7}\n" for numb
         ),
         pytest.param("text,label\na film,good\na plot,good\n", [], "at least two classes.", id="a single class"),
         pytest.param("text,label\n,good\n ,bad\n", [], "None is left of 2 rows", id="only empty texts"),
-        pytest.param(MEASUREMENTS, ["--task", "classify"], "holds 40 different numbers", id="labels that are measurements"),
+        pytest.param(
+            MEASUREMENTS, ["--task", "classify"], "holds 40 different numbers", id="labels that are measurements"
+        ),
         pytest.param("text,label\n" + GOOD + "hm,mixed\n", [], "class 'mixed' has one.", id="a class with one example"),
         pytest.param(
             "text,label\na,good\nb,bad\nc,good\nd,bad\n", [], "too few for the requested share", id="too few to split"
