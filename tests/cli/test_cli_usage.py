@@ -88,10 +88,10 @@ def test_the_installed_command():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a command is required: study, predict, explain, show or serve. See `limelight --help`."),
+        ([], "a command is required: study, predict, explain, compare, show or serve. See `limelight --help`."),
         (
             ["stud"],
-            "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict', 'explain', 'show', 'serve'). "
+            "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict', 'explain', 'show', 'compare', 'serve'). "
             "See `limelight --help`.",
         ),
         (["study", "--seed", "3"], "unrecognized arguments: --seed. See `limelight --help`."),
