@@ -280,7 +280,6 @@ def explain(
             )
             different = int((found.divergence >= _DIFFERENT).sum())
             adversarial = {"divergence": _mean(found.divergence, settings), "share": wilson(different, len(lengths))}
-    predictions = instrumented.num_forward + sum(len(each) for each in (subject.sequences,)) + len(subject._memory)
     others = {"gradients": attributions.gradients, "leave_one_out": distances}
     taus = {name: (computed["attention"], [np.abs(each) for each in other]) for name, other in others.items()}
     classes = subject.classes or [str(index) for index in range(attributions.outputs.shape[1])]
@@ -306,7 +305,7 @@ def explain(
         plausibility={} if gold is None else evaluate.plausibility(computed, gold, **settings),
         rankings=computed,
         cost={
-            "forward": predictions,
+            "forward": instrumented.num_forward + subject.num_predicted,
             "backward": instrumented.num_backward,
             "seconds": time.perf_counter() - started,
         },

@@ -14,7 +14,7 @@ from limelight.data.batching import plan_batches
 from limelight.engine import backend
 from limelight.explanation.subjects import Subject
 from limelight.inspection._observed_attention import to_numpy
-from limelight.inspection.overrides import OverriddenModel
+from limelight.inspection.overrides import OverriddenModel, uniform_weights
 
 # In logarithms.
 _SMALLEST = 1e-12
@@ -155,7 +155,6 @@ class InstrumentedModel:
 
     def predict_uniform(self, batch: Batch) -> np.ndarray:
         """Return the outputs (B, K) if the weights of the explained attention are equal."""
-        from limelight.inspection.overrides import uniform_weights
 
         def step(data: Any) -> Any:
             return self.overridden.run(data["inputs"], dict.fromkeys(self.levels or [self.key], uniform_weights))[0]

@@ -112,6 +112,11 @@ class Subject:
         self.on_predict(len(sequences))
         return np.stack([self._memory[key] for key in keys])
 
+    @property
+    def num_predicted(self) -> int:
+        """The number of different inputs that were predicted."""
+        return len(self._memory)
+
     def to_output(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs of the model as probabilities (m, K): one sigmoid becomes two classes."""
         outputs = np.asarray(outputs, np.float64)
