@@ -1,6 +1,7 @@
 """The command `limelight show`: the attention of any .keras file on an input, as a page that a browser opens."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import itertools
@@ -33,7 +34,7 @@ class Capture:
         inputs: A line about each input.
         maps: The attention maps.
         missing: What was not captured, and why: a sentence each.
-        view: Further arguments of `report.View`: the values of series, the predictions.
+        view: Further arguments of `report.View`: rankings, the values of series, the predictions.
     """
 
     model: str
@@ -61,33 +62,52 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
             raise UsageError(f"--import {module} failed: {_first_line(error)}") from error
     is_estimator = holds_estimator(arguments.model)
     capture = _capture_estimator(arguments) if is_estimator else _capture_model(arguments)
-    for line in _describe(capture):
-        print(make_printable(line))
-    if not capture.maps:
+    found = _list_maps(capture.maps)
+    _print(f"Model: {capture.model}")
+    for line in capture.inputs:
+        _print(f"Input: {line}")
+    if found:
+        _print(f"Found: {_count(len(found), 'attention map')}")
+    for line in found:
+        _print(f"  {line}")
+    for sentence in capture.missing:
+        _print(f"Not found: {sentence}")
+    if not found:
         raise DataError(f"No attention was captured, so there is nothing to show in {arguments.model}.")
     path = Path(arguments.out) if arguments.out else Path(tempfile.mkdtemp(prefix="limelight-")) / "attention.html"
-    title = f"What {Path(arguments.model).name} reads"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        report.write(path, capture.maps, title=title)
+        report.write(
+            path,
+            report.View(capture.maps, **capture.view),
+            title=f"What {Path(arguments.model).name} reads",
+            facts={
+                "Model": capture.model,
+                "Input": "; ".join(capture.inputs),
+                "Found": "; ".join(found) if len(found) <= 4 else _count(len(found), "attention map"),
+            },
+            notes=[f"Not found: {sentence}" for sentence in capture.missing],
+        )
     for warning in caught:
         print(make_printable(str(warning.message)), file=sys.stderr)
-    print(make_printable(f"Page: {path.resolve()}"), flush=True)
+    _print(f"Page: {path.resolve()}")
     if not arguments.out and _has_display():
         webbrowser.open(path.resolve().as_uri())
 
 
-def _describe(capture: Capture) -> list[str]:
-    """Return the lines that say what was read, what was found, and what was not."""
-    lines = [f"Model: {capture.model}", *(f"Input: {line}" for line in capture.inputs)]
-    if capture.maps:
-        lines.append(f"Found: {_count(len(capture.maps), 'attention map')}")
-        width = max(map(len, capture.maps))
-        for name, each in capture.maps.items():
-            queries, keys = each.shape[-2:]
-            sizes = f"{_count(each.num_heads, 'head')}, {format_count(queries)} × {format_count(keys)}"
-            lines.append(f"  {name:{width}}  {each.layer or 'weights'}, {sizes}")
-    return [*lines, *(f"Not found: {sentence}" for sentence in capture.missing)]
+def _print(line: str) -> None:
+    print(make_printable(line), flush=True)
+
+
+def _list_maps(maps: Any) -> list[str]:
+    """Return a line about each map."""
+    width = max(map(len, maps), default=0)
+    lines = []
+    for name, each in maps.items():
+        queries, keys = each.shape[-2:]
+        sizes = f"{_count(each.num_heads, 'head')}, {format_count(queries)} × {format_count(keys)}"
+        lines.append(f"{name:{width}}  {each.layer or 'weights'}, {sizes}")
+    return lines
 
 
 def _count(number: int, noun: str) -> str:
@@ -137,7 +157,7 @@ def _capture_estimator(arguments: argparse.Namespace) -> Capture:
     maps = _ask(estimator, examples)
     if noun == "series":
         view["series"] = examples
-    view["labels"] = _label(estimator, examples)
+    view["labels"] = _label_estimator(estimator, examples)
     return Capture(description, [_describe_examples(source, len(examples), more, noun)], maps, view=view)
 
 
@@ -150,13 +170,15 @@ def _ask(estimator: Any, data: Any) -> Any:
         raise DataError(str(error)) from error
 
 
-def _label(estimator: Any, examples: list[Any]) -> list[str]:
+def _label_estimator(estimator: Any, examples: list[Any]) -> list[str]:
     """Return the prediction for each example, in words."""
     labels = []
     for entry in prediction.predict(estimator, examples):
         value, probabilities = entry["prediction"], entry.get("probabilities")
         value = f"{value:.4g}" if isinstance(value, float) else str(value)
-        labels.append(value if probabilities is None else f"{value} ({max(probabilities.values()):.0%})")
+        labels.append(
+            f"Predicted: {value}" + ("" if probabilities is None else f" ({max(probabilities.values()):.0%})")
+        )
     return labels
 
 
@@ -198,7 +220,41 @@ def _capture_model(arguments: argparse.Namespace) -> Capture:
             raise DataError(f"{arguments.model!r} cannot run on this input. {_first_line(error)}") from error
     missing = list(dict.fromkeys(str(warning.message) for warning in caught))
     name = f"{Path(arguments.model).name}, {type(model).__name__} {model.name!r}, {_count_parameters(model)}"
-    return Capture(name, lines, maps, missing)
+    view = {} if store == "statistics" or not maps else _explain(model, batch, maps)
+    return Capture(name, lines, maps, missing, view)
+
+
+def _explain(model: Any, batch: Any, attention: Any) -> dict[str, Any]:
+    """Return the ranking by gradients and the predictions of a model with one output for each class; else nothing.
+
+    They stand beside the attention, which is shown without them where a model's layers or outputs are of another kind.
+    """
+    import numpy as np
+
+    from limelight import inspection
+
+    with warnings.catch_warnings(), contextlib.suppress(Exception):
+        warnings.simplefilter("ignore")
+        outputs = np.asarray(model.predict_on_batch(batch), np.float32)
+        if outputs.ndim != 2:
+            return {}
+        is_distribution = outputs.shape[1] > 1 and np.allclose(outputs.sum(1), 1, atol=1e-3) and (outputs >= 0).all()
+        best = outputs.argmax(1)
+        labels = [
+            f"Predicted: output {index + 1} of {len(row)} ({row[index]:.0%})"
+            if is_distribution
+            else f"Predicted: {row[0]:.4g}"
+            for row, index in zip(outputs, best, strict=True)
+            if is_distribution or len(row) == 1
+        ]
+        view: dict[str, Any] = {"labels": labels} if labels else {}
+        if len(best) and (is_distribution or outputs.shape[1] == 1):
+            gradients = inspection.gradient_times_attention(model, batch)
+            same = [key for key in gradients if key in attention and gradients[key].shape == attention[key].shape]
+            maps = {key: gradients[key] for key in same}
+            view |= {"rankings": {"gradient × attention": maps}} if maps else {}
+        return view
+    return {}
 
 
 def _load_model(path: str) -> Any:

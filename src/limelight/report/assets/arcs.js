@@ -26,12 +26,13 @@ export function drawArcs(head, { row, column, pinned }, choice, width, colors, t
   const { queries, keys, curves } = choice, most = Math.max(...curves.map(({ weight }) => weight), 1e-9), names = Math.min(150, width * 0.3);
   const left = names + 10, right = width - names - 10, y = (part, token) => top + 30 + (token - part.start) * STEP;
   const height = top + 40 + Math.max(queries.count, keys.count) * STEP;
-  const bend = (right - left) / 2, letters = Math.floor(names / 7.4);
+  // Many curves are fainter, so that they do not hide each other.
+  const fade = Math.min(1, 80 / curves.length), bend = (right - left) / 2, letters = Math.floor(names / 7.4);
   const lines = curves.map(({ query, key, weight }) => {
     const own = query === row, from = y(queries, query), to = y(keys, key);
-    const opacity = own ? 0.25 + 0.75 * Math.sqrt(weight / most) : (pinned >= 0 ? 0.12 : 0.5) * Math.sqrt(weight / most);
+    const opacity = own ? 0.25 + 0.75 * Math.sqrt(weight / most) : (pinned >= 0 ? 0.15 : 0.6) * fade * Math.sqrt(weight / most);
     return draw("path", { d: `M${left} ${from}C${left + bend} ${from} ${right - bend} ${to} ${right} ${to}`, fill: "none", stroke: own ? colors.accent : colors.soft,
-      "stroke-width": (0.6 + 5 * weight / most).toFixed(2), "stroke-opacity": opacity.toFixed(3) });
+      "stroke-width": (0.6 + (own ? 5 : 3) * weight / most).toFixed(2), "stroke-opacity": opacity.toFixed(3) });
   });
   const word = (part, side, token, text, current) => draw("text", { x: side === "query" ? names : right + 10, y: y(part, token) + 4, "text-anchor": side === "query" ? "end" : "start",
     [`data-${side}`]: token, "font-size": 13, fill: current ? colors.accent : colors.ink, "font-weight": current ? 700 : 400 }, shorten(visible(text), letters));

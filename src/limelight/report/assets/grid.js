@@ -2,11 +2,13 @@
 import { make } from "./elements.js";
 import { clamp, rgb } from "./words.js";
 
+export const effective = (tokens) => tokens.toFixed(tokens < 99.5 ? 1 : 0);
+
 // What heads are colored by: its name in the choice, a head in words, and an end of the scale.
 export const MEASURES = {
-  entropy: ["how many tokens it reads (entropy)", (value) => `reads ${Math.exp(value).toFixed(1)} tokens in effect (entropy ${value.toFixed(2)})`,
-    (value) => `${Math.exp(value).toFixed(1)} tokens`],
-  distance: ["how far it looks (distance)", (value) => `looks ${value.toFixed(1)} tokens away on average`, (value) => `${value.toFixed(1)} away`],
+  entropy: ["how many tokens it reads (entropy)", (value) => `reads ${effective(Math.exp(value))} tokens in effect (entropy ${value.toFixed(2)})`,
+    (value) => `${effective(Math.exp(value))} tokens`],
+  distance: ["how far it looks (distance)", (value) => `looks ${effective(value)} tokens away on average`, (value) => `${effective(value)} away`],
   importance: ["how much depends on it (importance)", (value) => `importance ${value.toPrecision(2)}`, (value) => value.toPrecision(2)],
   drift: ["how much it changed (divergence)", (value) => `divergence ${value.toPrecision(2)} from the first`, (value) => value.toPrecision(2)],
 };
@@ -35,6 +37,7 @@ export function headGrid(current, state, choose) {
   function build(maps) {
     built = maps;
     buttons.length = 0;
+    node.classList.toggle("many", Math.max(...maps.map((map) => map.heads)) > 6);
     headings.replaceChildren(make("th", { role: "columnheader" }, "Layer"),
       ...Array.from({ length: Math.max(...maps.map((map) => map.heads)) }, (_, head) => make("th", { scope: "col", role: "columnheader" }, String(head + 1))));
     body.replaceChildren(...maps.map((map, layer) => make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader", title: map.name }, map.name),

@@ -4,6 +4,8 @@ import { shorten, visible } from "./words.js";
 
 const HEIGHT = 240;
 
+export const short = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
+
 // For each of `count` places along the axis the greatest weight, and the least and greatest value of each channel.
 export function summarizeSteps(weightOf, channels, total, count) {
   const places = Math.min(total, count), weights = new Float32Array(places);
@@ -37,7 +39,7 @@ export function drawLines(head, { row, column }, channels, width, colors, top = 
   });
   const at = (step) => left + ((step + 0.5) * (right - left)) / total;
   const rule = (step, color, dash) => draw("line", { x1: at(step), x2: at(step), y1: top + 6, y2: bottom, stroke: color, "stroke-dasharray": dash });
-  const tick = (value, where) => draw("text", { x: left - 6, y: where, "text-anchor": "end", "font-size": 11, fill: colors.soft }, Number(value.toPrecision(3)));
+  const tick = (value, where) => draw("text", { x: left - 6, y: where, "text-anchor": "end", "font-size": 11, fill: colors.soft }, short(value));
   const name = (step, anchor) => draw("text", { x: anchor === "start" ? left : right, y: bottom + 18, "text-anchor": anchor, "font-size": 11, fill: colors.soft }, shorten(visible(head.keyName(step)), 24));
   return draw("svg", { viewBox: `0 0 ${width} ${top + HEIGHT}`, width, height: top + HEIGHT, "font-family": colors.font, "aria-hidden": "true" },
     bars, draw("line", { x1: left, x2: right, y1: bottom, y2: bottom, stroke: colors.faint }), curves,

@@ -57,11 +57,19 @@ export function tokenText({ label, onhover, onpick }) {
     look = next;
     for (const chunk of chunks) if (chunk.marks) paintChunk(chunk);
   }
-  function reveal(token) {
+  // Scroll to a token: in a long text its box, else the page, if it may.
+  function reveal(token, mayScrollPage) {
     const chunk = chunks[Math.floor(token / CHUNK)];
     if (!chunk) return;
     show(chunk);
-    chunk.marks[token - chunk.start].scrollIntoView({ block: "nearest" });
+    const mark = chunk.marks[token - chunk.start];
+    if (!observer) {
+      if (mayScrollPage) mark.scrollIntoView({ block: "nearest" });
+      return;
+    }
+    const top = chunk.node.offsetTop + mark.offsetTop, bottom = top + mark.offsetHeight;
+    if (top < box.scrollTop) box.scrollTop = top - 40;
+    else if (bottom > box.scrollTop + box.clientHeight) box.scrollTop = bottom - box.clientHeight + 40;
   }
   const tokenAt = (event) => Number(event.target.closest("mark")?.dataset.token ?? -1);
   box.addEventListener("pointerover", (event) => onhover(tokenAt(event)));

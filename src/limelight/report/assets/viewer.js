@@ -2,9 +2,9 @@
 // compare what it reads with another model, another epoch or another ranking.
 import { chooseCurves, describeArcs, drawArcs } from "./arcs.js";
 import { LIGHT, make, ranking, readColors } from "./elements.js";
-import { headGrid, measureHeads, MEASURES } from "./grid.js";
+import { effective, headGrid, measureHeads, MEASURES } from "./grid.js";
 import { readHead, readRanking } from "./heads.js";
-import { drawLines, stepAt } from "./lines.js";
+import { drawLines, short, stepAt } from "./lines.js";
 import { matrixView } from "./matrix.js";
 import { figureFrame, matrixFigure, saveFigure, stripFigure, textFigure } from "./saving.js";
 import { tokenText } from "./tokens.js";
@@ -98,11 +98,12 @@ export function startViewer(root, view, state, changed, id = "") {
       tab.setAttribute("aria-pressed", String(tab.dataset.view === kind));
       tab.hidden = tab.dataset.view === "lines" && !hasSeries(head);
     }
-    for (const button of zooms) button.hidden = kind !== "matrix" || Math.max(rows, columns) <= 16;
+    for (const button of zooms) button.hidden = kind !== "matrix" || Math.max(rows, columns) <= 32;
     find.hidden = !head.keys;
     note.textContent = explain(head, kind, state.zoom);
     panes.forEach((pane, index) => pane.choose(shown[index], kind));
     update();
+    panes.forEach((pane) => pane.reveal(state, false));
   }
   const hasSeries = (head) => Boolean(view.series?.[state.text]) || Boolean(head.keys?.every((key) => /^\d+$/.test(key)));
   function currentView() {
@@ -115,9 +116,9 @@ export function startViewer(root, view, state, changed, id = "") {
     const place = hover ?? { row: state.row, column: state.column }, row = state.held ? state.row : place.row;
     const mark = { row: place.row, column: place.column, reader: row, pinned: state.held ? state.row : -1 };
     panes.forEach((pane) => pane.show(mark));
-    const known = shown.filter(({ head }) => head), value = channelsOf()[0]?.[place.column];
-    status.textContent = known.map(({ number, head }) => (known.length > 1 ? `${titles[number]}: ` : "") + head.tell(clamp(place.row, 0, head.rows - 1), clamp(place.column, 0, head.columns - 1))).join(". ") +
-      (currentView() === "lines" && value !== undefined && value !== null ? ` Value ${Number(value.toPrecision(4))}.` : "");
+    const known = shown.filter(({ head }) => head), values = currentView() === "lines" ? channelsOf().map((channel) => channel[place.column] ?? null).filter((value) => value !== null) : [];
+    status.textContent = [...known.map(({ number, head }) => (known.length > 1 ? `${titles[number]}: ` : "") + head.tell(clamp(place.row, 0, head.rows - 1), clamp(place.column, 0, head.columns - 1))),
+      ...(values.length ? [`Value: ${values.map(short).join(", ")}`] : []), panes[0].drawn()].filter(Boolean).join(". ");
     side.replaceChildren(...known.flatMap(({ number, head }) => {
       const { entries, rest } = head.top(clamp(row, 0, head.rows - 1), head.isExact ? 12 : 16);
       const caption = `${head.rows === 1 ? "Strongest tokens" : `“${visible(head.queryName(row))}” reads`}${state.held ? " (pinned)" : ""}${known.length > 1 ? `, ${titles[number]}` : ""}`;
@@ -230,10 +231,10 @@ export function startViewer(root, view, state, changed, id = "") {
       const drawn = drawFigure(head, mark, 680, LIGHT, 34);
       return figureFrame(680, Number(drawn.getAttribute("height")), name, drawn);
     }
-    return { node, choose: chooseParts, show, toFigure, reveal: (mark) => {
+    return { node, choose: chooseParts, show, toFigure, reveal: (mark, mayScrollPage) => {
       if (kind !== "text" || !current?.head) return;
-      if (parts.queries && !current.head.isSquare) parts.queries.reveal(mark.row);
-      parts.keys.reveal(current.head.isSquare ? mark.row : mark.column);
+      if (parts.queries && !current.head.isSquare) parts.queries.reveal(mark.row, mayScrollPage);
+      parts.keys.reveal(current.head.isSquare ? mark.row : mark.column, mayScrollPage);
     }, drawn: () => (kind === "arcs" && current?.head ? describeArcs(current.head, clamp(state.row, 0, current.head.rows - 1), choice ?? chooseCurves(current.head, state.row)) : "") };
   }
 
@@ -241,7 +242,7 @@ export function startViewer(root, view, state, changed, id = "") {
     const { rows, columns } = shown[0].head, kind = currentView();
     const onRows = kind === "text" ? (rows > 1 ? across : 0) : down, onColumns = kind === "text" ? (rows > 1 ? down : across || down) : across;
     choose({ row: clamp(state.row + onRows, 0, rows - 1), column: clamp(state.column + onColumns, 0, columns - 1) });
-    panes.forEach((pane) => pane.reveal(state));
+    panes.forEach((pane) => pane.reveal(state, true));
   }
   function moveHead(more, layers) {
     const { maps } = sets[state.set], map = clamp(state.map + layers, 0, maps.length - 1);
@@ -253,7 +254,7 @@ export function startViewer(root, view, state, changed, id = "") {
     find.setAttribute("aria-invalid", String(Boolean(words.trim()) && token < 0));
     if (token < 0) return;
     choose(onRows ? { row: token } : { column: token });
-    panes.forEach((pane) => pane.reveal(state));
+    panes.forEach((pane) => pane.reveal(state, true));
   }
   function saveView() {
     for (const [index, { number, head }] of shown.entries()) {
@@ -274,7 +275,7 @@ function opening(view, index) {
 }
 
 function explain(head, kind, zoom) {
-  const effect = Math.exp(head.example.entropy[head.number]).toFixed(1), { rows, columns } = head;
+  const effect = effective(Math.exp(head.example.entropy[head.number])), { rows, columns } = head;
   if (rows === 1) return `One row over ${columns} tokens, of which ${effect} are read in effect.`;
   const reads = `In effect a token reads ${effect} others.`;
   if (kind === "text") return `The shade is what the current token reads. ${reads}`;
