@@ -5,7 +5,13 @@ from pathlib import Path
 import numpy as np
 
 SMALL = {
-    **{"epochs": 2, "epoch_steps": 1, "units": 2, "width": 3, "batch_size": 16, "learning_rate": 0.01, "examples": 2},
+    "epochs": 2,
+    "epoch_steps": 1,
+    "units": 2,
+    "width": 3,
+    "batch_size": 16,
+    "learning_rate": 0.01,
+    "examples": 2,
     "explain": 0,
 }
 # `SMALL` as a command line.

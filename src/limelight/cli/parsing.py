@@ -163,9 +163,13 @@ def _add_show(commands: Any) -> None:
     )
     parser.add_argument("--out", metavar="FILE", help="write the page there, and do not open it")
     parser.add_argument("--examples", type=int, metavar="N", default=8, help="show at most N examples (default: 8)")
-    parser.add_argument("--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)")
     parser.add_argument(
-        "--tokens", metavar="FILE", help="the words of each example: a line each in a text file, or lists in a .json file"
+        "--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)"
+    )
+    parser.add_argument(
+        "--tokens",
+        metavar="FILE",
+        help="the words of each example: a line each in a text file, or lists in a .json file",
     )
     parser.add_argument(
         "--import",
@@ -176,7 +180,9 @@ def _add_show(commands: Any) -> None:
         help="import a package first, which has the layers that the file names",
     )
     parser.add_argument(
-        "--layout", metavar="AXES", help="the axes of weights if they cannot be told, such as btns: see `limelight.capture`"
+        "--layout",
+        metavar="AXES",
+        help="the axes of weights if they cannot be told, such as btns: see `limelight.capture`",
     )
 
 
