@@ -213,5 +213,8 @@ class NoiseSeed(keras.Layer):
 def straight_through(weights: Any, scores: Any, mask: Any) -> Any:
     """Return one-hot weights at the largest score of each row, with the gradient of `weights`."""
     constant_scores = scores if mask is None else ops.where(mask, scores, MASK_VALUE)
-    one_hot = ops.one_hot(ops.argmax(constant_scores, axis=-1), ops.shape(scores)[-1], dtype=weights.dtype)
+    # Not `ops.one_hot`, which makes the number of keys a constant of what torch.export exports.
+    positions = ops.cumsum(ops.ones_like(scores, dtype="int32"), axis=-1) - 1
+    largest = ops.cast(ops.argmax(constant_scores, axis=-1), "int32")[..., None]
+    one_hot = ops.cast(ops.equal(positions, largest), weights.dtype)
     return ops.stop_gradient(zero_masked(one_hot, mask) - weights) + weights
