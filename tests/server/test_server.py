@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import limelight as ll
+from limelight._progress import Interruption
 from limelight.cli import serving
 from limelight.exceptions import UsageError
 from limelight.inspection import override_attention
@@ -364,13 +365,16 @@ def test_the_command_serves_until_it_is_interrupted(estimator, tmp_path):
     estimator.save(path)
     command = [sys.executable, "-m", "limelight", "serve", str(path), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        address = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
-        port = address[1]
-        with urllib.request.urlopen(f"{address[0]}model") as answer:
-            assert json.load(answer)["classes"] == ["no", "yes"]
-        arguments = argparse.Namespace(model=str(path), host="127.0.0.1", port=int(port))
-        with pytest.raises(UsageError, match=rf"port {port}: Address already in use\. Try --port 0"):
-            serving.run(arguments)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
-        assert process.stderr.read() == "Stopped.\n"
+        try:
+            address = re.search(r"http://127\.0\.0\.1:(\d+)/", process.stdout.readline())
+            port = address[1]
+            with urllib.request.urlopen(f"{address[0]}model") as answer:
+                assert json.load(answer)["classes"] == ["no", "yes"]
+            arguments = argparse.Namespace(model=str(path), host="127.0.0.1", port=int(port))
+            with pytest.raises(UsageError, match=rf"port {port}: Address already in use\. Try --port 0"):
+                serving.run(arguments, Interruption())
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+            assert process.stderr.read() == "Stopped.\n"
+        finally:
+            process.kill()
