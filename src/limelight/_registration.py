@@ -10,11 +10,12 @@ from typing import Any
 
 # Every class that `core.component.register` registers.
 _NAMES = """
-ALiBi Additive AdditiveAttention And ArrayMask Attention AttentionCell AttentionPooling AttentionRNN Bias BigBird Bilinear Causal
-Cosine Coverage Diagonal Dilated Dot EluFeatures Entmax Entropy FavorFeatures GaussianWindow GuidedAlignment GumbelSoftmax Hardmax
-HierarchicalPooling L1 LearnedScale LinearAttention LinearScaling LocationSensitive MaskFunction Monotonic MultiHeadAttention
-NTKScaling NegativeSquaredDistance Not Or Orthogonal Orthogonality Padding Prefix QKNorm RelativePositionBias ReluFeatures Rotary
-Segments SelfAttention Shaw Sigmoid Sink SlidingWindow SoftCap Softmax Sparsemax Sum TopK TransformerXL YaRNScaling
+ALiBi Additive AdditiveAttention And ArrayMask Attention AttentionCell AttentionPooling AttentionRNN BertEncoder Bias BigBird
+Bilinear Causal Cosine Coverage Diagonal Dilated Dot EluFeatures Entmax Entropy FavorFeatures GaussianWindow GuidedAlignment
+GumbelSoftmax Hardmax HierarchicalPooling L1 LearnedScale LinearAttention LinearScaling LocationSensitive MaskFunction Monotonic
+MultiHeadAttention NTKScaling NegativeSquaredDistance Not Or Orthogonal Orthogonality Padding Prefix QKNorm RelativePositionBias
+ReluFeatures Rotary Segments SelfAttention Shaw Sigmoid Sink SlidingWindow SoftCap Softmax Sparsemax Sum TopK TransformerXL
+YaRNScaling
 """.split()  # noqa: SIM905 (one line per name is too long)
 
 
@@ -37,7 +38,9 @@ class _Placeholder:
         """Import the class, which then registers itself, and return an object of it."""
         import keras
 
-        for package in ("limelight.layers", "limelight.positions"):
+        # The estimators need scikit-learn, which a model of layers does not.
+        is_of_estimator = self.__name__ == "BertEncoder"
+        for package in ("limelight.models",) if is_of_estimator else ("limelight.layers", "limelight.positions"):
             importlib.import_module(package)
         return keras.saving.get_custom_objects()[f"limelight>{self.__name__}"].from_config(config)
 

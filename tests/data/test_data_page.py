@@ -22,8 +22,8 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys, random):
     exec(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0], namespace)
     assert "duplicate texts dropped" in capsys.readouterr().out
     assert namespace["tokenizer"].words[0] in words
-    assert namespace["mask"].any(axis=1).all()
-    assert len(namespace["labels"]) == len(namespace["indices"]) <= 64
+    assert namespace["batch"].mask.any(axis=1).all()
+    assert len(namespace["batch"].labels) == len(namespace["batch"].indices) <= 64
 
 
 def test_the_page_lists_every_data_set_and_every_usual_column_name():

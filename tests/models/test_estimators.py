@@ -281,7 +281,7 @@ class Pairs:
 )
 def test_pairs_of_inputs_and_targets(pairs):
     texts, labels = collect_pairs(pairs())
-    assert texts == TEXTS
+    assert list(texts) == list(TEXTS)
     assert labels == LABELS.tolist()
     with pytest.raises(TypeError, match=r"pairs of an input and its target, not batched\. Received: str"):
         collect_pairs(iter(["text"]))
