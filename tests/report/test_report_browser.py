@@ -268,11 +268,11 @@ def test_address_restores_the_state(tab, path):
     )
     assert len(tab.shown("#texts article")) == 3
     assert tab.one("#texts mark.pinned").text == "charm"
-    assert tab.text(".stage h4") == "encoder/block_2, head 3 of 4"
+    assert tab.text(".stage h3") == "encoder/block_2, head 3 of 4"
     assert tab.text(".attention .side caption") == "“dull” reads (pinned)"
     assert tab.one("#measure").get_property("value") == "distance"
     tab.open(path, "map=99&head=-3&text=abc&example=77&token=1&pinned=1&row=1e9&measure=%00")
-    assert tab.text(".stage h4") == "pooling"
+    assert tab.text(".stage h3") == "pooling"
     assert tab.all("mark.pinned") == []
 
 
@@ -311,7 +311,7 @@ def test_matrix_by_keyboard(tab, path):
     tab.run("document.querySelector('.matrix').focus()")
     down, right, enter = "\ue015", "\ue014", "\ue007"
     tab.keys("]", "]", "}", down, down, down, right, enter)
-    assert tab.text(".stage h4") == "encoder/block_2, head 3 of 4"
+    assert tab.text(".stage h3") == "encoder/block_2, head 3 of 4"
     tokens = list(maps["encoder/block_2"].tokens[0])
     weights = maps["encoder/block_2"].weights(heads=[2], examples=[0])[0, 0, 3, : len(tokens)]
     assert tab.text("#map-status").startswith(f"“{tokens[3]}” reads “{tokens[1]}”")
@@ -320,7 +320,7 @@ def test_matrix_by_keyboard(tab, path):
     assert listed[:5] == [tokens[index] for index in np.argsort(-weights, kind="stable")[:5]]
     assert tab.state() == {"map": "1", "head": "2", "row": "3", "column": "1", "held": "1"}
     tab.keys("[", "{")
-    assert tab.text(".stage h4") == "encoder/block_1, head 2 of 4"
+    assert tab.text(".stage h3") == "encoder/block_1, head 2 of 4"
 
 
 def test_grid_of_heads_by_keyboard(tab, path):
@@ -332,7 +332,7 @@ def test_grid_of_heads_by_keyboard(tab, path):
     focused = tab.driver.switch_to.active_element
     assert focused.get_attribute("aria-label").startswith("encoder/block_3, head 2: ")
     assert focused.get_attribute("aria-pressed") == "true"
-    assert tab.text(".stage h4") == "encoder/block_3, head 2 of 4"
+    assert tab.text(".stage h3") == "encoder/block_3, head 2 of 4"
     tab.run("const m = document.querySelector('#measure'); m.value = 'distance'; m.dispatchEvent(new Event('change'));")
     assert "tokens away on average" in tab.one(".head").get_attribute("aria-label")
 

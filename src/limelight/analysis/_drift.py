@@ -1,4 +1,4 @@
-"""How far attention moves from one training epoch to the next."""
+"""The drift of attention from one training epoch to the next."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from limelight.maps import AttentionMap
 
 
 def drift(epochs: Sequence[Mapping[str, AttentionMap]]) -> dict[str, np.ndarray]:
-    r"""Return how far each head moved from one epoch to the next, on the same examples.
+    r"""Compute how far the weights of each head move from one epoch to the next, on the same examples.
 
     $$D = H\big(\tfrac{p + q}{2}\big) - \tfrac{H(p) + H(q)}{2}$$ the Jensen-Shannon divergence between the weights of a query
     before and after, in nats, at most $\ln 2$; the mean over the queries that have weights in both.

@@ -27,7 +27,7 @@ _MAX_EXACT_LENGTH = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Capture:
-    """What a model read, and the attention with which it did.
+    """The inputs that a model read, and the attention that was captured.
 
     Args:
         model: A line about the model.

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from limelight.explanation.alternatives import find_adversarial, permute_attenti
 from limelight.explanation.instrumented import InstrumentedModel
 from limelight.explanation.rankings import (
     TITLES,
+    Attributions,
     Scores,
     compute_attributions,
     list_rankings,
@@ -236,51 +237,26 @@ def explain(
     gold = _take(marks, chosen, count, "marks")
     lengths = [len(sequence) for sequence in subject.sequences]
     estimate = _estimate_cost(lengths, names, permutations, restarts * iterations, ig_steps)
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
     with own_progress or contextlib.nullcontext():
         progress.write(
             f"{subject.name}: {format_count(len(lengths))} examples of {np.mean(lengths):.0f} tokens on average, at most "
             f"{format_count(estimate)} passes of one example"
         )
         progress.set_total(estimate)
-        progress.start_run("gradients", 0)
-        attributions = compute_attributions(instrumented, names, ig_steps, progress.step)
-        subject.on_predict = progress.step
-        progress.start_run("leave-one-out", 0)
-        computed = {**attributions.rankings, **remove_tokens(instrumented, names)}
-        computed = {name: computed[name] for name in names if name in computed}
-        settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
-        removal: dict[str, Any] = {"perturbation": subject.perturbation, "output": subject.output}
-        distances = evaluate.leave_one_out(subject.predict, subject.sequences, **removal)
-        progress.start_run("removal of tokens", 0)
-        faithfulness = evaluate.faithfulness(
-            subject.predict,
-            subject.sequences,
-            computed,
-            shares=_SHARES,
-            steps=_STEPS,
-            draws=_DRAWS,
-            **removal,
-            **settings,
+        measured = _run_tests(
+            subject,
+            instrumented,
+            names,
+            progress,
+            permutations=permutations,
+            restarts=restarts,
+            iterations=iterations,
+            ig_steps=ig_steps,
+            settings=settings,
         )
-        spread = float(attributions.outputs.std(0).mean())
-        scale = 1.0 if subject.output == "probabilities" else spread or 1.0
-        progress.start_run("permuted weights", 0)
-        medians = permute_attention(instrumented, attributions, permutations, scale, seed, progress.step)
-        adversarial = None
-        if restarts:
-            progress.start_run("other attention", 0)
-            found = find_adversarial(
-                instrumented,
-                attributions,
-                restarts=restarts,
-                iterations=iterations,
-                scale=scale,
-                seed=seed,
-                on_step=progress.step,
-            )
-            different = int((found.divergence >= _DIFFERENT).sum())
-            adversarial = {"divergence": _mean(found.divergence, settings), "share": wilson(different, len(lengths))}
-    others = {"gradients": attributions.gradients, "leave_one_out": distances}
+    attributions, computed, faithfulness = measured.attributions, measured.rankings, measured.faithfulness
+    others = {"gradients": attributions.gradients, "leave_one_out": measured.leave_one_out}
     taus = {name: (computed["attention"], [np.abs(each) for each in other]) for name, other in others.items()}
     classes = subject.classes or [str(index) for index in range(attributions.outputs.shape[1])]
     explanation = Explanation(
@@ -290,7 +266,7 @@ def explain(
         layer=instrumented.title,
         perturbation=subject.perturbation.name,
         output=subject.output,
-        scale=scale,
+        scale=measured.scale,
         faithfulness=faithfulness,
         rival=_compare_with_gradients(faithfulness, settings),
         agreement={name: evaluate.agreement(*pair, **settings) for name, pair in taus.items()},
@@ -299,9 +275,9 @@ def explain(
             if subject.output == "probabilities"
             else {}
         ),
-        permutation=_mean(medians, settings),
-        adversarial=adversarial,
-        uniform=_compare_uniform(subject, attributions, _take(y, chosen, count, "y"), scale, settings),
+        permutation=_mean(measured.permutation, settings),
+        adversarial=measured.adversarial,
+        uniform=_compare_uniform(subject, attributions, _take(y, chosen, count, "y"), measured.scale, settings),
         plausibility={} if gold is None else evaluate.plausibility(computed, gold, **settings),
         rankings=computed,
         cost={
@@ -315,6 +291,75 @@ def explain(
     result = dataclasses.replace(explanation, verdict=verdict.write(explanation))
     progress.write(f"explained in {format_duration(result.cost['seconds'])}".replace(NARROW_SPACE, " "))
     return result
+
+
+class _Measurements(NamedTuple):
+    """The results of all tests of the examples, most of them without intervals."""
+
+    attributions: Attributions
+    rankings: dict[str, Scores]
+    leave_one_out: list[np.ndarray]
+    faithfulness: Faithfulness
+    scale: float
+    permutation: np.ndarray
+    adversarial: dict[str, Estimate] | None
+
+
+def _run_tests(
+    subject: Any,
+    instrumented: InstrumentedModel,
+    names: Sequence[str],
+    progress: Progress,
+    *,
+    permutations: int,
+    restarts: int,
+    iterations: int,
+    ig_steps: int,
+    settings: Mapping[str, Any],
+) -> _Measurements:
+    """Compute the rankings, remove tokens in their order, and replace the attention."""
+    progress.start_run("gradients", 0)
+    attributions = compute_attributions(instrumented, names, ig_steps, progress.step)
+    subject.on_predict = progress.step
+    progress.start_run("leave-one-out", 0)
+    computed = {**attributions.rankings, **remove_tokens(instrumented, names)}
+    computed = {name: computed[name] for name in names if name in computed}
+    removal: dict[str, Any] = {"perturbation": subject.perturbation, "output": subject.output}
+    distances = evaluate.leave_one_out(subject.predict, subject.sequences, **removal)
+    progress.start_run("removal of tokens", 0)
+    faithfulness = evaluate.faithfulness(
+        subject.predict,
+        subject.sequences,
+        computed,
+        shares=_SHARES,
+        steps=_STEPS,
+        draws=_DRAWS,
+        **removal,
+        **settings,
+    )
+    spread = float(attributions.outputs.std(0).mean())
+    scale = 1.0 if subject.output == "probabilities" else spread or 1.0
+    progress.start_run("permuted weights", 0)
+    seed = settings["seed"]
+    medians = permute_attention(instrumented, attributions, permutations, scale, seed, progress.step)
+    adversarial = None
+    if restarts:
+        progress.start_run("other attention", 0)
+        found = find_adversarial(
+            instrumented,
+            attributions,
+            restarts=restarts,
+            iterations=iterations,
+            scale=scale,
+            seed=seed,
+            on_step=progress.step,
+        )
+        different = int((found.divergence >= _DIFFERENT).sum())
+        adversarial = {
+            "divergence": _mean(found.divergence, settings),
+            "share": wilson(different, len(subject.sequences)),
+        }
+    return _Measurements(attributions, computed, distances, faithfulness, scale, medians, adversarial)
 
 
 def _choose_rankings(model: InstrumentedModel, rankings: Sequence[str] | None) -> list[str]:

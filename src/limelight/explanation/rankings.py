@@ -31,7 +31,7 @@ Scores = list[np.ndarray]
 
 @dataclasses.dataclass(eq=False)
 class Attributions:
-    """What one pass over the examples gives.
+    """The results of one pass over the examples.
 
     Args:
         rankings: the scores (T,) of each example, by the name of the ranking.

@@ -1,4 +1,4 @@
-"""What is explained: a model, its examples as arrays of tokens, and how to predict them."""
+"""The subject of an explanation: a model, its examples as arrays of tokens, and a function that predicts them."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

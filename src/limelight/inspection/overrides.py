@@ -224,7 +224,7 @@ class OverriddenModel:
 
 
 class AttentionTensors(NamedTuple):
-    """What an attention computes its output from.
+    """The tensors from which an attention computes its output.
 
     Args:
         weights: (B, ..., N, T, S).

@@ -24,7 +24,7 @@ _TILE = 256
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """What an attention viewer shows.
+    """The content of an attention viewer.
 
     Args:
         maps: A mapping from layer paths to attention maps, as `limelight.capture` returns; or one map; or to compare models or

@@ -40,7 +40,7 @@ class InputError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What a person changes in a model's attention.
+    """Changes to the attention of a model.
 
     Args:
         silenced: Pairs of the key of a map and the number of a head, whose output becomes zero.

@@ -16,7 +16,7 @@ from limelight.study.folder import Run
 
 
 class Experiment(Protocol):
-    """What a study needs to know of its task: encoded data, models, baselines, and how they are measured.
+    """The task of a study: encoded data, models, baselines and metrics.
 
     Attributes:
         subsets: The examples to train on ("train") and those for early stopping ("validation").

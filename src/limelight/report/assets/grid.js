@@ -23,7 +23,7 @@ export function measureHeads(map, text, measure) {
 export function headGrid(current, state, choose) {
   const buttons = [], body = make("tbody"), headings = make("tr", { role: "row" }), ends = make("p", { class: "note ramp" });
   let built = null;
-  const node = make("div", { class: "heads" }, make("div", { class: "scroll" },
+  const node = make("div", { class: "heads" }, make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Layers and heads" },
     make("table", { role: "grid", "aria-label": "Layers and heads. Arrow keys move." }, make("thead", {}, headings), body)), ends);
   node.addEventListener("keydown", (event) => {
     const [across, down] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key] ?? [0, 0];

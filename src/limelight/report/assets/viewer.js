@@ -32,7 +32,7 @@ export function startViewer(root, view, state, changed, id = "") {
   const measure = make("select", { class: "measure", id: `${id}measure`, onchange: () => choose({ measure: measure.value }) }, measures.map((name) => option(name, MEASURES[name][0])));
   const several = sets.some((set) => set.maps.length > 1 || set.maps.some((map) => map.heads > 1));
   const grid = headGrid(() => sets[state.set].maps, state, choose);
-  const title = make("h4"), label = make("p", { class: "note prediction" }), note = make("p", { class: "note explained" });
+  const title = make("h3"), label = make("p", { class: "note prediction" }), note = make("p", { class: "note explained" });
   const tabs = Object.entries(VIEWS).map(([name, text]) => make("button", { class: "chip", type: "button", "data-view": name, onclick: () => choose({ view: name }) }, text));
   const save = make("button", { class: "plain", type: "button", onclick: saveView }, "Save SVG");
   const zooms = [["−", "Zoom out", 0.5], ["+", "Zoom in", 2]].map(([text, words, factor]) => make("button", { class: "plain zoom", type: "button", "aria-label": words, onclick: () => zoom(factor) }, text));
