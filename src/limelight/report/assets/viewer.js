@@ -39,7 +39,7 @@ export function startViewer(root, view, state, changed, id = "") {
   const find = make("input", { type: "search", placeholder: "Find a token", "aria-label": "Find a token; Enter finds the next", autocomplete: "off", spellcheck: "false",
     oninput: () => goTo(find.value, 0), onkeydown: (event) => { if (event.key === "Enter") goTo(find.value, 1); } });
   const status = make("p", { class: "status", id: statusId, role: "status" });
-  const side = make("aside", { class: "side", "aria-label": "What the token reads" });
+  const side = make("div", { class: "side", role: "group", "aria-label": "What the token reads" });
   const panes = [makePane(), makePane()];
   root.append(
     ...(view.notes ?? []).map((text) => make("p", { class: "note" }, text)),
