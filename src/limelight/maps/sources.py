@@ -14,8 +14,10 @@ from limelight.maps.stored_mask import ALL, Columns, StoredMask, broadcasts_to, 
 MAX_BLOCK_SIZE = 1 << 23
 # The additive score needs a hidden vector for each pair of query and key: so many pairs are held at once.
 _MAX_PAIRS = 1 << 16
-# Scores held at once for the sums of rows of which only some keys are wanted: they stay in the processor's cache.
+# Scores held at once while whole rows are reduced: they stay in the processor's cache.
 _MAX_SCORES = 1 << 18
+# A sum of exponentials is rescaled when a score exceeds its reference by this: e^60 times 100 million terms fits in float32.
+_MAX_EXCESS = 60.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,55 +69,119 @@ class QKSource:
         self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns = ALL
     ) -> np.ndarray:
         """Compute the scores (n, r, s) of some rows and columns of one example, before the mask."""
-        query = self.query[example][heads][:, rows].astype(np.float32)  # (n, r, H)
-        group_size = self.query.shape[-3] // self.key.shape[-3]
-        key = self.key[example][:, columns][heads // group_size].astype(np.float32)  # (n, s, H)
-        if self.vector is None:
-            scores = (query * np.float32(self.scale)) @ np.swapaxes(key, -1, -2)
-        else:
-            scores = _additive_scores(query, key, self.vector.astype(np.float32)) * np.float32(self.scale)
-        if self.softcap is not None:
-            scores = np.float32(self.softcap) * np.tanh(scores / np.float32(self.softcap))
-        if self.bias is not None:
-            scores = scores + select_rows(self.bias, example, heads, rows, columns).astype(np.float32)
-        return scores
+        return self._scores(example, heads, rows, columns, keys_first=False)
 
     def row_weights(
-        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns | None = None
+        self,
+        example: tuple[int, ...],
+        heads: np.ndarray,
+        rows: np.ndarray,
+        columns: Columns | None = None,
+        logsumexp: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Compute the weights (n, r, s) of some rows of one example, and the logsumexp (n, r) of all scores of these rows.
 
-        Of whole rows without `columns`; else of these keys alone, and nothing of the size of a row is held.
+        Of whole rows without `columns`; else of these keys alone, and nothing of the size of a row is held. With the `logsumexp`
+        of an earlier call the other keys are not read.
         """
         if columns is None:
             mask = self.mask.for_rows(example, heads, rows, self.key.shape[-2])
             return softmax(self.scores(example, heads, rows), mask)
-        maximum, total = self._sum_rows(example, heads, rows)
-        weights = np.exp(self._masked_scores(example, heads, rows, columns) - maximum) / np.where(total == 0, 1, total)
+        if logsumexp is None:
+            logsumexp, _, _ = self.reduce_rows(example, heads, rows, block_size=1024)
+        scores = self._masked_scores(example, heads, rows, columns, keys_first=False)
+        # A row that permits nothing has scores -inf.
+        exact = np.where(np.isfinite(logsumexp), logsumexp, 0)[..., None]
+        shift = exact.astype(np.float32)
+        scores -= shift
+        np.exp(scores, out=scores)
+        scores *= np.exp(shift - exact).astype(np.float32)
+        return scores, logsumexp
+
+    def reduce_rows(
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, block_size: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Compute the logsumexp (n, r) of rows, and sums and maxima (n, r, c) of their weights over blocks of keys, in one pass.
+
+        The logsumexp is in float64. Exponentials are relative to a reference of each row, a score that none exceeds by far.
+        """
+        num_keys = self.key.shape[-2]
+        shape = (len(heads), len(rows), -(-num_keys // block_size))
+        sums, maxima = np.zeros(shape, np.float32), np.full(shape, -np.inf, np.float32)
+        reference = np.full((*shape[:2], 1), -np.inf, np.float32)
+        step = block_size * max(1, _MAX_SCORES // (max(1, len(heads) * len(rows)) * block_size))
+        for start in range(0, num_keys, step):
+            stop = min(start + step, num_keys)
+            blocks = slice(start // block_size, -(-stop // block_size))
+            scores = self._masked_scores(example, heads, rows, slice(start, stop), keys_first=True)
+            maxima[..., blocks] = _reduce_columns(np.maximum, scores, block_size)
+            largest = maxima[..., blocks].max(axis=-1, keepdims=True)
+            is_larger = (largest > reference + np.float32(_MAX_EXCESS)) | np.isneginf(reference)
+            if is_larger.any():
+                larger = np.where(is_larger, largest, reference)
+                # Nothing has been summed where the reference is still -inf.
+                difference = np.where(np.isneginf(reference), 0, reference - np.where(np.isneginf(larger), 0, larger))
+                sums *= np.exp(difference)
+                reference = larger
+            scores -= np.where(np.isneginf(reference), 0, reference)
+            sums[..., blocks] = _reduce_columns(np.add, np.exp(scores, out=scores), block_size)
+        total = sums.sum(axis=-1, keepdims=True, dtype=np.float64)
+        scale = np.where(total > 0, total, 1).astype(np.float32)
+        reference = np.where(np.isneginf(reference), 0, reference)
+        maxima -= reference
+        np.exp(maxima, out=maxima)
         with np.errstate(divide="ignore"):
-            return weights, (np.log(total) + maximum)[..., 0]
+            return (np.log(total) + reference)[..., 0], sums / scale, maxima / scale
+
+    def _scores(
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns, keys_first: bool
+    ) -> np.ndarray:
+        """Compute scores (n, r, s). With `keys_first` neighbouring rows lie together in memory, to be reduced over keys."""
+        query = self.query[example][heads[:, None], rows].astype(np.float32)  # (n, r, H)
+        group = heads // (self.query.shape[-3] // self.key.shape[-3])
+        key = self.key[example]
+        # A slice of one head is not copied.
+        key = key[group[0], columns][None] if len(group) == 1 else key[:, columns][group]  # (n, s, H)
+        key = key.astype(np.float32, copy=False)
+        if self.vector is None:
+            query *= np.float32(self.scale)
+            scores = (
+                np.swapaxes(key @ np.swapaxes(query, -1, -2), -1, -2)
+                if keys_first
+                else query @ np.swapaxes(key, -1, -2)
+            )
+        else:
+            scores = _additive_scores(query, key, self.vector.astype(np.float32)) * np.float32(self.scale)
+        if self.softcap is not None:
+            scores /= np.float32(self.softcap)
+            np.tanh(scores, out=scores)
+            scores *= np.float32(self.softcap)
+        if self.bias is not None:
+            scores += select_rows(self.bias, example, heads, rows, columns).astype(np.float32)
+        return scores
 
     def _masked_scores(
-        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns, keys_first: bool
     ) -> np.ndarray:
+        """Compute scores (n, r, s) that are -inf where the mask permits nothing."""
+        scores = self._scores(example, heads, rows, columns, keys_first)
         mask = self.mask.for_rows(example, heads, rows, self.key.shape[-2], columns)
-        scores = self.scores(example, heads, rows, columns)
-        return scores if mask is None else np.where(mask, scores, np.float32(-np.inf))
+        if mask is not None:
+            np.copyto(scores, np.float32(-np.inf), where=~mask)
+        return scores
 
-    def _sum_rows(self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the maximum and the sum of exponentials of rows, (n, r, 1), some keys at a time; 0 if nothing is permitted."""
-        num_keys = self.key.shape[-2]
-        step = max(256, _MAX_SCORES // max(1, len(heads) * len(rows)))
-        maximum = np.full((len(heads), len(rows), 1), -np.inf, np.float32)
-        total = np.zeros_like(maximum)
-        for start in range(0, num_keys, step):
-            scores = self._masked_scores(example, heads, rows, slice(start, min(start + step, num_keys)))
-            larger = np.maximum(maximum, scores.max(axis=-1, keepdims=True))
-            shift = np.where(np.isfinite(larger), larger, 0)
-            np.exp(np.subtract(scores, shift, out=scores), out=scores)
-            total = total * np.exp(maximum - shift) + scores.sum(axis=-1, keepdims=True)
-            maximum = larger
-        return np.where(np.isfinite(maximum), maximum, 0), total
+
+def _reduce_columns(function: np.ufunc, array: np.ndarray, block_size: int) -> np.ndarray:
+    """Reduce (n, r, s) over blocks of columns, of which the last may be smaller: (n, r, c)."""
+    if block_size == 1:
+        return array
+    *lead, columns = array.shape
+    whole = columns // block_size * block_size
+    # The last axis is split in place: its memory may be in any order.
+    blocks = function.reduce(array[..., :whole].reshape(*lead, whole // block_size, block_size), axis=-1)
+    if whole == columns:
+        return blocks
+    return np.concatenate([blocks, function.reduce(array[..., whole:], axis=-1, keepdims=True)], axis=-1)
 
 
 def _additive_scores(query: np.ndarray, key: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -157,7 +223,12 @@ class WeightSource:
         return self.array.shape
 
     def row_weights(
-        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, columns: Columns | None = None
+        self,
+        example: tuple[int, ...],
+        heads: np.ndarray,
+        rows: np.ndarray,
+        columns: Columns | None = None,
+        logsumexp: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights (n, r, s) of some rows of one example, and NaN (n, r) for their unknown logsumexp."""
         columns = ALL if columns is None else columns
@@ -165,6 +236,14 @@ class WeightSource:
         mask = self.mask.for_rows(example, heads, rows, self.array.shape[-1], columns)
         weights = weights if mask is None else np.where(mask, weights, np.float32(0))
         return weights, np.full(weights.shape[:2], np.nan, np.float32)
+
+    def reduce_rows(
+        self, example: tuple[int, ...], heads: np.ndarray, rows: np.ndarray, block_size: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return NaN (n, r) for the unknown logsumexp of rows, and sums and maxima (n, r, c) of weights over blocks of keys."""
+        weights, logsumexp = self.row_weights(example, heads, rows)
+        sums, maxima = (_reduce_columns(function, weights, block_size) for function in (np.add, np.maximum))
+        return logsumexp, sums, maxima
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

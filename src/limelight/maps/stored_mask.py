@@ -83,8 +83,15 @@ def select_rows(
 ) -> np.ndarray:
     """Return heads, rows and columns of one example from an array that broadcasts to the weights (B, ..., N, T, S)."""
     array = select_example(array, example)
-    array = array if array.shape[0] == 1 else array[heads]
-    array = array if array.shape[1] == 1 else array[:, rows]
+    if isinstance(columns, slice) and array.shape[2] > 1:
+        # A slice copies nothing: what is selected by indices is then small.
+        array, columns = array[..., columns], ALL
+    if array.shape[0] > 1 and array.shape[1] > 1:
+        array = array[heads[:, None], rows]
+    elif array.shape[0] > 1:
+        array = array[heads]
+    elif array.shape[1] > 1:
+        array = array[:, rows]
     return array if array.shape[2] == 1 else array[..., columns]
 
 

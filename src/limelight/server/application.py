@@ -18,12 +18,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from limelight.server.explorer import Changes, Explorer, InputError, compute_tile
+from limelight.server.errors import InputError
+from limelight.server.explorer import Changes, Explorer
+from limelight.server.tiles import get_coarse_zoom
 
 COOKIE = "limelight-token"
 # Of anything that is not the text itself in a request.
 _OVERHEAD = 1 << 16
-_MAX_ZOOM = 12
 # The page has the colours and letters of the report.
 _REPORT_STYLE = "report.css"
 _MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
@@ -90,6 +91,8 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     # Locks of anyio belong to the event loop.
     app.state.model_limiter = anyio.CapacityLimiter(1)
     app.state.tile_limiter = anyio.CapacityLimiter(2)
+    # Those of a whole long map take seconds when they are first looked at; others shall not wait.
+    app.state.coarse_tile_limiter = anyio.CapacityLimiter(1)
     yield
 
 
@@ -160,19 +163,17 @@ async def _get_run(request: Request) -> Response:
 
 
 async def _tile(request: Request) -> Response:
-    run, query = _find_run(request), request.query_params
-    maps = run.maps
-    if query.get("map") not in maps:
-        raise InputError(f"`map` must be one of {', '.join(maps)}.")
+    run, query, state = _find_run(request), request.query_params, request.app.state
+    attention_map = run.maps.get(query.get("map"))
+    if attention_map is None:
+        raise InputError(f"`map` must be one of {', '.join(run.maps)}.")
     head, row, column, zoom = (_read_number(query, name) for name in ("head", "row", "column", "zoom"))
-    if zoom > _MAX_ZOOM:
-        raise InputError(f"`zoom` must be at most {_MAX_ZOOM}.")
+    limiter = state.tile_limiter if zoom < get_coarse_zoom(attention_map) else state.coarse_tile_limiter
     tile = await _in_thread(
-        request.app.state.tile_limiter, lambda: compute_tile(maps[query["map"]], head, row, column, zoom)
+        limiter, lambda: state.explorer.tiles.compute(run.number, attention_map, head, row, column, zoom)
     )
-    means, maxima = tile.means[0, 0], tile.maxima[0, 0]
     # Two arrays of little-endian float32, after their shape.
-    body = np.asarray(means.shape, "<u4").tobytes() + means.astype("<f4").tobytes() + maxima.astype("<f4").tobytes()
+    body = np.asarray(tile.means.shape, "<u4").tobytes() + np.stack(tile).astype("<f4").tobytes()
     return Response(body, media_type="application/octet-stream")
 
 

@@ -15,27 +15,13 @@ import numpy as np
 from limelight.inspection import forbid_keys, override_attention, silence_heads
 from limelight.maps import AttentionMap, AttentionMaps
 from limelight.maps.sources import StatisticsSource, WeightSource
-from limelight.maps.statistics import DownsampledWeights
+from limelight.server.errors import InputError
+from limelight.server.tiles import TILE_SIZE, TileCache
 
-# Cells of a tile along each axis.
-TILE_SIZE = 256
 # Weights that are shown with each run, without asking for tiles.
 _MAX_SHOWN_WEIGHTS = 1 << 16
 # Weights of one attention that are held while it is changed: 256 MiB.
 _MAX_CHANGED_WEIGHTS = 1 << 26
-
-
-class InputError(ValueError):
-    """An input that the model cannot read; the message is for the person who typed it.
-
-    Args:
-        message: What must hold.
-        status: The status of HTTP.
-    """
-
-    def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +78,8 @@ class Explorer:
     Args:
         estimator: An estimator of `limelight.models` that reads texts.
         max_characters: The longest text.
-        max_bytes: Memory of the runs that are kept; the oldest go first, the last one always stays.
+        max_bytes: Memory of the runs that are kept; the oldest go first, the last one always stays. The tiles may take half as
+            much besides.
 
     Raises:
         ValueError: The estimator reads no texts.
@@ -107,6 +94,7 @@ class Explorer:
         self.max_characters, self.max_bytes = max_characters, max_bytes
         self._runs: collections.OrderedDict[str, Run] = collections.OrderedDict()
         self._lock = threading.Lock()
+        self.tiles = TileCache(max_bytes // 2)
 
     def describe(self) -> dict[str, Any]:
         """Return the kind of the model, its classes and the largest input."""
@@ -142,6 +130,7 @@ class Explorer:
             while sum(sizes.values()) > self.max_bytes and len(sizes) > 1:
                 oldest, _ = self._runs.popitem(last=False)
                 del sizes[oldest]
+                self.tiles.discard(oldest)
         return run
 
     def get(self, number: str) -> Run:
@@ -239,34 +228,6 @@ def _forbid(mask: np.ndarray, weights: Any, permitted: Any) -> Any:
 def _describe_probabilities(estimator: Any, probabilities: np.ndarray) -> dict[str, Any]:
     classes, row = [str(name) for name in estimator.classes_], probabilities[0].tolist()
     return {"prediction": classes[int(np.argmax(row))], "probabilities": dict(zip(classes, row, strict=True))}
-
-
-def compute_tile(attention_map: AttentionMap, head: int, row: int, column: int, zoom: int) -> DownsampledWeights:
-    """Compute the weights of a square of a map, exactly: the means and maxima of at most 256 x 256 blocks.
-
-    Args:
-        attention_map: A map with queries and keys, or weights.
-        head: The head.
-        row, column: The number of the tile along the queries and along the keys.
-        zoom: A tile covers 256 * 2 ** `zoom` queries and keys; at zoom 0 each block is one weight.
-
-    Raises:
-        InputError: There is no such tile or head, only statistics were kept, or the layer ran once for each step.
-    """
-    *lead, heads, rows, columns = attention_map.shape
-    if isinstance(attention_map.source, StatisticsSource):
-        raise InputError("Of this input only statistics are kept, because it is too long.")
-    if len(lead) > 1:
-        raise InputError("The tiles of a layer that ran once for each step cannot be shown.")
-    extent = TILE_SIZE << zoom
-    if not 0 <= head < heads or row < 0 or row * extent >= rows or column < 0 or column * extent >= columns:
-        raise InputError(f"There is no such tile in a map of {heads} heads, {rows} queries and {columns} keys.")
-    return attention_map.downsample(
-        heads=head,
-        rows=slice(row * extent, min((row + 1) * extent, rows)),
-        columns=slice(column * extent, min((column + 1) * extent, columns)),
-        num_blocks=TILE_SIZE,
-    )
 
 
 def _describe_map(attention_map: AttentionMap) -> dict[str, Any]:

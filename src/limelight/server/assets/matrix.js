@@ -12,15 +12,16 @@ export function createMatrix({ canvas, caption, reading, request }) {
     const queries = (map.query_tokens ?? [])[0], keys = (map.tokens ?? [])[0];
     // What lies beyond the tokens is padding.
     const rows = queries?.length || map.shape.at(-2), columns = keys?.length || map.shape.at(-1);
-    const zoom = view && view.rows === rows && view.columns === columns ? view.zoom : fit(Math.max(rows, columns));
+    const zoom = view && view.rows === rows && view.columns === columns ? view.zoom : Math.min(FIRST_ZOOM, fit(Math.max(rows, columns)));
     const [row, column] = view && view.rows === rows && view.columns === columns ? [view.row, view.column] : [0, 0];
     view = { key, run, map: map.key, head, rows, columns, zoom, row, column, tokens: keys, queries };
     tiles = new Map();
     draw();
   }
 
-  // The smallest zoom at which three tiles hold the map; beyond 4,096 all weights would take too long at once.
-  const fit = (length) => Math.min(4, Math.max(0, Math.ceil(Math.log2(length / (3 * TILE)))));
+  // The smallest zoom at which three tiles hold the map. The first look at a long map takes part of it: the whole takes long.
+  const fit = (length) => Math.max(0, Math.ceil(Math.log2(length / (3 * TILE))));
+  const FIRST_ZOOM = 4;
   const shown = () => (3 * TILE) << view.zoom;
 
   function draw() {
@@ -33,7 +34,7 @@ export function createMatrix({ canvas, caption, reading, request }) {
         const tile = fetchTile(row, column);
         if (!tile.image) continue;
         const x = (column * extent - view.column) * scale, y = (row * extent - view.row) * scale;
-        const width = Math.min(extent, view.columns - column * extent) * scale, height = Math.min(extent, view.rows - row * extent) * scale;
+        const width = (tile.columns << view.zoom) * scale, height = (tile.rows << view.zoom) * scale;
         context.imageSmoothingEnabled = false;
         context.drawImage(tile.image, x, y, width, height);
       }
@@ -91,8 +92,8 @@ export function createMatrix({ canvas, caption, reading, request }) {
     if (row < 0 || column < 0 || row >= view.rows || column >= view.columns) return;
     const extent = TILE << view.zoom, tile = tiles.get(`${view.zoom}/${Math.floor(row / extent)}/${Math.floor(column / extent)}`);
     if (!tile?.maxima) return;
-    const cell = (position, length, count) => Math.min(count - 1, Math.floor((position % extent) / Math.min(extent, length - Math.floor(position / extent) * extent) * count));
-    const value = tile.maxima[cell(row, view.rows, tile.rows) * tile.columns + cell(column, view.columns, tile.columns)];
+    const cell = (position) => (position % extent) >> view.zoom;
+    const value = tile.maxima[cell(row) * tile.columns + cell(column)];
     const name = (position, tokens) => (tokens?.[position] === undefined ? String(position) : `${position} “${tokens[position].slice(0, 40)}”`);
     reading.textContent = `${name(row, view.queries)} attends to ${name(column, view.tokens)}: ${value.toFixed(4)}`;
   }
