@@ -8,10 +8,11 @@ import errno
 import json
 import os
 import shutil
+import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # The prefix of temporary files, by which one that a killed process left is recognized.
 _TEMPORARY = ".limelight-tmp-"
@@ -100,6 +101,26 @@ def remove_temporary_files(folder: str | os.PathLike[str]) -> int:
 def is_temporary(path: str | os.PathLike[str]) -> bool:
     """Return True if a path has the name of a temporary file of `atomic_write`."""
     return Path(path).name.startswith(_TEMPORARY)
+
+
+def zip_directory_bytes(stream: IO[bytes]) -> int | None:
+    """Return the declared size of a zip file's list of members, for which zipfile makes an object each as soon as it opens one.
+
+    None if the file has no such list.
+    """
+    size = stream.seek(0, os.SEEK_END)
+    tail_size = min(size, 22 + (1 << 16) + 20)
+    stream.seek(size - tail_size)
+    tail = stream.read(tail_size)
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) - end < 22:
+        return None
+    locator = tail[max(0, end - 20) : end]
+    if locator[:4] != b"PK\x06\x07":
+        return struct.unpack("<L", tail[end + 12 : end + 16])[0]
+    stream.seek(struct.unpack("<Q", locator[8:16])[0])
+    record = stream.read(56)
+    return struct.unpack("<Q", record[40:48])[0]
 
 
 def _flush_folder(folder: Path) -> None:

@@ -4,12 +4,17 @@ Nothing else in limelight imports `keras.src` or reads an underscored attribute 
 Keras 3.15.1, the oldest version that limelight supports; a newer Keras that moves one is followed here alone.
 """
 
+import contextlib
+import dataclasses
+import math
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 from keras.src import backend as _backend
-from keras.src.backend.common import keras_tensor
+from keras.src.backend.common import keras_tensor, variables
 from keras.src.layers.rnn import dropout_rnn_cell
 from keras.src.models import functional
 
@@ -33,6 +38,8 @@ __all__ = [
     "get_value_dense",
     "is_rematerialized",
     "iterate_layers",
+    "iterate_output_shapes",
+    "limit_variables",
     "make_predictor",
     "run_predict_step",
 ]
@@ -65,6 +72,58 @@ def get_keras_mask(tensor: Any) -> Any:
 def iterate_layers(layer: Any, include_self: bool = True) -> Iterator[Any]:
     """Iterate over the layers within a layer, recursively: `Model.layers` is public, but lists one level and models only."""
     return layer._flatten_layers(include_self=include_self)
+
+
+def iterate_output_shapes(layer: Any) -> Iterator[tuple[int | None, ...]]:
+    """Iterate over the shapes of all symbolic outputs within a layer: `output` is one, and only of a layer called once."""
+    for inner in [*iterate_layers(layer), *getattr(layer, "operations", ())]:
+        for node in inner._inbound_nodes:
+            for tensor in node.outputs:
+                yield tuple(tensor.shape)
+
+
+@dataclasses.dataclass
+class VariableLimit:
+    """A limit of the bytes of new variables. See `limit_variables`.
+
+    Args:
+        max_bytes: The limit.
+        num_bytes: The bytes of the variables so far, also of one that was refused.
+    """
+
+    max_bytes: int
+    num_bytes: int = 0
+
+    @property
+    def is_exceeded(self) -> bool:
+        """True once a variable was refused."""
+        return self.num_bytes > self.max_bytes
+
+
+@contextlib.contextmanager
+def limit_variables(max_bytes: int) -> Iterator[VariableLimit]:
+    """Refuse variables that this thread creates inside the block once they have more than so many bytes in all.
+
+    Every variable of every backend checks its shape by one method before it is allocated. There is no public hook there.
+    """
+    limit, seen, thread = VariableLimit(max_bytes), set(), threading.get_ident()
+    original = variables.Variable._validate_shape
+
+    def check_shape(variable: Any, shape: Any) -> Any:
+        shape = original(variable, shape)
+        # JAX checks a shape twice.
+        if threading.get_ident() == thread and id(variable) not in seen:
+            seen.add(id(variable))
+            limit.num_bytes += math.prod(shape) * np.dtype(variable.dtype).itemsize
+            if limit.is_exceeded:
+                raise ValueError(f"The variables have more than {max_bytes:,} bytes.")
+        return shape
+
+    variables.Variable._validate_shape = check_shape
+    try:
+        yield limit
+    finally:
+        variables.Variable._validate_shape = original
 
 
 def is_rematerialized(operation: Any) -> bool:

@@ -261,26 +261,15 @@ def _load_model(path: str) -> Any:
     """Return the Keras model in a .keras file; nothing in the file is run as code.
 
     Raises:
-        DataError: The file cannot be loaded.
+        DataError: The file cannot be loaded, or holds something else.
     """
     import keras
 
     # Registers the layers that a file may name.
     import limelight.layers  # noqa: F401
+    from limelight.models.keras_files import load_keras_model
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except MemoryError:
-        raise
-    except Exception as error:
-        hint = ""
-        if "custom" in str(error) or "Could not locate" in str(error) or "registered" in str(error):
-            hint = " If the file names layers of a package, name the package: --import PACKAGE."
-        elif "Lambda" in str(error) or "safe_mode" in str(error):
-            hint = " The file holds Python code, which is not run. Load the model yourself, and use limelight.capture."
-        raise DataError(f"{path!r} must be a .keras file that Keras can load. {_first_line(error)}{hint}") from error
+    model = load_keras_model(path)
     if not isinstance(model, keras.Layer):
         raise DataError(f"{path!r} must hold a Keras model. Received: {type(model).__name__}.")
     return model

@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -107,7 +106,10 @@ def storable(array: np.ndarray) -> np.ndarray:
 def _read_arrays(stream: Any) -> dict[str, np.ndarray]:
     """Read all arrays of a file, each only after its declared size was found equal to its stored size."""
     size = stream.seek(0, os.SEEK_END)
-    if _directory_bytes(stream, size) > _MAX_DIRECTORY_BYTES:
+    directory_bytes = _files.zip_directory_bytes(stream)
+    if directory_bytes is None:
+        raise ArtifactError("not a file of attention maps (no list of members)")
+    if directory_bytes > _MAX_DIRECTORY_BYTES:
         raise ArtifactError(f"the list of its members is larger than {_MAX_DIRECTORY_BYTES} bytes")
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
@@ -142,22 +144,6 @@ def _read_array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray
         if len(shape) > 16 or (member.filename == "index.npy" and declared > _MAX_INDEX_BYTES):
             raise ArtifactError(f"{member.filename!r} is too large")
         return np.frombuffer(stream.read(), dtype).reshape(shape)
-
-
-def _directory_bytes(stream: Any, size: int) -> int:
-    """Return the declared size of a zip file's list of members. zipfile makes an object for each as soon as it opens one."""
-    tail_size = min(size, 22 + (1 << 16) + 20)
-    stream.seek(size - tail_size)
-    tail = stream.read(tail_size)
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or len(tail) - end < 22:
-        raise ArtifactError("not a file of attention maps (no list of members)")
-    locator = tail[max(0, end - 20) : end]
-    if locator[:4] != b"PK\x06\x07":
-        return struct.unpack("<L", tail[end + 12 : end + 16])[0]
-    stream.seek(struct.unpack("<Q", locator[8:16])[0])
-    record = stream.read(56)
-    return struct.unpack("<Q", record[40:48])[0]
 
 
 def _decode_maps(arrays: dict[str, np.ndarray]) -> list[AttentionMap]:

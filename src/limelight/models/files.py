@@ -12,6 +12,7 @@ import numpy as np
 
 from limelight import _files
 from limelight.exceptions import DataError
+from limelight.models.keras_files import check_config, load_keras_model, open_archive
 
 _MEMBER = "assets/limelight/estimator.json"
 _FORMAT, _VERSION = "limelight.estimator", 1
@@ -49,7 +50,7 @@ def load(path: str | os.PathLike[str], *, custom_objects: dict[str, Any] | None 
         custom_objects: Layers of your own by name, as `keras.models.load_model` takes them.
 
     Raises:
-        DataError: The file is missing or damaged, or is a Keras model without an estimator.
+        DataError: The file is missing or damaged, is not as Keras writes it, or is a Keras model without an estimator.
 
     Example:
         >>> import limelight as ll, tempfile
@@ -69,12 +70,16 @@ def load(path: str | os.PathLike[str], *, custom_objects: dict[str, Any] | None 
             f"version {document.get('version')!r}. Save it again with this version of limelight."
         )
     try:
+        check_config(document, custom_objects)
         params = {name: _decode(value) for name, value in document["params"].items()}
         inputs = estimator_class._inputs_class.from_dict(document["inputs"])
         target = estimator_class._target_class.from_dict(document["target"])
-        model = keras.models.load_model(path, custom_objects=custom_objects, compile=False)
+        model = load_keras_model(path, custom_objects=custom_objects)
         estimator = estimator_class(**params).restore(inputs, target, model, document["history"])
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        # A hostile description may raise anything.
         raise DataError(f"{str(path)!r} must be a whole file of an estimator. It cannot be read: {error}") from error
     return estimator
 
@@ -86,18 +91,10 @@ def holds_estimator(path: str | os.PathLike[str]) -> bool:
         DataError: The file is missing, or is no .keras file.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile, ValueError, RecursionError, EOFError) as error:
-        reason = (
-            error.strerror
-            if isinstance(error, OSError) and error.strerror
-            else "It is damaged, or another kind of file"
-        )
-        raise DataError(f"{str(path)!r} must be a .keras file. {reason}. Check the path.") from error
-    if "config.json" not in names:
-        raise DataError(f"{str(path)!r} must be a .keras file. It has no config.json. Save the model with model.save.")
-    return _MEMBER in names
+        with open_archive(path) as archive:
+            return _MEMBER in archive.namelist()
+    except Exception as error:
+        raise DataError(f"{str(path)!r} must be a .keras file. {_describe(error)}. Check the path.") from error
 
 
 def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -108,21 +105,27 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     requirement = f"{str(path)!r} must be a .keras file that an estimator of limelight wrote"
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             if _MEMBER not in archive.namelist():
                 raise DataError(f"{requirement}. It holds a Keras model alone: load it with keras.models.load_model.")
             if archive.getinfo(_MEMBER).file_size > _MAX_BYTES:
                 raise DataError(f"{requirement}. Its description is larger than {_MAX_BYTES >> 20} MiB.")
             document = json.loads(archive.read(_MEMBER))
-    except OSError as error:
-        raise DataError(f"{requirement}. {error.strerror or error}. Check the path.") from error
-    except (zipfile.BadZipFile, ValueError, RecursionError, EOFError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{requirement}. It is damaged ({error}). Save it again.") from error
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        # A hostile file may raise anything in zipfile and json.
+        raise DataError(f"{requirement}. {_describe(error)}. Check the path.") from error
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise DataError(f"{requirement}. Its description is of another kind.")
     return document
+
+
+def _describe(error: Exception) -> str:
+    """Return why a file cannot be read."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "It is damaged, or another kind of file"
 
 
 def _find_class(name: Any) -> Any:

@@ -16,6 +16,7 @@ import limelight
 from limelight import _files, plot, report
 from limelight._formatting import get_metric
 from limelight.evaluate import Comparison
+from limelight.models.keras_files import load_keras_model
 from limelight.study import verdict
 from limelight.study.evaluation import Evaluation, Samples, comparison_to_dict
 from limelight.study.experiment import Experiment
@@ -35,7 +36,7 @@ def load_model(run: Run) -> keras.Model:
     """Load the model of a run."""
     if run.keras_model is None:
         raise ValueError(f"`run` must have a saved Keras model. Received: {run.name}.")
-    return keras.models.load_model(run.keras_model, compile=False)
+    return load_keras_model(run.keras_model)
 
 
 def write(
