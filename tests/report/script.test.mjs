@@ -85,6 +85,33 @@ test("levels of a long map hold the means and maxima of their blocks", () => {
   assert.match(head.tell(query, sorted.at(-1)[0]), /on average, .* at most$/);
 });
 
+test("without room for the keys of each query blocks stand for them", () => {
+  const { document } = cases.blocks, [rows] = cases.long.weights, example = document.sets[0].maps[0].examples[0], head = readHead(document, example, 0);
+  assert.deepEqual([head.isExact, head.hasKeys, example.top, example.grid], [false, false, null, { rows: 300, columns: 300 }]);
+  assert.deepEqual(example.levels.map(({ shift, rows: count, columns, maxima }) => [shift, count, columns, maxima.steps]), [[3, 38, 38, 63]]);
+  const level = head.level(1, "rows", Infinity), query = 300, [first, next] = [level.rowStart(level.rowOf(query)), level.rowStart(level.rowOf(query) + 1)];
+  assert.ok(first <= query && query < next);
+  const read = (key) => rows.slice(first, next).reduce((sum, row) => sum + row[key], 0) / (next - first);
+  const share = (block) => Array.from({ length: level.columnStart(block + 1) - level.columnStart(block) }, (_, index) => read(level.columnStart(block) + index)).reduce((sum, value) => sum + value, 0);
+  const shares = Array.from({ length: 38 }, (_, block) => share(block)), order = shares.map((value, block) => [value, block]).sort(([one], [other]) => other - one);
+  const { entries, rest } = head.top(query, 16);
+  const most = example.levels[0].means.scale[0] * 41;
+  entries.forEach(([key, value]) => {
+    assert.equal(head.entryOf(key + 1), key);
+    close(Math.sqrt(value / most), Math.sqrt(shares[level.columnOf(key)] / most), 0.51 / 63 + 0.01);
+  });
+  assert.equal(level.columnOf(entries[0][0]), order[0][1]);
+  close(rest, 1 - entries.reduce((sum, [, value]) => sum + value, 0), 0.05);
+  const key = entries[0][0] + 3, ends = [level.columnStart(level.columnOf(key)), level.columnStart(level.columnOf(key) + 1)];
+  const block = rows.slice(first, next).flatMap((row) => row.slice(...ends));
+  close(level.maximum(level.rowOf(query), level.columnOf(key)), Math.max(...block), 0.02);
+  assert.equal(head.row(query)(key), head.weight(query, key));
+  assert.equal(head.entryName(key), `#${ends[0] + 1} to #${ends[1]}`);
+  assert.equal(head.reads(query), `#${first + 1} to #${next} read`);
+  assert.ok(head.tell(query, key).startsWith(`#${first + 1} to #${next} read #${ends[0] + 1} to #${ends[1]}: `));
+  assert.equal(chooseCurves(head, query).curves.length, 0);
+});
+
 test("rankings are those of the other method", () => {
   const { document, signed, scores } = cases.exact, example = document.sets[0].maps[0].examples[0];
   const [pairs, tokens] = example.rankings;

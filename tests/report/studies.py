@@ -7,6 +7,36 @@ import numpy as np
 from limelight.maps import AttentionMap, AttentionMaps
 
 ATTACK = "</script><img src=x onerror=alert(1)>"
+HOSTILE = "<img src=x onerror=alert(1)>"
+FORECAST = {
+    "id": HOSTILE,
+    "kind": "smallest error",
+    "error": 0.5,
+    "past_times": ["2020-01", "2020-02", "2020-03"],
+    "past": [1.0, 3.0, 2.0],
+    "weights": [0.2, 0.3, 0.5],
+    "times": ["2020-04", "2020-05"],
+    "actual": [2.0, 4.0],
+    "forecast": [2.5, 3.0],
+    "low": [2.0, 2.0],
+    "high": [3.0, 5.0],
+    "naive": [2.0, 2.0],
+}
+TRANSLATION = {
+    "kind": "most confident, wrong",
+    "source": f"der {HOSTILE}",
+    "source_units": ["der", HOSTILE],
+    "references": ["the hound"],
+    "hypotheses": [
+        {
+            "text": "the dog",
+            "units": ["the", "dog", "</s>"],
+            "probability": 0.5,
+            "weights": [[0.9, 0.1], [0.25, 0.75], [0, 1]],
+        },
+        {"text": "a dog", "units": ["a", "dog"], "probability": 0.1, "weights": []},
+    ],
+}
 METRICS = ("accuracy", "precision", "recall", "f1", "roc_auc", "log_loss")
 REVIEWS = (
     ("positive", "a quietly moving film , carried by two performances of rare warmth ."),

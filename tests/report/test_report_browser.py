@@ -1,145 +1,20 @@
 """The page in a real browser: no errors, requests or markup from data; mouse, keyboard and address."""
 
-import json
+import html
 import re
-import shutil
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from browsing import DOWN, ENTER
 from limelight import report
 from limelight.maps import AttentionMap
 from limelight.report import views
 from report.studies import ATTACK, make_maps, make_results
 
 pytestmark = [pytest.mark.backend_free, pytest.mark.browser, pytest.mark.slow]
-
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Start headless Chromium with a new profile and with logs."""
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("needs chromium and chromedriver on the PATH (Debian: chromium, chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-class Tab:
-    """The actions of a test on the page, and what it can read."""
-
-    def __init__(self, driver: Any) -> None:
-        self.driver = driver
-
-    def open(self, path: Path, state: str = "") -> None:
-        """Open a page with a state, unfolded; a page that is open already only reads the state, which is much faster."""
-        state = f"open=all&{state}"
-        if self.run("return location.href").split("#")[0] == path.as_uri():
-            self.run("scrollTo(0, 0); document.activeElement.blur(); location.hash = arguments[0]", state)
-            self.run("return new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))")
-        else:
-            self.driver.get(f"{path.as_uri()}#{state}")
-
-    def reload(self, path: Path, state: str = "") -> None:
-        """Load a page anew, unfolded."""
-        self.driver.get("about:blank")
-        self.driver.get(f"{path.as_uri()}#open=all&{state}")
-
-    def all(self, selector: str) -> list[Any]:
-        return self.driver.find_elements("css selector", selector)
-
-    def one(self, selector: str) -> Any:
-        return self.driver.find_element("css selector", selector)
-
-    def text(self, selector: str) -> str:
-        return self.one(selector).get_property("textContent")
-
-    def shown(self, selector: str) -> list[Any]:
-        return [element for element in self.all(selector) if element.is_displayed()]
-
-    def keys(self, *keys: str) -> None:
-        from selenium.webdriver import ActionChains
-
-        for key in keys:
-            ActionChains(self.driver).send_keys(key).perform()
-
-    def hover(self, element: Any, x: int = 0, y: int = 0) -> None:
-        from selenium.webdriver import ActionChains
-
-        ActionChains(self.driver).scroll_to_element(element).move_to_element_with_offset(element, x, y).perform()
-
-    def wait(self, happened: Callable[[], Any]) -> Any:
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.driver, 60, poll_frequency=0.05).until(lambda _: happened())
-
-    def run(self, script: str, *arguments: Any) -> Any:
-        return self.driver.execute_script(script, *arguments)
-
-    def state(self) -> dict[str, str]:
-        """Return what the address keeps, but for the folds."""
-        pairs = self.run("return location.hash").lstrip("#").split("&")
-        return {name: value for name, value in (pair.split("=") for pair in pairs if pair) if name != "open"}
-
-    def size(self, width: int, *, scheme: str = "light") -> None:
-        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-
-    def requests(self) -> set[str]:
-        """Return every address that was requested since the last call."""
-        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        addresses = {
-            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
-        }
-        # Without the start page of the browser.
-        return {address for address in addresses if not address.startswith("chrome://")}
-
-    def console_messages(self) -> list[str]:
-        """Return the errors and warnings on the console since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
-
-
-@pytest.fixture
-def tab(browser: Any) -> Iterator[Tab]:
-    """A tab of desktop size; after the test its console must be empty."""
-    tab = Tab(browser)
-    # Leave the start page of the browser, which sends requests, before they are counted.
-    if not browser.current_url.startswith("file:"):
-        browser.get("about:blank")
-    tab.console_messages()
-    tab.requests()
-    tab.size(1280)
-    yield tab
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert tab.console_messages() == []
 
 
 @pytest.fixture(scope="module")
@@ -376,11 +251,7 @@ def test_page_does_not_scroll_sideways(tab, path, width):
     for summary in tab.all("details:not([open]) > summary"):
         tab.run("arguments[0].click()", summary)
     assert tab.run("return document.documentElement.scrollWidth") <= width
-    wide = tab.run(
-        "return [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1"
-        " && !e.closest('.scroll, pre, svg, select')).map((e) => e.outerHTML.slice(0, 120))"
-    )
-    assert wide == []
+    assert tab.overflowing() == []
 
 
 def luminance(color: str) -> float:
@@ -450,6 +321,7 @@ def test_numbers_and_texts_without_scripts(tab, path):
 
 def test_long_maps(tab, tmp_path, random, monkeypatch):
     monkeypatch.setattr(views, "MAX_CELLS", 2 * 1_440_000)
+    monkeypatch.setattr(views, "_CELLS_PER_KEY", 1)
     queries, keys = 521, 2111
     held = random.exponential(1, (2, queries, keys))
     held /= held.sum(axis=-1, keepdims=True)
@@ -461,7 +333,7 @@ def test_long_maps(tab, tmp_path, random, monkeypatch):
     assert listed[:3] == ["k550\u202f%", "k60030\u202f%", "k103020\u202f%"]
     assert tab.text("#map-status") == "“#301” reads “k600”: 30\u202f% of the attention"
     tab.open(tmp_path / "long.html", "head=1&row=300&column=602&held=1")
-    assert tab.text("#map-status").startswith("“#301” read “k601” to “k603”: ")
+    assert tab.text("#map-status").startswith("“#301” reads “k601” to “k603” (#602 to #604): ")
     tab.open(tmp_path / "long.html", "head=1&row=300&column=600&held=1")
     assert "Too long to show every weight" in tab.text(".explained")
     tab.run("document.querySelector('.matrix').focus()")
@@ -471,7 +343,38 @@ def test_long_maps(tab, tmp_path, random, monkeypatch):
     assert left == pytest.approx(1 - top, abs=0.02)
 
 
-def test_notebook_frame(tab, tmp_path):
+# What surrounds the output of a cell: nothing in JupyterLab, the policy of its notebooks in VS Code, another sandbox in Colab.
+NOTEBOOKS = {
+    "jupyterlab": "{}",
+    "vscode": "<meta http-equiv='Content-Security-Policy' content=\"default-src 'none'; script-src 'unsafe-inline' "
+    "'unsafe-eval'; style-src 'unsafe-inline'; img-src https: http: data:; connect-src https:; child-src https: data:\">{}",
+    "colab": '<iframe sandbox="allow-downloads allow-scripts" width="1000" height="800" srcdoc="{}"></iframe>',
+}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS)
+def test_maps_show_themselves_in_a_notebook(tab, tmp_path, notebook):
+    maps, output = make_maps(), make_maps()._repr_html_()
+    path = tmp_path / "notebook.html"
+    content = NOTEBOOKS[notebook].format(html.escape(output) if notebook == "colab" else output)
+    path.write_text(f"<!doctype html><meta charset='utf-8'><title>n</title>{content}", encoding="utf-8")
+    tab.requests()
+    tab.open(path)
+    for _ in range(2 if notebook == "colab" else 1):
+        tab.driver.switch_to.frame(0)
+    tab.wait(lambda: tab.one("canvas").size["height"] > 100)
+    tab.run("document.querySelector('.matrix').focus()")
+    tab.keys("]", DOWN, ENTER)
+    tokens = list(maps["encoder/block_1"].tokens[0])
+    assert tab.text(".attention .side caption") == f"“{tokens[1]}” reads (pinned)"
+    weights = maps["encoder/block_1"].weights(heads=[1], examples=[0])[0, 0, 1, : len(tokens)]
+    listed = [element.get_property("textContent") for element in tab.all(".attention .side .token")]
+    assert listed[:5] == [tokens[index] for index in np.argsort(-weights, kind="stable")[:5]]
+    tab.driver.switch_to.default_content()
+    assert {address for address in tab.requests() if not address.startswith("about:")} == {f"{path.as_uri()}"}
+
+
+def test_report_shows_itself_in_a_notebook(tab, tmp_path):
     page = report.Report(make_maps(), results=make_results())
     notebook = tmp_path / "notebook.html"
     notebook.write_text(f"<!doctype html><title>n</title>{page._repr_html_()}", encoding="utf-8")

@@ -3,6 +3,7 @@
 import base64
 import copy
 import hashlib
+import html
 import json
 import math
 import os
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 
 from limelight import report
-from limelight.maps import AttentionMap
+from limelight.maps import AttentionMap, AttentionMaps
+from limelight.maps.sources import QKSource
 from limelight.report.page import read_asset, script
 
 pytestmark = pytest.mark.backend_free
@@ -289,6 +291,34 @@ def test_notebook_frame(results):
     assert attributes["srcdoc"] == page.html
     assert "allow-same-origin" not in attributes["sandbox"]
     assert str(markupsafe.escape(page.html)) in page._repr_html_()
+
+
+def test_maps_show_themselves_in_a_notebook(maps):
+    assert maps._repr_html_() == report.Report(maps)._repr_html_()
+    assert maps["pooling"]._repr_html_() == report.Report(maps["pooling"])._repr_html_()
+    ((tag, attributes),) = Page(maps._repr_html_()).elements
+    assert (tag, attributes["srcdoc"]) == ("iframe", report.render(maps))
+    assert AttentionMaps()._repr_html_() is None
+
+
+def test_maps_show_their_text_without_the_packages_of_a_report(maps, monkeypatch):
+    monkeypatch.setitem(sys.modules, "limelight.report", None)
+    shown = maps._repr_html_()
+    assert html.escape(repr(maps)) in shown
+    assert "limelight.report" in shown
+
+
+def test_notebook_is_told_of_a_report_that_is_too_large(monkeypatch):
+    # Weights that nothing computes: 12 layers of 12 heads of 2048 tokens.
+    query = np.broadcast_to(np.float32(0), (1, 12, 2048, 1))
+    maps = AttentionMaps(AttentionMap(f"layer_{index}", QKSource(query, query)) for index in range(12))
+    monkeypatch.setattr(AttentionMap, "statistics", lambda *_, **__: pytest.fail("was computed"))
+    shown = maps._repr_html_()
+    assert re.match(r"<p>This report has about \d+ MB, too much for a notebook", shown)
+    assert 'limelight.report.write("report.html", maps)' in shown
+    assert len(Page(shown).elements) == 3
+    long_text = [{"tokens": ["x" * 6_000_000], "weights": [1.0]}]
+    assert "about 1" in report.Report(examples=long_text)._repr_html_()
 
 
 @pytest.mark.subprocess

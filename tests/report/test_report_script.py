@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limelight.maps import AttentionMap
+from limelight.maps import AttentionMap, StatisticsSource
 from limelight.report import View, page, views
 from limelight.report.figures import shade
 
@@ -37,9 +37,17 @@ def make_cases(random, monkeypatch) -> dict:
     )
     long = softmax(random.normal(0, 4, (1, 521, 1531)))
     # Not every weight has room, but blocks of at most 1024 per side.
-    monkeypatch.setattr(views, "MAX_CELLS", 1_000_000)
-    monkeypatch.setattr(views, "_SIZES", (4096, 1024))
-    document = View(AttentionMap.from_weights(long, path="long")).to_document()
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "MAX_CELLS", 1_000_000)
+        patch.setattr(views, "_count_cells", lambda *_: 0)
+        document = View(AttentionMap.from_weights(long, path="long")).to_document()
+    # Statistics with more blocks than have room, and no room for the keys of each query: 300 blocks are halved three times.
+    statistics = AttentionMap.from_weights(long).statistics(num_blocks=300)
+    fields = {name: getattr(statistics, name) for name in statistics._fields if name != "output"}
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "MAX_CELLS", 2 * 64 * 64)
+        patch.setattr(views, "MAX_FINE", 0)
+        blocks = View(AttentionMap("blocks", StatisticsSource(**fields))).to_document()
     weights = [0.0, 1e-9, 0.003, 0.01, 0.02, 0.05, 0.11, 0.25, 0.6, 1.0]
     return {
         "exact": {
@@ -50,6 +58,7 @@ def make_cases(random, monkeypatch) -> dict:
             "importance": importance,
         },
         "long": {"document": document, "weights": long.tolist()},
+        "blocks": {"document": blocks},
         "shades": {"weights": weights, "count": 37, "shades": [shade(weight, 37) for weight in weights]},
     }
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from limelight.maps import AttentionMap, AttentionMaps, WeightSource
+from limelight.maps.sources import QKSource
 from limelight.report import payload, views
 from limelight.report.views import View
 
@@ -26,7 +27,7 @@ def unpack_level(level, name="maxima") -> np.ndarray:
         tiles = iter(tiles)
         for row, column in itertools.product(range(0, level["rows"], tile), range(0, level["columns"], tile)):
             part = cells[head, row : row + tile, column : column + tile]
-            part[:] = scale * (unpack(next(tiles)).reshape(part.shape) / 255.0) ** 2
+            part[:] = scale * (unpack(next(tiles)).reshape(part.shape) / packed["steps"]) ** 2
         assert not list(tiles)
     return cells
 
@@ -126,6 +127,7 @@ def test_layer_that_ran_once_per_step():
 def test_long_maps_are_stored_as_blocks_and_strongest_keys(random, monkeypatch):
     # Blocks of at most 1024 per side fit, every weight does not.
     monkeypatch.setattr(views, "MAX_CELLS", 2 * 1_440_000)
+    monkeypatch.setattr(views, "_CELLS_PER_KEY", 1)
     queries, keys, heads = 521, 2111, 2
     held = softmax(random.normal(0, 4, (heads, queries, keys))).astype(np.float32)
     held[0, 100] = 0
@@ -165,6 +167,49 @@ def test_long_maps_are_stored_as_blocks_and_strongest_keys(random, monkeypatch):
         order = np.argsort(-held[head, row], kind="stable")[:16]
         assert top_keys[head, row].tolist() == order.tolist()
         assert top_weights[head, row] == pytest.approx(held[head, row, order], abs=5e-3)
+
+
+def test_many_weights_are_stored_in_fewer_steps(random, monkeypatch):
+    held = softmax(random.normal(0, 3, (2, 31, 31)))
+    monkeypatch.setattr(views, "MAX_FINE", held.size - 1)
+    (entry,) = read_maps(AttentionMap.from_weights(held))
+    (level,) = entry["examples"][0]["levels"]
+    assert level["maxima"]["steps"] == 63
+    roots = [np.sqrt(weights / held.max(axis=(1, 2), keepdims=True)) for weights in (unpack_level(level), held)]
+    # At most half of a step, and more than a byte would give.
+    assert 0.5 / 255 < np.abs(roots[0] - roots[1]).max() <= 0.5 / 63 + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("shapes", "every_weight", "blocks", "keys"),
+    [
+        # Twelve layers of twelve heads.
+        ([(1, 12, 512, 512)] * 12, True, 512, 16),
+        ([(1, 12, 4096, 4096)] * 12, True, 128, 4),
+        ([(1, 12, 32_768, 32_768)] * 12, True, 256, 0),
+        # One layer.
+        ([(1, 8, 513, 513)], True, 513, 16),
+        ([(1, 1, 32_768, 32_768)], True, 2048, 16),
+        ([(1, 12, 32_768, 32_768)], True, 512, 5),
+        # More than every weight of 512 tokens takes.
+        ([(1, 12, 512, 512)] * 13, False, 128, 16),
+    ],
+)
+def test_resolution_has_room(shapes, every_weight, blocks, keys):
+    # Zeros that no memory holds: of statistics the page asks for the shapes alone.
+    maps = {str(index): make_shape(shape) for index, shape in enumerate(shapes)}
+    reader = views._Reader(View(maps))
+    resolution = reader._choose_resolution(maps["0"])
+    assert (reader.has_every_weight, resolution.num_blocks, resolution.num_keys) == (every_weight, blocks, keys)
+    cells = sum(shape[1] for shape in shapes) * (
+        resolution.num_cells + 6 * shapes[0][2] * keys * (blocks < shapes[0][2])
+    )
+    assert cells <= (views.MAX_WEIGHTS if blocks == shapes[0][2] and every_weight else views.MAX_CELLS)
+
+
+def make_shape(shape) -> AttentionMap:
+    query, key = (np.broadcast_to(np.float32(0), (*shape[:2], length, 1)) for length in shape[2:])
+    return AttentionMap("attention", QKSource(query, key))
 
 
 def test_twelve_heads_of_512_tokens_are_small(random):

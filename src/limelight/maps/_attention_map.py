@@ -10,6 +10,7 @@ import numpy as np
 from limelight._attention_statistics import AttentionStatistics
 from limelight._indexing import resolve_indices
 from limelight._optional import import_optional
+from limelight.maps import notebook
 from limelight.maps.sources import QKSource, RowBlock, Source, StatisticsSource, WeightSource, iter_row_blocks
 from limelight.maps.statistics import (
     Difference,
@@ -95,6 +96,9 @@ class AttentionMap:
         weights = weights.reshape((1,) * (4 - weights.ndim) + weights.shape)
         attention_map = cls(path, WeightSource(weights.astype(np.float32, copy=False)))
         return attention_map.with_tokens(tokens, query_tokens)
+
+    def _repr_html_(self) -> str:
+        return notebook.display(self)
 
     @property
     def key(self) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from limelight.maps import serialization
+from limelight.maps import notebook, serialization
 from limelight.maps._attention_map import AttentionMap
 from limelight.maps.concat import concat_sources
 from limelight.maps.statistics import Difference
@@ -16,7 +16,8 @@ from limelight.maps.tokens import tokens_per_example
 class AttentionMaps(Mapping[str, AttentionMap]):
     """Attention maps by the path of their layer, in the order in which the layers ran.
 
-    The second call of a layer has the key "path#1", the third "path#2", and so on.
+    The second call of a layer has the key "path#1", the third "path#2", and so on. In a notebook the maps show themselves as
+    the page that `limelight.report.Report` makes of them.
 
     Args:
         maps: the maps.
@@ -52,6 +53,9 @@ class AttentionMaps(Mapping[str, AttentionMap]):
 
     def __repr__(self) -> str:
         return "\n".join(["AttentionMaps of:", *(f"  {attention_map!r}" for attention_map in self.values())])
+
+    def _repr_html_(self) -> str | None:
+        return notebook.display(self) if self else None
 
     @property
     def nbytes(self) -> int:

@@ -24,11 +24,12 @@ __all__ = ["Report", "View", "render", "write"]
 
 _SCHEMA_VERSION = 1
 _LARGE_FILE = 20_000_000  # bytes
+_LARGE_FRAME = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A report that can be written to a file, and that is displayed in a notebook.
+    """A report that can be written to a file, and that is displayed in a notebook, up to 5 MB.
 
     Args:
         maps: A mapping from layer paths to attention maps, as `limelight.capture` returns; or one map; or a `View` of maps,
@@ -85,7 +86,7 @@ class Report:
         name = data.get("name") if isinstance(data, Mapping) else None
         title = self.title or results.get("title") or name or "What the model reads"
         examples = results.get("examples") if self.examples is None else self.examples
-        view = self.maps if isinstance(self.maps, View) else View(self.maps)
+        view = self._view
         return page.build(
             results,
             read_examples(examples),
@@ -94,6 +95,10 @@ class Report:
             facts=self.facts,
             notes=self.notes,
         )
+
+    @property
+    def _view(self) -> View:
+        return self.maps if isinstance(self.maps, View) else View(self.maps)
 
     def write(self, path: str | PathLike[str]) -> Path:
         """Write the page to `path` atomically and return the path; warn if it is larger than 20 MB."""
@@ -107,6 +112,16 @@ class Report:
         return Path(path)
 
     def _repr_html_(self) -> str:
+        # To render a page that is far too large would take minutes.
+        size = self._view.estimate_bytes()
+        if size <= _LARGE_FRAME:
+            size = len(self.html.encode("utf-8"))
+        if size > _LARGE_FRAME:
+            return (
+                f"<p>This report has about {size / 1e6:.0f} MB, too much for a notebook, which saves what it shows. Write it to "
+                'a file and open that: <code>limelight.report.write("report.html", maps)</code>. Or show fewer maps, such as '
+                '<code>maps.select("encoder/*")</code>, or a shorter text.</p>'
+            )
         # A sandboxed frame without the origin of the notebook: neither can change the style or script of the other.
         frame = Markup(
             '<iframe srcdoc="{}" title="limelight report" sandbox="allow-scripts allow-downloads" width="100%" height="720" '

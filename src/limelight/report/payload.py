@@ -1,4 +1,4 @@
-"""Numbers and texts as JSON in the page: weights as square roots in 8 bits, deflated, in base64."""
+"""Numbers and texts as JSON in the page: square roots of weights as bytes, deflated, in base64."""
 
 import base64
 import json
@@ -16,8 +16,8 @@ _JSON_ESCAPES = {ord(character): f"\\u{ord(character):04x}" for character in "<>
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
-def quantize(weights: np.ndarray) -> tuple[float, np.ndarray]:
-    """Quantize weights to bytes q with w = scale (q / 255)^2, where scale is the largest weight.
+def quantize(weights: np.ndarray, steps: int = 255) -> tuple[float, np.ndarray]:
+    """Quantize weights to bytes q with w = scale (q / steps)^2, where scale is the largest weight.
 
     The square root distinguishes small weights, which are the most frequent. Negative and non-finite values become 0.
 
@@ -30,7 +30,7 @@ def quantize(weights: np.ndarray) -> tuple[float, np.ndarray]:
     scale = float(clipped.max(initial=0.0))
     if scale == 0.0:
         return 0.0, np.zeros(clipped.shape, np.uint8)
-    return scale, np.rint(255.0 * np.sqrt(clipped / scale)).astype(np.uint8)
+    return scale, np.rint(steps * np.sqrt(clipped / scale)).astype(np.uint8)
 
 
 def pack(array: np.ndarray) -> str:
@@ -39,15 +39,15 @@ def pack(array: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(little_endian.tobytes(), 6)).decode("ascii")
 
 
-def pack_tiles(heads: Iterable[np.ndarray], size: int) -> dict[str, Any]:
+def pack_tiles(heads: Iterable[np.ndarray], size: int, steps: int = 255) -> dict[str, Any]:
     """Return the quantized weights of several heads (T, S): a scale for each head, and its tiles of size x size, row by row."""
     scales, tiles = [], []
     for weights in heads:
-        scale, levels = quantize(weights)
+        scale, levels = quantize(weights, steps)
         rows, columns = (range(0, length, size) for length in levels.shape)
         scales.append(scale)
         tiles.append([pack(levels[row : row + size, column : column + size]) for row in rows for column in columns])
-    return {"scale": scales, "tiles": tiles}
+    return {"scale": scales, "steps": steps, "tiles": tiles}
 
 
 def pack_signed(values: np.ndarray) -> tuple[float, str]:

@@ -1,6 +1,7 @@
 """The data of an attention viewer: maps of one or several models or epochs, with tokens, rankings and series."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -10,13 +11,17 @@ import numpy as np
 from limelight.maps import AttentionMap, StatisticsSource
 from limelight.report.payload import pack, pack_signed, pack_tiles, quantize, round_digits
 
-# Maps up to this length have every weight in the page, as long as the page has room.
+# Maps up to this length have every weight in the page, as long as there are at most so many weights in all: those of 12 layers
+# of 12 heads.
 MAX_EXACT = 512
-# The strongest keys of each query of longer maps.
+MAX_WEIGHTS = 12 * 12 * MAX_EXACT**2
+# Longer maps have means and maxima of blocks, each of them a cell, and the strongest keys of each query, and share so many cells.
+MAX_CELLS = 20_000_000
 NUM_TOP_KEYS = 16
-# The numbers of all maps of a viewer. A number takes about 0.4 bytes of the page.
-MAX_CELLS = 3 << 24
-_FEWEST_TOP_KEYS = 4
+# The room that a key takes, in cells.
+_CELLS_PER_KEY = 6
+# Up to so many weights and cells are stored in 255 steps, about 0.75 bytes each; more of them in 63 steps, about 0.45 bytes.
+MAX_FINE = 16_000_000
 # The sizes from which the finest level of a map is chosen.
 _SIZES = (4096, 2048, 1024, MAX_EXACT, 256, 128, 64)
 _TILE = 256
@@ -69,6 +74,10 @@ class View:
         """Return True if there is a map to show."""
         return any(maps for _, maps in self.sets)
 
+    def estimate_bytes(self) -> int:
+        """Return about how many bytes of the page the weights take; nothing is computed."""
+        return int(_Reader(self).num_bytes)
+
     def to_document(self) -> dict[str, Any]:
         """Return the view as the script of the page reads it."""
         return _Reader(self).read()
@@ -106,6 +115,21 @@ class _Example:
     maxima: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class _Resolution:
+    """How much of a map the page has room for.
+
+    Args:
+        num_blocks: The number of blocks along the longer side of the finest level; the length itself for every weight.
+        num_keys: The number of strongest keys of each query; 0 for none.
+        num_cells: The number of weights, or of means and maxima at all levels, of each head.
+    """
+
+    num_blocks: int
+    num_keys: int
+    num_cells: int
+
+
 class _Reader:
     """Reads a view; tokens that several maps share are stored once."""
 
@@ -116,17 +140,27 @@ class _Reader:
         self.sets = view.sets
         everything = [attention for _, maps in self.sets for attention in maps.values()]
         self.num_examples = self._limit_examples(everything)
-        heads = sum(math.prod(each.shape[1:-2]) * min(self.num_examples, each.shape[0]) for each in everything)
-        self.cells_per_head = MAX_CELLS // max(heads, 1)
+        heads = {each: math.prod(each.shape[1:-2]) * min(self.num_examples, each.shape[0]) for each in everything}
+        short = [each for each in everything if max(each.shape[-2:]) <= MAX_EXACT]
+        weights = sum(heads[each] * math.prod(each.shape[-2:]) for each in short)
+        self.has_every_weight = weights <= MAX_WEIGHTS
+        if not self.has_every_weight:
+            short, weights = [], 0
+        blocked = [each for each in everything if each not in short]
+        self.cells_per_head = MAX_CELLS // max(sum(heads[each] for each in blocked), 1)
+        resolutions = {each: self._choose_resolution(each) for each in blocked}
+        cells = sum(heads[each] * resolutions[each].num_cells for each in blocked)
+        keys = sum(heads[each] * each.shape[-2] * resolutions[each].num_keys for each in blocked)
+        self.steps = 255 if weights + cells <= MAX_FINE else 63
+        # A key takes two bytes, its weight one, before they are deflated and become text.
+        self.num_bytes = (weights + cells) * (0.75 if self.steps == 255 else 0.45) + 3.5 * keys
 
     def _limit_examples(self, maps: Sequence[AttentionMap]) -> int:
         """Return the number of examples of which the page can hold every weight of maps that are not long; at least one."""
         count = max((each.shape[0] for each in maps), default=0)
-        cells = sum(
-            math.prod(each.shape[1:]) if max(each.shape[-2:]) <= MAX_EXACT else 2 * MAX_EXACT**2 * each.num_heads
-            for each in maps
-        )
-        fitting = max(1, min(count, MAX_CELLS // max(cells, 1)))
+        weights = sum(math.prod(each.shape[1:]) for each in maps if max(each.shape[-2:]) <= MAX_EXACT)
+        blocks = sum(2 * MAX_EXACT**2 * each.num_heads for each in maps if max(each.shape[-2:]) > MAX_EXACT)
+        fitting = max(1, min(count, MAX_WEIGHTS // max(weights, 1), MAX_CELLS // max(blocks, 1)))
         if fitting < count:
             self.notes.append(f"Only the first {fitting} of {count} examples are in this page, for its size.")
         return fitting
@@ -158,7 +192,13 @@ class _Reader:
 
     def _read_map(self, name: str, attention: AttentionMap, number: int) -> dict[str, Any]:
         importance = (self.view.importance or {}).get(name)
-        statistics = attention.statistics(top_k=self._num_top_keys(attention), num_blocks=1)
+        resolution = self._choose_resolution(attention)
+        lengths = _find_lengths(attention)
+        # Blocks of what is not padded are not those of the whole map.
+        is_one_pass = lengths == attention.shape[-2:] and resolution.num_blocks < max(lengths)
+        statistics = attention.statistics(
+            top_k=max(1, resolution.num_keys), num_blocks=resolution.num_blocks if is_one_pass else 1
+        )
         return {
             "name": name,
             "layer": attention.layer,
@@ -167,26 +207,24 @@ class _Reader:
             "drift": None if number == 0 else _drift(self.sets[0][1].get(name), attention),
             "examples": [
                 {
-                    **self._read_example(attention, statistics, example),
+                    **self._read_example(attention, statistics, example, resolution),
                     "rankings": self._read_rankings(name, attention, example) if number == 0 else [],
                 }
-                for example in self._iter_examples(attention, statistics)
+                for example in self._iter_examples(attention, statistics, resolution.num_blocks, is_one_pass)
             ],
         }
 
-    def _iter_examples(self, attention: AttentionMap, statistics: Any) -> Iterator[_Example]:
-        """Yield the examples of a map."""
+    def _iter_examples(
+        self, attention: AttentionMap, statistics: Any, num_blocks: int, has_blocks: bool
+    ) -> Iterator[_Example]:
+        """Yield the examples of a map. `has_blocks`: the statistics have the blocks of the finest level."""
         rows, columns = attention.shape[-2:]
-        size = self._choose_size(rows, columns)
         blocks = None
-        if isinstance(attention.source, StatisticsSource):
+        if has_blocks or isinstance(attention.source, StatisticsSource):
             blocks = statistics.block_means, statistics.block_max
-        elif size < max(rows, columns):
-            rows, columns = (
-                max((len(each) for each in tokens or ()), default=0) or length
-                for tokens, length in ((attention.query_tokens, rows), (attention.tokens, columns))
-            )
-            downsampled = attention.downsample(rows=slice(0, rows), columns=slice(0, columns), num_blocks=size)
+        elif num_blocks < max(rows, columns):
+            rows, columns = _find_lengths(attention)
+            downsampled = attention.downsample(rows=slice(0, rows), columns=slice(0, columns), num_blocks=num_blocks)
             blocks = downsampled.means, downsampled.maxima
         for index in np.ndindex(attention.shape[:-3]):
             if index[0] >= self.num_examples:
@@ -200,44 +238,46 @@ class _Reader:
                 means, maxima = (each[index] for each in blocks)
             yield _Example(index, rows, columns, queries, keys, means, maxima)
 
-    def _read_example(self, attention: AttentionMap, statistics: Any, example: _Example) -> dict[str, Any]:
+    def _read_example(
+        self, attention: AttentionMap, statistics: Any, example: _Example, resolution: _Resolution
+    ) -> dict[str, Any]:
         queries, keys = self._store(example.queries, example.rows), self._store(example.keys, example.columns)
         is_square = attention.shape[-2] == attention.shape[-1]
         unpadded = slice(0, min(example.rows, len(example.queries or ())) or example.rows)
         entropy, distance = (
             each[example.index][:, unpadded].mean(-1) for each in (statistics.entropy, statistics.distance)
         )
-        is_exact = example.maxima.shape[-2:] == (example.rows, example.columns)
+        grid = example.maxima.shape[-2:]
+        levels = _read_levels(example, resolution.num_blocks, self.steps)
+        is_exact = (levels[-1]["rows"], levels[-1]["columns"]) == (example.rows, example.columns)
         return {
             "rows": example.rows,
             "columns": example.columns,
+            "grid": {"rows": grid[0], "columns": grid[1]},
             "queries": None if queries == keys else queries,
             "keys": keys,
             "entropy": [round_digits(value) for value in entropy],
             "distance": [round_digits(value) for value in distance] if is_square else None,
-            "levels": _read_levels(example),
-            "top": None if is_exact else _read_top(statistics, example),
+            "levels": levels,
+            "top": None if is_exact or not resolution.num_keys else _read_top(statistics, example),
         }
 
-    def _num_top_keys(self, attention: AttentionMap) -> int:
-        """Return how many of the strongest keys of each query the page has room for."""
-        source = attention.source
-        most = source.top_keys.shape[-1] if isinstance(source, StatisticsSource) else NUM_TOP_KEYS
-        room = self.cells_per_head // (3 * attention.shape[-2])
-        return max(1, min(most, NUM_TOP_KEYS, max(room, _FEWEST_TOP_KEYS)))
-
-    def _choose_size(self, rows: int, columns: int) -> int:
-        """Return the number of blocks along the longer side of the finest level; the length itself for every weight."""
-        longest = max(rows, columns)
-        # The coarser levels of a longer map take at most a third more.
-        if longest <= _SIZES[0] and rows * columns * (1 if longest <= MAX_EXACT else 4 / 3) <= self.cells_per_head:
-            return longest
-        fits = (
-            size
-            for size in _SIZES
-            if size < longest and 8 / 3 * min(size, rows) * min(size, columns) <= self.cells_per_head
-        )
-        return next(fits, _SIZES[-1])
+    def _choose_resolution(self, attention: AttentionMap) -> _Resolution:
+        """Return the finest blocks and the most keys of each query that the page has room for; keys take half of it at most."""
+        rows, columns = attention.shape[-2:]
+        longest, room = max(rows, columns), self.cells_per_head
+        captured = attention.source.top_keys.shape[-1] if isinstance(attention.source, StatisticsSource) else columns
+        most, per_key = min(captured, NUM_TOP_KEYS), _CELLS_PER_KEY * rows
+        if self.has_every_weight and longest <= MAX_EXACT:
+            return _Resolution(longest, most, rows * columns)
+        # The coarser levels take at most a third more.
+        if MAX_EXACT < longest <= _SIZES[0] and 4 * rows * columns // 3 <= room:
+            return _Resolution(longest, most, 4 * rows * columns // 3)
+        reserved = per_key * min(most, room // (2 * per_key))
+        fits = (size for size in _SIZES if size < longest and _count_cells(size, rows, columns) <= room - reserved)
+        size = next(fits, _SIZES[-1])
+        cells = _count_cells(size, rows, columns)
+        return _Resolution(size, min(most, max(0, room - cells) // per_key), cells)
 
     def _read_rankings(self, name: str, attention: AttentionMap, example: _Example) -> list[dict[str, Any]]:
         rankings = []
@@ -264,6 +304,21 @@ class _Reader:
             return None
         complete = (*tokens[:count], *(f"#{index + 1}" for index in range(len(tokens), count)))
         return self.tokens.setdefault(complete, len(self.tokens))
+
+
+def _count_cells(size: int, rows: int, columns: int) -> int:
+    """Return the number of means and maxima of blocks at all levels, of which the finest has `size` blocks along an axis."""
+    cells = 2 * min(size, rows) * min(size, columns)
+    return cells if size <= MAX_EXACT else 4 * cells // 3
+
+
+def _find_lengths(attention: AttentionMap) -> tuple[int, int]:
+    """Return the numbers of queries and keys of the longest example."""
+    rows, columns = (
+        max((len(each) for each in tokens or ()), default=0) or length
+        for tokens, length in zip((attention.query_tokens, attention.tokens), attention.shape[-2:], strict=True)
+    )
+    return rows, columns
 
 
 def _find_tokens(attention: AttentionMap, index: tuple[int, ...]) -> tuple[Sequence[str] | None, Sequence[str] | None]:
@@ -294,21 +349,33 @@ def _drift(first: AttentionMap | None, second: AttentionMap) -> list[float] | No
     return [round_digits(value) for value in first.diff(second).same_index]
 
 
-def _read_levels(example: _Example) -> list[dict[str, Any]]:
-    """Return the weights at several zooms, from the coarsest to the finest, each with half as many cells along both axes."""
+def _read_levels(example: _Example, num_blocks: int, steps: int) -> list[dict[str, Any]]:
+    """Return the weights at several zooms, from the coarsest to the finest, each with half as many cells along both axes.
+
+    The finest has at most `num_blocks` cells along an axis. `shift` is how many times the blocks of the example were halved.
+    """
     means, maxima = example.means, example.maxima
     sizes = np.outer(_block_sizes(example.rows, maxima.shape[-2]), _block_sizes(example.columns, maxima.shape[-1]))
     levels: list[dict[str, Any]] = []
-    while True:
+    for shift in itertools.count():
         rows, columns = maxima.shape[-2:]
         is_exact = (rows, columns) == (example.rows, example.columns)
         tile = MAX_EXACT if is_exact and max(rows, columns) <= MAX_EXACT else _TILE
-        level = {"rows": rows, "columns": columns, "tile": tile, "maxima": pack_tiles(maxima, tile)}
-        levels.append(level if is_exact else {**level, "means": pack_tiles(means, tile)})
-        if max(rows, columns) <= MAX_EXACT:
-            return levels[::-1]
+        is_coarsest = max(rows, columns) <= min(MAX_EXACT, num_blocks)
+        if max(rows, columns) <= num_blocks:
+            level = {
+                "shift": shift,
+                "rows": rows,
+                "columns": columns,
+                "tile": tile,
+                "maxima": pack_tiles(maxima, tile, steps),
+            }
+            levels.append(level if is_exact else {**level, "means": pack_tiles(means, tile, steps)})
+        if is_coarsest:
+            break
         sums, maxima, sizes = _halve(means * sizes, np.add), _halve(maxima, np.maximum), _halve(sizes, np.add)
         means = sums / sizes
+    return levels[::-1]
 
 
 def _block_sizes(total: int, count: int) -> np.ndarray:

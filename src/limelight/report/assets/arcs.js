@@ -1,6 +1,6 @@
 // Queries left, keys right, and a curve for each strong weight between them: of a long text the part around the current token.
-import { draw } from "./elements.js";
-import { percent, shorten, visible } from "./words.js";
+import { draw, make } from "./elements.js";
+import { fit, percent, shorten, visible } from "./words.js";
 import { windowAround } from "./matrix.js";
 
 const STEP = 21;
@@ -14,7 +14,7 @@ export function chooseCurves(head, row, before) {
   const keys = head.isSquare ? queries : windowAround(center, head.columns, MOST_TOKENS, before?.keys);
   const curves = [];
   for (let query = queries.start; query < queries.start + queries.count; query++) {
-    for (const [key, weight] of head.top(query, 64).entries) {
+    for (const [key, weight] of head.hasKeys ? head.top(query, 64).entries : []) {
       if (key >= keys.start && key < keys.start + keys.count) curves.push({ query, key, weight });
     }
   }
@@ -27,7 +27,8 @@ export function drawArcs(head, { row, column, pinned }, choice, width, colors, t
   const left = names + 10, right = width - names - 10, y = (part, token) => top + 30 + (token - part.start) * STEP;
   const height = top + 40 + Math.max(queries.count, keys.count) * STEP;
   // Many curves are fainter, so that they do not hide each other.
-  const fade = Math.min(1, 80 / curves.length), bend = (right - left) / 2, letters = Math.floor(names / 7.4);
+  const fade = Math.min(1, 80 / curves.length), bend = (right - left) / 2, pen = make("canvas").getContext("2d");
+  pen.font = `700 13px ${colors.font}`;
   const lines = curves.map(({ query, key, weight }) => {
     const own = query === row, from = y(queries, query), to = y(keys, key);
     const opacity = own ? 0.25 + 0.75 * Math.sqrt(weight / most) : (pinned >= 0 ? 0.15 : 0.6) * fade * Math.sqrt(weight / most);
@@ -35,7 +36,7 @@ export function drawArcs(head, { row, column, pinned }, choice, width, colors, t
       "stroke-width": (0.6 + (own ? 5 : 3) * weight / most).toFixed(2), "stroke-opacity": opacity.toFixed(3) });
   });
   const word = (part, side, token, text, current) => draw("text", { x: side === "query" ? names : right + 10, y: y(part, token) + 4, "text-anchor": side === "query" ? "end" : "start",
-    [`data-${side}`]: token, "font-size": 13, fill: current ? colors.accent : colors.ink, "font-weight": current ? 700 : 400 }, shorten(visible(text), letters));
+    [`data-${side}`]: token, "font-size": 13, fill: current ? colors.accent : colors.ink, "font-weight": current ? 700 : 400 }, fit(shorten(visible(text), 30), names, (part) => pen.measureText(part).width));
   const span = (part) => Array.from({ length: part.count }, (_, index) => part.start + index);
   return draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, "font-family": colors.font, "aria-hidden": "true" },
     draw("text", { x: names, y: top + 10, "text-anchor": "end", fill: colors.soft, "font-size": 12 }, "reads"),

@@ -1,5 +1,5 @@
-// One head on one example, with every weight or with blocks and the strongest keys. Cells are what a level stores; rows and
-// columns of an example count tokens.
+// One head on one example: with every weight, with blocks and the strongest keys of each query, or with blocks alone. Cells are
+// what a level stores; rows and columns of an example count tokens.
 import { unpack } from "./decode.js";
 import { describe, percent, strongest, visible } from "./words.js";
 
@@ -21,9 +21,9 @@ function tileOf(level, packed, head, index) {
   return bytes;
 }
 
-// A function of the row and column of a cell: w = scale (q / 255)^2.
+// A function of the row and column of a cell: w = scale (q / steps)^2.
 export function readCells(level, packed, head) {
-  const { tile, columns } = level, across = Math.ceil(columns / tile), scale = packed.scale[head] / 65025;
+  const { tile, columns } = level, across = Math.ceil(columns / tile), scale = packed.scale[head] / packed.steps ** 2;
   return (row, column) => {
     const left = Math.floor(column / tile), index = Math.floor(row / tile) * across + left;
     const level8 = tileOf(level, packed, head, index)[(row % tile) * Math.min(tile, columns - left * tile) + (column % tile)];
@@ -32,24 +32,26 @@ export function readCells(level, packed, head) {
 }
 
 export function readHead(view, example, number) {
-  const { rows, columns, levels, top } = example, finest = levels[levels.length - 1];
+  const { rows, columns, levels, grid, top } = example, finest = levels[levels.length - 1];
   const keys = view.tokens[example.keys] ?? null;
   const queries = view.tokens[example.queries] ?? (rows === columns ? keys : null);
   const queryName = (token) => queries?.[token] ?? `#${token + 1}`, keyName = (token) => keys?.[token] ?? `#${token + 1}`;
-  const head = { example, number, rows, columns, queries, keys, queryName, keyName, isExact: !top, most: finest.maxima.scale[number] || 1,
-    isSquare: rows === columns && example.queries === null && rows > 1 };
+  // Of a head with keys the strongest keys of each query are known, and shown by their names. `reads` begins a line about a query.
+  const head = { example, number, rows, columns, queries, keys, queryName, keyName, most: finest.maxima.scale[number] || 1,
+    isExact: finest.rows === rows && finest.columns === columns, hasKeys: true, isSquare: rows === columns && example.queries === null && rows > 1,
+    reads: (query) => `“${visible(queryName(query))}” reads`, entryName: keyName, entryOf: (key) => key };
 
-  // A level by the number of cells that a window of tokens may have at most: the finest that fits, else the coarsest.
+  // A level by the number of cells that a window of tokens may have at most: the finest that fits, else the coarsest. A cell of it
+  // joins 2^shift of the blocks of the grid along both axes.
   head.level = (tokens, total, most) => {
-    const shifts = levels.map((_, index) => levels.length - 1 - index);
-    const index = shifts.findLastIndex((shift) => (tokens * finest[total]) / head[total] / 2 ** shift <= most);
-    const shift = shifts[Math.max(index, 0)], level = levels[Math.max(index, 0)];
+    const index = levels.findLastIndex(({ shift }) => (tokens * grid[total]) / head[total] / 2 ** shift <= most);
+    const level = levels[Math.max(index, 0)], { shift } = level;
     return { ...level, maximum: readCells(level, level.maxima, number),
-      rowOf: (token) => cellOf(token, finest.rows, rows) >> shift, columnOf: (token) => cellOf(token, finest.columns, columns) >> shift,
-      rowStart: (cell) => startOf(Math.min(cell << shift, finest.rows), finest.rows, rows),
-      columnStart: (cell) => startOf(Math.min(cell << shift, finest.columns), finest.columns, columns) };
+      rowOf: (token) => cellOf(token, grid.rows, rows) >> shift, columnOf: (token) => cellOf(token, grid.columns, columns) >> shift,
+      rowStart: (cell) => startOf(Math.min(cell << shift, grid.rows), grid.rows, rows),
+      columnStart: (cell) => startOf(Math.min(cell << shift, grid.columns), grid.columns, columns) };
   };
-  return Object.assign(head, top ? strongestKeys(head, finest) : everyKey(head, finest));
+  return Object.assign(head, head.isExact ? everyKey(head, finest) : top ? strongestKeys(head) : blocksAlone(head));
 }
 
 function everyKey(head, level) {
@@ -58,18 +60,43 @@ function everyKey(head, level) {
   return {
     weights,
     weight: cell,
+    row: (query) => {
+      const values = weights(query);
+      return (key) => values[key];
+    },
     top: (query, most) => {
       const values = weights(query), order = strongest(values, most);
       const total = values.reduce((sum, value) => sum + value, 0), shown = order.reduce((sum, key) => sum + values[key], 0);
       return { entries: order.map((key) => [key, values[key]]), rest: Math.max(0, total - shown) };
     },
-    tell: (query, key) => (head.rows > 1 ? `“${visible(head.queryName(query))}” reads ` : "") +
-      describe(head.keyName(key), cell(query, key), weights(query)),
+    tell: (query, key) => {
+      // The rank compares numbers of one precision.
+      const values = weights(query);
+      return (head.rows > 1 ? `${head.reads(query)} ` : "") + describe(head.keyName(key), values[key], values);
+    },
   };
 }
 
-function strongestKeys(head, finest) {
-  const { number, example, rows, columns } = head, { top } = example;
+const numbersOf = (start, end) => (end - start < 2 ? `#${end}` : `#${start + 1} to #${end}`);
+
+// The finest blocks, each with the tokens from its first to its last.
+function readBlocks(head) {
+  const finest = head.level(1, "rows", Infinity), mean = readCells(finest, finest.means, head.number);
+  const span = (names, name, start, end) => {
+    if (end - start < 2) return `“${visible(name(start))}”`;
+    return names ? `“${visible(name(start))}” to “${visible(name(end - 1))}” (${numbersOf(start, end)})` : numbersOf(start, end);
+  };
+  const queries = (block) => span(head.queries, head.queryName, finest.rowStart(block), finest.rowStart(block + 1));
+  const keys = (block) => span(head.keys, head.keyName, finest.columnStart(block), finest.columnStart(block + 1));
+  return { mean, finest, queries, keys,
+    tell: (query, key) => {
+      const down = finest.rowOf(query), across = finest.columnOf(key), isOne = finest.rowStart(down + 1) - finest.rowStart(down) < 2;
+      return `${queries(down)} ${isOne ? "reads" : "read"} ${keys(across)}: ${percent(mean(down, across))} on average, ${percent(finest.maximum(down, across))} at most`;
+    } };
+}
+
+function strongestKeys(head) {
+  const { number, example, rows } = head, { top } = example, blocks = readBlocks(head);
   const read = (name, bytes, perQuery) => {
     top.decoded = top.decoded ?? {};
     top.decoded[`${name}/${number}`] = top.decoded[`${name}/${number}`] ?? unpack(top[name][number], rows * perQuery * bytes);
@@ -85,23 +112,42 @@ function strongestKeys(head, finest) {
     }
     return entries;
   };
-  const mean = readCells(finest, finest.means, number), maximum = readCells(finest, finest.maxima, number);
-  const span = (name, first, next) => (next - first > 1 ? `“${visible(name(first))}” to “${visible(name(next - 1))}”` : `“${visible(name(first))}”`);
   return {
     weights: null,
     weight: (query, key) => entriesOf(query).find(([index]) => index === key)?.[1] ?? 0,
+    row: (query) => {
+      const known = new Map(entriesOf(query));
+      return (key) => known.get(key) ?? 0;
+    },
     top: (query, most) => {
       const entries = entriesOf(query), rest = integer(read("rest", 2, 1), 2, query) / 65535;
       return { entries: entries.slice(0, most), rest: rest + entries.slice(most).reduce((sum, [, value]) => sum + value, 0) };
     },
     tell: (query, key) => {
       const known = entriesOf(query).find(([index]) => index === key);
-      const reads = `“${visible(head.queryName(query))}” reads `;
-      if (known) return `${reads}“${visible(head.keyName(key))}”: ${percent(known[1])} of the attention`;
-      const down = cellOf(query, finest.rows, rows), across = cellOf(key, finest.columns, columns);
-      return `${span(head.queryName, startOf(down, finest.rows, rows), startOf(down + 1, finest.rows, rows))} read ` +
-        `${span(head.keyName, startOf(across, finest.columns, columns), startOf(across + 1, finest.columns, columns))}: ` +
-        `${percent(mean(down, across))} on average, ${percent(maximum(down, across))} at most`;
+      return known ? `${head.reads(query)} “${visible(head.keyName(key))}”: ${percent(known[1])} of the attention` : blocks.tell(query, key);
+    },
+  };
+}
+
+// Where the page has no room for the keys of each query: the queries of a block together, and what they read of each block of keys.
+function blocksAlone(head) {
+  const { mean, finest, tell } = readBlocks(head);
+  const weight = (query, key) => mean(finest.rowOf(query), finest.columnOf(key));
+  return {
+    hasKeys: false, weights: null, weight, tell,
+    reads: (query) => `${numbersOf(finest.rowStart(finest.rowOf(query)), finest.rowStart(finest.rowOf(query) + 1))} read`,
+    entryName: (key) => numbersOf(finest.columnStart(finest.columnOf(key)), finest.columnStart(finest.columnOf(key) + 1)),
+    entryOf: (key) => finest.columnStart(finest.columnOf(key)),
+    row: (query) => {
+      const down = finest.rowOf(query);
+      return (key) => mean(down, finest.columnOf(key));
+    },
+    top: (query, most) => {
+      const down = finest.rowOf(query);
+      const shares = Array.from({ length: finest.columns }, (_, block) => mean(down, block) * (finest.columnStart(block + 1) - finest.columnStart(block)));
+      const order = strongest(shares, most), shown = new Set(order);
+      return { entries: order.map((block) => [finest.columnStart(block), shares[block]]), rest: shares.reduce((sum, share, block) => sum + (shown.has(block) ? 0 : share), 0) };
     },
   };
 }

@@ -26,8 +26,7 @@ export function summarizeSteps(weightOf, channels, total, count) {
 
 export function drawLines(head, { row, column }, channels, width, colors, top = 0) {
   const left = 52, right = width - 8, bottom = top + HEIGHT - 30, high = bottom - top - 10, total = head.columns;
-  const all = head.weights?.(row), known = all ? null : new Map(head.top(row, Infinity).entries), weightOf = all ? (step) => all[step] : (step) => known.get(step) ?? 0;
-  const { weights, ranges } = summarizeSteps(weightOf, channels, total, Math.max(1, Math.floor(right - left)));
+  const { weights, ranges } = summarizeSteps(head.row(row), channels, total, Math.max(1, Math.floor(right - left)));
   const count = weights.length, wide = (right - left) / count, most = Math.max(...weights) || 1;
   const finite = ranges.flat().filter(([low]) => Number.isFinite(low)), low = Math.min(...finite.map(([value]) => value)), upper = Math.max(...finite.map(([, value]) => value));
   const y = (value) => bottom - (upper > low ? (value - low) / (upper - low) : 0.5) * high, x = (place) => left + (place + 0.5) * wide;

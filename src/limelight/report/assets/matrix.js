@@ -1,6 +1,6 @@
 // The matrix on its canvas: a window of the weights at a zoom, thinned names on both axes, the current row and column.
 import { make, readColors } from "./elements.js";
-import { clamp, shorten, viridis, visible } from "./words.js";
+import { clamp, fit, shorten, viridis, visible } from "./words.js";
 
 const NAME_WIDTH = 96;
 const PALETTE = Array.from({ length: 256 }, (_, level) => [...viridis(level / 255), 255]);
@@ -114,10 +114,8 @@ export function matrixView(label) {
     pen.translate(x, y);
     pen.rotate(angle);
     pen.fillStyle = strong ? colors.accent : colors.ink;
-    let text = shorten(visible(name), 40);
     const room = (angle ? NAME_WIDTH : Math.max(layout.left, 40)) - 10;
-    while (text.length > 2 && pen.measureText(text).width > room) text = shorten(text, Array.from(text).length - 1);
-    pen.fillText(text, 0, 0);
+    pen.fillText(fit(shorten(visible(name), 40), room, (text) => pen.measureText(text).width), 0, 0);
     pen.restore();
   }
   function place(event) {

@@ -89,8 +89,8 @@ for (const link of document.querySelectorAll('a[href^="#"]')) {
 const command = document.getElementById("command");
 if (command && navigator.clipboard) {
   const copy = make("button", { class: "plain copy", type: "button", onclick: async () => {
-    await navigator.clipboard.writeText(command.textContent);
-    copy.textContent = "Copied";
+    // A frame in a notebook may not use the clipboard.
+    copy.textContent = await navigator.clipboard.writeText(command.textContent).then(() => "Copied", () => "Select it and copy");
     setTimeout(() => { copy.textContent = "Copy"; }, 2000);
   } }, "Copy");
   command.parentElement.before(copy);

@@ -96,7 +96,7 @@ export function startViewer(root, view, state, changed, id = "") {
     label.hidden = !label.textContent;
     for (const tab of tabs) {
       tab.setAttribute("aria-pressed", String(tab.dataset.view === kind));
-      tab.hidden = tab.dataset.view === "lines" && !hasSeries(head);
+      tab.hidden = !isOffered(tab.dataset.view, head);
     }
     for (const button of zooms) button.hidden = kind !== "matrix" || Math.max(rows, columns) <= 32;
     find.hidden = !head.keys;
@@ -106,9 +106,11 @@ export function startViewer(root, view, state, changed, id = "") {
     panes.forEach((pane) => pane.reveal(state, false));
   }
   const hasSeries = (head) => Boolean(view.series?.[state.text]) || Boolean(head.keys?.every((key) => /^\d+$/.test(key)));
+  // Arcs lead from token to token.
+  const isOffered = (kind, head) => (kind === "lines" ? hasSeries(head) : kind !== "arcs" || head.hasKeys);
   function currentView() {
     const { head } = shown[0];
-    if (state.view && (state.view !== "lines" || hasSeries(head))) return state.view;
+    if (state.view && isOffered(state.view, head)) return state.view;
     return view.series?.[state.text] ? "lines" : head.rows === 1 && head.keys && !hasSeries(head) ? "text" : "matrix";
   }
   function update() {
@@ -121,8 +123,8 @@ export function startViewer(root, view, state, changed, id = "") {
       ...(values.length ? [`Value: ${values.map(short).join(", ")}`] : []), panes[0].drawn()].filter(Boolean).join(". ");
     side.replaceChildren(...known.flatMap(({ number, head }) => {
       const { entries, rest } = head.top(clamp(row, 0, head.rows - 1), head.isExact ? 12 : 16);
-      const caption = `${head.rows === 1 ? "Strongest tokens" : `“${visible(head.queryName(row))}” reads`}${state.held ? " (pinned)" : ""}${known.length > 1 ? `, ${titles[number]}` : ""}`;
-      return ranking(entries, head.keyName, { caption, rest, current: place.column, onpick: (column) => choose({ row, column, held: true }) });
+      const caption = `${head.rows === 1 ? "Strongest tokens" : head.reads(clamp(row, 0, head.rows - 1))}${state.held ? " (pinned)" : ""}${known.length > 1 ? `, ${titles[number]}` : ""}`;
+      return ranking(entries, head.entryName, { caption, rest, current: head.entryOf(clamp(place.column, 0, head.columns - 1)), onpick: (column) => choose({ row, column, held: true }) });
     }), ...otherRankings(row, place.column));
   }
   function otherRankings(row, column) {
@@ -136,7 +138,7 @@ export function startViewer(root, view, state, changed, id = "") {
 
   // One half of the split: the same selection in one set, in the view that is on.
   function makePane() {
-    const heading = make("h5"), box = make("div", { class: "drawing" }), node = make("div", { class: "pane" }, heading, box);
+    const heading = make("h4"), box = make("div", { class: "drawing" }), node = make("div", { class: "pane" }, heading, box);
     let current = null, kind = "", choice = null, parts = {};
     const part = (name, create) => (parts[name] = parts[name] ?? create());
     const hoverOn = (change) => {
@@ -210,7 +212,7 @@ export function startViewer(root, view, state, changed, id = "") {
       }
     }
     function showText(head, row, column, pinned) {
-      const all = head.weights?.(row), known = all ? null : new Map(head.top(row, Infinity).entries), weightOf = all ? (token) => all[token] : (token) => known.get(token) ?? 0;
+      const weightOf = head.row(row);
       const names = (total, name) => Array.from({ length: total }, (_, index) => name(index));
       head.keyNames = head.keyNames ?? head.keys ?? names(head.columns, head.keyName);
       parts.keys.setNames(head.keyNames);
@@ -226,7 +228,7 @@ export function startViewer(root, view, state, changed, id = "") {
       const { head } = current, row = clamp(state.row, 0, head.rows - 1), mark = { row, column: state.column, pinned: state.held ? row : -1 };
       if (kind === "matrix") return head.rows === 1 && head.isExact ? stripFigure(Array.from({ length: head.columns }, (_, key) => head.keyName(key)), head.weights(0), name) : matrixFigure(head, name);
       if (kind === "text") {
-        return textFigure(head.keyNames, (key) => head.weight(row, key), name, head.rows > 1 ? `What “${visible(head.queryName(row))}” reads` : "");
+        return textFigure(head.keyNames, (key) => head.weight(row, key), name, head.rows > 1 ? `What ${head.reads(row)}` : "");
       }
       const drawn = drawFigure(head, mark, 680, LIGHT, 34);
       return figureFrame(680, Number(drawn.getAttribute("height")), name, drawn);
@@ -278,10 +280,10 @@ function explain(head, kind, zoom) {
   const effect = effective(Math.exp(head.example.entropy[head.number])), { rows, columns } = head;
   if (rows === 1) return `One row over ${columns} tokens, of which ${effect} are read in effect.`;
   const reads = `In effect a token reads ${effect} others.`;
-  if (kind === "text") return `The shade is what the current token reads. ${reads}`;
+  const finest = head.example.levels[head.example.levels.length - 1], block = `${Math.round(rows / finest.rows)} × ${Math.round(columns / finest.columns)}`;
+  if (kind === "text") return `The shade is what the current token reads. ${reads}${head.hasKeys ? "" : ` Too long to show each token: shades and list are means of blocks of ${block} weights.`}`;
   if (kind === "arcs") return `Curves lead from the token that reads to those that it reads. ${reads}`;
   if (kind === "lines") return `Bars are the weights of the current query over the steps. ${reads}`;
-  const finest = head.example.levels[head.example.levels.length - 1];
-  const cell = head.isExact ? "" : ` Too long to show every weight: a cell is the greatest of ${Math.round(rows / finest.rows)} × ${Math.round(columns / finest.columns)} weights or more.`;
+  const cell = head.isExact ? "" : ` Too long to show every weight: a cell is the greatest of ${block} weights or more.`;
   return `Each row is a token that reads, each column one that is read; brighter is more. ${reads}${cell}${zoom > 1 ? ` Zoom ${zoom}.` : ""}`;
 }

@@ -7,6 +7,13 @@ export const shorten = (text, most) => {
   return letters.length > most || text.length > 4 * most ? letters.slice(0, most - 1).join("") + "…" : text;
 };
 
+// A text shortened until it is at most so wide.
+export function fit(text, room, widthOf) {
+  let fitted = text;
+  while (widthOf(fitted) > room && Array.from(fitted).length > 2) fitted = shorten(fitted, Array.from(fitted).length - 1);
+  return fitted;
+}
+
 export function percent(share) {
   const value = 100 * share;
   if (!(value > 0)) return "0\u202f%";
