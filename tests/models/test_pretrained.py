@@ -100,6 +100,25 @@ def test_an_estimator_reads_a_folder_and_is_one_file(folder, tmp_path):
     np.testing.assert_allclose(loaded.predict_proba(["Good films.", "bad"]), expected, atol=1e-5)
 
 
+def test_a_frozen_encoder_encodes_each_text_once_and_trains_the_same(folder, monkeypatch):
+    settings = {**FAST, "pooling": "attention", "dropout": 0.0, "training": {"epoch_steps": 6}}
+    texts, labels = [f"{text} {'film ' * (index % 9)}" for index, text in enumerate(TEXTS)], LABELS
+
+    def fit():
+        model = models.TextClassifier(encoder=folder, **settings).fit(texts, labels)
+        return model, model.predict_proba(texts)
+
+    model, outputs = fit()
+    monkeypatch.setattr("limelight.models.frozen.MAX_BYTES", 0)  # in every step
+    expected_model, expected = fit()
+    assert np.abs(expected - 0.5).max() > 0.01
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+    assert model.history_["parameters"] == expected_model.history_["parameters"]
+    np.testing.assert_allclose(
+        model.history_["history"]["val_loss"], expected_model.history_["history"]["val_loss"], rtol=1e-4
+    )
+
+
 @pytest.mark.full
 def test_a_fine_tuned_encoder_changes_and_shows_its_attention(folder):
     settings = {**FAST, "learning_rate": 0.01, "fine_tune": True}

@@ -16,7 +16,7 @@ from limelight.data import Tokenizer
 from limelight.data.vectors import load_vectors
 from limelight.exceptions import DataError
 from limelight.maps import AttentionMaps
-from limelight.models import files
+from limelight.models import files, frozen
 from limelight.models.builders import ENCODERS
 from limelight.models.inputs import (
     DocumentInputs,
@@ -31,7 +31,7 @@ from limelight.models.inputs import (
 from limelight.models.objectives import Classification, Regression
 from limelight.models.pretrained import PretrainedTokenizer, load_encoder, read_encoder_config
 from limelight.models.targets import Classes, Numbers
-from limelight.models.training import Trainer, TrainingConfig, predict
+from limelight.models.training import Trainer, TrainingConfig, dtype_policy, predict
 
 import_optional("sklearn")
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin  # noqa: E402
@@ -117,15 +117,8 @@ class Estimator(BaseEstimator):
             validation = inputs.encode(self._check_inputs(validation_data[0]), target.encode(validation_data[1]))
         else:
             validation = training if held_out is None else encode(held_out)
-        config = self._training_config()
-        with Progress(quiet=not self.verbose) as bar:
-            trainer = Trainer(
-                functools.partial(self._build, inputs, target), training, validation, self._objective, config, bar.step
-            )
-            bar.set_total(trainer.max_steps)
-            bar.start_run(type(self).__name__, trainer.max_steps)
-            history = trainer.fit(seed)
-        return self.restore(inputs, target, trainer.export(), history)
+        model, history = self._train(functools.partial(self._build, inputs, target), training, validation, seed)
+        return self.restore(inputs, target, model, history)
 
     def attention(self, X: Any) -> AttentionMaps:
         """Return the attention of the model on inputs, with the words of texts as tokens.
@@ -167,6 +160,18 @@ class Estimator(BaseEstimator):
         """Make this estimator a fitted one, from the parts of one: `inputs_`, `target_`, `model_` and `history_`."""
         self.inputs_, self.target_, self.model_, self.history_ = inputs, target, model, history
         return self
+
+    def _train(
+        self, build: Callable[[], keras.Model], training: Any, validation: Any, seed: int
+    ) -> tuple[keras.Model, dict[str, Any]]:
+        """Return a new network that is trained, and the summary of its training."""
+        config = self._training_config()
+        with Progress(quiet=not self.verbose) as bar:
+            trainer = Trainer(build, training, validation, self._objective, config, bar.step)
+            bar.set_total(trainer.max_steps)
+            bar.start_run(type(self).__name__, trainer.max_steps)
+            history = trainer.fit(seed)
+        return trainer.export(), history
 
     def _predict_outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
@@ -253,6 +258,32 @@ class TextEstimator(Estimator):
         tokenizer = Tokenizer.train(X, size=max(3, self.vocabulary))
         self._embeddings, self.vectors_found_ = read_embeddings(self.vectors, tokenizer)
         return TextInputs(tokenizer, self.max_length)
+
+    def _train(
+        self, build: Callable[[], keras.Model], training: Any, validation: Any, seed: int
+    ) -> tuple[keras.Model, dict[str, Any]]:
+        """Train; a pretrained encoder that is frozen encodes each text once, and what follows it is trained on its states."""
+        train = super()._train
+        if self.fine_tune or not self._has_pretrained_encoder:
+            return train(build, training, validation, seed)
+        with dtype_policy(self._training_config().precision):
+            model = build()
+        parts = [training] if validation is training else [training, validation]
+        if frozen.count_bytes(model, *parts) > frozen.MAX_BYTES:
+            return train(build, training, validation, seed)
+        with Progress(quiet=not self.verbose) as bar:
+            steps = frozen.count_steps(*parts)
+            bar.set_total(steps)
+            bar.start_run("encoder", steps)
+            encoded = [frozen.encode(model, part, bar.step) for part in parts]
+        head, history = train(lambda: frozen.cut_head(build()), encoded[0], encoded[-1], seed)
+        frozen.cut_head(model).set_weights(head.get_weights())
+        # Keras cannot save a model whose layers are called in another one.
+        with dtype_policy(self._training_config().precision):
+            whole = build()
+        whole.set_weights(model.get_weights())
+        history["parameters"] = int(whole.count_params())
+        return whole, history
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

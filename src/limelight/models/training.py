@@ -182,7 +182,7 @@ class Trainer:
         """Return a copy of the model from the last `fit`, not compiled and without the optimizer."""
         if self.model is None:
             raise ValueError("`export` needs a trained model. Call `fit` first.")
-        with _dtype_policy(self.config.precision):
+        with dtype_policy(self.config.precision):
             model = self.build()
         model.set_weights(self.model.get_weights())
         return model
@@ -190,7 +190,7 @@ class Trainer:
     @contextlib.contextmanager
     def _scope(self) -> Iterator[None]:
         """Apply the precision, and the distribution over devices, to what is built and called inside."""
-        with _dtype_policy(self.config.precision), _distribution(self.config.devices):
+        with dtype_policy(self.config.precision), _distribution(self.config.devices):
             yield
 
     def _reset(self, seed: int) -> keras.Model:
@@ -473,7 +473,8 @@ def _set_generator_state(state: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def _dtype_policy(name: str | None) -> Iterator[None]:
+def dtype_policy(name: str | None) -> Iterator[None]:
+    """Use a dtype policy of Keras's for what is built inside; the current one for None."""
     before = keras.config.dtype_policy()
     if name is not None:
         keras.config.set_dtype_policy(name)
