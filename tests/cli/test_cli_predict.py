@@ -102,8 +102,33 @@ def test_translations(predict, folder):
     assert json.loads(out)["predictions"] == [
         {"text": "run twice", "prediction": model.set_params(beam=2).predict(["run twice"])[0]}
     ]
-    code, _, err = predict("text.keras", "run", "--beam", "2")
-    assert (code, err) == (2, "limelight: --beam needs a translator. Received: TextClassifier. Leave it out.\n")
+    code, out, _ = predict("translator.keras", "walk", "--n-best", "2", "--json")
+    (entry,) = json.loads(out)["predictions"]
+    expected = models.load(folder / "translator.keras").predict_n_best(["walk"], 2)[0]
+    assert [each["text"] for each in entry["translations"]] == [each.text for each in expected]
+    assert [each["log_probability"] for each in entry["translations"]] == pytest.approx(
+        [each.log_probability for each in expected]
+    )
+    drawn = [[each.text for each in row] for row in model.sample(["walk", "run twice"], 3, temperature=1.5, seed=4)]
+    (folder / "sources.txt").write_text("walk\nrun twice\n")
+    options = ("--sample", "--temperature", "1.5", "--seed", "4")
+    _, out, _ = predict("translator.keras", "sources.txt", *options, "--n-best", "3", "--json")
+    predictions = json.loads(out)["predictions"]
+    assert [[each["text"] for each in entry["translations"]] for entry in predictions] == drawn
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--beam", "2"], "--beam needs a translator. Received: TextClassifier. Leave it out."),
+        (["--sample"], "--sample needs a translator. Received: TextClassifier. Leave it out."),
+        (["--n-best", "2"], "--n-best needs --json, because a row of a table has one translation. Add --json."),
+        (["--seed", "2"], "--seed is of translations drawn at random. Add --sample."),
+    ],
+)
+def test_options_of_translators(predict, options, message):
+    code, _, err = predict("text.keras", "run", *options)
+    assert (code, err) == (2, f"limelight: {message}\n")
 
 
 def test_forecasts(predict, folder):

@@ -50,10 +50,12 @@ def log_probabilities(model, source, targets):
 
 
 FULL = pytest.mark.full
+# One recurrent decoder and one with a cache; the others take the same steps. A search, which compiles most, is done with one.
 MECHANISMS = ["bahdanau", "transformer", *(pytest.param(name, marks=FULL) for name in ("luong", "coverage"))]
+SEARCHED = [pytest.param("bahdanau", marks=FULL), *MECHANISMS[1:], pytest.param(None, marks=FULL)]
 
 
-@pytest.mark.parametrize("attention", [*MECHANISMS, pytest.param(None, marks=FULL)])
+@pytest.mark.parametrize("attention", SEARCHED)
 def test_a_wide_search_finds_the_best_of_all_targets(attention):
     model, max_length = translator(attention, num_layers=1), 3
     sources = np.array([[4, 8, 5, 6], [7, 4, 0, 0]])
@@ -108,6 +110,7 @@ def draw(model, source, seeds, **settings):
     return {name: np.asarray(value) for name, value in Sampling(model, **settings).predict_on_batch(batch).items()}
 
 
+@pytest.mark.full
 def test_samples_have_the_probabilities_of_the_model():
     model, source = translator("bahdanau"), np.array([[4, 8, 5]])
     inputs = {"source": source, "previous": np.array([[START]])}
@@ -245,6 +248,7 @@ def test_a_translation_that_reached_the_limit_has_no_end():
 
 
 # `pytest.warns` repeats the warnings that it was not asked for, without their place.
+@pytest.mark.full
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_long_texts_are_cut_counted_and_have_no_end():
     model = models.Translator(**FAST, max_length=3, mechanism=None, validation=0.0)

@@ -134,6 +134,10 @@ def _add_predict(commands: Any) -> None:
         "--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)"
     )
     parser.add_argument("--beam", type=int, metavar="N", help="beginnings that the search of a translator keeps")
+    parser.add_argument("--n-best", type=int, metavar="N", help="print N translations of each text; needs --json")
+    parser.add_argument("--sample", action="store_true", help="draw translations at random instead of searching")
+    parser.add_argument("--temperature", type=float, metavar="T", help="of --sample: below 1 for more probable ones")
+    parser.add_argument("--seed", type=int, metavar="S", help="of --sample: draw the same translations each time")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document, with the probability of each class"
     )

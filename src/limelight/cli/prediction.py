@@ -2,10 +2,11 @@
 
 import argparse
 import csv
+import functools
 import itertools
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ def check(arguments: argparse.Namespace) -> None:
     """Raise for options that exclude each other, before Keras is loaded."""
     if arguments.attention and not arguments.json:
         raise UsageError("--attention needs --json, because weights do not fit in a table. Add --json.")
+    if arguments.n_best is not None and not arguments.json:
+        raise UsageError("--n-best needs --json, because a row of a table has one translation. Add --json.")
+    if not arguments.sample:
+        for option in ("temperature", "seed"):
+            if getattr(arguments, option) is not None:
+                raise UsageError(f"--{option} is of translations drawn at random. Add --sample.")
 
 
 def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
@@ -27,9 +34,13 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     from limelight.models import load
 
     estimator = load(arguments.model)
-    if arguments.beam is not None:
-        if not hasattr(estimator, "beam"):
-            raise UsageError(f"--beam needs a translator. Received: {type(estimator).__name__}. Leave it out.")
+    if not hasattr(estimator, "beam"):
+        for option, value in (("--beam", arguments.beam), ("--n-best", arguments.n_best)):
+            if value is not None:
+                raise UsageError(f"{option} needs a translator. Received: {type(estimator).__name__}. Leave it out.")
+        if arguments.sample:
+            raise UsageError(f"--sample needs a translator. Received: {type(estimator).__name__}. Leave it out.")
+    elif arguments.beam is not None:
         estimator.set_params(beam=arguments.beam)
     if hasattr(estimator, "horizon"):
         _print_forecasts(arguments, estimator)
@@ -39,10 +50,33 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     else:
         columns, inputs, rows = read_texts(arguments.input, arguments.text)
     chunks = _chunk(inputs, rows)
-    if arguments.json:
-        _print_json(arguments, estimator, chunks)
+    if arguments.sample or arguments.n_best is not None:
+        predict_chunk = functools.partial(_translate, arguments, estimator)
     else:
-        _print_table(columns, estimator, chunks)
+        predict_chunk = functools.partial(predict, estimator)
+    if arguments.json:
+        _print_json(arguments, estimator, predict_chunk, chunks)
+    else:
+        _print_table(columns, estimator, predict_chunk, chunks)
+
+
+def _translate(arguments: argparse.Namespace, estimator: Any, texts: list[str]) -> list[dict[str, Any]]:
+    """Return for each text the best or first translation, and with `--n-best` the others too."""
+    count = 1 if arguments.n_best is None else arguments.n_best
+    if arguments.sample:
+        temperature = 1.0 if arguments.temperature is None else arguments.temperature
+        translations = estimator.sample(texts, count, temperature=temperature, seed=arguments.seed)
+    else:
+        translations = estimator.predict_n_best(texts, count)
+    results = []
+    for hypotheses in translations:
+        entry: dict[str, Any] = {"prediction": hypotheses[0].text}
+        if arguments.n_best is not None:
+            entry["translations"] = [
+                {"text": each.text, "log_probability": each.log_probability} for each in hypotheses
+            ]
+        results.append(entry)
+    return results
 
 
 def _print_forecasts(arguments: argparse.Namespace, estimator: Any) -> None:
@@ -142,14 +176,19 @@ def _chunk(inputs: Iterator[Any], rows: Iterator[list[Any]]) -> Iterator[tuple[l
         yield batch, list(itertools.islice(rows, len(batch)))
 
 
-def _print_table(columns: Sequence[str], estimator: Any, chunks: Iterator[tuple[list[Any], list[list[Any]]]]) -> None:
+def _print_table(
+    columns: Sequence[str],
+    estimator: Any,
+    predict_chunk: Callable[[list[Any]], list[dict[str, Any]]],
+    chunks: Iterator[tuple[list[Any], list[list[Any]]]],
+) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     added = ["prediction", "probability"] if hasattr(estimator, "predict_proba") else ["prediction"]
     names = [f"{name}_predicted" if name in columns else name for name in added]
     for number, (inputs, rows) in enumerate(chunks):
         if number == 0:
             writer.writerow([*columns, *names])
-        for row, prediction in zip(rows, predict(estimator, inputs), strict=True):
+        for row, prediction in zip(rows, predict_chunk(inputs), strict=True):
             values = [prediction["prediction"]]
             if "probabilities" in prediction:
                 values.append(f"{max(prediction['probabilities'].values()):.4f}")
@@ -157,11 +196,14 @@ def _print_table(columns: Sequence[str], estimator: Any, chunks: Iterator[tuple[
 
 
 def _print_json(
-    arguments: argparse.Namespace, estimator: Any, chunks: Iterator[tuple[list[Any], list[list[Any]]]]
+    arguments: argparse.Namespace,
+    estimator: Any,
+    predict_chunk: Callable[[list[Any]], list[dict[str, Any]]],
+    chunks: Iterator[tuple[list[Any], list[list[Any]]]],
 ) -> None:
     predictions = []
     for inputs, rows in chunks:
-        entries = predict(estimator, inputs)
+        entries = predict_chunk(inputs)
         attention = [_attention(estimator, each) for each in inputs] if arguments.attention else [{}] * len(inputs)
         for given, row, entry, weights in zip(inputs, rows, entries, attention, strict=True):
             origin = {"text": given} if isinstance(given, str) else {"series": row[0]}
