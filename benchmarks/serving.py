@@ -3,8 +3,9 @@
     python benchmarks/serving.py                    60 seconds of load by 4 clients, and tiles of 100,000 tokens
     python benchmarks/serving.py --seconds 10 --tokens 20000
 
-Prints answers, errors and latency of the load, the memory of the process before and after it, and the latency of tiles at
-random places of one head of size 64 at zoom 0. The clients are threads of the same process.
+Prints answers, errors and latency of the load, the memory of the process 10 seconds after its start and at its end, and the
+latency of tiles at random places of one head of size 64: of rows that are looked at for the first time, and of other columns of
+the same rows. The clients are threads of the same process.
 """
 
 import argparse
@@ -75,9 +76,8 @@ def load(port: int, seconds: float, clients: int) -> None:
                 errors.append(f"{response.status} {content[:80]!r}")
 
     # The first texts of each length compile; memory is compared after them.
-    before = get_memory()
-    middle: list[float] = []
-    timer = threading.Timer(seconds / 2, lambda: middle.append(get_memory()))
+    early: list[float] = []
+    timer = threading.Timer(min(10.0, seconds / 2), lambda: early.append(get_memory()))
     timer.start()
     threads = [threading.Thread(target=run, args=(seed,)) for seed in range(clients)]
     for thread in threads:
@@ -89,7 +89,7 @@ def load(port: int, seconds: float, clients: int) -> None:
         f"load: {clients} clients, {seconds:g} s: {len(latencies)} answers, {len(errors)} errors, median "
         f"{1e3 * np.median(latencies):.0f} ms, 99 % under {1e3 * np.quantile(latencies, 0.99):.0f} ms"
     )
-    print(f"memory: {before:.0f} MB before, {middle[0]:.0f} MB half way, {get_memory():.0f} MB at the end")
+    print(f"memory: {early[0]:.0f} MB after {min(10.0, seconds / 2):g} s, {get_memory():.0f} MB at the end")
     print("\n".join(errors[:5]), end="")
 
 
@@ -99,21 +99,31 @@ def measure_tiles(port: int, explorer: Explorer, tokens: int, random: np.random.
     explorer._runs["long"] = Run(
         "long", {}, ll.AttentionMaps([ll.AttentionMap("attention", QKSource(query, key, 0.125))])
     )
-    for zoom in (0, 1, 2):
-        count, latencies = tokens // (256 << zoom), []
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-        for _ in range(15):
-            row, column = random.integers(count, size=2)
-            started = time.monotonic()
-            connection.request("GET", f"/runs/long/tile?map=attention&head=0&row={row}&column={column}&zoom={zoom}")
-            assert connection.getresponse().read()
-            latencies.append(time.monotonic() - started)
-        print(
-            f"tiles of {tokens} tokens at zoom {zoom}: median {1e3 * np.median(latencies):.0f} ms, slowest "
-            f"{1e3 * max(latencies):.0f} ms"
-        )
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+
+    def fetch(row: int, column: int, zoom: int) -> float:
+        started = time.monotonic()
+        connection.request("GET", f"/runs/long/tile?map=attention&head=0&row={row}&column={column}&zoom={zoom}")
+        response = connection.getresponse()
+        assert response.read()
+        assert response.status == 200
+        return 1e3 * (time.monotonic() - started)
+
+    def describe(latencies: list[float]) -> str:
+        return f"median {np.median(latencies):.0f} ms, slowest {max(latencies):.0f} ms"
+
+    for zoom in range(7):
+        count = tokens // (256 << zoom)
+        if not count:
+            break
+        # Rows that no earlier tile has read.
+        explorer.tiles.discard("long")
+        rows = random.permutation(count)[: 15 if zoom < 3 else 3]
+        first = [fetch(row, int(random.integers(count)), zoom) for row in rows]
+        again = [fetch(row, int(random.integers(count)), zoom) for row in rows for _ in range(3)]
+        print(f"tiles of {tokens} tokens at zoom {zoom}: first {describe(first)}; again {describe(again)}", flush=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    print(f"memory: {get_memory():.0f} MB, at most {peak:.0f} MB")
+    print(f"memory: {get_memory():.0f} MB, at most {peak:.0f} MB; strips {explorer.tiles.nbytes / 1e6:.0f} MB")
 
 
 def main() -> None:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from limelight.inspection import forbid_keys, override_attention, silence_heads
+from limelight.inspection import AttentionExtractor, forbid_keys, override_attention, silence_heads
 from limelight.maps import AttentionMap, AttentionMaps
 from limelight.maps.sources import StatisticsSource, WeightSource
+from limelight.models.examples import Sequences
 from limelight.server.errors import InputError
 from limelight.server.tiles import TILE_SIZE, TileCache
 
@@ -95,6 +96,7 @@ class Explorer:
         self._runs: collections.OrderedDict[str, Run] = collections.OrderedDict()
         self._lock = threading.Lock()
         self.tiles = TileCache(max_bytes // 2)
+        self._extractor = AttentionExtractor(estimator.model_)
 
     def describe(self) -> dict[str, Any]:
         """Return the kind of the model, its classes and the largest input."""
@@ -118,11 +120,9 @@ class Explorer:
             raise InputError(f"The text must have at most {self.max_characters:,} characters. Received: {len(text):,}.")
         # Lone surrogates cannot be encoded by tokenizers.
         text = text.encode("utf-8", "replace").decode("utf-8")
-        maps = self.estimator.attention([text])
+        prediction, maps, batch = self._predict(text)
         if changes:
-            prediction, maps = run_with_changes(self.estimator, text, maps, changes)
-        else:
-            prediction = predict(self.estimator, text)
+            prediction, maps = run_with_changes(self.estimator, batch, maps, changes)
         run = Run(secrets.token_urlsafe(9), prediction, maps)
         with self._lock:
             self._runs[run.number] = run
@@ -132,6 +132,21 @@ class Explorer:
                 del sizes[oldest]
                 self.tiles.discard(oldest)
         return run
+
+    def _predict(self, text: str) -> tuple[dict[str, Any], AttentionMaps, Any]:
+        """Return the prediction and the attention for one text, and the batch of the model; None if there is no single one."""
+        estimator = self.estimator
+        if not hasattr(estimator.inputs_, "encode"):
+            return predict(estimator, text), estimator.attention([text]), None
+        examples = estimator.inputs_.encode([text])
+        length = int(examples.lengths.max())
+        batch, _, _ = examples.batch(np.arange(1), length)
+        if not isinstance(examples, Sequences):
+            return predict(estimator, text), estimator.attention([text]), batch
+        # One compiled run of one row gives both.
+        outputs, maps = self._extractor.predict_on_batch(batch)
+        maps = maps.with_tokens(estimator.inputs_.tokens([text]), length)
+        return _describe_outputs(estimator, np.asarray(outputs)), maps, batch
 
     def get(self, number: str) -> Run:
         """Return a run that is still kept.
@@ -152,14 +167,14 @@ def predict(estimator: Any, text: str) -> dict[str, Any]:
 
 
 def run_with_changes(
-    estimator: Any, text: str, maps: AttentionMaps, changes: Changes
+    estimator: Any, batch: Any, maps: AttentionMaps, changes: Changes
 ) -> tuple[dict[str, Any], AttentionMaps]:
     """Return the prediction and the attention of an estimator whose attention is changed.
 
     Raises:
         InputError: A head or token does not exist, the text is too long, or the estimator decodes step by step.
     """
-    if not hasattr(estimator.inputs_, "encode"):
+    if batch is None:
         raise InputError(
             f"The attention of a {type(estimator).__name__} cannot be changed: it runs once for each word it writes."
         )
@@ -172,19 +187,13 @@ def run_with_changes(
         if key not in maps or head >= maps[key].num_heads:
             raise InputError(f"`silenced` must name heads of {', '.join(maps)}. Received: head {head} of {key[:80]!r}.")
     functions = {key: _combine(each, changes) for key, each in maps.items()}
-    examples = estimator.inputs_.encode([text])
-    batch, _, _ = examples.batch(np.arange(1), int(examples.lengths.max()))
     outputs, used = override_attention(
         estimator.model_,
         batch,
         {glob_escape(key): each for key, each in functions.items() if each},
         return_weights=True,
     )
-    outputs = keras.ops.convert_to_numpy(outputs)
-    if hasattr(estimator, "predict_proba"):
-        prediction = _describe_probabilities(estimator, outputs)
-    else:
-        prediction = {"prediction": np.asarray(estimator.target_.decode(outputs)[0]).tolist()}
+    prediction = _describe_outputs(estimator, keras.ops.convert_to_numpy(outputs))
     changed = AttentionMaps(
         dataclasses.replace(each, source=WeightSource(used[key].astype(np.float32).reshape(each.shape)))
         if key in used
@@ -223,6 +232,13 @@ def _forbid(mask: np.ndarray, weights: Any, permitted: Any) -> Any:
     """Forbid keys by a mask (lists of tokens, 1, 1, S); a layer may have the sentences of a document in its batch."""
     lead = tuple(weights.shape[:-3])
     return forbid_keys(mask.reshape(*lead, *mask.shape[1:]))(weights, permitted)
+
+
+def _describe_outputs(estimator: Any, outputs: np.ndarray) -> dict[str, Any]:
+    """Return the prediction for one text from the outputs of the model."""
+    if hasattr(estimator, "predict_proba"):
+        return _describe_probabilities(estimator, outputs)
+    return {"prediction": np.asarray(estimator.target_.decode(outputs)[0]).tolist()}
 
 
 def _describe_probabilities(estimator: Any, probabilities: np.ndarray) -> dict[str, Any]:
