@@ -184,11 +184,11 @@ def test_many_weights_are_stored_in_fewer_steps(random, monkeypatch):
     ("shapes", "every_weight", "blocks", "keys"),
     [
         # Twelve layers of twelve heads.
-        ([(1, 12, 512, 512)] * 12, True, 512, 16),
+        ([(1, 12, 512, 512)] * 12, True, 512, 0),
         ([(1, 12, 4096, 4096)] * 12, True, 128, 4),
         ([(1, 12, 32_768, 32_768)] * 12, True, 256, 0),
         # One layer.
-        ([(1, 8, 513, 513)], True, 513, 16),
+        ([(1, 8, 513, 513)], True, 513, 0),
         ([(1, 1, 32_768, 32_768)], True, 2048, 16),
         ([(1, 12, 32_768, 32_768)], True, 512, 5),
         # More than every weight of 512 tokens takes.

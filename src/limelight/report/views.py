@@ -268,11 +268,13 @@ class _Reader:
         longest, room = max(rows, columns), self.cells_per_head
         captured = attention.source.top_keys.shape[-1] if isinstance(attention.source, StatisticsSource) else columns
         most, per_key = min(captured, NUM_TOP_KEYS), _CELLS_PER_KEY * rows
+        # Of statistics not every weight is known, however short the map is.
+        kept = most if isinstance(attention.source, StatisticsSource) else 0
         if self.has_every_weight and longest <= MAX_EXACT:
-            return _Resolution(longest, most, rows * columns)
+            return _Resolution(longest, kept, rows * columns)
         # The coarser levels take at most a third more.
         if MAX_EXACT < longest <= _SIZES[0] and 4 * rows * columns // 3 <= room:
-            return _Resolution(longest, most, 4 * rows * columns // 3)
+            return _Resolution(longest, kept, 4 * rows * columns // 3)
         reserved = per_key * min(most, room // (2 * per_key))
         fits = (size for size in _SIZES if size < longest and _count_cells(size, rows, columns) <= room - reserved)
         size = next(fits, _SIZES[-1])

@@ -24,10 +24,13 @@ function tileOf(level, packed, head, index) {
 // A function of the row and column of a cell: w = scale (q / steps)^2.
 export function readCells(level, packed, head) {
   const { tile, columns } = level, across = Math.ceil(columns / tile), scale = packed.scale[head] / packed.steps ** 2;
+  let current = -1, bytes = null, wide = 0;
   return (row, column) => {
     const left = Math.floor(column / tile), index = Math.floor(row / tile) * across + left;
-    const level8 = tileOf(level, packed, head, index)[(row % tile) * Math.min(tile, columns - left * tile) + (column % tile)];
-    return scale * level8 * level8;
+    // Cells are mostly read one after another.
+    if (index !== current) [current, bytes, wide] = [index, tileOf(level, packed, head, index), Math.min(tile, columns - left * tile)];
+    const root = bytes[(row % tile) * wide + (column % tile)];
+    return scale * root * root;
   };
 }
 

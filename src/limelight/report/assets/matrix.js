@@ -3,7 +3,8 @@ import { make, readColors } from "./elements.js";
 import { clamp, fit, shorten, viridis, visible } from "./words.js";
 
 const NAME_WIDTH = 96;
-const PALETTE = Array.from({ length: 256 }, (_, level) => [...viridis(level / 255), 255]);
+// A pixel for each of 256 shares.
+const PALETTE = new Uint32Array(new Uint8Array(Array.from({ length: 256 }, (_, level) => [...viridis(level / 255), 255]).flat()).buffer);
 
 // A window of `size` tokens that contains the current one; it moves as little as it must, and is centered after a new zoom.
 export function windowAround(token, total, size, before) {
@@ -145,7 +146,8 @@ function paint(head, down, across, mostWide, mostHigh) {
     }
   }
   const image = make("canvas", { width: wide, height: high }), pen = image.getContext("2d"), pixels = pen.createImageData(wide, high);
-  maxima.forEach((value, index) => pixels.data.set(PALETTE[Math.round(255 * Math.sqrt(Math.min(value / head.most, 1)))], 4 * index));
+  const colors = new Uint32Array(pixels.data.buffer);
+  for (let index = 0; index < maxima.length; index++) colors[index] = PALETTE[Math.round(255 * Math.sqrt(Math.min(maxima[index] / head.most, 1)))];
   pen.putImageData(pixels, 0, 0);
   return { image, box: { top: level.rowStart(top), bottom: level.rowStart(top + rows), left: level.columnStart(left), right: level.columnStart(left + columns) } };
 }
