@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import limelight as ll
+from browsing import find_violations
 from limelight._progress import Interruption
 from limelight.cli import serving
 from limelight.exceptions import UsageError
@@ -340,6 +341,12 @@ def test_the_page_in_a_browser(server, tmp_path):
         driver.find_element(By.ID, "silence").click()
         wait(lambda: driver.find_element(By.ID, "silence").get_attribute("aria-pressed") == "true")
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+            media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+            assert find_violations(driver) == []
     finally:
         driver.quit()
 
