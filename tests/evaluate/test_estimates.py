@@ -9,7 +9,15 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from limelight.evaluate import Estimate
-from limelight.evaluate.estimates import bca, bootstrap, jackknife_weights, resample_counts, wilson
+from limelight.evaluate.estimates import (
+    average_groups,
+    bca,
+    bootstrap,
+    bootstrap_means,
+    jackknife_weights,
+    resample_counts,
+    wilson,
+)
 
 pytestmark = pytest.mark.backend_free
 
@@ -125,3 +133,58 @@ def test_invalid_confidence_and_resamples_raise():
         bootstrap(lambda weights: {}, 5, confidence=95)
     with pytest.raises(ValueError, match=r"`resamples` must be at least 100. Received: 10"):
         bootstrap(lambda weights: {}, 5, resamples=10)
+
+
+def test_the_interval_of_a_mean_is_that_of_loops(random):
+    values, others = random.exponential(size=23), random.normal(size=(23, 2))
+    counts = np.concatenate(list(resample_counts(23, 300, np.random.default_rng(4))))
+    estimates = bootstrap_means({"mean": values, "two": others}, confidence=0.9, resamples=300, seed=4)
+    for column, estimate in ((values, estimates["mean"]), (others[:, 1], estimates["two"][1])):
+        ratios = []
+        for row in counts.astype(int):
+            resample = np.repeat(column, row)
+            ratios.append((resample.mean() - column.mean()) / stats.sem(resample))
+        high, low = np.quantile(ratios, [0.05, 0.95])
+        ends = column.mean() - low * stats.sem(column), column.mean() - high * stats.sem(column)
+        assert (estimate.low, estimate.high) == pytest.approx(ends, rel=1e-9)
+        assert estimate.value == pytest.approx(column.mean())
+        assert estimate.method == "studentized bootstrap, 300 resamples"
+
+
+def test_the_interval_of_a_mean_of_few_or_nearly_constant_values(random):
+    values = random.normal(size=6)
+    estimate = bootstrap_means({"mean": values})["mean"]
+    expected = stats.t.interval(0.95, 5, loc=values.mean(), scale=stats.sem(values))
+    assert (estimate.low, estimate.high) == pytest.approx(expected)
+    assert estimate.method == "t"
+    rare = np.zeros(40)
+    rare[7] = 1
+    assert bootstrap_means({"mean": rare})["mean"].method == "BCa bootstrap, 1000 resamples"
+    constant = bootstrap_means({"mean": np.full(40, 0.3)})["mean"]
+    assert (constant.low, constant.high) == pytest.approx((0.3, 0.3))
+    assert bootstrap_means({"mean": np.ones(1)})["mean"].method == "one example"
+    assert bootstrap_means({"mean": np.array([1.0, math.nan] * 10)})["mean"].low is None
+
+
+def test_the_interval_of_a_skewed_mean_covers_it(random):
+    # 1,000 studies of 40 values: the standard error of the rate is 0.7 %.
+    covered = {"studentized": 0, "bca": 0}
+    for study in range(1000):
+        values = random.exponential(size=40)
+        for name, estimate in (
+            ("studentized", bootstrap_means({"mean": values}, resamples=400, seed=study)["mean"]),
+            ("bca", bootstrap(lambda weights, values=values: {"mean": weights @ values / weights.sum(1)}, 40, resamples=400,
+                              seed=study)["mean"]),
+        ):  # fmt: skip
+            covered[name] += estimate.low <= 1 <= estimate.high
+    assert covered["studentized"] > 930, covered
+    assert covered["studentized"] > covered["bca"]
+
+
+def test_groups_are_averaged(random):
+    values = random.normal(size=(7, 2))
+    values[3, 0] = math.nan
+    groups = ["b", "a", "b", "a", "c", "b", "c"]
+    expected = [[np.nanmean(values[[g == name for g in groups], k]) for k in range(2)] for name in "abc"]
+    np.testing.assert_allclose(average_groups(values, groups), expected)
+    assert average_groups(values, None) is values

@@ -268,3 +268,31 @@ def test_rankings_are_compared_pair_by_pair():
     assert compared.difference.value == pytest.approx(0.8)
     assert compared.better
     assert compared.p_value < 0.001
+
+
+def test_labels_and_groups():
+    def predict(batch):
+        positive = np.array([0.1 + 0.2 * np.isin(example, (7, 8)).sum() for example in batch])
+        return np.stack([1 - positive, positive], axis=1)
+
+    random = np.random.default_rng(2)
+    examples = [random.permutation([7, 8, *random.integers(4, size=4)]) for _ in range(18)]
+    scores = [np.isin(example, (7, 8)) + random.uniform(size=6) for example in examples]
+    rankings, groups = {"attention": scores}, np.repeat(np.arange(6), 3)
+    # Class 0 is predicted, class 1 is meant.
+    single = evaluate.faithfulness(predict, examples, rankings, labels=[1] * 18, resamples=100)
+    result = evaluate.faithfulness(predict, examples, rankings, labels=[1] * 18, groups=groups, resamples=100)
+    assert (single.n, result.n) == (18, 6)
+    assert single.measures["attention"]["comprehensiveness"].value > 0.2
+    values = single.per_example["attention"]["sufficiency"]
+    np.testing.assert_allclose(result.per_example["attention"]["sufficiency"], values.reshape(6, 3).mean(1))
+    assert result.deletion["attention"].mean == pytest.approx(single.deletion["attention"].mean)
+    falls = evaluate.leave_one_out(predict, examples[:1], labels=[1], signed=True)[0]
+    np.testing.assert_allclose(falls, 0.2 * np.isin(examples[0], (7, 8)), atol=1e-12)
+    taus = [evaluate.agreement([first], [second]).value for first, second in zip(scores, examples, strict=True)]
+    grouped = evaluate.agreement(scores, examples, groups=groups, resamples=100)
+    assert grouped.n == 6
+    assert grouped.value == pytest.approx(np.mean(taus))
+    marks = [np.isin(example, (7, 8)) for example in examples]
+    plausible = evaluate.plausibility(rankings, marks, groups=groups, resamples=100)["attention"]["auprc"]
+    assert (plausible.value, plausible.n) == (1, 6)

@@ -9,7 +9,7 @@ import numpy as np
 
 from limelight._formatting import Metric, format_count, format_p_value, format_probability_change, to_finite
 from limelight.evaluate.comparison import holm
-from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence
+from limelight.evaluate.estimates import Estimate, average_groups, bootstrap_means, check_confidence
 from limelight.evaluate.perturbation import (
     BATCH_SIZE,
     Delete,
@@ -78,7 +78,7 @@ class Faithfulness:
     """The result of `faithfulness`.
 
     Args:
-        n: Number of examples.
+        n: Number of examples, or of groups of them.
         perturbation: How tokens were removed or replaced.
         measures: Ranking name (and "random") to measure name to its `Estimate`.
         against_random: Ranking name to measure name to its `AgainstRandom`.
@@ -175,6 +175,8 @@ def faithfulness(
     shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
     steps: int = 10,
     draws: int = 5,
+    labels: Sequence[int] | None = None,
+    groups: Sequence[Any] | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -208,6 +210,9 @@ def faithfulness(
         shares: Fractions of the tokens for the first three measures.
         steps: Number of steps of the two areas.
         draws: Number of random rankings of each example.
+        labels: The class y of each example (N,); the predicted one by default.
+        groups: The group of each example (N,), such as the text that several belong to. The mean of a group then counts as one
+            example: intervals and tests are over groups.
         confidence: Level of the intervals.
         resamples: Number of bootstrap resamples.
         seed: Seed of all random numbers.
@@ -232,18 +237,30 @@ def faithfulness(
     arrays = [np.asarray(example) for example in examples]
     scores, removable = _check_scores(arrays, rankings)
     orders = _order_tokens(scores, removable, draws, np.random.default_rng(seed))
-    cache = _PredictionCache(predict, arrays, perturbation or Delete(), output)
+    cache = _PredictionCache(predict, arrays, perturbation or Delete(), output, labels)
     levels = np.linspace(0, 1, steps + 1)
     probabilities = _predict_perturbed(cache, orders, shares, levels)
-    per_example = {name: _compute_measures(each, cache, levels) for name, each in probabilities.items()}
+    per_example = {
+        name: {
+            measure: average_groups(values, groups)
+            for measure, values in _compute_measures(each, cache, levels).items()
+        }
+        for name, each in probabilities.items()
+    }
     settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     return Faithfulness(
-        n=len(arrays),
+        n=len(next(iter(per_example[RANDOM].values()))),
         perturbation=cache.perturbation.name,
-        measures={name: _bootstrap_means(each, settings) for name, each in per_example.items()},
+        measures={name: bootstrap_means(each, **settings) for name, each in per_example.items()},
         against_random=_compare_with_random(per_example, settings, np.random.default_rng(seed + 1)),
-        deletion={name: _curve(levels, each["deletion"], settings) for name, each in probabilities.items()},
-        insertion={name: _curve(levels, each["insertion"], settings) for name, each in probabilities.items()},
+        deletion={
+            name: _curve(levels, average_groups(each["deletion"], groups), settings)
+            for name, each in probabilities.items()
+        },
+        insertion={
+            name: _curve(levels, average_groups(each["insertion"], groups), settings)
+            for name, each in probabilities.items()
+        },
         output=output,
         per_example=per_example,
     )
@@ -261,10 +278,11 @@ class _PredictionCache:
         examples: list[np.ndarray],
         perturbation: Delete | Replace,
         output: str = "probabilities",
+        labels: Sequence[int] | None = None,
     ) -> None:
         self.predict, self.examples, self.perturbation, self.output = predict, examples, perturbation, output
         self.whole = (predict_in_batches if output == "probabilities" else predict_values)(predict, examples)
-        self.labels = self.whole.argmax(1)
+        self.labels = self.whole.argmax(1) if labels is None else np.asarray(labels)
         classified = output == "probabilities"
         rows = np.arange(len(examples))
         self.original = self.whole[rows, self.labels] if classified else np.zeros(len(examples))
@@ -362,20 +380,8 @@ def _compute_measures(
     return measures
 
 
-def _bootstrap_means(values: Mapping[str, np.ndarray], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the mean over examples of each array (N,) or (N, K), with its interval."""
-
-    def means(weights: np.ndarray) -> dict[str, np.ndarray]:
-        return {
-            name: (weights @ array) / (weights.sum(1) if array.ndim == 1 else weights.sum(1, keepdims=True))
-            for name, array in values.items()
-        }
-
-    return bootstrap(means, len(next(iter(values.values()))), **settings)
-
-
 def _curve(levels: np.ndarray, probabilities: np.ndarray, settings: Mapping[str, Any]) -> Curve:
-    points = _bootstrap_means({"curve": probabilities}, settings)["curve"]
+    points = bootstrap_means({"curve": probabilities}, **settings)["curve"]
     # A point without an interval (one example, or equal values) has an interval of length 0.
     intervals = [[point.value if end is None else end for end in (point.low, point.high)] for point in points]
     low, high = np.array(intervals).T
@@ -405,7 +411,7 @@ def _compare(
     p_values = holm([_sign_flip_test(difference, rng) for difference in differences.values()])
     comparisons = {}
     for ((name, measure), difference), p_value in zip(differences.items(), p_values, strict=True):
-        estimate = _bootstrap_means({"difference": difference}, settings)["difference"]
+        estimate = bootstrap_means({"difference": difference}, **settings)["difference"]
         direction = 1 if MEASURES[measure].higher_is_better else -1
         better = direction * estimate.value > 0 and p_value < 1 - estimate.confidence
         if estimate.low is not None:

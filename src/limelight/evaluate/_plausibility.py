@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from limelight._optional import import_optional
-from limelight.evaluate.estimates import Estimate, bootstrap, check_confidence
+from limelight.evaluate.estimates import Estimate, average_groups, bootstrap_means, check_confidence
 
 MEASURES = ("auprc", "token_f1", "iou_f1")
 _MIN_IOU = 0.5
@@ -17,6 +17,7 @@ def plausibility(
     rankings: Mapping[str, Sequence[Any]],
     marks: Sequence[Any],
     *,
+    groups: Sequence[Any] | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -33,6 +34,7 @@ def plausibility(
     Args:
         rankings: Name to scores, one array (T,) for each example.
         marks: For each example bool (T,), True at tokens that people marked.
+        groups: The group of each example, whose mean then counts as one.
         confidence: Level of the intervals.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap, and of the order of equal scores.
@@ -86,14 +88,9 @@ def plausibility(
                     _span_f1(chosen, truth),
                 ]
             )
-        values = np.array(rows)
-        estimates: Any = bootstrap(
-            lambda weights, values=values: {
-                measure: weights @ values[:, column] / weights.sum(1) for column, measure in enumerate(MEASURES)
-            },
-            len(marked), confidence=confidence, resamples=resamples, seed=seed,
-        )  # fmt: skip
-        results[name] = estimates
+        values = average_groups(np.array(rows), None if groups is None else [groups[index] for index in marked])
+        columns = dict(zip(MEASURES, values.T, strict=True))
+        results[name] = bootstrap_means(columns, confidence=confidence, resamples=resamples, seed=seed)
     return results
 
 

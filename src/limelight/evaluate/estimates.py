@@ -6,7 +6,7 @@ at once: a thousand resamples of a dozen metrics take about a second.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from limelight._formatting import to_finite
 Statistics = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 _CHUNK = 2_000_000  # number of counts in memory: 16 MB of float64
+# With fewer examples the resamples of a mean are too few different ones, and many are nearly constant.
+_MIN_STUDENTIZED = 10
 
 
 @dataclass(frozen=True)
@@ -279,3 +281,99 @@ def bootstrap(
             estimate(*columns) if value.ndim == 1 else [estimate(*column) for column in zip(*columns, strict=True)]
         )
     return estimates
+
+
+def bootstrap_means(
+    values: Mapping[str, np.ndarray], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+) -> dict[str, Any]:
+    r"""Return the mean over examples of each array with its studentized bootstrap interval (bootstrap-t).
+
+    Of each resample the mean is divided by its own standard error, $t^* = (\bar x^* - \bar x) / s^*$, and the interval is
+    $\bar x - t^*_{1 - \alpha / 2}\, s$ to $\bar x - t^*_{\alpha / 2}\, s$. Of skewed values it covers better than the BCa
+    interval, which takes the variance of few examples as known. With fewer than 10 examples it is a t interval, and BCa where
+    too many resamples are constant.
+
+    Args:
+        values: Arrays (n,), or (n, K) for K means at once.
+        confidence: Level of the intervals.
+        resamples: Number of resamples.
+        seed: Seed of the resampling: the same seed gives the same interval.
+
+    Returns:
+        For each name an `Estimate`, or a list of K estimates.
+
+    Raises:
+        ValueError: `confidence` is not between 0 and 1, or `resamples` is below 100.
+
+    Example:
+        >>> print(bootstrap_means({"mean": np.arange(20.0)})["mean"])
+        9.500 (95 % CI 6.686 to 12.271)
+
+    References:
+        Hall 1988, Annals of Statistics 16, 927-953.
+    """
+    check_confidence(confidence, resamples)
+    columns = np.concatenate([np.reshape(each, (len(each), -1)) for each in values.values()], axis=1).astype(np.float64)
+    n, means = len(columns), columns.mean(0)
+    estimates: list[Estimate] = []
+    if n < 2:
+        estimates = [Estimate(float(mean), None, None, "one example", n, confidence) for mean in means]
+    else:
+        deviations = columns - means
+        counts = list(resample_counts(n, resamples, np.random.default_rng(seed)))
+        shifts = np.concatenate([chunk @ deviations for chunk in counts]) / n
+        squares = np.concatenate([chunk @ deviations**2 for chunk in counts]) / n
+        errors = np.sqrt(np.maximum(squares - shifts**2, 0.0) / (n - 1))
+        for column, mean in enumerate(means):
+            parts = (deviations[:, column], shifts[:, column], errors[:, column])
+            estimates.append(Estimate(float(mean), *_studentized(float(mean), *parts, confidence), n, confidence))
+    results, start = {}, 0
+    for name, each in values.items():
+        width = int(np.prod(np.shape(each)[1:], dtype=int))
+        results[name] = estimates[start] if np.ndim(each) == 1 else estimates[start : start + width]
+        start += width
+    return results
+
+
+def _studentized(
+    mean: float, deviations: np.ndarray, shifts: np.ndarray, errors: np.ndarray, confidence: float
+) -> tuple[float | None, float | None, str]:
+    """Return the interval of a mean and its method.
+
+    Args:
+        mean: The mean of the values.
+        deviations: The values less their mean (n,).
+        shifts: The mean of each resample, less that of the values (R,).
+        errors: The standard error of each resample (R,).
+        confidence: Level of the interval.
+    """
+    n, tail = len(deviations), (1 - confidence) / 2
+    error = float(np.sqrt((deviations**2).sum() / (n * (n - 1))))
+    if not math.isfinite(mean):
+        return None, None, "undefined on these examples"
+    if n < _MIN_STUDENTIZED:
+        half = float(stats.t.ppf(1 - tail, n - 1)) * error
+        return mean - half, mean + half, "t"
+    constant = errors <= 1e-6 * error
+    if np.mean(constant & (np.abs(shifts) > 0)) > tail / 2 or error <= 1e-12 * max(abs(mean), 1e-12):
+        jackknife = mean - deviations / (n - 1)
+        return bca(mean, mean + shifts, jackknife, confidence)
+    ratios = shifts[~constant] / errors[~constant]
+    low, high = mean - error * np.quantile(ratios, [1 - tail, tail])
+    return float(low), float(high), f"studentized bootstrap, {len(shifts)} resamples"
+
+
+def average_groups(values: np.ndarray, groups: Sequence[Any] | None) -> np.ndarray:
+    """Return the mean of each group of rows (G, ...), in the order of the sorted groups; the values themselves without groups.
+
+    Rows that are NaN are left out; a group of them alone is NaN.
+    """
+    if groups is None:
+        return values
+    _, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    values = np.asarray(values, np.float64)
+    defined = np.isfinite(values)
+    sums, counts = (np.zeros((numbers.max() + 1, *values.shape[1:])) for _ in range(2))
+    np.add.at(sums, numbers, np.where(defined, values, 0.0))
+    np.add.at(counts, numbers, defined)
+    return np.divide(sums, counts, out=np.full_like(sums, math.nan), where=counts > 0)

@@ -129,6 +129,7 @@ def leave_one_out(
     output: str = "probabilities",
     width: int = 1,
     signed: bool = False,
+    labels: Sequence[int] | None = None,
 ) -> list[np.ndarray]:
     """Return for each token how far the prediction moves if that token is removed.
 
@@ -140,6 +141,7 @@ def leave_one_out(
         width: Number of neighbouring tokens that are removed together (occlusion); a token then has the mean over all windows
             that hold it.
         signed: Return the fall of the probability of the predicted class, below 0 if the token speaks against it; not a distance.
+        labels: The class of each example whose probability is meant with `signed`; the predicted one by default.
 
     Returns:
         For each example an array (T,): the total variation distance of its prediction with and without the token; for a
@@ -171,8 +173,9 @@ def leave_one_out(
     counts = [len(rows) for rows in windows]
     originals = original[np.repeat(np.arange(len(arrays)), counts)]
     if signed:
-        labels = originals.argmax(1)[:, None]
-        changes = (np.take_along_axis(originals, labels, 1) - np.take_along_axis(predictions, labels, 1))[:, 0]
+        chosen = original.argmax(1) if labels is None else np.asarray(labels)
+        chosen = np.repeat(chosen, counts)[:, None]
+        changes = (np.take_along_axis(originals, chosen, 1) - np.take_along_axis(predictions, chosen, 1))[:, 0]
     else:
         changes = output_distance(predictions, originals, output)
     parts = np.split(changes, np.cumsum(counts)[:-1])

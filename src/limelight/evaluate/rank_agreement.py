@@ -7,11 +7,17 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from limelight.evaluate.estimates import Estimate, bootstrap
+from limelight.evaluate.estimates import Estimate, average_groups, bootstrap_means
 
 
 def agreement(
-    first: Sequence[Any], second: Sequence[Any], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    first: Sequence[Any],
+    second: Sequence[Any],
+    *,
+    groups: Sequence[Any] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> Estimate:
     """Return the mean over examples of Kendall's tau-b between two rankings of an example's tokens, with its interval.
 
@@ -20,6 +26,7 @@ def agreement(
     Args:
         first: For each example scores (T,), such as attention weights.
         second: The same, such as gradients or `leave_one_out`.
+        groups: The group of each example, whose mean then counts as one.
         confidence: Level of the interval.
         resamples: Number of bootstrap resamples.
         seed: Seed of the bootstrap.
@@ -40,14 +47,12 @@ def agreement(
             f"Received: {len(first)}, {len(second)}."
         )
     taus = np.array([_kendall_tau(*pair, index) for index, pair in enumerate(zip(first, second, strict=True))])
-    defined = taus[np.isfinite(taus)]
+    of_groups = average_groups(taus, groups)
+    defined = of_groups[np.isfinite(of_groups)]
     if not defined.size:
         return Estimate(math.nan, None, None, "undefined: every ranking is constant", 0, confidence)
-    mean: Any = bootstrap(
-        lambda weights: {"tau": weights @ defined / weights.sum(1)},
-        len(defined), confidence=confidence, resamples=resamples, seed=seed,
-    )["tau"]  # fmt: skip
-    num_undefined = len(taus) - len(defined)
+    mean: Estimate = bootstrap_means({"tau": defined}, confidence=confidence, resamples=resamples, seed=seed)["tau"]
+    num_undefined = int((~np.isfinite(taus)).sum())
     note = f", {num_undefined} of {len(taus)} examples without a tau left out" if num_undefined else ""
     return Estimate(mean.value, mean.low, mean.high, mean.method + note, len(defined), confidence)
 
