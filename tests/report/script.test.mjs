@@ -12,7 +12,7 @@ const { PAGE, readState, VIEWER, writeState } = await load("state.js");
 const { chooseCurves, describeArcs } = await load("arcs.js");
 const { summarizeSteps } = await load("lines.js");
 const { windowAround } = await load("matrix.js");
-const { measureHeads } = await load("grid.js");
+const { measureHeads, shortNames } = await load("grid.js");
 
 // What the test in Python wrote: documents of views, and the weights that they were made from.
 const cases = JSON.parse(readFileSync(process.env.LIMELIGHT_CASES, "utf-8"));
@@ -187,6 +187,13 @@ test("steps are summarized by their extremes", () => {
   const { weights, ranges } = summarizeSteps((step) => step / 10, [[1, 5, null, 2, 7, 3]], 6, 3);
   assert.deepEqual(Array.from(weights, (value) => Number(value.toFixed(2))), [0.1, 0.3, 0.5]);
   assert.deepEqual(ranges, [[[1, 5], [2, 2], [3, 7]]]);
+});
+
+test("layers are named without the folders that they share", () => {
+  assert.deepEqual(shortNames(["encoder/block_1/attention", "encoder/block_2/attention"]), ["block_1/attention", "block_2/attention"]);
+  assert.deepEqual(shortNames(["encoder/a", "pooling"]), ["encoder/a", "pooling"]);
+  assert.deepEqual(shortNames(["encoder/a"]), ["encoder/a"]);
+  assert.deepEqual(shortNames(["encoder/a", "encoder/a"]), ["a", "a"]);
 });
 
 test("heads are measured by what there is", () => {

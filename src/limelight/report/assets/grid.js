@@ -19,6 +19,14 @@ export function measureHeads(map, text, measure) {
   return Array.from({ length: map.heads }, (_, head) => values?.[head] ?? null);
 }
 
+// Names without the folders that all of them share: their ends tell them apart.
+export function shortNames(names) {
+  const folders = names.map((name) => name.split("/").slice(0, -1));
+  let shared = names.length > 1 ? folders[0].length : 0;
+  while (shared && !folders.every((parts) => parts.slice(0, shared).join("/") === folders[0].slice(0, shared).join("/"))) shared--;
+  return names.map((name) => name.split("/").slice(shared).join("/"));
+}
+
 // `current` returns the maps on show.
 export function headGrid(current, state, choose) {
   const buttons = [], body = make("tbody"), headings = make("tr", { role: "row" }), ends = make("p", { class: "note ramp" });
@@ -40,7 +48,8 @@ export function headGrid(current, state, choose) {
     node.classList.toggle("many", Math.max(...maps.map((map) => map.heads)) > 6);
     headings.replaceChildren(make("th", { role: "columnheader" }, "Layer"),
       ...Array.from({ length: Math.max(...maps.map((map) => map.heads)) }, (_, head) => make("th", { scope: "col", role: "columnheader" }, String(head + 1))));
-    body.replaceChildren(...maps.map((map, layer) => make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader", title: map.name }, map.name),
+    const names = shortNames(maps.map((map) => map.name));
+    body.replaceChildren(...maps.map((map, layer) => make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader", title: map.name }, names[layer]),
       Array.from({ length: map.heads }, (_, head) => {
         const button = make("button", { class: "head", type: "button", tabindex: "-1", onclick: () => choose({ map: layer, head }) });
         buttons.push({ button, layer, head });
