@@ -2,17 +2,21 @@
 
 import collections
 import dataclasses
+import functools
 import math
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from glob import escape as glob_escape
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
 
-from limelight.inspection import AttentionExtractor, forbid_keys, override_attention, silence_heads
+from limelight.engine import backend
+from limelight.inspection import AttentionExtractor
+from limelight.inspection._observed_attention import to_numpy
+from limelight.inspection.overrides import OverriddenModel
 from limelight.maps import AttentionMap, AttentionMaps
 from limelight.maps.sources import StatisticsSource, WeightSource
 from limelight.models.examples import Sequences
@@ -96,7 +100,7 @@ class Explorer:
         self._runs: collections.OrderedDict[str, Run] = collections.OrderedDict()
         self._lock = threading.Lock()
         self.tiles = TileCache(max_bytes // 2)
-        self._extractor = AttentionExtractor(estimator.model_)
+        self._extractor, self._changed_model = AttentionExtractor(estimator.model_), ChangedModel(estimator.model_)
 
     def describe(self) -> dict[str, Any]:
         """Return the kind of the model, its classes and the largest input."""
@@ -122,7 +126,7 @@ class Explorer:
         text = text.encode("utf-8", "replace").decode("utf-8")
         prediction, maps, batch = self._predict(text)
         if changes:
-            prediction, maps = run_with_changes(self.estimator, batch, maps, changes)
+            prediction, maps = run_with_changes(self.estimator, self._changed_model, batch, maps, changes)
         run = Run(secrets.token_urlsafe(9), prediction, maps)
         with self._lock:
             self._runs[run.number] = run
@@ -167,7 +171,7 @@ def predict(estimator: Any, text: str) -> dict[str, Any]:
 
 
 def run_with_changes(
-    estimator: Any, batch: Any, maps: AttentionMaps, changes: Changes
+    estimator: Any, model: "ChangedModel", batch: Any, maps: AttentionMaps, changes: Changes
 ) -> tuple[dict[str, Any], AttentionMaps]:
     """Return the prediction and the attention of an estimator whose attention is changed.
 
@@ -186,13 +190,8 @@ def run_with_changes(
     for key, head in changes.silenced:
         if key not in maps or head >= maps[key].num_heads:
             raise InputError(f"`silenced` must name heads of {', '.join(maps)}. Received: head {head} of {key[:80]!r}.")
-    functions = {key: _combine(each, changes) for key, each in maps.items()}
-    outputs, used = override_attention(
-        estimator.model_,
-        batch,
-        {glob_escape(key): each for key, each in functions.items() if each},
-        return_weights=True,
-    )
+    factors = {key: _make_factors(each, changes) for key, each in maps.items()}
+    outputs, used = model.run(batch, {key: each for key, each in factors.items() if each is not None})
     prediction = _describe_outputs(estimator, keras.ops.convert_to_numpy(outputs))
     changed = AttentionMaps(
         dataclasses.replace(each, source=WeightSource(used[key].astype(np.float32).reshape(each.shape)))
@@ -203,35 +202,64 @@ def run_with_changes(
     return prediction, changed
 
 
-def _combine(attention_map: AttentionMap, changes: Changes) -> Callable[[Any, Any], Any] | None:
-    """Return the function that changes the weights of one attention, or None if it stays as it is."""
-    functions = []
-    columns, tokens = attention_map.shape[-1], attention_map.tokens
-    if tokens is not None and changes.forbidden:
+class ChangedModel:
+    """A model whose attention weights are multiplied by factors. It is compiled once for each length, not for each change."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._overridden: OverriddenModel | None = None
+        self._compiled = backend.active().compile(self._run_stateless, jit=bool(getattr(model, "jit_compile", True)))
+
+    def run(self, batch: Any, factors: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Any, dict[str, np.ndarray]]:
+        """Return the outputs for a batch, and the changed weights (B, N, T, S) by key.
+
+        Args:
+            batch: The inputs.
+            factors: By key, those of the keys (B, 1, 1, S), after which each row has the sum that it had, and those of the heads
+                (N, 1, 1).
+        """
+        if self._overridden is None:
+            # The attention is found once; a shorter or longer text has the same.
+            self._overridden = OverriddenModel(self.model, batch)
+        active = backend.active()
+        values = [variable.value for variable in active.state_variables(self.model)]
+        with active.no_gradient():
+            (outputs, used), _ = self._compiled(values, (batch, factors))
+        return outputs, {key: to_numpy(weights) for key, weights in used.items()}
+
+    def _run_stateless(self, values: Any, data: Any) -> Any:
+        variables = backend.active().state_variables(self.model)
+        return backend.run_stateless(self._run, variables, values, *data)
+
+    def _run(self, batch: Any, factors: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        overridden = cast("OverriddenModel", self._overridden)
+        functions = {glob_escape(key): functools.partial(_multiply, *each) for key, each in factors.items()}
+        outputs, used = overridden.run(batch, overridden.match(functions))
+        return outputs, {key: attention.weights for key, attention in used.items()}
+
+
+def _multiply(keys: Any, heads: Any, weights: Any, permitted: Any) -> Any:
+    keys, heads = keras.ops.cast(keys, weights.dtype), keras.ops.cast(heads, weights.dtype)
+    # A layer may have the sentences of a document in its batch.
+    keys = keras.ops.reshape(keys, (*tuple(keras.ops.shape(weights))[:-3], *tuple(keras.ops.shape(keys))[1:]))
+    kept = weights * keys
+    total, rest = (keras.ops.sum(each, axis=-1, keepdims=True) for each in (weights, kept))
+    return kept * (total / keras.ops.where(rest > 0, rest, keras.ops.ones_like(rest))) * heads
+
+
+def _make_factors(attention_map: AttentionMap, changes: Changes) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the factors of the keys and heads of one attention, or None if it stays as it is."""
+    *lead, heads, _, columns = attention_map.shape
+    tokens = attention_map.tokens
+    of_keys = np.ones((math.prod(lead), 1, 1, columns), np.float32)
+    of_heads = np.ones((heads, 1, 1), np.float32)
+    if tokens is not None:
         # The positions count the words of a document through all of its sentences.
-        mask = np.zeros((len(tokens), 1, 1, columns), bool)
         places = [(index, position) for index, part in enumerate(tokens) for position in range(len(part))]
         for index, position in (places[each] for each in changes.forbidden if each < len(places)):
-            mask[index, ..., position] = True
-        functions.append(lambda weights, permitted: _forbid(mask, weights, permitted))
-    heads = [head for key, head in changes.silenced if key == attention_map.key]
-    if heads:
-        functions.append(silence_heads(heads))
-    if not functions:
-        return None
-
-    def change(weights: Any, permitted: Any) -> Any:
-        for function in functions:
-            weights = function(weights, permitted)
-        return weights
-
-    return change
-
-
-def _forbid(mask: np.ndarray, weights: Any, permitted: Any) -> Any:
-    """Forbid keys by a mask (lists of tokens, 1, 1, S); a layer may have the sentences of a document in its batch."""
-    lead = tuple(weights.shape[:-3])
-    return forbid_keys(mask.reshape(*lead, *mask.shape[1:]))(weights, permitted)
+            of_keys[index, ..., position] = 0
+    of_heads[[head for key, head in changes.silenced if key == attention_map.key]] = 0
+    return None if of_keys.all() and of_heads.all() else (of_keys, of_heads)
 
 
 def _describe_outputs(estimator: Any, outputs: np.ndarray) -> dict[str, Any]:
