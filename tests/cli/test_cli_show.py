@@ -3,7 +3,9 @@
 import io
 import json
 import re
+import struct
 import zipfile
+import zlib
 
 import keras
 import numpy as np
@@ -45,7 +47,7 @@ def folder(tmp_path_factory):
     np.save(folder / "series.npy", series[:3])
     np.save(folder / "objects.npy", np.array([{}], dtype=object))
     arrays = {"target": random.normal(size=(2, 3, 5)), "source": random.normal(size=(2, 7, 5))}
-    np.savez(folder / "cross.npz", **arrays)
+    np.savez(folder / "cross.npz", **arrays)  # pyright: ignore[reportArgumentType]
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     (folder / "words.txt").write_text("\n".join(" ".join(f"w{j}" for j in range(7)) for _ in range(11)))
@@ -164,6 +166,46 @@ def test_hostile_files_are_refused_without_a_traceback(show, folder):
             other.writestr(name, content)
     code, _, err, _ = show("mutant.keras", "ids.npy")
     assert (code, err.count("\n")) == (3, 1)
+
+
+def make_png(width, height):
+    """Return a PNG that declares a size and has no pixels."""
+
+    def chunk(kind, content):
+        return struct.pack(">L", len(content)) + kind + content + struct.pack(">L", zlib.crc32(kind + content))
+
+    header = struct.pack(">LLBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_hostile_inputs_are_refused_without_a_traceback(show, folder):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1099511627776,), }"
+    array = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header) + 1) + header + b"\n"
+    (folder / "bomb.npy").write_bytes(array)
+    with zipfile.ZipFile(folder / "pickled.npz", "w") as archive:
+        archive.writestr("ids.npy", b"\x80\x04K\x01.")
+    with zipfile.ZipFile(folder / "bomb.npz", "w") as archive:
+        archive.writestr("ids.npy", array)
+    content = bytearray((folder / "bomb.npz").read_bytes())
+    # The list of members declares almost 4 GiB.
+    start = content.index(b"PK\x01\x02")
+    content[start + 24 : start + 28] = b"\xff\xff\xff\xfe"
+    (folder / "declared.npz").write_bytes(content)
+    (folder / "text.npz").write_bytes(b"no archive")
+    (folder / "wide.png").write_bytes(make_png(100_000, 100_000))
+    (folder / "broken.png").write_bytes(make_png(4, 4))
+    for model, name in [
+        ("ids.keras", "bomb.npy"),
+        ("ids.keras", "pickled.npz"),
+        ("ids.keras", "bomb.npz"),
+        ("ids.keras", "declared.npz"),
+        ("ids.keras", "text.npz"),
+        ("image.keras", "wide.png"),
+        ("image.keras", "broken.png"),
+    ]:
+        code, _, err, data = show(model, name)
+        assert (code, data, err.count("\n")) == (3, None, 1), err
+        assert name in err
 
 
 def test_page_opens_where_a_window_can(folder, monkeypatch, capsys):

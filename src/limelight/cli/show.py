@@ -23,6 +23,7 @@ from limelight.exceptions import DataError, UsageError
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 # Maps of longer inputs are computed inside the model, as statistics.
 _MAX_EXACT_LENGTH = 4096
+_MAX_INPUT_BYTES = 4 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,20 +325,31 @@ def _read_source(source: str, spec: Any) -> dict[str, Any]:
     """Return the arrays of one INPUT by name; the name is empty if the file has none."""
     import numpy as np
 
+    from limelight.models.keras_files import open_archive
+
     path = Path(source)
     suffix = path.suffix.lower() if len(source) < 1000 else ""
     try:
         if suffix == ".npy":
             return {"": np.load(path, allow_pickle=False)}
         if suffix == ".npz":
+            with open_archive(path) as archive:
+                declared = sum(member.file_size for member in archive.infolist())
+            if declared > _MAX_INPUT_BYTES:
+                raise DataError(
+                    f"{source!r} must have at most {_MAX_INPUT_BYTES >> 30} GiB. Received: {declared:,} bytes."
+                )
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
+            if not arrays or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+                raise DataError(f"{source!r} must hold arrays of numpy alone.")
             return {"": next(iter(arrays.values()))} if len(arrays) == 1 else arrays
         if suffix in _IMAGES:
             return {"": _read_image(path, spec)}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (DataError, UsageError):
+        raise
+    except Exception as error:
+        # A hostile file may raise anything in zipfile, numpy and Pillow, and declare more than there is memory.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else _first_line(error)
         raise DataError(f"{source!r} must be a {suffix} file that can be read. {reason}.") from error
     if spec is not None and str(spec.dtype) == "string":
