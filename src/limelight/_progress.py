@@ -95,6 +95,8 @@ class Progress:
     def set_total(self, steps: int) -> None:
         """Set the maximum number of steps of all runs, from which the remaining time is estimated."""
         if self._bar is not None:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
             self._task = self._bar.add_task("", total=steps)
 
     def write(self, line: str) -> None:

@@ -272,15 +272,33 @@ def on_call(
         _hook.reset(token)
 
 
-def announce_call(call: AttentionCall | Callable[[], AttentionCall]) -> None:
+def announce_call(call: AttentionCall | Callable[[], AttentionCall]) -> AttentionCall | None:
     """Tell the listener of `on_call`, if there is one, about the call of a layer.
 
     Args:
         call: The call, or a function that makes it, for a layer that does not need it itself.
+
+    Returns:
+        The call; None if there is no listener.
     """
     hook = _hook.get()
-    if hook is not None:
-        hook.listener(call if isinstance(call, AttentionCall) else call())
+    if hook is None:
+        return None
+    call = call if isinstance(call, AttentionCall) else call()
+    hook.listener(call)
+    return call
+
+
+def transform_output(call: AttentionCall | None, output: Any, value: Any) -> Any:
+    """Return what a layer is to use in place of the output (B, N, T, V) that it computed from weights itself.
+
+    Args:
+        call: What `announce_call` returned.
+        output: The output.
+        value: (B, K, S, V).
+    """
+    hook = _hook.get()
+    return output if call is None or hook is None or hook.transform is None else hook.transform(call, output, value)
 
 
 def compute_output(call: AttentionCall, value: Any, *, dropout: float = 0.0, seed: Any = None) -> Any:

@@ -7,6 +7,7 @@ import pytest
 
 from limelight import models
 from limelight.cli import main
+from limelight.data import load_panel
 
 # What is computed is tested elsewhere, on every backend.
 pytestmark = pytest.mark.full
@@ -23,6 +24,13 @@ def folder(tmp_path_factory):
     series = np.arange(48.0).reshape(24, 2) % 5
     models.SeriesRegressor(encoder="conv", units=3, **FAST).fit(series, series.sum(1)).save(folder / "series.keras")
     np.save(folder / "series.npy", series[:5])
+    actions = [text.upper() for text in texts]
+    small = {"units": 4, "embedding_dim": 3}
+    models.Translator(**small, **FAST).fit(texts, actions).save(folder / "actions.keras")
+    rows = [f"{2000 + step // 4}Q{step % 4 + 1},{step % 4 + step / 10}" for step in range(40)]
+    (folder / "sales.csv").write_text("quarter,sales\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    forecaster = models.Forecaster(horizon=2, past=8, units=4, time="quarter", value="sales", **FAST)
+    forecaster.fit(load_panel(folder / "sales.csv", time="quarter", value="sales")).save(folder / "sales.keras")
     rows = "".join(f"{text},{label}\n" for text, label in zip(texts[:4], "1010", strict=True))
     (folder / "reviews.csv").write_text("review,stars\n" + rows, encoding="utf-8")
     (folder / "others.csv").write_text(
@@ -32,9 +40,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def explain(folder, monkeypatch, capsys):
+def explain(folder, monkeypatch, capsys, tmp_path):
     """Run the command in the folder; return its exit code, stdout and stderr."""
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("LIMELIGHT_CACHE", str(tmp_path))
 
     def run(*arguments):
         code = main(["explain", *arguments])
@@ -73,6 +82,45 @@ def test_series_of_a_regressor(explain):
     assert document["perturbation"] == "replaced by the training mean"
 
 
+def test_steps_of_translations(explain):
+    code, out, _ = explain("actions.keras", "reviews.csv", "--steps", "2", "--json", "--quiet")
+    document = json.loads(out)
+    assert code == 0
+    assert (document["n"], document["layer"], document["model"]) == (4, "decoder", "Translator")
+    assert 4 <= document["num_outputs"] <= 8
+    assert document["explained"] == "the unit that the model wrote, after those before it"
+
+
+def test_a_step_of_forecasts(explain):
+    code, out, _ = explain("sales.keras", "sales.csv", "--horizon-step", "2", "--folds", "3", "--json", "--quiet")
+    document = json.loads(out)
+    assert code == 0
+    assert (document["n"], document["output"], document["explained"]) == (3, "values", "step 2 of the forecast")
+    assert document["uniform"]["metric"] == "mae"
+
+
+def test_a_stopped_command_goes_on(explain, monkeypatch, tmp_path):
+    from limelight.explanation import checkpoint, rankings
+
+    monkeypatch.setattr(checkpoint, "_INTERVAL", 0.0)
+    real = rankings.evaluate.leave_one_out
+
+    def stop(*arguments, **settings):
+        real(*arguments, **settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rankings.evaluate, "leave_one_out", stop)
+    code, _, err = explain("text.keras", "reviews.csv")
+    assert code == 130
+    assert err.endswith("Run the same command to continue.\n")
+    assert list(tmp_path.glob("explanations/*/part-*.npz"))
+    monkeypatch.setattr(rankings.evaluate, "leave_one_out", real)
+    code, _, err = explain("text.keras", "reviews.csv")
+    assert code == 0
+    assert "going on from the parts that were stored earlier" in err
+    assert not list((tmp_path / "explanations").iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -80,6 +128,14 @@ def test_series_of_a_regressor(explain):
         (("text.keras", "others.csv", "--label", "stars"), 3, "must be those of the model: 0, 1. Received: '5'"),
         (("mean.keras", "reviews.csv"), 3, "must have attention whose weights can be changed"),
         (("text.keras", "reviews.csv", "--layer", "x"), 3, "`layer` must be an attention that reads the tokens"),
+        (("text.keras", "reviews.csv", "--steps", "2"), 2, "--steps needs a translator. Received: TextClassifier."),
+        (
+            ("sales.keras", "sales.csv", "--label", "x"),
+            2,
+            "--label needs a classifier or regressor. Received: Forecaster",
+        ),
+        (("sales.keras", "sales.csv", "--folds", "0"), 2, "--folds must be at least 1. Received: 0."),
+        (("sales.keras", "sales.csv", "--horizon-step", "3"), 3, "`horizon_step` must be from 1 to 2"),
         (("none.keras", "reviews.csv"), 3, "'none.keras' must be a .keras file"),
         (("text.keras", "none.csv"), 3, "'none.csv' must be a file. There is none."),
     ],

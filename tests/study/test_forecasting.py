@@ -13,7 +13,7 @@ from limelight.study.setup import Setup, prepare
 
 pytestmark = pytest.mark.full
 
-SMALL = {"epochs": 2, "epoch_steps": 1, "units": 3, "batch_size": 16, "learning_rate": 0.01, "seeds": 2}
+SMALL = {"epochs": 2, "epoch_steps": 1, "units": 3, "batch_size": 16, "learning_rate": 0.01, "seeds": 2, "explain": 0}
 HORIZON, SEASON, PAST, FOLDS = 3, 4, 8, 2
 
 
@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
     path.write_text(draw_shops(np.random.default_rng(7)))
     settings = Settings(
         data=str(path), series="shop", known=("promo",), horizon=HORIZON, past=PAST, folds=FOLDS, out=str(folder / "out"),
-        examples=2, **SMALL,
+        examples=2, **{**SMALL, "explain": 4},
     )  # fmt: skip
     results, report = run(settings)
     return settings, results, report.parent
@@ -43,6 +43,16 @@ def finished(tmp_path_factory):
 
 def load(settings):
     return load_panel(settings.data, series="shop", known=("promo",))
+
+
+def test_the_attention_is_tested_on_test_forecasts(finished):
+    _, results, _ = finished
+    explanation = results["explanation"]
+    assert explanation["num_outputs"] == 4
+    assert explanation["output"] == "values"
+    assert explanation["layer"] == "attention"
+    assert explanation["uniform"]["metric"] == "mae"
+    assert explanation["tokens"] == PAST
 
 
 def test_metrics_are_those_of_loops(finished):
@@ -139,7 +149,7 @@ def test_forecasts_in_the_report_are_those_of_the_saved_model(finished):
 
 def test_an_interrupted_study_gives_the_same_result(finished, tmp_path):
     settings, results, _ = finished
-    other = Settings(**{**vars(settings), "out": str(tmp_path / "out")})
+    other = Settings(**{**vars(settings), "out": str(tmp_path / "out"), "explain": 0})
     run(Settings(**{**vars(other), "seeds": 1}))
     (tmp_path / "out" / "runs" / "none-seed1" / "run.json").unlink()
     again, _ = run(other)

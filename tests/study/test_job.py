@@ -49,7 +49,7 @@ def finished(settings):
 def test_the_folder_holds_the_documented_files(finished):
     results, out, _ = finished
     assert sorted(path.name for path in out.iterdir()) == [
-        ".lock", "figures", "model.keras", "report.html", "results.json", "runs", "study.json",
+        ".lock", "explanation", "figures", "model.keras", "report.html", "results.json", "runs", "study.json",
     ]  # fmt: skip
     runs = ["attention-seed1", "attention-seed2", "linear-seed1", "mean-seed1", "mean-seed2"]
     assert sorted(path.name for path in (out / "runs").iterdir()) == runs
@@ -82,10 +82,12 @@ def test_the_results_describe_the_study(finished, settings):
         "counts"
     ]
     assert data["fingerprint"] == prepare(settings).split.fingerprint
-    assert [line.split(":")[0] for line in lines] == [
+    assert [line.split(":")[0] for line in lines[:-1]] == [
         "task", "reviews", "linear-seed1", "attention-seed1", "attention-seed2", "mean-seed1", "mean-seed2", "evaluating ...",
-        "testing whether the attention explains the predictions ... (--explain 0 leaves it out)",
+        "testing whether the attention explains the predictions ... (--explain 0 leaves it out)", "TextClassifier",
     ]  # fmt: skip
+    assert " forward and " in lines[-2]
+    assert lines[-1].startswith("explained in ")
 
 
 def test_the_attention_is_tested_on_examples_of_the_test_part(finished):

@@ -24,6 +24,7 @@ SMALL = {
     "seeds": 2,
     "length": 9,
     "beam": 2,
+    "explain": 0,
 }
 VERBS = {"jump": "JUMP", "walk": "WALK", "look": "LOOK", "run": "RUN", "turn": "TURN"}
 TIMES = {"": 1, " twice": 2, " thrice": 3}
@@ -47,7 +48,7 @@ def write_commands(path):
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("translation")
     path = write_commands(folder / "commands.tsv")
-    settings = Settings(data=str(path), out=str(folder / "out"), examples=2, **SMALL)
+    settings = Settings(data=str(path), out=str(folder / "out"), examples=2, **{**SMALL, "explain": 3})
     results, report = run(settings)
     return settings, results, report.parent
 
@@ -120,9 +121,21 @@ def test_translations_in_the_report_are_those_of_the_saved_model(finished):
     assert any(name.startswith("alignment-") for name in figures)
 
 
+def test_the_attention_is_tested_on_steps_of_test_translations(finished):
+    _, results, out = finished
+    explanation = results["explanation"]
+    # At most two steps of each translation, however long it is.
+    assert explanation["n"] == 3
+    assert 3 <= explanation["num_outputs"] <= 6
+    assert explanation["layer"] == "decoder"
+    assert explanation["verdict"][0].startswith("On 3 examples, fewer than 20, these tests cannot decide")
+    assert [path.name for path in (out / "explanation").iterdir()] == ["explanation.json"]
+    assert "Does the attention explain the predictions?" in (out / "report.html").read_text(encoding="utf-8")
+
+
 def test_an_interrupted_study_gives_the_same_result(finished, tmp_path):
     settings, results, _ = finished
-    other = Settings(**{**vars(settings), "out": str(tmp_path / "out")})
+    other = Settings(**{**vars(settings), "out": str(tmp_path / "out"), "explain": 0})
     run(Settings(**{**vars(other), "seeds": 1, "examples": 0}))
     (tmp_path / "out" / "runs" / "none-seed1" / "run.json").unlink()
     again, _ = run(other)

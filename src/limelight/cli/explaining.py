@@ -11,11 +11,15 @@ from limelight.exceptions import DataError, UsageError
 
 _EPILOG = """\
 With the classes or numbers of the examples (--label, or a data set that has them) the cost of equal weights is reported. Take
-examples that the model was not trained on: of a data set by name, those of the test part of a study are taken.
+examples that the model was not trained on: of a data set by name, those of the test part of a study are taken, and of series to
+forecast the last ones. Of a translator each step of a translation is explained on its own, and compared with links by hand if
+the data set has them. After an interruption, the same command goes on where it stopped.
 
 examples:
   limelight explain limelight-study/movie-reviews/model.keras movie-reviews
   limelight explain model.keras reviews.csv --label sentiment --sample 100 --json > explanation.json
+  limelight explain limelight-study/greek-english/model.keras greek-english --sample 50 --steps 2
+  limelight explain limelight-study/elnino/model.keras elnino.csv --horizon-step 1
 """
 
 
@@ -36,13 +40,26 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="the name of a data set; a .csv, .tsv, .jsonl, .parquet or .txt file of texts; a .npy or .ts file of series",
+        help="the name of a data set; a .csv, .tsv, .jsonl, .parquet or .txt file of texts; a .npy or .ts file of series; "
+        "for a forecaster a table like that of its training",
     )
     parser.add_argument(
         "--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)"
     )
     parser.add_argument("--label", metavar="COLUMN", help="the column of the true classes or numbers (default: none)")
     parser.add_argument("--sample", type=int, metavar="N", default=200, help="take at most N examples (default: 200)")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="of each translation explain at most N steps, at random (default: 4)"
+    )
+    parser.add_argument(
+        "--horizon-step", type=int, metavar="N", help="explain step N of a forecast alone (default: the whole forecast)"
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        metavar="N",
+        help="explain the last N forecasts of each series (default: those that a study tests)",
+    )
     parser.add_argument(
         "--layer", metavar="PATH", help="the attention to explain (default: the last one that reads the tokens)"
     )
@@ -61,19 +78,30 @@ def check(arguments: argparse.Namespace) -> None:
     """Raise for an option that cannot be used, before Keras is loaded.
 
     Raises:
-        UsageError: The sample is too small.
+        UsageError: The sample is too small, or a number is not positive.
     """
     if arguments.sample < 2:
         raise UsageError(f"--sample must be at least 2. Received: {arguments.sample}.")
+    for option in ("steps", "horizon_step", "folds"):
+        value = getattr(arguments, option)
+        if value is not None and value < 1:
+            raise UsageError(f"--{option.replace('_', '-')} must be at least 1. Received: {value}.")
 
 
 def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Explain the model, and print the table and the verdict, or JSON."""
+    from limelight.data.fetching import cache_folder
     from limelight.explanation import explain
     from limelight.models import load
 
     estimator = load(arguments.model)
-    inputs, targets = read_examples(arguments, estimator)
+    options = _get_options(arguments, estimator)
+    if hasattr(estimator, "horizon"):
+        inputs, targets = read_series_to_forecast(arguments, estimator), None
+    elif hasattr(estimator, "beam"):
+        inputs, targets, options["marks"] = read_pairs(arguments, estimator)
+    else:
+        inputs, targets = read_examples(arguments, estimator)
     try:
         with Progress(arguments.quiet, interruption) as progress:
             result = explain(
@@ -84,7 +112,9 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
                 layer=arguments.layer,
                 perturbation=arguments.perturbation,
                 seed=arguments.seed,
+                checkpoint=cache_folder() / "explanations",
                 progress=progress,
+                **options,
             )
     except TypeError as error:
         raise UsageError(f"{arguments.model}: {error}") from error
@@ -95,6 +125,56 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         return
     for line in str(result).splitlines():
         print(make_printable(line))
+
+
+def _get_options(arguments: argparse.Namespace, estimator: Any) -> dict[str, Any]:
+    """Return the arguments of `explain` that belong to one kind of model.
+
+    Raises:
+        UsageError: An option was given that belongs to another kind.
+    """
+    kinds = {"steps": "beam", "horizon_step": "horizon", "folds": "horizon", "label": "predict_proba"}
+    needs = {"beam": "a translator", "horizon": "a forecaster", "predict_proba": "a classifier or regressor"}
+    is_decoder = hasattr(estimator, "horizon") or hasattr(estimator, "beam")
+    options = {}
+    for option, attribute in kinds.items():
+        value = getattr(arguments, option)
+        fits = not is_decoder if option == "label" else hasattr(estimator, attribute)
+        if value is not None and not fits:
+            flag = f"--{option.replace('_', '-')}"
+            raise UsageError(f"{flag} needs {needs[attribute]}. Received: {type(estimator).__name__}. Leave it out.")
+        if value is not None and option != "label":
+            options["output_steps" if option == "steps" else option] = value
+    return options
+
+
+def read_series_to_forecast(arguments: argparse.Namespace, estimator: Any) -> Any:
+    """Return the series of a named data set or of a table."""
+    from limelight import data
+
+    if arguments.data not in data.NAMES:
+        return prediction.read_panel(arguments.data, estimator)
+    panel: Any = data.load(arguments.data)
+    if not isinstance(panel, data.Panel):
+        raise DataError(f"The data must be series to forecast. {arguments.data!r} is {panel!r}. Name another.")
+    return panel
+
+
+def read_pairs(arguments: argparse.Namespace, estimator: Any) -> tuple[list[str], Any, Any]:
+    """Return the texts to translate; of a named data set with links by hand also the references and the links."""
+    from limelight import data
+
+    if arguments.data not in data.NAMES:
+        _, texts, _ = prediction.read_texts(arguments.data, arguments.text)
+        return list(texts), None, None
+    pairs: Any = data.load(arguments.data)
+    if not isinstance(pairs, data.Pairs):
+        raise DataError(f"The data must be texts to translate. {arguments.data!r} is {pairs!r}. Name another.")
+    test = data.split(pairs).test
+    texts = [pairs.sources[index] for index in test]
+    if pairs.alignments is None or {estimator.source_unit, estimator.target_unit} != {"word"}:
+        return texts, None, None
+    return texts, [pairs.targets[index] for index in test], [pairs.alignments[index] for index in test]
 
 
 def read_examples(arguments: argparse.Namespace, estimator: Any, labelled: bool = False) -> tuple[list[Any], Any]:

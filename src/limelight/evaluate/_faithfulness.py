@@ -175,8 +175,8 @@ def faithfulness(
     shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
     steps: int = 10,
     draws: int = 5,
-    labels: Sequence[int] | None = None,
-    groups: Sequence[Any] | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -278,7 +278,7 @@ class _PredictionCache:
         examples: list[np.ndarray],
         perturbation: Delete | Replace,
         output: str = "probabilities",
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
     ) -> None:
         self.predict, self.examples, self.perturbation, self.output = predict, examples, perturbation, output
         self.whole = (predict_in_batches if output == "probabilities" else predict_values)(predict, examples)

@@ -17,7 +17,7 @@ def plausibility(
     rankings: Mapping[str, Sequence[Any]],
     marks: Sequence[Any],
     *,
-    groups: Sequence[Any] | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
@@ -89,7 +89,7 @@ def plausibility(
                 ]
             )
         values = average_groups(np.array(rows), None if groups is None else [groups[index] for index in marked])
-        columns = dict(zip(MEASURES, values.T, strict=True))
+        columns: dict[str, np.ndarray] = dict(zip(MEASURES, values.T, strict=True))
         results[name] = bootstrap_means(columns, confidence=confidence, resamples=resamples, seed=seed)
     return results
 

@@ -363,7 +363,7 @@ def _studentized(
     return float(low), float(high), f"studentized bootstrap, {len(shifts)} resamples"
 
 
-def average_groups(values: np.ndarray, groups: Sequence[Any] | None) -> np.ndarray:
+def average_groups(values: np.ndarray, groups: Sequence[Any] | np.ndarray | None) -> np.ndarray:
     """Return the mean of each group of rows (G, ...), in the order of the sorted groups; the values themselves without groups.
 
     Rows that are NaN are left out; a group of them alone is NaN.

@@ -129,7 +129,7 @@ def leave_one_out(
     output: str = "probabilities",
     width: int = 1,
     signed: bool = False,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """Return for each token how far the prediction moves if that token is removed.
 

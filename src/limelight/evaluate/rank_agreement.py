@@ -14,7 +14,7 @@ def agreement(
     first: Sequence[Any],
     second: Sequence[Any],
     *,
-    groups: Sequence[Any] | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
     confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,

@@ -36,6 +36,11 @@ class Batch:
     inputs: Any
     mask: np.ndarray
 
+    @property
+    def filled(self) -> np.ndarray:
+        """The example of each row."""
+        return np.concatenate([self.indices, np.repeat(self.indices[:1], len(self.mask) - len(self.indices))])
+
 
 class InstrumentedModel:
     """The model of a subject, with the attention that is explained.
@@ -58,8 +63,8 @@ class InstrumentedModel:
         self.rows = min(rows, 1 << (len(subject.sequences) - 1).bit_length())
         shortest = min(subject.sequences, key=len)
         length = subject.padded_length(shortest)
-        self.overridden = OverriddenModel(subject.model, subject.batch([shortest], length))
-        shapes = {}
+        self.overridden = OverriddenModel(subject.model, subject.batch([shortest], length), subject.layers)
+        shapes: dict[str, Any] = {}
         for attention in self.overridden.attentions:
             heads = attention.to_heads(attention.output).shape
             keys = heads[-1] if attention.value is None else attention.value.shape[-2]
@@ -71,6 +76,13 @@ class InstrumentedModel:
         readers = [key for key, shape in shapes.items() if len(shape) == 4 and shape[-1] == length]
         self.self_attention = [key for key in readers if shapes[key][-2] == length and length > 1]
         poolings = [key for key in readers if shapes[key][-2] == 1]
+        self._names = {key: key for key in readers}
+        if subject.find_role is not None:
+            roles = {key: role for key in readers if (role := subject.find_role(key)) is not None}
+            self._names = {key: role.name for key, role in roles.items()}
+            self.self_attention = [key for key, role in roles.items() if role.is_self_attention]
+            poolings = [key for key, role in roles.items() if not role.is_self_attention]
+        readers = list(self._names.values())
         if layer is not None and layer not in readers:
             raise ValueError(
                 f"`layer` must be an attention that reads the tokens: {readers}. Received: layer={layer!r}."
@@ -80,7 +92,8 @@ class InstrumentedModel:
                 "The model must have attention (B, heads, queries, keys) with a key for each token. Received: attention of "
                 f"shapes {shapes} for {length} tokens."
             )
-        self.key = layer or (poolings or readers)[-1]
+        keys = {name: key for key, name in self._names.items()}
+        self.key = (poolings or list(self._names))[-1] if layer is None else keys[layer]
         if self.levels is not None:
             self.self_attention = []
         if self.key in self.self_attention:
@@ -94,7 +107,7 @@ class InstrumentedModel:
     @property
     def title(self) -> str:
         """The name of the attention for results."""
-        return self.key if self.levels is None else " and ".join(self.levels)
+        return self._names[self.key] if self.levels is None else " and ".join(self.levels)
 
     @property
     def layer(self) -> Any:
@@ -118,8 +131,8 @@ class InstrumentedModel:
 
     def make_batch(self, indices: np.ndarray, length: int, rows: int | None = None) -> Batch:
         """Return a batch of examples, filled up to a number of rows."""
-        filled = np.resize(indices, max(self.rows if rows is None else rows, len(indices)))
-        filled[len(indices) :] = indices[0]
+        missing = max((self.rows if rows is None else rows) - len(indices), 0)
+        filled = np.concatenate([indices, np.repeat(indices[:1], missing)])
         sequences = [self.subject.sequences[index] for index in filled]
         return Batch(indices, self.subject.batch(sequences, length), self.subject.mask(sequences, length))
 
@@ -188,7 +201,7 @@ class InstrumentedModel:
             "inputs": batch.inputs,
             "gates": np.full(batch.mask.shape, gate, np.float32),
             "select": self._select(select),
-            "baseline": np.zeros(1, np.float32) if self.subject.baseline is None else self.subject.baseline,
+            "baseline": self._baseline(batch),
             **({"weights": np.asarray(weights, np.float32)} if is_fixed else {}),
         }
         self.num_backward += len(batch.mask)
@@ -306,6 +319,13 @@ class InstrumentedModel:
     def _as_rows(outputs: Any) -> Any:
         return ops.reshape(ops.cast(outputs, "float32"), (outputs.shape[0], -1))
 
+    def _baseline(self, batch: Batch) -> np.ndarray:
+        """Return what the tokens are without their gates: (C,), or (B, 1, C)."""
+        baseline = self.subject.baseline
+        if baseline is None:
+            return np.zeros(1, np.float32)
+        return np.asarray(baseline if baseline.ndim == 1 else baseline[batch.filled], np.float32)
+
     def _apply_gates(self, inputs: Any, gates: Any, baseline: Any) -> tuple[Any, Any]:
         """Return the inputs with gates on their steps, or what puts gates on the first embedding of the ids."""
         if not self.subject.has_ids:
@@ -316,6 +336,8 @@ class InstrumentedModel:
                 leaf = ops.convert_to_tensor(leaf)
                 return baseline + ops.expand_dims(ops.cast(gates, leaf.dtype), -1) * (leaf - baseline)
 
+            if self.subject.context is not None:
+                return {**inputs, self.subject.input_name: gate_leaf(inputs[self.subject.input_name])}, None
             return keras.tree.map_structure(gate_leaf, inputs), None
         embedded = []
 

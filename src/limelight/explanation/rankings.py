@@ -1,13 +1,16 @@
 """Rankings of the tokens of each example: from attention, from gradients, and by removing tokens."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from limelight import analysis, evaluate
+from limelight.explanation.checkpoint import Checkpoint
 from limelight.explanation.instrumented import Batch, InstrumentedModel, get_projection
+from limelight.explanation.subjects import Subject
 from limelight.inspection._observed_attention import to_numpy
 
 TITLES = {
@@ -25,6 +28,8 @@ TITLES = {
 # The width of the window of occlusion.
 OCCLUSION_WIDTH = 3
 _QUERIES_AT_ONCE = 64
+_BY_VALUES = ("norm_weighted", "value_zeroing")
+_FIXED = "gradients with fixed attention"
 
 Scores = list[np.ndarray]
 
@@ -51,7 +56,11 @@ class Attributions:
 
 
 def compute_attributions(
-    model: InstrumentedModel, names: Sequence[str], ig_steps: int, on_step: Callable[[int], None] = lambda count: None
+    model: InstrumentedModel,
+    names: Sequence[str],
+    ig_steps: int,
+    on_step: Callable[[int], None] = lambda count: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Attributions:
     """Compute the rankings that need attention or gradients, and what the tests of the attention need.
 
@@ -60,18 +69,21 @@ def compute_attributions(
         names: the rankings to compute.
         ig_steps: the number of points at which integrated gradients are evaluated.
         on_step: called with the number of examples that were run.
+        checkpoint: stores what gradients gave.
     """
+    checkpoint = checkpoint or Checkpoint(None, model.subject)
     count = len(model.subject.sequences)
     rankings: dict[str, list[Any]] = {name: [None] * count for name in names}
     gradients, weights, permitted, outputs, uniform = (list[Any]([None] * count) for _ in range(5))
-    for batch in model.batches():
+    for number, batch in enumerate(model.batches()):
         predicted, tensors = model.observe(batch)
         own, may, *values = (to_numpy(tensor) for tensor in tensors[model.key])
-        select = _select_output(predicted, model.subject.output)
+        select = _select_output(predicted, model.subject, batch)
         equal = model.predict_uniform(batch)
-        fixed = model.gate_gradients(batch, select, weights=own)
-        on_step(3 * len(batch.indices))
-        grids = _compute_grids(model, batch, tensors, select, names, ig_steps, on_step)
+        compute = functools.partial(_compute_grids, model, batch, tensors, select, names, ig_steps)
+        grids = checkpoint.compute(f"gradients {number}", compute)
+        fixed = grids.pop(_FIXED)
+        on_step((4 + ig_steps * ("integrated_gradients" in names)) * len(batch.indices))
         for row, index in enumerate(batch.indices):
             mask, length = batch.mask[row], len(model.subject.sequences[index])
             outputs[index], uniform[index], gradients[index] = predicted[row], equal[row], fixed[row][mask]
@@ -83,11 +95,13 @@ def compute_attributions(
                 continue
             rows = slice(0, length if model.key in model.self_attention else None)
             weights[index], permitted[index] = own[row][:, rows, :length], may[row][:, rows, :length]
-            rankings["attention"][index] = weights[index].mean(axis=(0, 1))
-            if values and {"norm_weighted", "value_zeroing"} & set(rankings):
+            query = model.subject.query
+            chosen = weights[index] if query is None or query >= own.shape[2] else weights[index][:, query : query + 1]
+            rankings["attention"][index] = chosen.mean(axis=(0, 1))
+            if values and set(_BY_VALUES) & set(rankings):
                 vectors = values[0][row][:, :length]
                 projection = get_projection(model.layer, len(vectors), vectors.shape[-1])
-                norms, distances = compute_value_scores(weights[index], vectors, projection)
+                norms, distances = compute_value_scores(chosen, vectors, projection)
                 by_name = {"norm_weighted": norms, "value_zeroing": distances}
                 for name in by_name.keys() & rankings.keys():
                     rankings[name][index] = by_name[name]
@@ -102,10 +116,12 @@ def _compute_grids(
     select: np.ndarray,
     names: Sequence[str],
     ig_steps: int,
-    on_step: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
-    """Compute the rankings of a batch that gradients or several layers give, of the shape of its mask."""
-    grids: dict[str, np.ndarray] = {}
+    """Compute the rankings of a batch that gradients or several layers give, of the shape of its mask.
+
+    `_FIXED` is the gradient with the attention held fixed.
+    """
+    grids = {_FIXED: model.gate_gradients(batch, select, weights=to_numpy(tensors[model.key][0]))}
     if "gradient_times_input" in names:
         grids["gradient_times_input"] = model.gate_gradients(batch, select)
     if "integrated_gradients" in names:
@@ -113,7 +129,6 @@ def _compute_grids(
         nodes, weights = np.polynomial.legendre.leggauss(ig_steps)
         points = [model.gate_gradients(batch, select, gate=(1 + float(node)) / 2) for node in nodes]
         grids["integrated_gradients"] = np.tensordot(weights / 2, np.stack(points), axes=1)
-        on_step(ig_steps * len(batch.indices))
     if "gradient_times_attention" in names:
         own = to_numpy(tensors[model.key][0])
         product = own * model.weight_gradients(batch, select, own)
@@ -127,15 +142,18 @@ def _compute_grids(
     return grids
 
 
-def list_rankings(model: InstrumentedModel) -> list[str]:
-    """Return the names of the rankings that apply to a model, in the order of `TITLES`."""
-    names = [name for name in TITLES if name != "random"]
-    is_stack = len(model.self_attention) > 1 or (model.self_attention and model.key not in model.self_attention)
-    if not is_stack:
-        names.remove("rollout")
-    if model.levels is not None or model.overridden.get_attention(model.key).value is None:
-        names = [name for name in names if name not in ("norm_weighted", "value_zeroing")]
-    return names
+def list_rankings(model: InstrumentedModel) -> tuple[list[str], dict[str, str]]:
+    """Return the names of the rankings that apply to a model, in the order of `TITLES`, and the others with the reason."""
+    reasons = {}
+    if len(model.self_attention) < 2 and (not model.self_attention or model.key in model.self_attention):
+        reasons["rollout"] = "there is no other attention over the tokens before the one that is explained"
+    if model.levels is not None:
+        reasons |= dict.fromkeys(
+            _BY_VALUES, "the attention of documents has two levels, whose values are not of one token"
+        )
+    elif model.overridden.get_attention(model.key).value is None:
+        reasons |= dict.fromkeys(_BY_VALUES, "of the attention only the weights were seen, not the values")
+    return [name for name in TITLES if name != "random" and name not in reasons], reasons
 
 
 def remove_tokens(model: InstrumentedModel, names: Sequence[str]) -> dict[str, Scores]:
@@ -145,6 +163,7 @@ def remove_tokens(model: InstrumentedModel, names: Sequence[str]) -> dict[str, S
         "perturbation": subject.perturbation,
         "output": subject.output,
         "signed": subject.output == "probabilities",
+        "labels": subject.labels,
     }
     widths = {"occlusion": OCCLUSION_WIDTH, "leave_one_out": 1}
     return {
@@ -213,8 +232,9 @@ def _roll_out(model: InstrumentedModel, batch: Batch, tensors: dict[str, Any]) -
     return np.einsum("bt,bts->bs", readout, shares)
 
 
-def _select_output(outputs: np.ndarray, output: str) -> np.ndarray:
-    """Return the weight of each output in what is derived (B, K): the predicted class, or the mean of values."""
-    if output == "values":
+def _select_output(outputs: np.ndarray, subject: Subject, batch: Batch) -> np.ndarray:
+    """Return the weight of each output in what is derived (B, K): the explained class, or the mean of values."""
+    if subject.output == "values":
         return np.full(outputs.shape, 1 / outputs.shape[1])
-    return np.eye(outputs.shape[1])[outputs.argmax(1)]
+    labels = outputs.argmax(1) if subject.labels is None else subject.labels[batch.filled]
+    return np.eye(outputs.shape[1])[labels]

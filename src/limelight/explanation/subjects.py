@@ -1,8 +1,10 @@
 """The subject of an explanation: a model, its examples as arrays of tokens, and a function that predicts them."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -18,17 +20,31 @@ PREDICTED_ROWS = 128
 UNKNOWN = 1  # the id of a word outside the vocabulary of an estimator
 
 
+class Role(NamedTuple):
+    """The role of an attention of a model.
+
+    Args:
+        name: its name in results.
+        is_self_attention: True if the tokens are its queries too.
+    """
+
+    name: str
+    is_self_attention: bool = False
+
+
 @dataclasses.dataclass(eq=False)
 class Subject:
     """A model and its examples.
 
+    An example may be one output of several, such as a unit of a translation: then `groups` tells which belong together.
+
     Args:
         model: the Keras model.
         sequences: the examples without padding: ids (T,), steps (T, C), or for documents ids and the number of their sentence
-            (T, 2).
+            (T, 2). With `context` their last column is the number of the example (`number_rows`).
         perturbation: how tokens are removed.
         tokens: the words of each example; None for series.
-        baseline: what integrated gradients start from, for steps (C,); embeddings start from zero.
+        baseline: what integrated gradients start from, for steps (C,), or (n, 1, C) of each example; embeddings start from zero.
         output: "probabilities", or "values" for a regressor.
         classes: the names of the classes.
         decode: makes predictions in the unit of the targets of the model's outputs.
@@ -37,6 +53,20 @@ class Subject:
         max_words: the length of a sentence of documents; None for other examples.
         length: the length of all inputs, if the model takes no other.
         pads: False if padding would change the outputs, so that only examples of equal length share a batch.
+        labels: the class of each example whose probability is explained (n,); the predicted one by default.
+        groups: the group of each example (n,); intervals are over groups. None if each is its own.
+        origins: the number of each example in the data of the user, if it is not its place.
+        outputs: the name of the explained output of each example.
+        steps: the number of the explained output of each example.
+        input_name: with `context`, the input of the model that the sequences are.
+        context: the other inputs of the model, a row for each example.
+        find_role: returns the role of an attention by its key, None for one that cannot be explained; by shapes by default.
+        layers: patterns of the paths of the attention to look for; all by default.
+        query: the query whose weights rank the tokens; the mean over all by default.
+        variables: for examples of several variables the input and the column of each, by its name.
+        targets: true values of the outputs (n, D), if the data hold them.
+        explained: the output whose probability or value is explained, in words.
+        left_out: tests that do not apply, with the reason.
         on_predict: called with the number of inputs that were predicted.
     """
 
@@ -53,15 +83,30 @@ class Subject:
     max_words: int | None = None
     length: int | None = None
     pads: bool = True
+    labels: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    origins: list[int] | None = None
+    outputs: list[str] | None = None
+    steps: np.ndarray | None = None
+    input_name: str = ""
+    context: Mapping[str, np.ndarray] | None = None
+    find_role: Callable[[str], Role | None] | None = None
+    layers: str | None = None
+    query: int | None = None
+    variables: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
+    targets: np.ndarray | None = None
+    explained: str = "the predicted class"
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
     on_predict: Callable[[int], None] = lambda count: None
 
     def __post_init__(self) -> None:
-        self._memory: dict[bytes, np.ndarray] = {}
+        # By the digest of an input, of which there are many.
+        self.memory: dict[bytes, np.ndarray] = {}
 
     @property
     def has_ids(self) -> bool:
         """True if the examples are ids of tokens, which the model embeds."""
-        return self.sequences[0].ndim == 1 or self.is_document
+        return self.sequences[0].dtype.kind in "iu"
 
     @property
     def is_document(self) -> bool:
@@ -89,6 +134,11 @@ class Subject:
                 for sequence in sequences
             ]
             return Documents(documents, max_words=self.max_words).batch(np.arange(len(documents)), length)[0]
+        if self.context is not None:
+            numbers = np.array([sequence[0, -1] for sequence in sequences], int)
+            values, mask = pad([sequence[:, 0] if self.has_ids else sequence[:, :-1] for sequence in sequences], length)
+            others = {name: rows[numbers] for name, rows in self.context.items()}
+            return {self.input_name: values, **({} if self.has_ids else {"mask": mask}), **others}
         values, mask = pad(sequences, length)
         return {"steps": values, "mask": mask} if isinstance(self.model.input, dict) else values
 
@@ -100,22 +150,41 @@ class Subject:
 
     def predict(self, sequences: Sequence[np.ndarray]) -> np.ndarray:
         """Return probabilities (m, K) or values (m, D). What was predicted before is remembered."""
-        keys = [sequence.tobytes() for sequence in sequences]
-        new = {key: sequence for key, sequence in zip(keys, sequences, strict=True) if key not in self._memory}
-        values = list(new.values())
+        keys = [hashlib.blake2b(sequence.tobytes(), digest_size=16).digest() for sequence in sequences]
+        new = {key: sequence for key, sequence in zip(keys, sequences, strict=True) if key not in self.memory}
+        names, values = list(new), list(new.values())
         for indices in self.group(values):
             rows = min(PREDICTED_ROWS, 1 << (len(indices) - 1).bit_length())
             outputs = predict(self.model, _Inputs(self, [values[index] for index in indices]), rows)
             outputs = self.to_output(outputs.reshape(len(outputs), -1))
-            names = list(new)
-            self._memory.update((names[index], output) for index, output in zip(indices, outputs, strict=True))
+            self.memory.update((names[index], output) for index, output in zip(indices, outputs, strict=True))
         self.on_predict(len(sequences))
-        return np.stack([self._memory[key] for key in keys])
+        return np.stack([self.memory[key] for key in keys])
+
+    def predict_changed(self, change: Callable[[Any, np.ndarray], Any]) -> np.ndarray:
+        """Return the outputs for the examples with changed inputs (n, D). Examples must be padded alike.
+
+        Args:
+            change: receives the inputs of a batch and their mask, and returns the inputs to use.
+        """
+        rows = min(PREDICTED_ROWS, 1 << (len(self.sequences) - 1).bit_length())
+        outputs = predict(self.model, _Inputs(self, self.sequences, change), rows)
+        return self.to_output(outputs.reshape(len(outputs), -1))
+
+    def measure_seconds(self) -> float:
+        """Return the time that the prediction of one example takes, after a first one that compiles."""
+        sequences = self.sequences[:PREDICTED_ROWS]
+        self.predict(sequences)
+        indices = self.group(sequences)[0]
+        rows = min(PREDICTED_ROWS, 1 << (len(indices) - 1).bit_length())
+        started = time.perf_counter()
+        predict(self.model, _Inputs(self, [sequences[index] for index in indices]), rows)
+        return (time.perf_counter() - started) / rows
 
     @property
     def num_predicted(self) -> int:
         """The number of different inputs that were predicted."""
-        return len(self._memory)
+        return len(self.memory)
 
     def to_output(self, outputs: np.ndarray) -> np.ndarray:
         """Return the outputs of the model as probabilities (m, K): one sigmoid becomes two classes."""
@@ -138,16 +207,50 @@ class ReplaceWord:
         return perturbed
 
 
-class _Inputs(Sequences):
-    """Sequences that are batched as a subject batches them."""
+@dataclasses.dataclass(frozen=True)
+class DeleteRows:
+    """Delete tokens of an example (T, C) whose last column is its number; if none is left, one is blank.
 
-    def __init__(self, subject: Subject, sequences: Sequence[Any]) -> None:
+    Args:
+        blank: what the first columns of the one that is left are; the mean of the example when not given.
+    """
+
+    blank: Any = None
+    name: str = "deleted"
+
+    def __call__(self, example: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Return the rows at which `keep` (T,) is True."""
+        if keep.any():
+            return example[keep]
+        perturbed = np.array(example[:1])
+        perturbed[0, :-1] = example[:, :-1].mean(0) if self.blank is None else self.blank
+        return perturbed
+
+
+def number_rows(sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return ids (T,) or steps (T, C) with the number of the example as their last column."""
+    numbered = []
+    for number, sequence in enumerate(sequences):
+        columns = sequence.reshape(len(sequence), -1)
+        numbered.append(np.concatenate([columns, np.full((len(columns), 1), number, columns.dtype)], axis=1))
+    return numbered
+
+
+class _Inputs(Sequences):
+    """Sequences that are batched as a subject batches them; `change` may change the inputs of a batch, given its mask."""
+
+    def __init__(
+        self, subject: Subject, sequences: Sequence[Any], change: Callable[[Any, np.ndarray], Any] | None = None
+    ) -> None:
         super().__init__(sequences)
-        self.subject = subject
+        self.subject, self.change = subject, change
         self.lengths = np.array([subject.padded_length(sequence) for sequence in sequences], dtype=np.int64)
 
     def batch(self, indices: np.ndarray, length: int) -> tuple[Any, np.ndarray, np.ndarray]:
-        inputs = self.subject.batch([self.sequences[index] for index in indices], length)
+        sequences = [self.sequences[index] for index in indices]
+        inputs = self.subject.batch(sequences, length)
+        if self.change is not None:
+            inputs = self.change(inputs, self.subject.mask(sequences, length))
         return inputs, self.targets[indices], self.weights[indices]
 
 
@@ -170,14 +273,12 @@ def make_subject(
     """
     if isinstance(model, keras.Model):
         return _subject_of_model(model, X, tokens, perturbation, output, indices)
+    check_fitted(model)
     inputs = getattr(model, "inputs_", None)
-    if inputs is None and hasattr(model, "fit"):
-        raise ValueError(
-            f"The estimator must be fitted. Received: {type(model).__name__}, which is not. Call `fit` first."
-        )
     if not isinstance(inputs, TextInputs | SeriesInputs | DocumentInputs):
         raise TypeError(
-            "`model` must be a Keras model, or a text, series or document classifier or regressor of `limelight.models`. "
+            "`model` must be a Keras model, or a text, series or document classifier or regressor, a Translator or a Forecaster "
+            "of `limelight.models`. "
             f"Received: {type(model).__name__}."
         )
     if tokens is not None:
@@ -206,16 +307,25 @@ def make_subject(
     return Subject(
         model.model_,
         sequences,
-        _choose_perturbation(perturbation, replacement, deletion),
+        choose_perturbation(perturbation, replacement, deletion),
         tokens=words,
         max_words=max_words,
         baseline=baseline,
         output="probabilities" if is_classifier else "values",
+        explained="the predicted class" if is_classifier else "the predicted value",
         classes=[str(value) for value in model.classes_] if is_classifier else None,
         decode=(lambda outputs: outputs) if is_classifier else model.target_.decode,
         encode=model.target_.encode if is_classifier else lambda y: np.asarray(y, float),
         name=type(model).__name__,
     )
+
+
+def check_fitted(model: Any) -> None:
+    """Raise ValueError for an estimator that is not fitted."""
+    if hasattr(model, "fit") and not hasattr(model, "inputs_"):
+        raise ValueError(
+            f"The estimator must be fitted. Received: {type(model).__name__}, which is not. Call `fit` first."
+        )
 
 
 def _subject_of_model(
@@ -254,15 +364,18 @@ def _subject_of_model(
             'A Keras model of ids needs the id that takes the place of a removed token. Received: perturbation="replace". Pass '
             'limelight.evaluate.Replace(id, "replaced by the unknown token").'
         )
-    chosen = _choose_perturbation(perturbation, replacement or deletion, deletion)
+    chosen = choose_perturbation(perturbation, replacement or deletion, deletion)
     subject = Subject(model, sequences, chosen, tokens, baseline, length=length, name=model.name)
     subject.pads = length is not None or _ignores_padding(subject)
     # The kind of output is told from the outputs of the examples.
     subject.output = "values" if output is None else output
+    subject.explained = "the output"
     outputs = subject.predict(sequences)
     if output is None and _are_probabilities(model, outputs):
         subject.output = "probabilities"
-        subject._memory.clear()
+    if subject.output == "probabilities":
+        subject.explained = "the predicted class"
+        subject.memory.clear()
     return subject
 
 
@@ -286,15 +399,16 @@ def _are_probabilities(model: Any, outputs: np.ndarray) -> bool:
     return bool(np.abs(outputs.sum(1) - 1).max() < 1e-3)
 
 
-def _choose_perturbation(perturbation: Any, replacement: Any, deletion: Any) -> Any:
+def choose_perturbation(perturbation: Any, replacement: Any, deletion: Any, *, only_names: bool = False) -> Any:
+    """Return the perturbation of an argument: "replace", which None means, "delete", or unless `only_names` the object itself."""
     if perturbation is None or perturbation == "replace":
         return replacement
     if perturbation == "delete":
         return deletion
-    if not callable(perturbation) or not hasattr(perturbation, "name"):
+    if only_names or not callable(perturbation) or not hasattr(perturbation, "name"):
+        others = "" if only_names else ", or one of `limelight.evaluate`"
         raise ValueError(
-            '`perturbation` must be "replace", "delete", or one of `limelight.evaluate`. Received: '
-            f"perturbation={perturbation!r}."
+            f'`perturbation` must be "replace" or "delete"{others}. Received: perturbation={perturbation!r}.'
         )
     return perturbation
 

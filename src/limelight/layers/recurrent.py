@@ -260,11 +260,16 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             layer=self,
         )
         call = dataclasses.replace(call, block=dataclasses.replace(call.block, history=history))
-        functional.announce_call(lambda: dataclasses.replace(call, key=flatten_leading(memory.value), score=self.score))
+        announced = functional.announce_call(
+            lambda: dataclasses.replace(call, key=flatten_leading(memory.value), score=self.score)
+        )
         weights = functional.compute_weights(call)  # (B, 1, 1, S)
         kept = ops.cast(self._drop(weights, call.block, step, training), memory.value.dtype)
-        context = ops.matmul(kept[:, 0], memory.value)[:, 0]
-        return context, ops.cast(weights[:, 0, 0], self.compute_dtype)
+        context = ops.matmul(kept[:, 0], memory.value)
+        if announced is not None:
+            value = ops.expand_dims(memory.value, 1)
+            context = functional.transform_output(announced, ops.expand_dims(context, 1), value)[:, 0]
+        return context[:, 0], ops.cast(weights[:, 0, 0], self.compute_dtype)
 
     def _drop(self, weights: Any, block: Block, step: Any, training: bool | None) -> Any:
         """Return the weights after dropout."""

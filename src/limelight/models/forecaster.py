@@ -29,6 +29,9 @@ from sklearn.utils.validation import check_is_fitted  # noqa: E402
 
 # With fewer validation windows than this, more of each series is held out.
 _MIN_VALIDATED = 32
+# From so many series on, one forecast of each tests enough.
+_MANY_SERIES = 30
+_TEST_SHARE = 0.2
 
 
 class Levels:
@@ -478,6 +481,12 @@ def list_origins(panel: Panel, horizon: int, folds: int) -> tuple[np.ndarray, np
         raise ValueError(f"A series must be longer than the horizon, {horizon}. Received: none that is.")
     series, origins = np.array(pairs).T
     return series, origins
+
+
+def count_test_folds(panel: Panel, horizon: int) -> int:
+    """Return how many forecasts of each series, one horizon apart, test a model: one of many series, else the last fifth."""
+    steps = float(np.median([len(values) for values in panel.values]))
+    return 1 if len(panel) >= _MANY_SERIES else max(1, int(_TEST_SHARE * steps / horizon))
 
 
 def cut_ends(panel: Panel, count: int) -> Panel:

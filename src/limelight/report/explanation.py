@@ -21,8 +21,9 @@ _HEADINGS = {
     "auprc": "AUPRC",
     "token_f1": "Token F1",
     "iou_f1": "IOU F1",
+    "alignment_error_rate": "Alignment error rate",
 }
-_LOWER_IS_BETTER = ("sufficiency", "log_odds", "deletion_auc")
+_LOWER_IS_BETTER = ("sufficiency", "log_odds", "deletion_auc", "alignment_error_rate")
 
 
 def build(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,9 +66,8 @@ def _draw_curves(document: Mapping[str, Any], titles: Mapping[str, str]) -> list
         bands = [band for band in bands if band.mean and len(band.mean) == len(band.low) == len(band.high)]
         if not bands:
             continue
-        subject = (
-            "Mean probability of the predicted class" if is_probability else "Minus the mean change of the prediction"
-        )
+        explained = document.get("explained", "the predicted class")
+        subject = f"Mean probability of {explained}" if is_probability else "Minus the mean change of the prediction"
         drawing = figures.bands(
             bands,
             "{:.2g}".format,
@@ -135,12 +135,17 @@ def _format_estimate(estimate: Mapping[str, Any]) -> str:
 
 def _facts(document: Mapping[str, Any]) -> list[tuple[str, Any]]:
     cost = as_mapping(document.get("cost"))
-    tokens = to_finite(document.get("tokens"))
+    tokens, outputs = to_finite(document.get("tokens")), to_finite(document.get("num_outputs"))
     facts = [
         ("Test examples", format_count(document["n"]) if document.get("n") else None),
+        ("Outputs explained", format_count(outputs) if outputs and outputs != document.get("n") else None),
         ("Tokens of an example", f"{tokens:.0f} on average" if tokens is not None else None),
         ("Attention", document.get("layer")),
         ("Removed tokens are", document.get("perturbation")),
+        *(
+            ("Left out", f"{name.replace('_', ' ')}: {reason}")
+            for name, reason in as_mapping(document.get("left_out")).items()
+        ),
         ("Forward passes", format_count(cost["forward"]) if cost.get("forward") else None),
         ("Time", format_duration(cost["seconds"]) if cost.get("seconds") else None),
     ]

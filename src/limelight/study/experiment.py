@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from limelight.data import Repair
+from limelight.explanation import Explanation
 from limelight.models._estimator import Estimator
 from limelight.models.objectives import Objective
 from limelight.models.training import Trainer
@@ -77,6 +78,10 @@ class Experiment(Protocol):
 
     def capture(self, estimator: Any, run: Run) -> Samples:
         """Choose test examples, and capture the attention of a model on them."""
+        ...
+
+    def explain(self, estimator: Any, sample: int, **settings: Any) -> Explanation:
+        """Test on at most `sample` test examples whether the attention explains the predictions."""
         ...
 
     def describe_data(self) -> dict[str, Any]:

@@ -21,6 +21,8 @@ CONFIGURATION = "study.json"
 MARK = "limelight_study"
 LOCK = ".lock"
 RUNS = "runs"
+# The result of the tests of the attention, and until then the parts of it.
+EXPLANATION = "explanation"
 # In a configuration, the hashes of the data and their split, and the settings that change them.
 DATA_HASHES = ("fingerprint", "order_of_rows")
 DATA_SETTINGS = (
@@ -28,7 +30,7 @@ DATA_SETTINGS = (
     *("time", "value", "series", "known", "observed", "static"),
 )
 # The files of a study besides its runs. Nothing else is ever removed.
-OUTPUTS = ("report.html", "results.json", "model.keras", "figures", CONFIGURATION)
+OUTPUTS = ("report.html", "results.json", "model.keras", "figures", EXPLANATION, CONFIGURATION)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Run:
         summary: Seconds, epochs, parameters and history of the training, ready for JSON.
         predictions: For each part of the data, the predictions (examples, ...), such as class predictions.
         keras_model: The path of the saved model, or None for a model that is not a Keras model.
+        digest: The hash of the saved model.
     """
 
     model: str
@@ -48,6 +51,7 @@ class Run:
     summary: dict[str, Any]
     predictions: dict[str, np.ndarray]
     keras_model: Path | None = None
+    digest: str | None = None
 
     @property
     def name(self) -> str:
@@ -173,9 +177,23 @@ class StudyFolder:
                 return None
             with np.load(folder / "predictions.npz", allow_pickle=False) as archive:
                 predictions = {name: archive[name] for name in archive.files}
-            keras_model = folder / "model.keras" if "model.keras" in document["sha256"] else None
-            return Run(model, seed, document["summary"], predictions, keras_model)
+            digest = document["sha256"].get("model.keras")
+            keras_model = None if digest is None else folder / "model.keras"
+            return Run(model, seed, document["summary"], predictions, keras_model, digest)
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile):
+            return None
+
+    def save_explanation(self, key: Mapping[str, Any], document: Mapping[str, Any]) -> None:
+        """Store the result of the tests of the attention, with what it depends on."""
+        path = self.path / EXPLANATION / "explanation.json"
+        _files.write_json(path, {"key": dict(key), "explanation": dict(document)})
+
+    def load_explanation(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the stored result; None if there is none, or it is of something else."""
+        try:
+            document = json.loads((self.path / EXPLANATION / "explanation.json").read_text(encoding="utf-8"))
+            return document["explanation"] if document["key"] == json.loads(json.dumps(dict(key))) else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def _check_contents(self) -> None:

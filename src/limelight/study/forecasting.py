@@ -13,9 +13,10 @@ from limelight.evaluate import Comparison, paired_over_seeds
 from limelight.evaluate.estimates import Statistics, block_jackknife, clip_interval
 from limelight.evaluate.metrics import regression_statistics, value_range
 from limelight.exceptions import DataError, UsageError
+from limelight.explanation import Explanation, explain
 from limelight.models import Forecaster
 from limelight.models._estimator import Estimator
-from limelight.models.forecaster import cut_ends, list_origins
+from limelight.models.forecaster import count_test_folds, cut_ends, list_origins
 from limelight.models.panels import future_times
 from limelight.models.training import Trainer
 from limelight.models.windows import Windows, compute_naive_errors, repeat_season
@@ -34,9 +35,6 @@ from limelight.study.targets import choose_by_error
 
 ATTENTION, NONE, NAIVE, LAST = "attention", "none", "naive", "last"
 METRICS = ("mase", "smape", "mape", "mae", "rmse", "pinball")
-# From so many series on, one forecast of each tests enough.
-_MANY_SERIES = 30
-_TEST_SHARE = 0.2
 _DEFAULT_HORIZON = 12
 
 
@@ -202,6 +200,10 @@ class Forecasting:
         levels = list(self.target.quantiles or ())
         return Samples([], maps, {"forecasts": {"levels": levels, "entries": entries}})
 
+    def explain(self, estimator: Any, sample: int, **settings: Any) -> Explanation:
+        """Test on forecasts of the test whether the attention explains them."""
+        return explain(estimator, self.panel, sample=sample, folds=self.folds, **settings)
+
     def describe_data(self) -> dict[str, Any]:
         """Return the sizes of the data, ready for JSON."""
         lengths = [len(values) for values in self.panel.values]
@@ -234,8 +236,7 @@ class Forecasting:
             return dataclasses.replace(panel, values=values, times=times, test=None), 1
         if self.settings.folds is not None:
             return panel, self.settings.folds
-        steps = float(np.median([len(values) for values in panel.values]))
-        return panel, 1 if len(panel) >= _MANY_SERIES else max(1, int(_TEST_SHARE * steps / self.horizon))
+        return panel, count_test_folds(panel, self.horizon)
 
     def _make_forecaster(self, temporal_attention: bool) -> Forecaster:
         settings = self.settings

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import limelight
 from limelight import data
 from limelight._progress import Progress
-from limelight.explanation import explain
 from limelight.models.training import Trainer, TrainingConfig
 from limelight.study import results
 from limelight.study.experiment import Experiment
-from limelight.study.folder import Run, StudyFolder
+from limelight.study.folder import EXPLANATION, Run, StudyFolder
 from limelight.study.forecasting import Forecasting
 from limelight.study.pipelines import Supervised
 from limelight.study.setup import Setup
@@ -49,7 +49,7 @@ def run(setup: Setup, *, fresh: bool = False, progress: Progress | None = None) 
     study = _Study(setup, progress or Progress(quiet=True))
     with StudyFolder(setup.out) as folder:
         folder.claim(setup.configuration(), fresh=fresh)
-        return study.write_results(folder.path, study.collect_runs(folder)), setup.out / "report.html"
+        return study.write_results(folder, study.collect_runs(folder)), setup.out / "report.html"
 
 
 class _Study:
@@ -84,25 +84,34 @@ class _Study:
             del trainer
         return runs | {run.model: [run] for run in experiment.fixed_runs()}
 
-    def write_results(self, out: Path, runs: dict[str, list[Run]]) -> dict[str, Any]:
+    def write_results(self, folder: StudyFolder, runs: dict[str, list[Run]]) -> dict[str, Any]:
         """Write the attention model with the lowest validation loss, its examples, and the results."""
+        out = folder.path
         self.progress.write("evaluating ...")
         architecture = self.experiment.architectures[0]
         best = min(runs[architecture], key=results.validation_loss)
         estimator = self.experiment.make_estimator(architecture, results.load_model(best), best.summary)
         estimator.save(out / "model.keras")
         samples = self.experiment.capture(estimator, best)
-        if self.settings.explain and isinstance(self.experiment, Supervised):
-            samples.sections["explanation"] = self._explain(self.experiment, estimator)
+        if self.settings.explain:
+            samples.sections["explanation"] = self._explain(folder, estimator, best)
         return results.write(out, self.setup, self.experiment, runs, samples)
 
-    def _explain(self, experiment: Supervised, estimator: Any) -> dict[str, Any]:
-        """Test on examples of the test part whether the attention explains the predictions."""
+    def _explain(self, folder: StudyFolder, estimator: Any, run: Run) -> dict[str, Any]:
+        """Test whether the attention explains the predictions, unless the folder holds the result for the same run."""
+        key = {"run": run.name, "digest": run.digest, "sample": self.settings.explain, "version": limelight.__version__}
+        stored = folder.load_explanation(key)
+        if stored is not None:
+            self.progress.write("testing whether the attention explains the predictions: stored earlier")
+            return stored
         self.progress.write("testing whether the attention explains the predictions ... (--explain 0 leaves it out)")
-        inputs, targets = experiment.dataset.take(experiment.split.test)
-        targets = targets if experiment.is_regression else [experiment.dataset.classes[label] for label in targets]
-        quiet = Progress(quiet=True, interruption=self.progress.interruption)
-        return explain(estimator, inputs, targets, sample=self.settings.explain, progress=quiet).to_dict()
+        checkpoint = folder.path / EXPLANATION
+        result = self.experiment.explain(
+            estimator, self.settings.explain, checkpoint=checkpoint, progress=self.progress
+        )
+        document = result.to_dict()
+        folder.save_explanation(key, document)
+        return document
 
     def _build_trainer(self, architecture: str) -> Trainer:
         settings, subsets = self.settings, self.experiment.subsets

@@ -11,6 +11,7 @@ import numpy as np
 from limelight import models
 from limelight.data import Dataset, Encoding, Repair, Split, Tokenizer
 from limelight.exceptions import DataError
+from limelight.explanation import Explanation, explain
 from limelight.layers import AttentionPooling
 from limelight.models._estimator import Estimator
 from limelight.models.examples import Sequences
@@ -146,6 +147,12 @@ class Supervised:
             for index in indices
         ]
         return capture_examples(estimator.model_, self.subsets["test"], chosen, described)
+
+    def explain(self, estimator: Any, sample: int, **settings: Any) -> Explanation:
+        """Test on examples of the test part whether the attention explains the predictions."""
+        inputs, targets = self.dataset.take(self.split.test)
+        targets = targets if self.is_regression else [self.dataset.classes[label] for label in targets]
+        return explain(estimator, inputs, targets, sample=sample, **settings)
 
     def describe_data(self) -> dict[str, Any]:
         """Return the kind of the data and their targets, ready for JSON."""

@@ -150,7 +150,6 @@ class Settings:
         100,
         "test examples on which it is tested whether the attention explains the predictions; 0 for none",
         "study",
-        tasks=_TEXTS,
         at_least=0,
         affects_training=False,
     )

@@ -20,6 +20,7 @@ from limelight.evaluate.translations import (
     signatures,
     translation_metric,
 )
+from limelight.explanation import Explanation, explain
 from limelight.models import Translator
 from limelight.models.objectives import Classification, Objective
 from limelight.models.training import Trainer
@@ -44,6 +45,8 @@ from limelight.study.settings import Settings
 ATTENTION, NONE, DICTIONARY, COPY = "attention", "none", "dictionary", "copy"
 # Translating takes long: what need not be exact is measured on so many pairs.
 _NUM_TRANSLATED = 200
+# Steps of each translation on which it is tested whether the attention explains them.
+_OUTPUT_STEPS = 2
 # If no model translates so many validation sources exactly, exact matches say nothing.
 _MIN_EXACT = 0.05
 # A side with fewer texts of several words is one of characters.
@@ -213,6 +216,22 @@ class Translation:
         if self.pairs.alignments is not None and self.source_unit == self.target_unit == "word":
             sections["alignment_error_rate"] = self._measure_alignment(estimator)
         return Samples([], maps, sections)
+
+    def explain(self, estimator: Any, sample: int, **settings: Any) -> Explanation:
+        """Test on pairs of the test part whether the attention explains the translations, and compare it with links by hand."""
+        sources = self.texts["test"][0]
+        if self.pairs.alignments is None or {self.source_unit, self.target_unit} != {"word"}:
+            return explain(estimator, sources, sample=sample, output_steps=_OUTPUT_STEPS, **settings)
+        links = [self.pairs.alignments[index] for index in self.split.test]
+        return explain(
+            estimator,
+            sources,
+            self.references["test"],
+            marks=links,
+            sample=sample,
+            output_steps=_OUTPUT_STEPS,
+            **settings,
+        )
 
     def describe_data(self) -> dict[str, Any]:
         """Return the sizes of the data, ready for JSON."""
