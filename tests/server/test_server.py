@@ -132,6 +132,7 @@ def test_a_silenced_head_is_that_of_override_attention(server, estimator):
     assert run["probabilities"] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.full
 def test_words_are_forbidden_in_their_sentence_of_a_document():
     texts = ["A film. It was good.", "A plot. It was bad."] * 10
     model = ll.models.DocumentClassifier(
@@ -280,6 +281,7 @@ def test_a_tile_over_http(estimator):
         running.stop()
 
 
+@pytest.mark.full
 def test_models_of_numbers_are_refused():
     random = np.random.default_rng(0)
     model = ll.models.SeriesClassifier(units=4, epochs=1, training={"epoch_steps": 1}, random_state=0)
@@ -294,6 +296,7 @@ def test_lone_surrogates_and_control_characters_are_read(estimator):
     assert Explorer(estimator).run("good \ud800 \x00 film").prediction["prediction"] in ("yes", "no")
 
 
+@pytest.mark.full
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium and chromedriver on the PATH")
 def test_the_page_in_a_browser(server, tmp_path):
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
@@ -351,6 +354,7 @@ def test_the_page_in_a_browser(server, tmp_path):
         driver.quit()
 
 
+@pytest.mark.full
 @pytest.mark.subprocess
 def test_the_command_serves_until_it_is_interrupted(estimator, tmp_path):
     path = tmp_path / "model.keras"
