@@ -307,7 +307,7 @@ def bootstrap_means(
 
     Example:
         >>> print(bootstrap_means({"mean": np.arange(20.0)})["mean"])
-        9.500 (95 % CI 6.686 to 12.271)
+        9.500 (95 % CI 6.983 to 12.286)
 
     References:
         Hall 1988, Annals of Statistics 16, 927-953.

@@ -284,6 +284,8 @@ def explain(
         )
     elif isinstance(model, Translator):
         _check_left_out(tokens=tokens, output=output)
+        if marks is not None:
+            translations.check_links(model, y)
         rows = np.arange(count) if chosen is None else chosen
         subject = translations.make_subject(
             model, X, perturbation=perturbation, indices=rows, output_steps=output_steps, seed=seed

@@ -206,6 +206,21 @@ def make_subject(
     )
 
 
+def check_links(model: Any, references: Any) -> None:
+    """Raise unless a translator and its references can have links by hand.
+
+    Raises:
+        ValueError: the units of a side are not words, or there are no references.
+    """
+    if {model.source_unit, model.target_unit} != {"word"}:
+        raise ValueError(
+            "Links are of words: the units of both sides must be words. Received: "
+            f"source_unit={model.source_unit!r}, target_unit={model.target_unit!r}. Leave `marks` out."
+        )
+    if references is None:
+        raise ValueError("Links need the references that they lead to. Received: marks without y. Pass `y`.")
+
+
 def compare_with_links(
     model: Any,
     X: Any,
@@ -226,13 +241,6 @@ def compare_with_links(
     Each step is linked to the source unit of its highest score for the alignment error rate. Arguments are those of `explain`;
     `checkpoint` is a folder for the parts of this comparison alone.
     """
-    if {model.source_unit, model.target_unit} != {"word"}:
-        raise ValueError(
-            "Links are of words: the units of both sides must be words. Received: "
-            f"source_unit={model.source_unit!r}, target_unit={model.target_unit!r}. Leave `marks` out."
-        )
-    if references is None:
-        raise ValueError("Links need the references that they lead to. Received: marks without y. Pass `y`.")
     texts = [each if isinstance(each, str) else each[0] for each in references]
     targets = encode_references(model, texts)
     gold = [np.asarray(each, int).reshape(-1, 2) for each in links]
