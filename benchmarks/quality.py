@@ -386,8 +386,8 @@ def page(results: dict[str, dict[str, str]]) -> str:
         "# Results\n",
         "What the estimators reach on named data sets, beside published results. Settings were fixed beforehand;",
         "the test part was read once for each row. Intervals are 95 % t intervals over folds or seeds. `make results` trains",
-        "everything anew; the settings are in `benchmarks/quality.py`. Losses are printed too: on `arrow-head`, 36 training series",
-        "are too few for this model, and deeper convolutions were no better in cross-validation.\n",
+        "everything anew; the settings are in `benchmarks/quality.py`. Losses are printed too: on `arrow-head`, 36 series",
+        "to train on are too few for this model, and deeper convolutions were no better in cross-validation.\n",
         "| data | model | protocol | ours | time | published |",
         "|---|---|---|---|---|---|",
     ]
