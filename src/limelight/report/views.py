@@ -117,7 +117,7 @@ class _Example:
 
 @dataclasses.dataclass(frozen=True)
 class _Resolution:
-    """How much of a map the page has room for.
+    """The parts of a map that are stored in the page, and their sizes.
 
     Args:
         num_blocks: The number of blocks along the longer side of the finest level; the length itself for every weight.
