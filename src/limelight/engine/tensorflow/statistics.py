@@ -62,7 +62,7 @@ class StatisticsLoop:
             def row_step(number: Any, *state: Any) -> tuple:
                 block = grid.block(self.call, unit, first + number)
                 reduced, value = self._reduce(block, keys, values, transposed_keys)
-                rows = row_statistics(reduced, value, spec)
+                rows = row_statistics(reduced, value, spec, sum_distances(reduced, spec))
                 is_new = block.rows.to_indices() >= number * grid.bt if grid.has_overlap else None
                 columns = column_statistics(reduced, is_new, self.max_row_blocks, spec)
                 *arrays, received, sums, maxima = state
@@ -164,3 +164,30 @@ class StatisticsLoop:
         shape = tf.concat([(grid.b // grid.cb, grid.n // grid.cn, grid.cb, grid.cn), size], axis=0)
         blocks = tf.transpose(tf.reshape(blocks, shape), (0, 2, 1, 3, 4, 5))
         return tf.reshape(blocks, tf.concat([(grid.b, grid.n), size], axis=0))
+
+
+def sum_distances(reduced: ReducedBlock, spec: StatisticsSpec) -> Any:
+    """Return the sum of each row of weights times its distances, (b, n, t, 1), in one pass; None if that is not possible.
+
+    If positions count up, most keys lie on one side of all queries of a block. There a distance is a difference, and the sum of
+    weighted differences is a product with one number per key. Only the keys between are compared with each query.
+    """
+    weights, block = reduced.unnormalized, reduced.block
+    queries, keys = spec.positions(block, weights.dtype)
+    # Positions count up unless they were given, with axes for examples and heads.
+    if not len(queries.shape) == len(keys.shape) == 2 or not weights.shape.is_fully_defined() or under_xla():
+        return None
+    t, s = weights.shape[2:]
+    if 2 * t > s:
+        return None
+    keys = keys[0]
+    begin = tf.clip_by_value(tf.cast(queries[0, 0] - keys[0], tf.int32), 0, s - t)
+    middle, columns = queries[t // 2, 0], tf.range(s)
+    sides = tf.cast(columns >= begin + t, weights.dtype) - tf.cast(columns < begin, weights.dtype)
+    # As two vectors: with a matrix of two columns the product takes longer.
+    sums, shares = (
+        tf.reshape(tf.linalg.matvec(tf.reshape(weights, (-1, s)), factors), (*weights.shape[:3], 1))
+        for factors in (sides * (keys - middle), sides)
+    )
+    near = weights[..., begin : begin + t] * tf.abs(queries - keys[begin : begin + t])
+    return sums - (queries - middle) * shares + tf.reduce_sum(near, axis=-1, keepdims=True)
