@@ -240,12 +240,10 @@ def faithfulness(
     cache = _PredictionCache(predict, arrays, perturbation or Delete(), output, labels)
     levels = np.linspace(0, 1, steps + 1)
     probabilities = _predict_perturbed(cache, orders, shares, levels)
+    measures = {name: _compute_measures(each, cache, levels) for name, each in probabilities.items()}
     per_example = {
-        name: {
-            measure: average_groups(values, groups)
-            for measure, values in _compute_measures(each, cache, levels).items()
-        }
-        for name, each in probabilities.items()
+        name: {measure: average_groups(values, groups) for measure, values in each.items()}
+        for name, each in measures.items()
     }
     settings: dict[str, Any] = {"confidence": confidence, "resamples": resamples, "seed": seed}
     return Faithfulness(
@@ -253,14 +251,8 @@ def faithfulness(
         perturbation=cache.perturbation.name,
         measures={name: bootstrap_means(each, **settings) for name, each in per_example.items()},
         against_random=_compare_with_random(per_example, settings, np.random.default_rng(seed + 1)),
-        deletion={
-            name: _curve(levels, average_groups(each["deletion"], groups), settings)
-            for name, each in probabilities.items()
-        },
-        insertion={
-            name: _curve(levels, average_groups(each["insertion"], groups), settings)
-            for name, each in probabilities.items()
-        },
+        deletion=_compute_curves("deletion", probabilities, levels, groups, settings),
+        insertion=_compute_curves("insertion", probabilities, levels, groups, settings),
         output=output,
         per_example=per_example,
     )
@@ -378,6 +370,19 @@ def _compute_measures(
     if cache.output == "values":
         del measures["log_odds"]
     return measures
+
+
+def _compute_curves(
+    direction: str,
+    probabilities: Mapping[str, Mapping[str, np.ndarray]],
+    levels: np.ndarray,
+    groups: Sequence[Any] | np.ndarray | None,
+    settings: Mapping[str, Any],
+) -> dict[str, Curve]:
+    """Return the curve of "deletion" or "insertion" of each ranking."""
+    return {
+        name: _curve(levels, average_groups(each[direction], groups), settings) for name, each in probabilities.items()
+    }
 
 
 def _curve(levels: np.ndarray, probabilities: np.ndarray, settings: Mapping[str, Any]) -> Curve:
