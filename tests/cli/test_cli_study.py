@@ -143,7 +143,7 @@ def test_a_forecast_is_found_studied_and_predicted(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     rows = [f"{1990 + step // 12}-{step % 12 + 1:02d},{20 + step % 12 + step % 5}" for step in range(72)]
     Path("sea.csv").write_text("month,sst\n" + "\n".join(rows) + "\n")
-    small = "--past 12 --horizon 3 --epochs 1 --epoch-steps 1 --units 2 --seeds 1 --examples 1"
+    small = "--past 12 --horizon 3 --epochs 1 --epoch-steps 1 --units 2 --seeds 1 --examples 1 --explain 4"
     assert main(["study", "sea.csv", *small.split()]) == 0
     out, err = capsys.readouterr()
     assert err.splitlines()[0] == "task: forecast, because --horizon is given (--task sets another)"
