@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     models.SeriesRegressor(encoder="conv", units=3, **FAST).fit(series, series.sum(1)).save(folder / "series.keras")
     np.save(folder / "series.npy", series[:5])
     actions = [text.upper() for text in texts]
-    small = {"units": 4, "embedding_dim": 3}
+    small = {"units": 4, "embedding_dim": 3, "max_length": 4}
     models.Translator(**small, **FAST).fit(texts, actions).save(folder / "actions.keras")
     rows = [f"{2000 + step // 4}Q{step % 4 + 1},{step % 4 + step / 10}" for step in range(40)]
     (folder / "sales.csv").write_text("quarter,sales\n" + "\n".join(rows) + "\n", encoding="utf-8")
@@ -89,6 +89,17 @@ def test_steps_of_translations(explain):
     assert (document["n"], document["layer"], document["model"]) == (4, "decoder", "Translator")
     assert 4 <= document["num_outputs"] <= 8
     assert document["explained"] == "the unit that the model wrote, after those before it"
+
+
+def test_two_files_of_lines(explain, folder):
+    (folder / "texts.en").write_text("a good film\nbad\n\nbad\n")
+    (folder / "texts.fr").write_text("un bon film\nmauvais\n\nmauvais\n")
+    code, out, err = explain("actions.keras", "texts.en", "texts.fr", "--steps", "1", "--json")
+    assert (code, json.loads(out)["n"]) == (0, 2)
+    assert "2 empty or repeated texts left out" in err
+    code, _, err = explain("text.keras", "texts.en", "texts.fr")
+    assert code == 2
+    assert "needs a translator. Received: 'texts.fr' for a TextClassifier" in err
 
 
 def test_a_step_of_forecasts(explain):

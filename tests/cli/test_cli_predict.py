@@ -117,6 +117,28 @@ def test_translations(predict, folder):
     assert [[each["text"] for each in entry["translations"]] for entry in predictions] == drawn
 
 
+def test_pairs_to_translate(predict, folder):
+    (folder / "test.en").write_bytes(b"\xef\xbb\xbfwalk\n\nrun twice\n")
+    (folder / "test.fr").write_text("marche\n\ncours deux fois\n")
+    expected = models.load(folder / "translator.keras").predict(["walk", "", "run twice"])
+    code, out, err = predict("translator.keras", "test.en", "test.fr")
+    rows = list(csv.reader(io.StringIO(out)))
+    assert (code, err, rows[0]) == (0, "", ["source", "target", "prediction"])
+    assert [row[:2] for row in rows[1:]] == [["walk", "marche"], ["", ""], ["run twice", "cours deux fois"]]
+    assert [row[2] for row in rows[1:]] == expected
+    assert predict("translator.keras", "test.en")[1].splitlines()[0] == "text,prediction"
+    (folder / "short.fr").write_text("marche\n")
+    code, out, err = predict("translator.keras", "test.en", "short.fr")
+    assert (code, out) == (3, "")
+    assert "'test.en' has 3 lines, 'short.fr' 1." in err
+    code, out, err = predict("text.keras", "test.en", "test.fr")
+    assert (code, out) == (2, "")
+    assert "needs a translator. Received: 'test.fr' for a TextClassifier" in err
+    code, out, err = predict("translator.keras", "test.en", "test.fr", "--text", "en")
+    assert (code, out) == (2, "")
+    assert "Two files of lines have no columns. Received: --text en" in err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

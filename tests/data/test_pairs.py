@@ -124,7 +124,18 @@ def test_two_files_of_lines(write):
     assert load_pairs([write("a b\u2028c\n", "t.a"), write("d\re", "t.b")]).sources == ("a b\u2028c",)
 
 
+def test_blank_lines_at_the_end_and_marks_of_two_files_are_counted(write):
+    paths = (write(b"\xef\xbb\xbfone\ntwo\n", "t.en"), write(b"\xef\xbb\xbfun\ndeux\n\n \n", "t.fr"))
+    pairs = load_pairs(paths)
+    assert (pairs.sources, pairs.targets) == (("one", "two"), (("un",), ("deux",)))
+    assert repairs(pairs) == ["byte order mark removed: 2", "blank lines at the end of one file left out: 2"]
+
+
 def test_two_files_that_do_not_belong_together(write):
+    with pytest.raises(DataError, match=r"must be two files. Received: '.*t.a' for both"):
+        load_pairs((write("a\nb", "t.a"), write("a\nb", "t.a")))
+    with pytest.raises(DataError, match=r"'.*t.csv.gz' is a table, which holds both sides. Give it alone"):
+        load_pairs((write("a\nb", "t.a"), write("a\nb", "t.csv.gz")))
     with pytest.raises(DataError, match=r"'.*t.a' has 2 lines, '.*t.b' 3. Give two files that belong together"):
         load_pairs((write("a\nb", "t.a"), write("a\nb\nc\n", "t.b")))
     with pytest.raises(DataError, match=r"line by line. Received: 3 paths"):

@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from limelight.data.rows import read_rows
+from limelight.data.rows import read_pair_rows, read_rows
 from limelight.data.tables import Role
 from limelight.exceptions import DataError
 
@@ -40,6 +40,40 @@ def test_the_only_column_needs_no_usual_name(tmp_path):
     (tmp_path / "one.csv").write_text("words\na\nb\n", encoding="utf-8")
     columns, column, rows = read_rows(tmp_path / "one.csv", ROLE)
     assert (columns, column, list(rows)) == (["words"], "words", [["a"], ["b"]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns", "column"),
+    [
+        ("pairs.tsv", "el\ten\nένα\tone\n", ["el", "en"], "el"),
+        ("pairs.tsv", "ένα\tone\n", ["1", "2"], "1"),  # no header: nothing is lost
+        ("pairs.csv", "id,target,source\n7,one,ένα\n", ["id", "target", "source"], "source"),
+        ("pairs.jsonl", '{"el": "ένα", "en": "one"}\n', ["el", "en"], "el"),
+        ("pairs.el", "ένα\n", ["text"], "text"),
+        ("pairs.csv", "phrases\nένα\n", ["phrases"], "phrases"),
+        (
+            "pairs.tmx",
+            "<tmx><body><tu><tuv xml:lang='el'><seg>ένα</seg></tuv><tuv xml:lang='en'><seg>one</seg></tuv></tu></body></tmx>",
+            ["source", "target"],
+            "source",
+        ),
+    ],
+)
+def test_texts_to_translate(name, content, columns, column, tmp_path):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    found, chosen, rows = read_pair_rows(tmp_path / name, None)
+    (row,) = rows
+    assert (found, chosen, row[found.index(chosen)], len(row)) == (columns, column, "ένα", len(columns))
+
+
+def test_the_column_to_translate_can_be_named(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("el\ten\nένα\tone\n", encoding="utf-8")
+    assert read_pair_rows(tmp_path / "pairs.tsv", "en")[1] == "en"
+    with pytest.raises(DataError, match=r"There is no column 'fr'.*'el', 'en'"):
+        read_pair_rows(tmp_path / "pairs.tsv", "fr")
+    (tmp_path / "pairs.jsonl").write_text('{"a": "x", "b": "y", "c": "z"}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"usual name for the text.*Name it: text="):
+        read_pair_rows(tmp_path / "pairs.jsonl", None)
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -49,6 +49,29 @@ def test_the_task_is_found(tmp_path, name, given, task, reason):
     assert (found.name, found.reason) == (task, reason)
 
 
+@pytest.fixture
+def lines(tmp_path):
+    for name, word in (("train.en", "word"), ("train.el", "λέξη")):
+        (tmp_path / name).write_text("".join(f"{word} {index}\n" for index in range(60)), encoding="utf-8")
+    return {"data": str(tmp_path / "train.en"), "translations": str(tmp_path / "train.el")}
+
+
+def test_two_files_of_lines_are_translations(lines, tmp_path):
+    found = tasks.read(Settings(**lines))
+    assert (found.name, found.reason, found.dataset.name) == ("translate", "there are two files of lines", "train")
+    assert found.dataset.take([7]) == (["word 7"], ["λέξη 7"])
+    prepared = setup.prepare(Settings(**lines, out=str(tmp_path / "out")))
+    assert prepared.settings.translations == lines["translations"]
+    with pytest.raises(UsageError, match=r"--translations is a setting of --task translate\. The task is classify"):
+        tasks.read(Settings(**lines, task="classify"))
+    with pytest.raises(
+        DataError, match=r"or two files of lines\. Received: '.*train.en'\. Give the file of the targets too"
+    ):
+        tasks.read(Settings(data=lines["data"], task="translate"))
+    with pytest.raises(DataError, match=r"Received: '.*train.en'\. .*lines and their translations are two files"):
+        tasks.read(Settings(data=lines["data"]))
+
+
 def test_a_text_with_a_few_different_other_texts_is_no_translation(tmp_path):
     message = (
         r"usual name for the text.*'sentence_a', 'kind'.*Other tasks need two columns of texts \(--source, --target\)"

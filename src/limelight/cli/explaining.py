@@ -44,7 +44,15 @@ def add_parser(commands: Any) -> None:
         "for a forecaster a table like that of its training",
     )
     parser.add_argument(
-        "--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)"
+        "translations",
+        metavar="TRANSLATIONS",
+        nargs="?",
+        help="for a translator: a text file with the translation of each line of DATA",
+    )
+    parser.add_argument(
+        "--text",
+        metavar="COLUMN",
+        help="the column of the texts, or their language in a .tmx file (default: the only one, or a usual name)",
     )
     parser.add_argument("--label", metavar="COLUMN", help="the column of the true classes or numbers (default: none)")
     parser.add_argument("--sample", type=int, metavar="N", default=200, help="take at most N examples (default: 200)")
@@ -96,6 +104,8 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
 
     estimator = load(arguments.model)
     options = _get_options(arguments, estimator)
+    if not hasattr(estimator, "beam"):
+        prediction.check_translations(arguments, estimator)
     if hasattr(estimator, "horizon"):
         inputs, targets = read_series_to_forecast(arguments, estimator), None
     elif hasattr(estimator, "beam"):
@@ -164,9 +174,16 @@ def read_pairs(arguments: argparse.Namespace, estimator: Any) -> tuple[list[str]
     """Return the texts to translate; of a named data set with links by hand also the references and the links."""
     from limelight import data
 
-    if arguments.data not in data.NAMES:
-        _, texts, _ = prediction.read_texts(arguments.data, arguments.text)
-        return list(texts), None, None
+    if arguments.data not in data.NAMES or arguments.translations is not None:
+        _, sources, _ = prediction.read_sources(arguments.data, arguments.translations, arguments.text)
+        given = list(sources)
+        # Repeated texts would count as several observations of the intervals.
+        texts = list(dict.fromkeys(text for text in given if text.strip()))
+        if not texts:
+            raise DataError(f"{arguments.data!r} must hold a text to translate. Received: none in {len(given):,} rows.")
+        if len(texts) < len(given) and not arguments.quiet:
+            print(make_printable(f"{len(given) - len(texts):,} empty or repeated texts left out"), file=sys.stderr)
+        return texts, None, None
     pairs: Any = data.load(arguments.data)
     if not isinstance(pairs, data.Pairs):
         raise DataError(f"The data must be texts to translate. {arguments.data!r} is {pairs!r}. Name another.")

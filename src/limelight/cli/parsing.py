@@ -27,6 +27,7 @@ _EPILOG = textwrap.dedent("""\
       limelight study
       limelight study reviews.csv --text review --label sentiment --seeds 5
       limelight study wines.csv --task regress --text notes --label points
+      limelight study train.en train.el
       limelight study japanese-vowels --json > results.json
     """)
 
@@ -76,7 +77,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _add_study(commands: Any) -> None:
     parser = commands.add_parser(
         "study",
-        usage="limelight study [DATA] [options]",
+        usage="limelight study [DATA [TRANSLATIONS]] [options]",
         help="train with and without attention, compare, and show what the attention looks at",
         description=_DESCRIPTION,
         epilog=_EPILOG,
@@ -95,6 +96,10 @@ def _add_study(commands: Any) -> None:
             help = _describe(field).replace("%", "%%")
             if field.name == "data":
                 settings.add_argument("data", nargs="?", metavar="DATA", help=help)
+                # Like --translations, whose default it must not replace.
+                settings.add_argument(
+                    "translations", nargs="?", metavar="TRANSLATIONS", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                )
             else:
                 settings.add_argument(flag(field.name), dest=field.name, metavar=_metavar(field), help=help)
 
@@ -128,10 +133,18 @@ def _add_predict(commands: Any) -> None:
         "input",
         metavar="INPUT",
         help="a .csv, .tsv, .jsonl, .parquet or .txt file of texts; a text; - for lines of standard input; a .npy or .ts file "
-        "of series; for a forecaster a table of series",
+        "of series; for a forecaster a table of series; for a translator also a .tmx file, or any file of lines",
     )
     parser.add_argument(
-        "--text", metavar="COLUMN", help="the column of the texts (default: the only one, or a usual name)"
+        "translations",
+        metavar="TRANSLATIONS",
+        nargs="?",
+        help="for a translator: a text file with the translation of each line of INPUT, to be printed beside the prediction",
+    )
+    parser.add_argument(
+        "--text",
+        metavar="COLUMN",
+        help="the column of the texts, or their language in a .tmx file (default: the only one, or a usual name)",
     )
     parser.add_argument("--beam", type=int, metavar="N", help="beginnings that the search of a translator keeps")
     parser.add_argument("--n-best", type=int, metavar="N", help="print N translations of each text; needs --json")
@@ -197,6 +210,7 @@ def _metavar(field: dataclasses.Field[Any]) -> str:
         return "COLUMNS"
     names = {
         "out": "DIR",
+        "translations": "FILE",
         "quantiles": "X,X,X",
         "task": "TASK",
         **dict.fromkeys(("unit", "mechanism", "architecture"), "NAME"),

@@ -35,6 +35,7 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
 
     estimator = load(arguments.model)
     if not hasattr(estimator, "beam"):
+        check_translations(arguments, estimator)
         for option, value in (("--beam", arguments.beam), ("--n-best", arguments.n_best)):
             if value is not None:
                 raise UsageError(f"{option} needs a translator. Received: {type(estimator).__name__}. Leave it out.")
@@ -47,6 +48,8 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         return
     if hasattr(estimator, "n_channels_in_"):
         columns, inputs, rows = read_series(arguments.input)
+    elif hasattr(estimator, "beam"):
+        columns, inputs, rows = read_sources(arguments.input, arguments.translations, arguments.text)
     else:
         columns, inputs, rows = read_texts(arguments.input, arguments.text)
     chunks = _chunk(inputs, rows)
@@ -121,10 +124,12 @@ def read_panel(source: str, estimator: Any) -> Any:
     )
 
 
-def read_texts(source: str, column: str | None) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
+def read_texts(
+    source: str, column: str | None, is_translator: bool = False
+) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
     """Return the columns, the texts and the rows of a file, of lines of standard input ("-"), or of the one text given."""
+    from limelight.data import rows as tables
     from limelight.data.readers import TEXT_COLUMNS
-    from limelight.data.rows import SUFFIXES, read_rows
     from limelight.data.tables import Role
 
     if source == "-":
@@ -132,13 +137,40 @@ def read_texts(source: str, column: str | None) -> tuple[list[str], Iterator[Any
         texts, rows = itertools.tee(lines)
         return ["text"], texts, ([line] for line in rows)
     path = Path(source)
-    is_path = len(source) < 1000 and (path.exists() or any(suffix in path.suffixes for suffix in SUFFIXES))
+    suffixes = (*tables.SUFFIXES, ".tmx") if is_translator else tables.SUFFIXES
+    is_path = len(source) < 1000 and (path.exists() or any(suffix in path.suffixes for suffix in suffixes))
     if not is_path:
         return ["text"], iter([source]), iter([[source]])
-    columns, name, rows = read_rows(path, Role("text", column, TEXT_COLUMNS, strings_only=True))
+    if is_translator:
+        columns, name, rows = tables.read_pair_rows(path, column)
+    else:
+        columns, name, rows = tables.read_rows(path, Role("text", column, TEXT_COLUMNS, strings_only=True))
     index = columns.index(name)
     rows, copies = itertools.tee(rows)
     return columns, (_check_text(row[index], number) for number, row in enumerate(copies, start=1)), rows
+
+
+def read_sources(
+    source: str, translations: str | None, column: str | None
+) -> tuple[list[str], Iterator[Any], Iterator[list[Any]]]:
+    """Return the columns, the texts to translate and the rows of a file, or of two files whose lines belong together."""
+    from limelight.data.pairs import read_lines
+
+    if translations is None:
+        return read_texts(source, column, is_translator=True)
+    if column is not None:
+        raise UsageError(f"Two files of lines have no columns. Received: --text {column}. Leave it out.")
+    sources, targets, _ = read_lines(Path(source), Path(translations))
+    return ["source", "target"], iter(sources), map(list, zip(sources, targets, strict=True))
+
+
+def check_translations(arguments: argparse.Namespace, estimator: Any) -> None:
+    """Raise if two files are given to a model that does not translate."""
+    if arguments.translations is not None:
+        raise UsageError(
+            f"A file of translations needs a translator. Received: {arguments.translations!r} for a "
+            f"{type(estimator).__name__}. Leave it out."
+        )
 
 
 def _check_text(value: Any, number: int) -> str:

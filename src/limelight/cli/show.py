@@ -149,7 +149,7 @@ def _capture_estimator(arguments: argparse.Namespace) -> Capture:
         _, given, _ = prediction.read_series(source)
         noun = "series"
     else:
-        _, given, _ = prediction.read_texts(source, arguments.text)
+        _, given, _ = prediction.read_texts(source, arguments.text, is_translator=hasattr(estimator, "beam"))
         noun = "text"
     examples = list(itertools.islice(given, arguments.examples))
     more = next(given, None) is not None

@@ -108,7 +108,10 @@ def _load_table(path: Path, text: str | None, label: str | None, group: str | No
     suffix = textfiles.suffix_of(path)
     if suffix not in _SUFFIXES:
         advice = SERIES_ADVICE if suffix in _ARRAY_SUFFIXES else "Convert it."
-        advice = "Read it with `load_pairs`." if suffix == ".tmx" else advice
+        if suffix == ".tmx":
+            advice = "Read it with `load_pairs`."
+        elif suffix not in _ARRAY_SUFFIXES:
+            advice = "Convert it; lines and their translations are two files (see docs/data.md)."
         raise DataError(
             f"The source must be a .csv, .tsv, .jsonl, .parquet or .ts file, or a folder. Received: {str(path)!r}. {advice}"
         )

@@ -18,6 +18,7 @@ SOURCE_COLUMNS = frozenset(("source", "src", "input", "word", "command", "comman
 TARGET_COLUMNS = frozenset(
     ("target", "tgt", "trg", "output", "phones", "pronunciation", "translation", "action", "actions", "answer")
 )
+_TABLES = (".csv", ".tsv", ".jsonl", ".parquet", ".tmx", ".ts")
 # Codes of ISO 639 and names of languages: a first line of two of these is a header.
 _LANGUAGES = """
 af am ar az be bg bn bs ca cs cy da de el en eo es et eu fa fi fr ga gl gu he hi hr hu hy id is it ja ka kk km kn ko
@@ -118,8 +119,8 @@ def load_pairs(
 
     Args:
         path: The name of a data set of pairs (`limelight.data.NAMES`); the path of a .csv, .tsv, .jsonl, .parquet or .tmx
-            file; or two paths of text files whose lines belong together: the sources and the targets. Each may be
-            compressed (.gz, or .zip with one file).
+            file; or two paths of text files whose lines belong together, with any suffix: the sources and the targets. Each
+            may be compressed (.gz, or .zip with one file).
         source: The column of the sources, or the language in a .tmx file. By default the only column with a usual name, such
             as "source" or "word"; or the first of two columns of texts.
         target: The same of the targets, such as "target" or "phones".
@@ -149,7 +150,7 @@ def load_pairs(
         raise DataError(f"Two files of sources and targets are read line by line. Received: {len(paths)} paths.")
     if any(value is not None for value in named.values()):
         raise DataError(f"Two files of lines have no columns. Received: {_list_arguments(named)}. Leave them out.")
-    raw = _read_lines(*paths)
+    raw = RawPairs(*read_lines(*paths))
     return build_pairs(textfiles.stem_of(paths[0]), raw, f"the files {str(paths[0])!r} and {str(paths[1])!r}")
 
 
@@ -179,7 +180,7 @@ def _load_file(path: str | os.PathLike[str], named: dict[str, str | None]) -> Pa
     )
     match textfiles.suffix_of(path):
         case ".csv" | ".tsv":
-            table = tables.read_csv(path, roles, _choose_header)
+            table = tables.read_csv(path, roles, choose_header)
         case ".jsonl":
             table = tables.read_json_lines(path, roles, any_two_texts=True)
         case ".parquet":
@@ -187,7 +188,7 @@ def _load_file(path: str | os.PathLike[str], named: dict[str, str | None]) -> Pa
         case _:
             raise DataError(
                 f"Pairs must be a .csv, .tsv, .jsonl, .parquet or .tmx file, or two files of lines. Received: {str(path)!r}. "
-                f"Give two files as a tuple of their paths."
+                f"Give the file of the targets too."
             )
     return build_pairs(textfiles.stem_of(path), RawPairs(table.first, table.second, table.repairs, table.groups), where)
 
@@ -196,24 +197,43 @@ def _list_arguments(named: dict[str, str | None]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in named.items() if value is not None)
 
 
-def _read_lines(source: Path, target: Path) -> RawPairs:
-    """Read two files whose lines belong together."""
-    repairs: list[Repair] = []
+def read_lines(source: Path, target: Path) -> tuple[list[str | None], list[str | None], list[Repair]]:
+    """Read two files whose lines belong together, as they are; blank lines that one file alone has at its end are left out.
+
+    Raises:
+        DataError: A file cannot be read or is a table, both are the same, or one has more lines.
+    """
+    if os.path.realpath(source) == os.path.realpath(target):
+        raise DataError(f"The sources and the targets must be two files. Received: {str(source)!r} for both.")
+    marks: list[Repair] = []
     sides: list[list[str | None]] = []
     for path in (source, target):
-        textfiles.check_text_file(path, repairs)
+        if textfiles.suffix_of(path) in _TABLES:
+            raise DataError(
+                f"Two files must be text files with a line for each pair. {str(path)!r} is a table, which holds both sides. "
+                "Give it alone."
+            )
+        textfiles.check_text_file(path, marks)
         # Only \n ends a line, as in the tools that write such files: U+2028 and \r may stand in a sentence.
         with textfiles.open_text(path, newline="\n") as stream:
             sides.append([line.removesuffix("\n").removesuffix("\r") for line in stream])
-    if len(sides[0]) != len(sides[1]):
+    counts = [len(side) for side in sides]
+    first, second = sides
+    longer = first if counts[0] > counts[1] else second
+    while len(longer) > min(counts) and not (longer[-1] or "").strip():
+        longer.pop()
+    if len(first) != len(second):
         raise DataError(
-            f"The files must have one line for each pair. {str(source)!r} has {len(sides[0]):,} lines, {str(target)!r} "
-            f"{len(sides[1]):,}. Give two files that belong together."
+            f"The files must have one line for each pair. {str(source)!r} has {counts[0]:,} lines, {str(target)!r} "
+            f"{counts[1]:,}. Give two files that belong together."
         )
-    return RawPairs(*sides, repairs=repairs)
+    repairs: list[Repair] = []
+    add_repair(repairs, "byte order mark removed", len(marks))
+    add_repair(repairs, "blank lines at the end of one file left out", abs(counts[0] - counts[1]))
+    return first, second, repairs
 
 
-def _choose_header(sample: list[list[str]], roles: Roles, source: str) -> tuple[list[str], Columns]:
+def choose_header(sample: list[list[str]], roles: Roles, source: str) -> tuple[list[str], Columns]:
     """Return the names of all columns, and those of the source, the target and the group.
 
     If they are not found by their names and two columns are texts, these are the source and the target. The first line is

@@ -1,12 +1,15 @@
 """Read the rows of a table one after the other, as they are: nothing is cleaned, dropped or sorted."""
 
-from collections.abc import Iterator
+import contextlib
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from limelight.data import tables, textfiles
+from limelight.data import pairs, tables, textfiles, tmx
+from limelight.data.readers import TEXT_COLUMNS
 from limelight.data.tables import Role
-from limelight.exceptions import DataError
+from limelight.exceptions import ColumnError, DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".txt")
 
@@ -24,6 +27,46 @@ def read_rows(path: Path, role: Role) -> tuple[list[str], str, Iterator[list[Any
     Raises:
         DataError: The file cannot be read, or the column is missing.
     """
+    columns, rows = _read_table(path, (role,))
+    single = columns[0] if len(columns) == 1 and role.column is None else role.column
+    return columns, tables.choose_column(columns, role, single, f"{str(path)!r}"), rows
+
+
+def read_pair_rows(path: Path, column: str | None) -> tuple[list[str], str, Iterator[list[Any]]]:
+    """Read texts to translate, which may have translations beside them.
+
+    Args:
+        path: As in `read_rows`; a .tmx file; or a file of lines with any other suffix.
+        column: The column of the texts, or their language in a .tmx file; found as by `load_pairs` if not given.
+
+    Returns:
+        The names of the columns, the name of that of the texts, and the rows.
+
+    Raises:
+        DataError: The file cannot be read, or the column is missing.
+    """
+    suffix = textfiles.suffix_of(path)
+    role = Role("text", column, pairs.SOURCE_COLUMNS | TEXT_COLUMNS, strings_only=True)
+    if suffix == ".tmx":
+        sources, targets, _ = tmx.read_tmx(path, column, None)
+        return ["source", "target"], "source", map(list, zip(sources, targets, strict=True))
+    if suffix not in SUFFIXES and path.is_file():
+        textfiles.check_text_file(path, [])
+        columns, rows = _read_lines(path)
+        return columns, columns[0], rows
+    roles = (role, Role("target", None, pairs.TARGET_COLUMNS, has_option=False), Role("group"))
+    columns, rows = _read_table(path, roles)
+    if len(columns) == 1:
+        return columns, columns[0], rows
+    try:
+        return columns, tables.choose_column(columns, role, column, f"{str(path)!r}"), rows
+    except DataError:
+        if column is not None or len(columns) != 2:
+            raise
+    return columns, columns[0], rows
+
+
+def _read_table(path: Path, roles: Sequence[Role]) -> tuple[list[str], Iterator[list[Any]]]:
     if not path.is_file():
         raise DataError(f"{str(path)!r} must be a file. There is none. Check the path.")
     suffix = textfiles.suffix_of(path)
@@ -32,23 +75,24 @@ def read_rows(path: Path, role: Role) -> tuple[list[str], str, Iterator[list[Any
             f"The input must be a {', '.join(SUFFIXES[:-1])} or .txt file. Received: {str(path)!r}. Convert it."
         )
     if suffix == ".parquet":
-        columns, rows = _read_parquet(path)
-    else:
-        textfiles.check_text_file(path, [])
-        columns, rows = {".jsonl": _read_objects, ".txt": _read_lines}.get(suffix, lambda path: _read_csv(path, role))(
-            path
-        )
-    single = columns[0] if len(columns) == 1 and role.column is None else role.column
-    return columns, tables.choose_column(columns, role, single, f"{str(path)!r}"), rows
+        return _read_parquet(path)
+    textfiles.check_text_file(path, [])
+    if suffix in (".csv", ".tsv"):
+        return _read_csv(path, roles)
+    return _read_objects(path) if suffix == ".jsonl" else _read_lines(path)
 
 
-def _read_csv(path: Path, role: Role) -> tuple[list[str], Iterator[list[Any]]]:
-    dialect = tables.detect_dialect(path, (role,))
-    rows = tables.iterate_rows(path, dialect)
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{str(path)!r} must hold data. Every row is blank.")
-    header = first[1]
+def _read_csv(path: Path, roles: Sequence[Role]) -> tuple[list[str], Iterator[list[Any]]]:
+    """Return the header and the rows; of pairs, whose first line may be data, the columns are then numbered."""
+    dialect = tables.detect_dialect(path, roles)
+    sample = tables.sample_rows(path, dialect)
+    header = sample[0]
+    if len(roles) == 3 and len(header) > 1:
+        source, target, group = roles
+        # Without a column of translations, the first line is a header as elsewhere.
+        with contextlib.suppress(ColumnError):
+            header, _ = pairs.choose_header(sample, (source, target, group), repr(str(path)))
+    rows = itertools.islice(tables.iterate_rows(path, dialect), int(header == sample[0]), None)
 
     def remaining() -> Iterator[list[Any]]:
         for number, row in rows:

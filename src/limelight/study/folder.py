@@ -26,7 +26,7 @@ EXPLANATION = "explanation"
 # In a configuration, the hashes of the data and their split, and the settings that change them.
 DATA_HASHES = ("fingerprint", "order_of_rows")
 DATA_SETTINGS = (
-    *("text", "label", "group", "validation", "test", "source", "target"),
+    *("text", "label", "group", "validation", "test", "translations", "source", "target"),
     *("time", "value", "series", "known", "observed", "static"),
 )
 # The files of a study besides its runs. Nothing else is ever removed.

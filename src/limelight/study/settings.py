@@ -102,6 +102,13 @@ class Settings:
     test: float = _setting(
         0.2, "share of the examples for the test", "data", tasks=_SPLIT, above=0.0, below=1.0, affects_training=False
     )
+    translations: str | None = _setting(
+        None,
+        "a file with the translation of each line of DATA; or give it as second argument",
+        "translate data",
+        tasks=("translate",),
+        affects_training=False,
+    )
     source: str | None = _setting(
         None, "the column of the texts to translate", "translate data", tasks=("translate",), affects_training=False
     )

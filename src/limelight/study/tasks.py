@@ -43,6 +43,7 @@ def read(settings: Settings) -> Task:
         UsageError: a setting belongs to another task.
     """
     if settings.task is not None:
+        settings.for_task(settings.task)  # raises for a setting of another task
         return Task(settings.task, None, _read_for(settings, settings.task))
     source = settings.data
     if source in registry.NAMES:
@@ -50,7 +51,8 @@ def read(settings: Settings) -> Task:
         return Task(_task_of(dataset), f"{source} holds {_describe(dataset)}", dataset)
     if given := _find_given(settings):
         task, name = given
-        return Task(task, f"{flag(name)} is given", _read_for(settings, task))
+        reason = "there are two files of lines" if name == "translations" else f"{flag(name)} is given"
+        return Task(task, reason, _read_for(settings, task))
     suffix = textfiles.suffix_of(Path(os.path.expanduser(source)))
     if suffix == ".tmx":
         return Task("translate", "a .tmx file holds translations", _read_for(settings, "translate"))
@@ -96,7 +98,8 @@ def _read_for(settings: Settings, task: str) -> data.Dataset | data.Pairs | data
         for name in ("sacrebleu", "jiwer"):
             # Better now than after hours of training.
             import_optional(name)
-        dataset = data.load_pairs(source, source=settings.source, target=settings.target, group=settings.group)
+        files = source if settings.translations is None else (source, settings.translations)
+        dataset = data.load_pairs(files, source=settings.source, target=settings.target, group=settings.group)
     elif task == "forecast":
         dataset = data.load_panel(
             source,
