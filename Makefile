@@ -77,9 +77,9 @@ test-torch: $(TEST) ## the tests on PyTorch
 test-backend-free: $(TEST) ## the tests that need no backend: data, statistics, pages, the command line
 	KERAS_BACKEND=torch $(PYTEST) -m backend_free tests
 
-# On PyTorch, which compiles nothing. Its tensors predate numpy 2's `copy` argument.
+# On PyTorch, which compiles nothing, with one thread as in tests/conftest.py. Its tensors predate numpy 2's `copy` argument.
 test-doctests: $(TEST) ## the examples in docstrings
-	KERAS_BACKEND=torch $(PYTEST) -W "ignore:__array__ implementation:DeprecationWarning" --doctest-modules \
+	KERAS_BACKEND=torch OMP_NUM_THREADS=1 $(PYTEST) -W "ignore:__array__ implementation:DeprecationWarning" --doctest-modules \
 	  --ignore-glob='*/engine/tensorflow/*' src
 
 docs: $(TEST) ## build the documentation into build/site; nothing on its pages is loaded from elsewhere
