@@ -4,8 +4,8 @@
     python benchmarks/serving.py --seconds 10 --tokens 20000
 
 Prints answers, errors and latency of the load, the memory of the process 10 seconds after its start and at its end, and the
-latency of tiles at random places of one head of size 64: of rows that are looked at for the first time, and of other columns of
-the same rows. The clients are threads of the same process.
+latency of tiles at random places of one head of size 64, over HTTP: of rows that are looked at for the first time, of the exact
+tile if that is a sample of the rows, and of other columns of the same rows. The clients are threads of the same process.
 """
 
 import argparse
@@ -101,9 +101,10 @@ def measure_tiles(port: int, explorer: Explorer, tokens: int, random: np.random.
     )
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
 
-    def fetch(row: int, column: int, zoom: int) -> float:
+    def fetch(row: int, column: int, zoom: int, sampled: int = 1) -> float:
+        place = f"row={row}&column={column}&zoom={zoom}&sampled={sampled}"
         started = time.monotonic()
-        connection.request("GET", f"/runs/long/tile?map=attention&head=0&row={row}&column={column}&zoom={zoom}")
+        connection.request("GET", f"/runs/long/tile?map=attention&head=0&{place}")
         response = connection.getresponse()
         assert response.read()
         assert response.status == 200
@@ -112,22 +113,21 @@ def measure_tiles(port: int, explorer: Explorer, tokens: int, random: np.random.
     def describe(latencies: list[float]) -> str:
         return f"median {np.median(latencies):.0f} ms, slowest {max(latencies):.0f} ms"
 
-    for zoom in (0, 1, 2, 4):
-        count = tokens // (256 << zoom)
-        if not count:
-            break
+    for zoom in range(10):
+        count = -(-tokens // (256 << zoom))
         # Rows that no earlier tile has read.
         explorer.tiles.discard("long")
-        rows = random.permutation(count)[: 15 if zoom < 3 else 3]
-        used = time.process_time()
-        first = [fetch(row, int(random.integers(count)), zoom) for row in rows]
-        used = 1e3 * (time.process_time() - used) / len(rows)
-        again = [fetch(row, int(random.integers(count)), zoom) for row in rows for _ in range(3)]
-        print(
-            f"tiles of {tokens} tokens at zoom {zoom}: first {describe(first)} ({used:.0f} ms of processor time each); "
-            f"again {describe(again)}",
-            flush=True,
-        )
+        places = [(int(row), int(random.integers(count))) for row in random.permutation(count)[:15]]
+        first = [fetch(*place, zoom) for place in places]
+        print(f"tiles of {tokens} tokens at zoom {zoom}: first {describe(first)}", end="; ")
+        # All rows of a high zoom take half a minute.
+        exact = places[: 15 if zoom < 3 else 2] if zoom <= 5 else []
+        if exact and zoom:
+            print(f"exact {describe([fetch(*place, zoom, sampled=0) for place in exact])}", end="; ")
+        again = [fetch(row, int(random.integers(count)), zoom) for row, _ in exact or places for _ in range(3)]
+        print(f"again {describe(again)}", flush=True)
+        if count == 1:
+            break
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(f"memory: {get_memory():.0f} MB, at most {peak:.0f} MB; strips {explorer.tiles.nbytes / 1e6:.0f} MB")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import http.client
+import itertools
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 import keras
@@ -22,14 +24,15 @@ from browsing import find_violations
 from limelight._progress import Interruption
 from limelight.cli import serving
 from limelight.exceptions import UsageError
-from limelight.inspection import override_attention
+from limelight.inspection import override_attention, silence_heads
 from limelight.maps import AttentionMap
 from limelight.maps.sources import QKSource
 
 pytest.importorskip("starlette", reason="needs the extra limelight[serve]")
 uvicorn = pytest.importorskip("uvicorn", reason="needs the extra limelight[serve]")
 
-from limelight.server import Explorer, create_app  # noqa: E402
+from limelight.server import Explorer, create_app, tiles  # noqa: E402
+from limelight.server import explorer as explorer_module  # noqa: E402
 from limelight.server.errors import InputError  # noqa: E402
 from limelight.server.explorer import Changes, Run  # noqa: E402
 from limelight.server.tiles import TileCache  # noqa: E402
@@ -158,20 +161,130 @@ def test_words_are_forbidden_in_their_sentence_of_a_document():
         (b"[" * 70_000, 422, "must be JSON"),
         (b"[1]", 422, "must be a JSON object"),
         (b"x" * 200_000, 413, "at most"),
-        ({"text": 3}, 422, "`text` must be a string"),
+        ({"text": 3}, 422, "`text` must be a string, such as .* Received: 3"),
+        ({"text": TEXT, "silence": []}, 422, "must be of text, silenced, forbidden. Received: 'silence'"),
         ({"text": "  "}, 422, "must not be empty"),
         ({"text": "a" * 2001}, 422, "at most 2,000 characters. Received: 2,001"),
-        ({"text": TEXT, "forbidden": [5]}, 422, "positions below 5"),
+        ({"text": TEXT, "forbidden": [5]}, 422, r"positions below 5, the number of words. Received: 5. Count from 0\."),
+        ({"text": TEXT, "forbidden": [10**300]}, 422, "Received: 1000.*…"),
         ({"text": TEXT, "forbidden": [-1]}, 422, "list of positions"),
         ({"text": TEXT, "forbidden": [True]}, 422, "list of positions"),
-        ({"text": TEXT, "silenced": [["nothing", 0]]}, 422, "must name heads of"),
+        ({"text": TEXT, "forbidden": [1.5]}, 422, r"list of positions .* Received: \[1.5\]"),
+        ({"text": TEXT, "forbidden": [[1, 2]]}, 422, "list of positions"),
+        ({"text": TEXT, "forbidden": "1"}, 422, "list of positions"),
+        ({"text": TEXT, "silenced": [["nothing", 0]]}, 422, "must name a map of .* Received: 'nothing'. Choose one"),
+        (
+            {"text": TEXT, "silenced": [["KEY", 4]]},
+            422,
+            "heads below 4, the number of heads of .* Received: 4. Count from 0",
+        ),
+        ({"text": TEXT, "silenced": [["KEY", -1]]}, 422, "list of pairs"),
+        ({"text": TEXT, "silenced": [["KEY", [0, 1]]]}, 422, "list of pairs"),
+        ({"text": TEXT, "silenced": {"KEY": 0}}, 422, "list of pairs"),
         ({"text": TEXT, "silenced": ["nothing"]}, 422, "list of pairs"),
     ],
 )
-def test_a_bad_request_is_refused_with_its_reason(server, document, status, message):
+def test_a_bad_request_is_refused_with_its_reason(server, estimator, document, status, message):
+    if isinstance(document, dict):
+        document = json.loads(json.dumps(document).replace("KEY", next(iter(estimator.attention([TEXT])))))
     received, answer = server.post(document)
     assert received == status
-    assert message in answer["error"]
+    assert re.search(message, answer["error"])
+    assert len(answer["error"].splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "message"),
+    [
+        ("map=nothing", 422, "`map` must be one of .* Received: 'nothing'. Choose one"),
+        ("head=9", 422, "`head` must be below 4 .* Received: 9. Count from 0"),
+        ("row=1", 422, "`row` must be below 1"),
+        ("column=99999999", 422, "`column` must be below 1"),
+        ("zoom=13", 422, "`zoom` must be at most 12. Received: 13"),
+        ("zoom=-1", 422, "`zoom` must be a whole number from 0. Received: '-1'"),
+        ("zoom=1e3", 422, "`zoom` must be a whole number from 0"),
+        ("sampled=x", 422, "`sampled` must be a whole number from 0"),
+    ],
+)
+def test_a_tile_that_does_not_exist_is_refused_with_its_reason(server, estimator, query, status, message):
+    _, run = server.post({"text": TEXT})
+    values = {"map": run["maps"][0]["key"], "head": 0, "row": 0, "column": 0, "zoom": 0}
+    values |= dict([query.split("=")])
+    path = f"/runs/{run['run']}/tile?{urllib.parse.urlencode(values)}"
+    received, _, content = server.request("GET", path)
+    answer = json.loads(content)
+    assert received == status
+    assert re.search(message, answer["error"])
+    received, _, content = server.request("GET", path.replace(run["run"], "nothing"))
+    assert (received, json.loads(content)["error"]) == (
+        404,
+        "A run must be one of the last. Received: 'nothing'. Run the text again.",
+    )
+
+
+def test_attention_that_cannot_be_changed_is_refused_with_its_reason(estimator, monkeypatch):
+    class Overridden:
+        keys = ("attention",)
+
+        def __init__(self, model, batch):
+            pass
+
+    key = next(iter(estimator.attention([TEXT])))
+    monkeypatch.setattr(explorer_module, "OverriddenModel", Overridden)
+    running = Server(create_app(Explorer(estimator)))
+    try:
+        status, answer = running.post({"text": TEXT, "silenced": [[key, 1]]})
+        assert status == 422
+        assert re.search(
+            f"TextClassifier cannot be changed: it must be of attention. Received: {key}. Change the others alone",
+            answer["error"],
+        )
+    finally:
+        running.stop()
+
+
+def test_a_change_is_seen_in_the_layers_behind_it(server, estimator):
+    key, *_, last = estimator.attention([TEXT])
+    _, before = server.post({"text": TEXT})
+    status, run = server.post({"text": TEXT, "silenced": [[key, 1]]})
+    assert status == 200
+    first, second = (
+        {each["key"]: np.array(each["weights"]) for each in document["maps"]} for document in (before, run)
+    )
+    assert not second[key][1].any()
+    np.testing.assert_allclose(second[key][0], first[key][0], atol=1e-6)
+    assert np.abs(second[last] - first[last]).max() > 1e-5
+    examples = estimator.inputs_.encode([TEXT])
+    batch, _, _ = examples.batch(np.arange(1), int(examples.lengths.max()))
+    silence = silence_heads(1)
+    _, weights = override_attention(
+        estimator.model_, batch, {key: silence, last: lambda weights, permitted: weights}, return_weights=True
+    )
+    np.testing.assert_allclose(second[last], weights[last][0], atol=1e-5)
+
+
+@pytest.mark.full
+@pytest.mark.filterwarnings("ignore:Texts must have at most 5 units")
+def test_translators(monkeypatch):
+    texts = [" ".join(words) for words in itertools.permutations(WORDS[:4], 3)]
+    settings = {"max_length": 5, "beam": 1, "epochs": 1, "training": {"epoch_steps": 1}, "verbose": False}
+    explorer = Explorer(ll.models.Translator(random_state=0, **settings).fit(texts, texts))
+    running = Server(create_app(explorer))
+    try:
+        status, run = running.post({"text": texts[0]})
+        assert status == 200
+        assert run["prediction"] == explorer.estimator.predict([texts[0]])[0]
+        maps = explorer.estimator.attention([texts[0]])
+        np.testing.assert_allclose(run["maps"][0]["weights"], maps[run["maps"][0]["key"]].weights()[0], atol=1e-6)
+        status, answer = running.post({"text": texts[0], "forbidden": [0]})
+        assert status == 422
+        assert "must run once for a text. Received: a Translator" in answer["error"]
+        monkeypatch.setattr(explorer.estimator, "mechanism", None)
+        status, answer = running.post({"text": texts[0]})
+        assert status == 422
+        assert answer["error"].startswith("The model must have attention. Received: mechanism=None.")
+    finally:
+        running.stop()
 
 
 def test_other_sites_cannot_use_the_server(server):
@@ -279,6 +392,57 @@ def test_a_tile_over_http(estimator):
         assert running.request("GET", "/runs/x/tile?map=a%2Fb&head=0&row=0&column=0&zoom=99")[0] == 422
     finally:
         running.stop()
+
+
+@pytest.fixture
+def long_map(estimator, monkeypatch):
+    """A server with a map of 700 queries in three strips, of which at most 16 are read at first; and what was read."""
+    random = np.random.default_rng(3)
+    query, key = (random.standard_normal((1, 1, 700, 8)).astype(np.float32) for _ in range(2))
+    explorer, read, original = Explorer(estimator), [], QKSource.reduce_rows
+    explorer._runs["x"] = Run("x", {}, ll.AttentionMaps([AttentionMap("a", QKSource(query, key))]))
+    monkeypatch.setattr(tiles, "_MAX_SAMPLED_SCORES", 16 * 700)
+    monkeypatch.setattr(
+        QKSource, "reduce_rows", lambda self, *arguments: read.append(len(arguments[2])) or original(self, *arguments)
+    )
+    running = Server(create_app(explorer))
+    yield running, read
+    running.stop()
+
+
+def test_the_first_look_at_a_tile_over_http_is_of_a_sample(long_map):
+    running, read = long_map
+    path, shares = "/runs/x/tile?map=a&head=0&row=0&column=0&zoom=2", []
+    for query in ("&sampled=1", "&sampled=1", "", "&sampled=1"):
+        status, headers, body = running.request("GET", path + query)
+        assert status == 200
+        assert np.frombuffer(body, "<u4", 2).tolist() == [175, 175]
+        assert len(body) == 8 + 2 * 4 * 175 * 175
+        shares.append(float(headers["limelight-share"]))
+    assert read == [read[0], 256, 256, 188]
+    assert read[0] <= 16
+    assert shares == pytest.approx([read[0] / 700, read[0] / 700, 1, 1], rel=1e-5)
+
+
+def test_a_tile_is_not_finished_for_a_client_that_is_gone(long_map, monkeypatch):
+    running, read = long_map
+    entered, gone, counted = threading.Event(), threading.Event(), QKSource.reduce_rows
+
+    def reduce_rows(self, *arguments):
+        entered.set()
+        gone.wait(60)
+        return counted(self, *arguments)
+
+    monkeypatch.setattr(QKSource, "reduce_rows", reduce_rows)
+    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
+    connection.request("GET", "/runs/x/tile?map=a&head=0&row=0&column=0&zoom=2")
+    entered.wait(60)
+    connection.close()
+    time.sleep(0.5)
+    gone.set()
+    # The next tile of many queries waits for the one before.
+    assert running.request("GET", "/runs/x/tile?map=a&head=0&row=0&column=0&zoom=1")[0] == 200
+    assert read == [256, 256]
 
 
 @pytest.mark.full

@@ -14,7 +14,7 @@ pytest.importorskip("uvicorn", reason="needs the extra limelight[serve]")
 
 from limelight.server import tiles
 from limelight.server.errors import InputError
-from limelight.server.tiles import TileCache, get_coarse_zoom
+from limelight.server.tiles import AbandonedError, TileCache, get_coarse_zoom
 
 pytestmark = pytest.mark.backend_free
 
@@ -146,6 +146,88 @@ def test_rows_are_reduced_once(monkeypatch):
     assert cache.nbytes == 0
 
 
+@pytest.mark.parametrize("kind", ["plain", "causal", "padding"])
+@pytest.mark.parametrize("coarse_zoom", [0, 3])
+@pytest.mark.parametrize(("zoom", "row", "column", "num_rows"), [(1, 0, 1, 24), (2, 0, 0, 96), (3, 0, 0, 24)])
+def test_a_sampled_tile_is_that_of_some_queries(kind, coarse_zoom, zoom, row, column, num_rows, monkeypatch):
+    monkeypatch.setattr(tiles, "_MAX_BLOCK_BYTES", 8 * (ROWS >> coarse_zoom) * (COLUMNS >> coarse_zoom))
+    monkeypatch.setattr(tiles, "_MAX_SAMPLED_SCORES", num_rows * COLUMNS)
+    source, *rest = make_source(kind)
+    weights, cache, attention_map = compute_weights(source, *rest), TileCache(1 << 30), AttentionMap("a", source)
+    read, original = [], QKSource.reduce_rows
+    monkeypatch.setattr(
+        QKSource, "reduce_rows", lambda self, *arguments: read.append(arguments[2]) or original(self, *arguments)
+    )
+    tile = cache.compute("run", attention_map, HEAD, row, column, zoom, sampled=True)
+    extent, size = 256 << zoom, 1 << zoom
+    (rows,) = read
+    stop = min((row + 1) * extent, ROWS)
+    assert row * extent <= rows.min() <= rows.max() < stop
+    assert np.all(np.diff(rows) >= 0)
+    assert len(rows) <= num_rows
+    assert tile.share == len(rows) / (stop - row * extent)
+    exact = cache.compute("run", attention_map, HEAD, row, column, zoom)
+    assert exact.share == 1
+    assert tile.means.shape == exact.means.shape
+    # Rows of blocks stand together in groups, each with as many of the queries.
+    num_blocks = tile.means.shape[0]
+    blocks_per_group = -(-num_blocks // num_rows)
+    num_groups = -(-num_blocks // blocks_per_group)
+    columns = np.arange(column * extent, min((column + 1) * extent, COLUMNS), size)
+    counts = np.diff([*columns, min((column + 1) * extent, COLUMNS)])
+    for block in range(num_blocks):
+        chosen = rows.reshape(num_groups, -1)[block // blocks_per_group]
+        start = row * extent + block // blocks_per_group * blocks_per_group * size
+        assert start <= chosen.min() <= chosen.max() < start + blocks_per_group * size
+        region = weights[chosen, : columns[-1] + counts[-1]]
+        means = np.add.reduceat(region, columns, axis=1).mean(0) / counts
+        np.testing.assert_allclose(tile.means[block], means, rtol=1e-4, atol=1e-9)
+        maxima = np.maximum.reduceat(region, columns, axis=1).max(0)
+        np.testing.assert_allclose(tile.maxima[block], maxima, rtol=1e-4, atol=1e-9)
+    # What has been read once is exact ever after.
+    again = cache.compute("run", attention_map, HEAD, row, column, zoom, sampled=True)
+    assert again.share == 1
+    np.testing.assert_array_equal(again.means, exact.means)
+
+
+def test_means_of_sampled_tiles_are_unbiased(monkeypatch):
+    source, *rest = make_source("plain")
+    weights = compute_weights(source, *rest)
+    exact = TileCache(1 << 30).compute("run", AttentionMap("a", source), HEAD, 0, 0, 3)
+    monkeypatch.setattr(tiles, "_MAX_SAMPLED_SCORES", 24 * COLUMNS)
+    total, original = np.zeros_like(exact.means), np.random.default_rng
+    for seed in range(200):
+        monkeypatch.setattr(np.random, "default_rng", lambda _, seed=seed: original(seed))
+        tile = TileCache(1 << 30).compute("run", AttentionMap("a", source), HEAD, 0, 0, 3, sampled=True)
+        total = total + tile.means / 200
+    assert exact.means.shape == total.shape
+    # The mean of many samples, summed over queries, is what each block of keys receives.
+    sizes = np.diff([*range(0, ROWS, 8), ROWS])
+    expected = np.add.reduceat(weights.sum(0), np.arange(0, COLUMNS, 8)) / np.diff([*range(0, COLUMNS, 8), COLUMNS])
+    received = sizes @ total
+    assert np.corrcoef(received, expected)[0, 1] > 0.99
+    assert received.sum() == pytest.approx(expected.sum(), rel=0.01)
+
+
+def test_a_sample_is_taken_only_where_it_is_less_work():
+    cache, attention_map = TileCache(1 << 30), AttentionMap("a", make_source("plain")[0])
+    assert all(cache.compute("run", attention_map, HEAD, 0, 0, zoom, sampled=True).share == 1 for zoom in (0, 1, 2))
+
+
+def test_a_tile_that_nobody_waits_for_is_not_finished(monkeypatch):
+    reduced, original = [], QKSource.reduce_rows
+    monkeypatch.setattr(
+        QKSource, "reduce_rows", lambda self, *arguments: reduced.append(1) or original(self, *arguments)
+    )
+    cache, attention_map = TileCache(1 << 30), AttentionMap("a", make_source("plain")[0])
+    with pytest.raises(AbandonedError):
+        cache.compute("run", attention_map, 0, 0, 0, 3, is_wanted=lambda: len(reduced) < 2)
+    assert len(reduced) == 2
+    # What was read is not lost.
+    cache.compute("run", attention_map, 0, 0, 0, 3)
+    assert len(reduced) == 3
+
+
 def test_memory_of_strips_is_bounded():
     attention_map = AttentionMap("a", make_source("plain")[0])
     whole = TileCache(1 << 30)
@@ -167,5 +249,7 @@ def test_a_map_of_a_million_tokens_has_blocks_of_bounded_size():
 
 @pytest.mark.parametrize("place", [(4, 0, 0, 0), (0, 3, 0, 0), (0, 0, 3, 0), (0, 2, 0, 1), (0, 0, 0, 13)])
 def test_tiles_that_do_not_exist(place):
-    with pytest.raises(InputError, match=r"There is no such tile|`zoom` must be at most 12"):
+    with pytest.raises(
+        InputError, match=r"`(head|row|column)` must be below \d+ .* Received: \d|`zoom` must be at most 12"
+    ):
         TileCache(1 << 20).compute("run", AttentionMap("a", make_source("plain")[0]), *place)

@@ -5,6 +5,7 @@ import functools
 import hmac
 import importlib.resources
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -18,15 +19,18 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from limelight.server.errors import InputError
+from limelight.server.errors import InputError, quote, to_line
 from limelight.server.explorer import Changes, Explorer
-from limelight.server.tiles import get_coarse_zoom
+from limelight.server.tiles import AbandonedError
 
 COOKIE = "limelight-token"
+# The share of the queries of a tile that was read: 1 for an exact one.
+SHARE_HEADER = "limelight-share"
 # Of anything that is not the text itself in a request.
 _OVERHEAD = 1 << 16
 # The page has the colours and letters of the report.
 _REPORT_STYLE = "report.css"
+_FIELDS = ("text", "silenced", "forbidden")
 _MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "html": "text/html"}
 _HEADERS = {
     "content-security-policy": (
@@ -79,7 +83,7 @@ def create_app(
     app = Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={InputError: _refuse, Busy: _busy, ClientDisconnect: _gone},
+        exception_handlers={InputError: _refuse, Busy: _busy, ClientDisconnect: _gone, AbandonedError: _gone},
         lifespan=_lifespan,
     )
     app.state.explorer, app.state.queue, app.state.waiting = explorer, queue, 0
@@ -91,8 +95,7 @@ async def _lifespan(app: Starlette) -> AsyncIterator[None]:
     # Locks of anyio belong to the event loop.
     app.state.model_limiter = anyio.CapacityLimiter(1)
     app.state.tile_limiter = anyio.CapacityLimiter(2)
-    # Those of a whole long map take seconds when they are first looked at; others shall not wait.
-    app.state.coarse_tile_limiter = anyio.CapacityLimiter(1)
+    app.state.exact_tile_limiter = anyio.CapacityLimiter(1)
     yield
 
 
@@ -143,9 +146,12 @@ async def _describe(request: Request) -> Response:
 async def _run(request: Request) -> Response:
     explorer: Explorer = request.app.state.explorer
     document = await _read_json(request, limit=6 * explorer.max_characters + _OVERHEAD)
+    unknown = [name for name in document if name not in _FIELDS]
+    if unknown:
+        raise InputError(f"The fields must be of {', '.join(_FIELDS)}. Received: {quote(unknown[0])}. Leave it out.")
     text = document.get("text")
     if not isinstance(text, str):
-        raise InputError("`text` must be a string.")
+        raise InputError(f'`text` must be a string, such as {{"text": "A fine film."}}. Received: {quote(text)}.')
     changes = Changes.from_document(document)
     state = request.app.state
     if state.waiting > state.queue:
@@ -166,22 +172,49 @@ async def _tile(request: Request) -> Response:
     run, query, state = _find_run(request), request.query_params, request.app.state
     attention_map = run.maps.get(query.get("map"))
     if attention_map is None:
-        raise InputError(f"`map` must be one of {', '.join(run.maps)}.")
+        raise InputError(
+            f"`map` must be one of {', '.join(run.maps)}. Received: {quote(query.get('map'))}. Choose one of these."
+        )
     head, row, column, zoom = (_read_number(query, name) for name in ("head", "row", "column", "zoom"))
-    limiter = state.tile_limiter if zoom < get_coarse_zoom(attention_map) else state.coarse_tile_limiter
-    tile = await _in_thread(
-        limiter, lambda: state.explorer.tiles.compute(run.number, attention_map, head, row, column, zoom)
-    )
+    is_sampled = bool(_read_number(query, "sampled")) if "sampled" in query else False
+    # A tile of many queries takes seconds when all are read for the first time; others shall not wait.
+    limiter = state.exact_tile_limiter if zoom and not is_sampled else state.tile_limiter
+    compute = functools.partial(state.explorer.tiles.compute, run.number, attention_map, head, row, column, zoom)
+    tile = await _run_while_wanted(request, limiter, functools.partial(compute, sampled=is_sampled))
     # Two arrays of little-endian float32, after their shape.
-    body = np.asarray(tile.means.shape, "<u4").tobytes() + np.stack(tile).astype("<f4").tobytes()
-    return Response(body, media_type="application/octet-stream")
+    body = np.asarray(tile.means.shape, "<u4").tobytes() + np.stack([tile.means, tile.maxima]).astype("<f4").tobytes()
+    return Response(body, media_type="application/octet-stream", headers={SHARE_HEADER: f"{tile.share:.6g}"})
+
+
+async def _run_while_wanted(request: Request, limiter: anyio.CapacityLimiter, function: Callable[..., Any]) -> Any:
+    """Run a function in a thread; its argument `is_wanted` returns False as soon as the client is gone."""
+    is_gone = threading.Event()
+    outcome: list[Any] = []
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        is_gone.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        try:
+            outcome.append(await _in_thread(limiter, lambda: function(is_wanted=lambda: not is_gone.is_set())))
+        except (InputError, AbandonedError) as error:
+            # A group would raise it as one of several.
+            outcome.append(error)
+        group.cancel_scope.cancel()
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]
 
 
 def _find_run(request: Request) -> Any:
     try:
         return request.app.state.explorer.get(request.path_params["run"])
     except KeyError:
-        raise InputError("This run is not kept any more. Run the text again.") from None
+        number = quote(request.path_params["run"])
+        raise InputError(f"A run must be one of the last. Received: {number}. Run the text again.", 404) from None
 
 
 async def _in_thread(limiter: anyio.CapacityLimiter, function: Callable[[], Any]) -> Any:
@@ -195,25 +228,33 @@ async def _read_json(request: Request, limit: int) -> dict[str, Any]:
         InputError: It is larger, or not a JSON object.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise InputError("The body must be JSON: set the header `Content-Type: application/json`.", 415)
+        content_type = quote(request.headers.get("content-type"))
+        raise InputError(
+            f"The body must be JSON. Received: content type {content_type}. Set the header `Content-Type: application/json`.",
+            415,
+        )
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit:
-            raise InputError(f"The body must have at most {limit:,} bytes.", 413)
+            raise InputError(f"The body must have at most {limit:,} bytes. Received: more. Send a shorter text.", 413)
     try:
         document = json.loads(body.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"The body must be JSON in UTF-8. {type(error).__name__}: {str(error)[:200]}.") from error
+        raise InputError(
+            f"The body must be JSON in UTF-8. Received: {type(error).__name__}: {to_line(error)}."
+        ) from error
     if not isinstance(document, dict):
-        raise InputError('The body must be a JSON object, such as {"text": "A fine film."}.')
+        raise InputError(
+            f'The body must be a JSON object, such as {{"text": "A fine film."}}. Received: {type(document).__name__}.'
+        )
     return document
 
 
 def _read_number(query: Mapping[str, str], name: str) -> int:
     value = query.get(name, "")
     if not (value.isascii() and value.isdigit() and len(value) < 10):
-        raise InputError(f"`{name}` must be a whole number from 0.")
+        raise InputError(f"`{name}` must be a whole number from 0. Received: {quote(value)}.")
     return int(value)
 
 

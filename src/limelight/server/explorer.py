@@ -19,14 +19,15 @@ from limelight.inspection._observed_attention import to_numpy
 from limelight.inspection.overrides import OverriddenModel
 from limelight.maps import AttentionMap, AttentionMaps
 from limelight.maps.sources import StatisticsSource, WeightSource
+from limelight.models import Translator
 from limelight.models.examples import Sequences
-from limelight.server.errors import InputError
+from limelight.server.errors import InputError, quote, to_line
 from limelight.server.tiles import TILE_SIZE, TileCache
 
 # Weights that are shown with each run, without asking for tiles.
 _MAX_SHOWN_WEIGHTS = 1 << 16
-# Weights of one attention that are held while it is changed: 256 MiB.
-_MAX_CHANGED_WEIGHTS = 1 << 26
+# Weights of all attention that are held while some is changed: 512 MiB.
+_MAX_CHANGED_WEIGHTS = 1 << 27
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +51,14 @@ class Changes:
         """
         silenced, forbidden = document.get("silenced", []), document.get("forbidden", [])
         if not isinstance(silenced, list) or not all(map(_is_head, silenced)):
-            raise InputError("`silenced` must be a list of pairs [map, head].")
+            raise InputError(
+                "`silenced` must be a list of pairs of the key of a map and the number of a head, such as "
+                f'[["attention", 0]]. Received: {quote(silenced)}.'
+            )
         if not isinstance(forbidden, list) or not all(map(_is_index, forbidden)):
-            raise InputError("`forbidden` must be a list of positions, counted from 0.")
+            raise InputError(
+                f"`forbidden` must be a list of positions of words, counted from 0, such as [2]. Received: {quote(forbidden)}."
+            )
         return cls(tuple((key, head) for key, head in silenced), tuple(forbidden))
 
     def __bool__(self) -> bool:
@@ -116,7 +122,8 @@ class Explorer:
         """Predict for one text, and keep its attention.
 
         Raises:
-            InputError: The text is empty, too long, or has a changed head or token that does not exist.
+            InputError: The text is empty, too long, or has a changed head or token that does not exist; or the model has no
+                attention.
         """
         if not text.strip():
             raise InputError("The text must not be empty. Type some words.")
@@ -124,7 +131,15 @@ class Explorer:
             raise InputError(f"The text must have at most {self.max_characters:,} characters. Received: {len(text):,}.")
         # Lone surrogates cannot be encoded by tokenizers.
         text = text.encode("utf-8", "replace").decode("utf-8")
-        prediction, maps, batch = self._predict(text)
+        try:
+            prediction, maps, batch = self._predict(text)
+        except ValueError as error:
+            raise InputError(to_line(error)) from error
+        if not maps:
+            name = type(self.estimator).__name__
+            raise InputError(
+                f"The model must have attention. Received: a {name} in which none was seen. Serve another model."
+            )
         if changes:
             prediction, maps = run_with_changes(self.estimator, self._changed_model, batch, maps, changes)
         run = Run(secrets.token_urlsafe(9), prediction, maps)
@@ -140,7 +155,7 @@ class Explorer:
     def _predict(self, text: str) -> tuple[dict[str, Any], AttentionMaps, Any]:
         """Return the prediction and the attention for one text, and the batch of the model; None if there is no single one."""
         estimator = self.estimator
-        if not hasattr(estimator.inputs_, "encode"):
+        if isinstance(estimator, Translator):
             return predict(estimator, text), estimator.attention([text]), None
         examples = estimator.inputs_.encode([text])
         length = int(examples.lengths.max())
@@ -180,18 +195,22 @@ def run_with_changes(
     """
     if batch is None:
         raise InputError(
-            f"The attention of a {type(estimator).__name__} cannot be changed: it runs once for each word it writes."
+            f"Attention to be changed must run once for a text. Received: a {type(estimator).__name__}, whose attention runs "
+            "once for each word that it writes. Leave `silenced` and `forbidden` out."
         )
-    if max(math.prod(each.shape) for each in maps.values()) > _MAX_CHANGED_WEIGHTS:
-        raise InputError("The text is too long for its attention to be changed: all weights would be held at once.")
-    num_tokens = max((sum(map(len, each.tokens)) for each in maps.values() if each.tokens), default=0)
-    if any(position >= num_tokens for position in changes.forbidden):
-        raise InputError(f"`forbidden` must hold positions below {num_tokens}, the number of tokens.")
-    for key, head in changes.silenced:
-        if key not in maps or head >= maps[key].num_heads:
-            raise InputError(f"`silenced` must name heads of {', '.join(maps)}. Received: head {head} of {key[:80]!r}.")
-    factors = {key: _make_factors(each, changes) for key, each in maps.items()}
-    outputs, used = model.run(batch, {key: each for key, each in factors.items() if each is not None})
+    if sum(math.prod(each.shape) for each in maps.values()) > _MAX_CHANGED_WEIGHTS:
+        raise InputError(
+            f"A text whose attention is changed must have at most {_MAX_CHANGED_WEIGHTS:,} weights, which are held at once. "
+            f"Received: {sum(math.prod(each.shape) for each in maps.values()):,}. Send a shorter text."
+        )
+    _check_changes(changes, maps)
+    try:
+        outputs, used = model.run(batch, {key: _make_factors(each, changes) for key, each in maps.items()})
+    except ValueError as error:
+        # Attention in a loop, or a softmax whose product with the values was not seen.
+        raise InputError(
+            f"The attention of this {type(estimator).__name__} cannot be changed: {to_line(error)}"
+        ) from error
     prediction = _describe_outputs(estimator, keras.ops.convert_to_numpy(outputs))
     changed = AttentionMaps(
         dataclasses.replace(each, source=WeightSource(used[key].astype(np.float32).reshape(each.shape)))
@@ -202,8 +221,36 @@ def run_with_changes(
     return prediction, changed
 
 
+def _check_changes(changes: Changes, maps: AttentionMaps) -> None:
+    """Raise InputError for a head or a token that does not exist."""
+    num_tokens = max((sum(map(len, each.tokens)) for each in maps.values() if each.tokens), default=0)
+    beyond = [position for position in changes.forbidden if position >= num_tokens]
+    if beyond and not num_tokens:
+        raise InputError(
+            f"The attention of this model has no words to forbid. Received: {beyond[0]}. Leave `forbidden` out."
+        )
+    if beyond:
+        raise InputError(
+            f"`forbidden` must hold positions below {num_tokens}, the number of words. Received: {quote(beyond[0])}. Count "
+            "from 0."
+        )
+    for key, head in changes.silenced:
+        if key not in maps:
+            raise InputError(
+                f"`silenced` must name a map of {', '.join(maps)}. Received: {quote(key)}. Choose one of these."
+            )
+        if head >= maps[key].num_heads:
+            raise InputError(
+                f"`silenced` must name heads below {maps[key].num_heads}, the number of heads of {key!r}. Received: "
+                f"{quote(head)}. Count from 0."
+            )
+
+
 class ChangedModel:
-    """A model whose attention weights are multiplied by factors. It is compiled once for each length, not for each change."""
+    """A model whose attention weights are multiplied by factors. It is compiled once for each length, not for each change.
+
+    All attention has factors, which are 1 where nothing changes: which layers are changed would be part of what is compiled.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -211,16 +258,25 @@ class ChangedModel:
         self._compiled = backend.active().compile(self._run_stateless, jit=bool(getattr(model, "jit_compile", True)))
 
     def run(self, batch: Any, factors: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Any, dict[str, np.ndarray]]:
-        """Return the outputs for a batch, and the changed weights (B, N, T, S) by key.
+        """Return the outputs for a batch, and the weights (B, N, T, S) that they come from by key.
 
         Args:
             batch: The inputs.
             factors: By key, those of the keys (B, 1, 1, S), after which each row has the sum that it had, and those of the heads
                 (N, 1, 1).
+
+        Raises:
+            ValueError: Attention whose weights are to be changed cannot be.
         """
         if self._overridden is None:
             # The attention is found once; a shorter or longer text has the same.
             self._overridden = OverriddenModel(self.model, batch)
+        missing = [key for key, each in factors.items() if key not in self._overridden.keys and not _are_ones(each)]
+        if missing:
+            raise ValueError(
+                f"it must be of {', '.join(self._overridden.keys)}. Received: {missing[0]}. Change the others alone."
+            )
+        factors = {key: each for key, each in factors.items() if key in self._overridden.keys}
         active = backend.active()
         values = [variable.value for variable in active.state_variables(self.model)]
         with active.no_gradient():
@@ -247,8 +303,12 @@ def _multiply(keys: Any, heads: Any, weights: Any, permitted: Any) -> Any:
     return kept * (total / keras.ops.where(rest > 0, rest, keras.ops.ones_like(rest))) * heads
 
 
-def _make_factors(attention_map: AttentionMap, changes: Changes) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the factors of the keys and heads of one attention, or None if it stays as it is."""
+def _are_ones(factors: tuple[np.ndarray, np.ndarray]) -> bool:
+    return all(bool((each == 1).all()) for each in factors)
+
+
+def _make_factors(attention_map: AttentionMap, changes: Changes) -> tuple[np.ndarray, np.ndarray]:
+    """Return the factors of the keys and heads of one attention."""
     *lead, heads, _, columns = attention_map.shape
     tokens = attention_map.tokens
     of_keys = np.ones((math.prod(lead), 1, 1, columns), np.float32)
@@ -259,7 +319,7 @@ def _make_factors(attention_map: AttentionMap, changes: Changes) -> tuple[np.nda
         for index, position in (places[each] for each in changes.forbidden if each < len(places)):
             of_keys[index, ..., position] = 0
     of_heads[[head for key, head in changes.silenced if key == attention_map.key]] = 0
-    return None if of_keys.all() and of_heads.all() else (of_keys, of_heads)
+    return of_keys, of_heads
 
 
 def _describe_outputs(estimator: Any, outputs: np.ndarray) -> dict[str, Any]:

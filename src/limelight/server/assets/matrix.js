@@ -15,6 +15,7 @@ export function createMatrix({ canvas, caption, reading, request }) {
     const zoom = view && view.rows === rows && view.columns === columns ? view.zoom : Math.min(FIRST_ZOOM, fit(Math.max(rows, columns)));
     const [row, column] = view && view.rows === rows && view.columns === columns ? [view.row, view.column] : [0, 0];
     view = { key, run, map: map.key, head, rows, columns, zoom, row, column, tokens: keys, queries };
+    for (const tile of tiles.values()) tile.controller?.abort();
     tiles = new Map();
     draw();
   }
@@ -29,9 +30,11 @@ export function createMatrix({ canvas, caption, reading, request }) {
     context.clearRect(0, 0, canvas.width, canvas.height);
     const extent = TILE << view.zoom, side = shown(), scale = canvas.width / Math.min(side, Math.max(view.rows, view.columns));
     view.scale = scale;
+    const visible = new Set();
     for (let row = Math.floor(view.row / extent); row * extent < Math.min(view.row + side, view.rows); row++) {
       for (let column = Math.floor(view.column / extent); column * extent < Math.min(view.column + side, view.columns); column++) {
         const tile = fetchTile(row, column);
+        visible.add(tile);
         if (!tile.image) continue;
         const x = (column * extent - view.column) * scale, y = (row * extent - view.row) * scale;
         const width = (tile.columns << view.zoom) * scale, height = (tile.rows << view.zoom) * scale;
@@ -39,28 +42,50 @@ export function createMatrix({ canvas, caption, reading, request }) {
         context.drawImage(tile.image, x, y, width, height);
       }
     }
+    // The server shall not compute what has gone out of sight.
+    for (const tile of tiles.values()) if (!visible.has(tile)) tile.controller?.abort();
     const last = (start, length) => Math.min(start + side, length);
+    const isEstimated = [...visible].some((tile) => tile.image && tile.share < 1);
     caption.textContent = `Queries ${view.row} to ${last(view.row, view.rows) - 1} of ${view.rows}, keys ${view.column} to ${last(view.column, view.columns) - 1} of ${view.columns}` +
-      (view.zoom ? `; each cell is the maximum of ${1 << view.zoom} x ${1 << view.zoom} weights.` : "; each cell is one weight.");
+      (view.zoom ? `; each cell is the maximum of ${1 << view.zoom} x ${1 << view.zoom} weights.` : "; each cell is one weight.") +
+      (isEstimated ? " Some cells are of a sample of their queries until all have been read." : "");
   }
 
   function fetchTile(row, column) {
-    const key = `${view.zoom}/${row}/${column}`, known = tiles.get(key);
-    if (known) return known;
-    const tile = { image: null, maxima: null };
+    const key = `${view.zoom}/${row}/${column}`, tile = tiles.get(key) ?? { image: null, maxima: null, share: 0, controller: null };
+    if (tile.share === 1 || tile.controller) return tile;
     tiles.set(key, tile);
-    while (tiles.size > MAX_TILES) tiles.delete(tiles.keys().next().value);
-    const { key: owner, run, map, head, zoom } = view;
-    const query = new URLSearchParams({ map, head, row, column, zoom });
-    request(`runs/${run}/tile?${query}`).then((response) => response.arrayBuffer()).then((buffer) => {
-      const [rows, columns] = new Uint32Array(buffer, 0, 2);
-      tile.maxima = new Float32Array(buffer, 8 + 4 * rows * columns, rows * columns);
-      tile.columns = columns;
-      tile.rows = rows;
-      tile.image = paint(tile.maxima, rows, columns);
-      if (view.key === owner) draw();
-    }).catch((error) => { tiles.delete(key); reading.textContent = error.message; });
+    while (tiles.size > MAX_TILES) {
+      const oldest = tiles.keys().next().value;
+      tiles.get(oldest).controller?.abort();
+      tiles.delete(oldest);
+    }
+    load(tile, key, row, column);
     return tile;
+  }
+
+  // The first answer may be of a sample of the queries; the exact one follows.
+  async function load(tile, key, row, column) {
+    const { key: owner, run, map, head, zoom } = view;
+    tile.controller = new AbortController();
+    const { signal } = tile.controller;
+    try {
+      for (const sampled of tile.image ? [0] : [1, 0]) {
+        const query = new URLSearchParams({ map, head, row, column, zoom, sampled });
+        const response = await request(`runs/${run}/tile?${query}`, { signal }), buffer = await response.arrayBuffer();
+        const [rows, columns] = new Uint32Array(buffer, 0, 2);
+        const maxima = new Float32Array(buffer, 8 + 4 * rows * columns, rows * columns), share = Number(response.headers.get("limelight-share"));
+        Object.assign(tile, { rows, columns, maxima, share, image: paint(maxima, rows, columns) });
+        if (view.key === owner) draw();
+        if (share === 1) break;
+      }
+    } catch (error) {
+      if (tile.image === null) tiles.delete(key);
+      if (!signal.aborted) reading.textContent = error.message;
+    }
+    tile.controller = null;
+    // It may have come into sight again meanwhile.
+    if (signal.aborted && view.key === owner) draw();
   }
 
   // Square roots: most weights of a long row are small.
@@ -95,7 +120,7 @@ export function createMatrix({ canvas, caption, reading, request }) {
     const cell = (position) => (position % extent) >> view.zoom;
     const value = tile.maxima[cell(row) * tile.columns + cell(column)];
     const name = (position, tokens) => (tokens?.[position] === undefined ? String(position) : `${position} “${tokens[position].slice(0, 40)}”`);
-    reading.textContent = `${name(row, view.queries)} attends to ${name(column, view.tokens)}: ${value.toFixed(4)}`;
+    reading.textContent = `${name(row, view.queries)} attends to ${name(column, view.tokens)}: ${tile.share < 1 ? "about " : ""}${value.toFixed(4)}`;
   }
 
   const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };

@@ -15,7 +15,8 @@ async function request(path, options) {
   let response;
   try {
     response = await fetch(path, options);
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. Is it still running?");
   }
   if (response.ok) return response;
