@@ -10,6 +10,7 @@ from explanation import planted
 from limelight import evaluate
 from limelight._progress import Progress
 from limelight.explanation import checkpoint as checkpoints
+from limelight.explanation import forecasts
 from limelight.explanation.checkpoint import Checkpoint
 from limelight.explanation.subjects import make_subject
 
@@ -104,3 +105,13 @@ def test_a_damaged_part_counts_as_missing(tmp_path):
     # Later parts do not replace earlier ones.
     again.write()
     assert len(list(tmp_path.glob("part-*.npz"))) == 3
+
+
+def test_steps_of_a_forecast_have_parts_of_their_own(random):
+    series = list(random.normal(size=(3, 20)) + 5)
+    model = ll.models.Forecaster(
+        horizon=2, past=6, units=2, epochs=1, training={"epoch_steps": 1}, random_state=0, verbose=False
+    ).fit(series)
+    settings = {"perturbation": None, "sample": None, "folds": 1, "seed": 0}
+    subjects = [forecasts.make_subject(model, series, horizon_step=step, **settings) for step in (1, 2, None)]
+    assert len({checkpoints.compute_fingerprint(model, subject, {}) for subject in subjects}) == 3

@@ -140,6 +140,7 @@ def compute_fingerprint(model: Any, subject: Subject, settings: Mapping[str, Any
         "layers": layers,
         "settings": settings,
         "perturbation": subject.perturbation.name,
+        "output": (subject.output, subject.explained),
     }
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     examples = [*subject.sequences, *(subject.context or {}).values()]
