@@ -45,3 +45,11 @@ def test_mistakes():
         ValueError, match=r"'a' must have a score for each token of `marks`\. Received: shapes \(3,\) and \(2,\)"
     ):
         evaluate.plausibility({"a": [[1.0, 2.0, 3.0]]}, [[False, True]])
+
+
+def test_tokens_without_a_score_are_left_out():
+    scores, marks = [[0.1, 0.9, 0.8, 0.3]], [[False, True, False, True]]
+    expected = evaluate.plausibility({"a": scores}, marks, resamples=100)["a"]
+    around = [[np.nan, *scores[0], np.nan]], [[True, *marks[0], False]]
+    result = evaluate.plausibility({"a": around[0]}, around[1], resamples=100)["a"]
+    assert {name: each.value for name, each in result.items()} == {name: each.value for name, each in expected.items()}

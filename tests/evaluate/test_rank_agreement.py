@@ -48,6 +48,13 @@ def test_rankings_of_different_tokens_raise():
         evaluate.agreement([[1, 2]], [])
 
 
+def test_tokens_without_a_score_have_no_rank():
+    first, second = [np.nan, 0.3, 0.1, 0.2, 0.9], [0.9, 3.0, np.nan, 5.0, 1.0]
+    assert evaluate.agreement([first], [second]).value == pytest.approx(
+        tau_b(np.array([0.3, 0.2, 0.9]), np.array([3, 5, 1]))
+    )
+
+
 def test_entropy_equals_scipy(random):
     weights = random.dirichlet(np.ones(7), size=(2, 3))
     weights[0, 0] = np.eye(7)[2]

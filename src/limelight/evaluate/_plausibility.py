@@ -29,7 +29,8 @@ def plausibility(
     - "iou_f1": F1 of the spans of these tokens; a span counts as found if a marked one covers it with an intersection over
       union of at least 0.5
 
-    Each is computed for each example, and averaged over those that have a mark. A plausible ranking need not be a faithful one.
+    Each is computed for each example, and averaged over those that have a mark. Tokens whose score is NaN (special tokens) are
+    left out, with their marks. A plausible ranking need not be a faithful one.
 
     Args:
         rankings: Name to scores, one array (T,) for each example.
@@ -56,10 +57,6 @@ def plausibility(
     check_confidence(confidence, resamples)
     average_precision_score: Any = import_optional("sklearn.metrics").average_precision_score
     gold = [np.asarray(each, bool) for each in marks]
-    marked = [index for index, each in enumerate(gold) if each.any()]
-    if not marked:
-        raise ValueError("`marks` must mark a token of at least one example. Received: none.")
-    share = float(np.mean([gold[index].mean() for index in marked]))
     random = np.random.default_rng(seed)
     results = {}
     for name, ranking in rankings.items():
@@ -72,9 +69,14 @@ def plausibility(
                 f"{len(scores)} and {len(gold)} examples" if not shapes else f"shapes {shapes[0][0]} and {shapes[0][1]}"
             )
             raise ValueError(f"Ranking {name!r} must have a score for each token of `marks`. Received: {received}.")
+        defined = [~np.isnan(score) for score in scores]
+        marked = [index for index, each in enumerate(gold) if each[defined[index]].any()]
+        if not marked:
+            raise ValueError("`marks` must mark a token of at least one example. Received: none.")
+        share = float(np.mean([gold[index][defined[index]].mean() for index in marked]))
         rows = []
         for index in marked:
-            score, truth = scores[index], gold[index]
+            score, truth = scores[index][defined[index]], gold[index][defined[index]]
             count = max(1, math.ceil(share * len(truth) - 1e-9))
             # Equal scores in random order: the first tokens of a text are no better than others.
             shuffled = random.permutation(len(score))

@@ -21,7 +21,8 @@ def agreement(
 ) -> Estimate:
     """Return the mean over examples of Kendall's tau-b between two rankings of an example's tokens, with its interval.
 
-    Ties are counted as ties. An example in which a ranking is constant has no tau; the method says how many were left out.
+    Ties are counted as ties. Tokens whose score is NaN in either ranking (special tokens) are left out. An example in which a
+    ranking is constant has no tau; the method says how many were left out.
 
     Args:
         first: For each example scores (T,), such as attention weights.
@@ -62,6 +63,8 @@ def _kendall_tau(first: Any, second: Any, index: int) -> float:
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1:
         raise ValueError(f"Both must rank the same tokens (T,). Received: {a.shape} and {b.shape} in example {index}.")
+    defined = ~(np.isnan(a) | np.isnan(b))
+    a, b = a[defined], b[defined]
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return math.nan
     return float(stats.kendalltau(a, b, variant="b").statistic)
