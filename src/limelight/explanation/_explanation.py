@@ -38,10 +38,11 @@ class Explanation:
         permutation: mean over examples of the median distance that permuted weights move the prediction.
         adversarial: `divergence`, the mean largest divergence of attention with the same prediction, and `share`, that of the
             examples for which it is at least half of the largest possible; None if it was not searched.
-        uniform: what equal weights do: `moved`, for classes `changed`; with targets `metric` and `cost`.
+        uniform: what equal weights do: `moved`, for classes `changed`; with targets `metric` and `cost`, and `is_scaled` where
+            it is in units of the scale of a window.
         variables: of a forecaster of several variables the mean distance that the forecast moves without each, by its name.
         plausibility: agreement of each ranking with marked tokens; empty without marks.
-        rankings: the scores of each ranking, an array (T,) for each output.
+        rankings: the scores of each ranking, an array (T,) for each output; NaN at tokens around a text, such as [CLS].
         left_out: the rankings and tests that do not apply to the model, each with the reason.
         verdict: sentences that follow from the numbers; `limelight.explanation.verdict` states the rules.
         cost: forward and backward passes of one example, and seconds.

@@ -114,6 +114,11 @@ class InstrumentedModel:
         """The layer that attends; None if it is not known."""
         return getattr(self.overridden.get_attention(self.key).record.call, "layer", None)
 
+    def get_query(self, num_queries: int) -> int | None:
+        """Return the query of the explained output; None if it depends on all of them."""
+        query = None if self.key in self.self_attention else self.subject.query
+        return None if query is None or query >= num_queries else query
+
     def batches(self) -> Iterator[Batch]:
         """Yield the examples in batches of equal numbers of rows and few lengths."""
         sequences = self.subject.sequences
@@ -199,7 +204,8 @@ class InstrumentedModel:
 
         data = {
             "inputs": batch.inputs,
-            "gates": np.full(batch.mask.shape, gate, np.float32),
+            # Padding stays as it is: a layer may tell it by its values.
+            "gates": np.where(batch.mask, gate, 1.0).astype(np.float32),
             "select": self._select(select),
             "baseline": self._baseline(batch),
             **({"weights": np.asarray(weights, np.float32)} if is_fixed else {}),
@@ -234,16 +240,18 @@ class InstrumentedModel:
 
         Args:
             batch: the examples.
-            logits: (B * m, N, T, S); the softmax of them are the weights.
+            logits: (B * m, N, T, S); the softmax of them are the weights where they may change.
             own: the model's own weights (B * m, N, T, S).
-            permitted: where they may be (B * m, N, T, S).
+            permitted: where they may change (B * m, N, T, S).
             outputs: the model's own outputs (B * m, K).
             limit: how far the outputs may move.
         """
 
         def weigh(data: Any, logits: Any) -> Any:
-            masked = ops.where(data["permitted"], logits, -1e9)
-            return ops.where(data["permitted"], ops.softmax(masked, axis=-1), 0.0)
+            permitted, own = data["permitted"], data["own"]
+            changed = ops.softmax(ops.where(permitted, logits, -1e9), axis=-1)
+            total = ops.sum(ops.where(permitted, own, 0.0), axis=-1, keepdims=True)
+            return ops.where(permitted, total * changed, own)
 
         def step(data: Any) -> Any:
             def loss(tensors: list[Any]) -> Any:
@@ -252,7 +260,9 @@ class InstrumentedModel:
                 moved = self._as_rows(outputs) - data["outputs"]
                 # The share of probability that moves, or the mean movement of values.
                 moved = ops.sum(ops.abs(moved), axis=-1) * data["factor"]
-                divergence = ops.mean(_jensen_shannon(data["own"], weights), axis=(1, 2))
+                changes = ops.cast(ops.any(data["permitted"], axis=-1), "float32")
+                divergence = ops.sum(_jensen_shannon(data["own"], weights) * changes, axis=(1, 2))
+                divergence = divergence / ops.maximum(ops.sum(changes, axis=(1, 2)), 1.0)
                 return ops.sum(20.0 * ops.relu(moved - 0.9 * data["limit"]) - divergence)
 
             gradient = backend.active().gradients(loss, [data["logits"]])[0]
@@ -304,7 +314,8 @@ class InstrumentedModel:
 
     @functools.cached_property
     def _is_sigmoid(self) -> bool:
-        return self.subject.model.output_shape[-1] == 1 and self.subject.output == "probabilities"
+        has_one_output = all(size == 1 for size in self.subject.model.output_shape[1:])
+        return has_one_output and self.subject.output == "probabilities"
 
     def _select(self, select: np.ndarray) -> np.ndarray:
         """Return the weights of the model's own outputs: a sigmoid p has the two classes 1 - p and p."""

@@ -116,7 +116,7 @@ def _leave_tokens_out(
     distances = evaluate.leave_one_out(
         subject.predict, subject.sequences, perturbation=subject.perturbation, output=subject.output
     )
-    return {name: rankings[name] for name in names if name in rankings}, distances
+    return {name: subject.hide_special(rankings[name]) for name in names if name in rankings}, distances
 
 
 def _measure_faithfulness(subject: Subject, rankings: Mapping[str, Scores], settings: Settings) -> Faithfulness:
@@ -177,7 +177,7 @@ def summarize(model: InstrumentedModel, measured: Measurements, targets: Any, se
         model=subject.name,
         n=measured.faithfulness.n,
         num_outputs=len(subject.sequences),
-        tokens=float(np.mean([len(sequence) for sequence in subject.sequences])),
+        tokens=float(np.mean([(~subject.find_special(sequence)).sum() for sequence in subject.sequences])),
         layer=model.title,
         perturbation=subject.perturbation.name,
         output=subject.output,
@@ -259,7 +259,8 @@ def _compare_uniform(
         first, second = (
             average_groups(np.abs(each - subject.targets).mean(1), subject.groups) for each in (before, after)
         )
-        return {**result, **_compute_cost(np.zeros(len(first)), first, second, "mae", statistics)}
+        cost = _compute_cost(np.zeros(len(first)), first, second, "mae", statistics)
+        return {**result, **cost, "is_scaled": True}
     if targets is None:
         return result
     truth = subject.encode(targets)

@@ -41,8 +41,8 @@ class Attributions:
     Args:
         rankings: the scores (T,) of each example, by the name of the ranking.
         gradients: the derivative by a gate on each token with the attention held fixed (T,), for the agreement with gradients.
-        weights: the weights of the explained attention (N, T, S), without padding.
-        permitted: where they may be.
+        weights: the weights of the explained attention (N, T, S), without padding unless the model takes one length alone.
+        permitted: where other weights may be put in their place: at the tokens, for the queries of the explained output.
         outputs: the outputs of the model (n, K).
         uniform: the same with equal weights.
     """
@@ -94,9 +94,14 @@ def compute_attributions(
                 rankings["attention"][index] = _multiply_levels(own[row], mask)
                 continue
             rows = slice(0, length if model.key in model.self_attention else None)
-            weights[index], permitted[index] = own[row][:, rows, :length], may[row][:, rows, :length]
-            query = model.subject.query
-            chosen = weights[index] if query is None or query >= own.shape[2] else weights[index][:, query : query + 1]
+            changes = np.zeros(own.shape[2:], bool)
+            changes[rows, :length] = True
+            if (query := model.get_query(own.shape[2])) is not None:
+                changes &= np.arange(own.shape[2])[:, None] == query
+            # A model of one length may attend to what is behind an example, which then stays as it is.
+            kept = (rows, slice(0, length)) if model.subject.length is None else (slice(None), slice(None))
+            weights[index], permitted[index] = own[row][:, *kept], (may[row] & changes)[:, *kept]
+            chosen = own[row][:, rows if query is None else slice(query, query + 1), :length]
             rankings["attention"][index] = chosen.mean(axis=(0, 1))
             if values and set(_BY_VALUES) & set(rankings):
                 vectors = values[0][row][:, :length]
@@ -228,8 +233,10 @@ def _roll_out(model: InstrumentedModel, batch: Batch, tensors: dict[str, Any]) -
     if model.key in model.self_attention:
         queries = batch.mask / batch.mask.sum(1, keepdims=True)
         return np.einsum("bt,bts->bs", queries, shares)
-    readout = to_numpy(tensors[model.key][0]).mean(axis=(1, 2))
-    return np.einsum("bt,bts->bs", readout, shares)
+    readout = to_numpy(tensors[model.key][0])
+    if (query := model.get_query(readout.shape[2])) is not None:
+        readout = readout[:, :, query : query + 1]
+    return np.einsum("bt,bts->bs", readout.mean(axis=(1, 2)), shares)
 
 
 def _select_output(outputs: np.ndarray, subject: Subject, batch: Batch) -> np.ndarray:

@@ -13,6 +13,7 @@ from limelight import evaluate
 from limelight.data import pad, padded_length
 from limelight.models.examples import Documents, Sequences
 from limelight.models.inputs import DocumentInputs, SeriesInputs, TextInputs
+from limelight.models.pretrained import PretrainedTokenizer
 from limelight.models.training import predict
 
 # Perturbed inputs in one run of a model. Each number of rows is compiled separately.
@@ -62,11 +63,12 @@ class Subject:
         context: the other inputs of the model, a row for each example.
         find_role: returns the role of an attention by its key, None for one that cannot be explained; by shapes by default.
         layers: patterns of the paths of the attention to look for; all by default.
-        query: the query whose weights rank the tokens; the mean over all by default.
+        query: the query on which the explained output depends; all by default. Self-attention has others.
         variables: for examples of several variables the input and the column of each, by its name.
         targets: true values of the outputs (n, D), if the data hold them.
         explained: the output whose probability or value is explained, in words.
         left_out: tests that do not apply, with the reason.
+        special_ids: the ids of tokens that are no part of an example, such as [CLS]: they have no score and are never removed.
         on_predict: called with the number of inputs that were predicted.
     """
 
@@ -97,11 +99,26 @@ class Subject:
     targets: np.ndarray | None = None
     explained: str = "the predicted class"
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    special_ids: Sequence[int] = ()
     on_predict: Callable[[int], None] = lambda count: None
 
     def __post_init__(self) -> None:
         # By the digest of an input, of which there are many.
         self.memory: dict[bytes, np.ndarray] = {}
+
+    def find_special(self, sequence: np.ndarray) -> np.ndarray:
+        """Return bool (T,), True at tokens that are no part of an example; of an empty one all are."""
+        if not self.special_ids:
+            return np.zeros(len(sequence), bool)
+        special = np.isin(sequence, self.special_ids)
+        return special & ~special.all()
+
+    def hide_special(self, scores: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return scores (T,) of each example that are NaN at tokens that are no part of it."""
+        if not self.special_ids:
+            return list(scores)
+        pairs = zip(scores, self.sequences, strict=True)
+        return [np.where(self.find_special(sequence), np.nan, each) for each, sequence in pairs]
 
     @property
     def has_ids(self) -> bool:
@@ -208,6 +225,24 @@ class ReplaceWord:
 
 
 @dataclasses.dataclass(frozen=True)
+class KeepSpecial:
+    """Remove tokens of an example (T,) as another perturbation does, but for some ids, unless it has no others."""
+
+    perturbation: Any
+    special_ids: Sequence[int]
+
+    @property
+    def name(self) -> str:
+        """The name of the perturbation."""
+        return self.perturbation.name
+
+    def __call__(self, example: np.ndarray, keep: np.ndarray) -> np.ndarray:
+        """Return what is left of the example where `keep` (T,) is False at tokens with other ids."""
+        special = np.isin(example, self.special_ids)
+        return self.perturbation(example, keep | (special & ~special.all()))
+
+
+@dataclasses.dataclass(frozen=True)
 class DeleteRows:
     """Delete tokens of an example (T, C) whose last column is its number; if none is left, one is blank.
 
@@ -295,19 +330,24 @@ def make_subject(
     else:
         sequences = [np.asarray(sequence) for sequence in inputs.encode(X).sequences]
     baseline = None if is_text else _training_mean(model.model_, sequences)
+    unknown, special_ids = UNKNOWN, ()
+    if isinstance(inputs, TextInputs) and isinstance(inputs.tokenizer, PretrainedTokenizer):
+        unknown, special_ids = inputs.tokenizer.unknown or UNKNOWN, tuple(inputs.tokenizer.special_ids)
     if max_words is not None:
         replacement: Any = ReplaceWord()
         deletion = evaluate.Delete(np.array([UNKNOWN, 0]))
     elif is_text:
-        replacement = evaluate.Replace(UNKNOWN, "replaced by the unknown token")
-        deletion = evaluate.Delete(UNKNOWN)
+        replacement = evaluate.Replace(unknown, "replaced by the unknown token")
+        deletion = evaluate.Delete(unknown)
     else:
         replacement = evaluate.Replace(baseline, "replaced by the training mean")
         deletion = evaluate.Delete(baseline)
+    chosen = choose_perturbation(perturbation, replacement, deletion)
     return Subject(
         model.model_,
         sequences,
-        choose_perturbation(perturbation, replacement, deletion),
+        KeepSpecial(chosen, special_ids) if special_ids else chosen,
+        special_ids=special_ids,
         tokens=words,
         max_words=max_words,
         baseline=baseline,

@@ -171,6 +171,17 @@ class PretrainedTokenizer:
                 f"The id 0 of the tokenizer must be [PAD]. Received: {padding!r}. Use an encoder of BERT's kind."
             )
 
+    @property
+    def unknown(self) -> int | None:
+        """The id of the unknown token; None if there is none."""
+        return self._tokenizer.token_to_id("[UNK]")
+
+    @property
+    def special_ids(self) -> list[int]:
+        """The ids of the tokens around a text, which are no part of it."""
+        ids = [self._tokenizer.token_to_id(name) for name in ("[CLS]", "[SEP]")]
+        return [each for each in ids if each is not None]
+
     @classmethod
     def from_folder(cls, folder: str | os.PathLike[str]) -> Self:
         """Return the tokenizer of a folder with tokenizer.json, or vocab.txt and tokenizer_config.json."""
