@@ -3,16 +3,16 @@
 | what | rule |
 |---|---|
 | beats random | higher comprehensiveness than random rankings: the interval of the difference excludes 0 and p < .05 |
-| does not beat random | it does not, and the interval of the difference ends below .01 |
+| does not beat random | it does not, and the interval of the difference ends below .01 (of values: of their spread) |
 | cannot tell | neither |
 | weaker than gradients | the interval of the paired difference from the best ranking by gradients is below 0, p < .05 |
 | agrees as published | the mean tau is within the range of published models, above or below; clearly, if its interval is |
 | depends on the weights | the interval of the mean distance under permutation lies above or below .05; else undecided |
 | replaceable | the cost of equal weights: its interval lies below one point, above one point, or neither |
 
-With fewer than 20 examples nothing is claimed. The first sentence sums them up. "Support": the attention beats random, its
-agreement with leave-one-out is above 0, and the prediction depends on the weights. "Contradict": it does not beat random, or it
-is weaker than gradients and the prediction does not depend on the weights.
+With fewer than 20 examples nothing is claimed, and the range of published models is not named. The first sentence sums them up.
+"Support": the attention beats random, its agreement with leave-one-out is above 0, and the prediction depends on the weights.
+"Contradict": it does not beat random, or it is weaker than gradients and the prediction does not depend on the weights.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,11 @@ def write(explanation: Any) -> list[str]:
         _sum_up(explanation),
         _describe_removal(explanation),
         *_describe_rivals(explanation),
-        *(_describe_agreement(name, estimate) for name, estimate in explanation.agreement.items() if name in PUBLISHED),
+        *(
+            _describe_agreement(name, estimate, explanation.n)
+            for name, estimate in explanation.agreement.items()
+            if name in PUBLISHED
+        ),
         _describe_permutation(explanation),
         _describe_adversarial(explanation),
         _describe_uniform(explanation),
@@ -125,7 +129,7 @@ def _describe_rivals(explanation: Any) -> list[str]:
     ]
     sentences = []
     if others:
-        left_out = f"; not so {_list(missing)}" if missing else ""
+        left_out = f"; of {_list(missing)} this is not shown" if missing else ""
         sentences.append(
             f"Of the other rankings, {_list(others)} beat{'s' if len(others) == 1 else ''} random ones{left_out}."
         )
@@ -139,27 +143,29 @@ def _describe_rivals(explanation: Any) -> list[str]:
         evidence = f"({difference}, {format_p_value(rival['p_value'])})"
         if judge_weakness(explanation):
             sentences.append(f"It finds less than {TITLES[rival['ranking']]} does {evidence}.")
-        elif rival["low"] is not None and rival["low"] > 0 and rival["p_value"] < 0.05:
+        elif (
+            explanation.n >= MIN_EXAMPLES and rival["low"] is not None and rival["low"] > 0 and rival["p_value"] < 0.05
+        ):
             sentences.append(f"It finds more than {TITLES[rival['ranking']]} does {evidence}.")
         else:
             sentences.append(f"No difference between it and {TITLES[rival['ranking']]} could be shown {evidence}.")
     return sentences
 
 
-def _describe_agreement(name: str, estimate: Estimate) -> str:
+def _describe_agreement(name: str, estimate: Estimate, n: int) -> str:
     title = {"gradients": "gradients", "leave_one_out": "leave-one-out"}[name]
     low, high = PUBLISHED[name]
     if estimate.low is None or estimate.high is None:
         return f"The agreement of the attention with {title} is undefined ({estimate.method})."
+    tau = f"a mean Kendall tau of {_number(estimate.value)} ({_interval(estimate, _number)})"
+    if n < MIN_EXAMPLES:
+        return f"The attention and {title} have {tau}."
     if low <= estimate.value <= high:
         place = "within"
     else:
         place = "above" if estimate.value > high else "below"
         place += "" if estimate.low > high or estimate.high < low else ", though not clearly,"
-    return (
-        f"The attention agrees with {title} by a mean Kendall tau of {_number(estimate.value)} ({_interval(estimate, _number)}), "
-        f"{place} the range of {_SOURCE}, {_number(low)} to {_number(high)}."
-    )
+    return f"The attention agrees with {title} by {tau}, {place} the range of {_SOURCE}, {_number(low)} to {_number(high)}."
 
 
 def _describe_permutation(explanation: Any) -> str:
@@ -170,8 +176,8 @@ def _describe_permutation(explanation: Any) -> str:
         None: "It cannot be told whether the predictions depend on which token has which weight",
     }[judge_dependence(explanation)]
     return (
-        f"{claim}: permuted weights move them by {_number(estimate.value)} ({_interval(estimate, _number)}; the limit is "
-        f"{_number(TOLERANCE)})."
+        f"{claim}: permuted weights move them by {_number(estimate.value)}{_unit(explanation)} ({_interval(estimate, _number)}; "
+        f"the limit is {_number(TOLERANCE)})."
     )
 
 
@@ -181,9 +187,9 @@ def _describe_adversarial(explanation: Any) -> str:
         return ""
     share, divergence = adversarial["share"], adversarial["divergence"]
     return (
-        f"For {100 * share.value:.0f} % of the examples ({_interval(share, _percent)}) quite different attention, at least half "
-        f"as far away as possible, gives the same prediction within {_number(TOLERANCE)}; the mean divergence found is "
-        f"{_number(divergence.value)} of at most .69."
+        f"For {100 * share.value:.0f} % of the examples ({_interval(share, _percent)}) a search found quite different attention, "
+        f"at least half as far away as possible, with the same prediction within {_number(TOLERANCE)}{_unit(explanation)}; the "
+        f"mean divergence found is {_number(divergence.value)} of at most .69."
     )
 
 
@@ -194,7 +200,10 @@ def _describe_uniform(explanation: Any) -> str:
         changed = uniform.get("changed")
         if changed is None:
             moved = uniform["moved"]
-            return f"Equal weights move the predictions by {_number(moved.value)} ({_interval(moved, _number)})."
+            return (
+                f"Equal weights move the predictions by {_number(moved.value)}{_unit(explanation)} "
+                f"({_interval(moved, _number)})."
+            )
         return (
             f"With equal weights {100 * changed.value:.1f} % of the predicted classes change ({_interval(changed, _percent)}); "
             "the cost needs the true classes."
@@ -205,7 +214,7 @@ def _describe_uniform(explanation: Any) -> str:
     if cost.low is None or cost.high is None:
         return f"The cost of equal weights in {metric.label} is {value}{unit} (no interval: {cost.method})."
     interval = f"95 % CI {format_difference(cost.low, metric)} to {format_difference(cost.high, metric)}"
-    side = _side(cost, MARGIN) if metric.percent else None
+    side = _side(cost, MARGIN) if metric.percent and explanation.n >= MIN_EXAMPLES else None
     if side is False:
         claim = "The weights can be replaced by equal ones"
     elif side is True:
@@ -215,7 +224,8 @@ def _describe_uniform(explanation: Any) -> str:
             "It cannot be told whether the weights can be replaced by equal ones" if metric.percent else "Equal weights"
         )
     joint = ", without training again, at a cost of" if metric.percent else " cost"
-    return f"{claim}{joint} {value}{unit} of {metric.label} ({interval})."
+    of_window = ", in units of the scale of the window" if uniform.get("is_scaled") else ""
+    return f"{claim}{joint} {value}{unit} of {metric.label}{of_window} ({interval})."
 
 
 def to_rules() -> Mapping[str, Any]:
@@ -227,6 +237,11 @@ def to_rules() -> Mapping[str, Any]:
         "published": {name: list(bounds) for name, bounds in PUBLISHED.items()},
         "by_gradients": list(BY_GRADIENTS),
     }
+
+
+def _unit(explanation: Any) -> str:
+    """Return the unit of distances of values in words; probabilities need none."""
+    return "" if explanation.output == "probabilities" else " times the spread of the predictions"
 
 
 def _change(value: float | None) -> str:

@@ -1,0 +1,62 @@
+"""Sentences of the verdict claim no more than their numbers."""
+
+import dataclasses
+
+from explanation.test_explain import explain
+from limelight.evaluate import Estimate
+from limelight.explanation import verdict
+
+
+def write(**changes):
+    return verdict.write(dataclasses.replace(explain("planted"), **changes))
+
+
+def test_few_examples_claim_nothing():
+    better = {"ranking": "integrated_gradients", "value": 0.2, "low": 0.1, "high": 0.3, "p_value": 0.001}
+    cost = Estimate(0.1, 0.02, 0.2, "", 19)
+    uniform = {**explain("planted").uniform, "cost": cost}
+    many = write(rival=better, uniform=uniform)
+    assert any(sentence.startswith("It finds more than integrated gradients does") for sentence in many)
+    assert many[-1].startswith("The weights cannot be replaced by equal ones")
+    assert sum("the range of BiLSTM classifiers" in sentence for sentence in many) == 2
+    few = write(rival=better, uniform=uniform, n=19)
+    assert any(sentence.startswith("No difference between it and integrated gradients") for sentence in few)
+    assert few[-1].startswith("It cannot be told whether the weights can be replaced by equal ones")
+    assert not any("the range of BiLSTM classifiers" in sentence for sentence in few)
+    assert any(sentence.startswith("The attention and leave-one-out have a mean Kendall tau of") for sentence in few)
+
+
+def test_other_attention_is_what_a_search_found():
+    share = Estimate(0.0, 0.0, 0.09, "Wilson", 40)
+    adversarial = {**explain("planted").adversarial, "share": share}
+    assert any(
+        sentence.startswith("For 0 % of the examples (95 % CI 0 % to 9 %) a search found quite different attention")
+        for sentence in write(adversarial=adversarial)
+    )
+
+
+def test_distances_of_values_have_a_unit():
+    uniform = {"moved": Estimate(0.5, 0.4, 0.6, "", 40)}
+    sentences = write(output="values", uniform=uniform)
+    assert (
+        "Equal weights move the predictions by .50 times the spread of the predictions (95 % CI .40 to .60)."
+        in sentences
+    )
+    assert sum("times the spread of the predictions" in sentence for sentence in sentences) == 3
+    assert not any("times the spread" in sentence for sentence in write())
+
+
+def test_a_cost_in_the_scale_of_windows_says_so():
+    cost = {"metric": "mae", "cost": Estimate(0.1, 0.05, 0.2, "", 40), "is_scaled": True}
+    sentence = write(output="values", uniform={**explain("planted").uniform, **cost})[-1]
+    assert sentence.startswith("Equal weights cost +0.1")
+    assert "in units of the scale of the window" in sentence
+
+
+def test_rankings_that_are_not_shown_to_beat_random_are_not_said_to_fail():
+    result = explain("planted")
+    against = result.faithfulness.against_random
+    unsure = dataclasses.replace(against["occlusion"]["comprehensiveness"], better=False)
+    changed = {**against, "occlusion": {**against["occlusion"], "comprehensiveness": unsure}}
+    faithfulness = dataclasses.replace(result.faithfulness, against_random=changed)
+    assert any("beat random ones; of occlusion this is not shown." in each for each in write(faithfulness=faithfulness))
