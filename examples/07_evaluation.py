@@ -8,6 +8,7 @@ next frame.
 
 import limelight as ll
 import keras
+import numpy as np
 from keras import layers
 from pathlib import Path
 
@@ -48,9 +49,11 @@ def main(epochs: int = 25, picture: Path | None = None) -> dict:
     next_frame, valid = steps[:, 1:, :1], is_real[:, 1:]
     model.fit(steps[train, :-1], next_frame[train], sample_weight=valid[train], epochs=epochs, verbose=0)
     predicted = model.predict(steps[test, :-1], verbose=0)
-    error = ll.evaluate.regression(next_frame[test][valid[test]].ravel(), predicted[valid[test]].ravel())
+    frames, sequence = next_frame[test][valid[test]].ravel(), np.nonzero(valid[test])[0]
+    # Frames of one sequence are not independent: the intervals are over sequences.
+    error = ll.evaluate.regression(frames, predicted[valid[test]].ravel(), groups=sequence)
     # Compare with the simplest forecast: nothing changes.
-    unchanged = ll.evaluate.regression(next_frame[test][valid[test]].ravel(), steps[test, :-1, :1][valid[test]].ravel())
+    unchanged = ll.evaluate.regression(frames, steps[test, :-1, :1][valid[test]].ravel(), groups=sequence)
     print(f"regressor, {valid[test].sum()} frames")
     for name in ("mse", "mae"):
         print(f"  {name:15} {error.metrics[name]}   (the last frame again: {unchanged.metrics[name].value:.4f})")

@@ -1,5 +1,6 @@
 """Metrics compared with scikit-learn."""
 
+import contextlib
 import json
 import math
 
@@ -318,11 +319,23 @@ def test_interval_over_blocks_covers_where_that_over_examples_does_not():
     for _ in range(60):
         errors = lfilter([1.0], [1.0, -0.9], random.normal(size=600))[200:]
         for length in hits:
-            estimate = evaluate.regression(np.zeros(400), errors, block_length=length, resamples=100)["mse"]
+            with pytest.warns(match="`block_length`") if length is None else contextlib.nullcontext():
+                estimate = evaluate.regression(np.zeros(400), errors, block_length=length, resamples=100)["mse"]
             assert estimate.low is not None
             hits[length] += estimate.low <= 1 / (1 - 0.81) <= estimate.high
     assert hits[None] < 36
     assert hits[40] > 48
+
+
+def test_correlated_errors_are_announced(random):
+    errors = lfilter([1.0], [1.0, -0.9], random.normal(size=(100, 3)), axis=0)
+    centred = errors - errors.mean(axis=0)
+    lag = sum(centred[i] @ centred[i - 1] for i in range(1, 100)) / sum(row @ row for row in centred)
+    with pytest.warns(match=rf"\(lag 1: {lag:.2f}\)"):
+        evaluate.regression(np.zeros((100, 3)), errors, resamples=100)
+    # Warnings are errors here: independent and constant errors, and few examples, pass.
+    for independent in (random.permutation(errors), np.ones((100, 3)), np.arange(19.0)[:, None]):
+        evaluate.regression(np.zeros_like(independent), independent, resamples=100)
 
 
 @pytest.mark.parametrize(("settings", "message"), [

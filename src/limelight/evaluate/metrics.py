@@ -5,6 +5,7 @@ the permutation test call them with thousands of rows.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -255,7 +256,7 @@ def regression(
 
     Independent examples have a BCa bootstrap interval. Examples of one series, or windows that overlap, are not independent:
     their interval would be far too short. Give `groups` or `block_length`: whole series, or blocks of consecutive examples, are
-    then left out in turn (`Estimate.method` says so).
+    then left out in turn (`Estimate.method` says so). Without either, a warning says if the errors of neighbours are correlated.
 
     - MAPE is a fraction (0.1 is 10 %) and undefined if a true value is 0; R2 is undefined if all true values are equal.
     - sMAPE is the mean of 2 |y - p| / (|y| + |p|), from 0 to 2, and 0 where both are 0.
@@ -304,6 +305,7 @@ def regression(
     units = validation.check_units(groups, block_length, n)
     metrics: dict[str, Any]
     if units is None:
+        _warn_of_serial_errors(predictions - targets)
         metrics = dict(bootstrap(statistics, n, confidence=confidence, resamples=resamples, seed=seed))
     else:
         intervals = block_jackknife(statistics, units, confidence=confidence)
@@ -312,6 +314,21 @@ def regression(
     if math.isnan(metrics["mape"].value):
         metrics["mape"] = Estimate(math.nan, None, None, "undefined: a true value is 0", n, confidence)
     return RegressionResult(n, metrics)
+
+
+def _warn_of_serial_errors(errors: np.ndarray) -> None:
+    """Warn if the errors (n, D) of neighbouring examples are correlated, by four standard errors or more."""
+    n, centred = len(errors), errors - errors.mean(0)
+    variance = float((centred**2).sum())
+    if n < 20 or variance <= 1e-12 * float((errors**2).sum()):
+        return
+    correlation = float((centred[1:] * centred[:-1]).sum()) / variance
+    if correlation > max(0.3, 4 / math.sqrt(n)):
+        warnings.warn(
+            f"The errors of neighbouring examples are correlated (lag 1: {correlation:.2f}). If the examples are in the order of "
+            "time, or overlap, the intervals are too short. Give `block_length`, or `groups` for several series.",
+            stacklevel=3,
+        )
 
 
 def classification_statistics(
