@@ -61,7 +61,8 @@ class Interruption:
 class Progress:
     """Print lines and a progress bar to stderr, so that stdout holds results only.
 
-    The bar is shown on a terminal only, without colours if `NO_COLOR` is set.
+    The bar is shown on a terminal only, without colours if `NO_COLOR` is set. Inside the block of another one that shows a bar,
+    none is shown: there is one line at most.
 
     Args:
         quiet: Print nothing.
@@ -74,6 +75,8 @@ class Progress:
         ...     progress.finish_run("attention-seed1: 1 epoch")
     """
 
+    _is_shown = False  # of all instances together
+
     def __init__(self, quiet: bool = False, interruption: Interruption | None = None) -> None:
         self.quiet = quiet
         self.interruption = interruption
@@ -84,13 +87,17 @@ class Progress:
             self._bar = _create_bar()
 
     def __enter__(self) -> "Progress":
+        if Progress._is_shown:
+            self._bar = None
         if self._bar is not None:
             self._bar.start()
+            Progress._is_shown = True
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
+            Progress._is_shown = False
 
     def set_total(self, steps: int) -> None:
         """Set the maximum number of steps of all runs, from which the remaining time is estimated."""

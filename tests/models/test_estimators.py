@@ -220,6 +220,51 @@ def test_forms_of_texts(texts):
     assert as_texts(texts) == ["a", "b"]
 
 
+@pytest.fixture(params=["pandas", "polars"])
+def frames(request):
+    """Constructors of a frame and of a column."""
+    library = pytest.importorskip(request.param)
+    return library.DataFrame, lambda values: library.DataFrame({"column": values})["column"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "name", ["TextClassifier", "TextRegressor", "SeriesClassifier", "SeriesRegressor", "DocumentClassifier"]
+)
+def test_frames_and_columns_train_as_lists_do(name, frames):
+    frame, column = frames
+    X, y = CASES[name] if "Series" not in name else (np.array([steps[:3, 0] for steps in SERIES]), CASES[name][1])
+    weight = np.arange(24) % 3 + 1.0
+    expected = make(name).fit(X, y, weight)
+    inputs = frame({str(step): X[:, step] for step in range(3)}) if "Series" in name else column(X)
+    targets = frame({"a": y[:, 0], "b": y[:, 1]}) if y.ndim == 2 else frame({"y": y})
+    model = make(name).fit(inputs, targets, column(weight))
+    np.testing.assert_allclose(predict(model, inputs), predict(expected, X), rtol=1e-6)
+    metric = "accuracy" if hasattr(model, "classes_") else "mse"
+    assert model.evaluate(inputs, targets)[metric].value == pytest.approx(expected.evaluate(X, y)[metric].value)
+    if y.ndim == 1:
+        again = make(name).fit(inputs, column(y), weight)
+        np.testing.assert_allclose(predict(again, inputs), predict(expected, X), rtol=1e-6)
+        assert again.score(inputs, column(y)) == pytest.approx(expected.score(X, y))
+
+
+@pytest.mark.backend_free
+def test_targets_in_frames(frames):
+    frame, column = frames
+    assert Classes.fit(frame({"y": ["b", "a"]})).values.tolist() == ["a", "b"]
+    for labels in (frame({"y": ["b", "a", None]}), column(["b", "a", None]), ["b", "a", None], [1.0, 0.0, np.nan]):
+        with pytest.raises(DataError, match=r"Label 2 of 3 is missing \(NaN or None\)\. Drop the example"):
+            Classes.fit(labels)
+    with pytest.raises(DataError, match=r"Labels must be of one type\. Received: int, str"):
+        Classes.fit(np.array([1, "a"], object))
+    with pytest.raises(
+        DataError, match=r"Input y contains NaN\. Target 1 of 3 is the first of 2\. Drop these examples"
+    ):
+        Numbers.fit(column([1.0, None, None]))
+    with pytest.raises(ValueError, match=r"Every value of a series must be finite\. Series 1 has NaN"):
+        as_series(frame({"a": [1.0, None], "b": [2.0, 3.0]}))
+
+
 @pytest.mark.backend_free
 def test_wrong_texts_are_refused():
     with pytest.raises(TypeError, match=r"must be a list of texts\. Received: one string\. Put it in a list"):

@@ -1,6 +1,8 @@
 """Forecasts: the Keras model against loops, windows by hand, and the estimator on arrays, panels and frames."""
 
 import dataclasses
+import datetime
+import zoneinfo
 
 import keras
 import numpy as np
@@ -421,6 +423,61 @@ def test_frames_of_polars():
     assert isinstance(forecasts, polars.DataFrame)
     assert forecasts["step"].to_list() == [40, 42, 44]
     np.testing.assert_allclose(forecasts["a"].to_numpy(), model.predict([values])[0], rtol=1e-6)
+    days = [datetime.date(2020, 1, 1) + datetime.timedelta(days=day) for day in range(20)]
+    table = {
+        "id": [7] * 20 + [9] * 20,
+        "day": [*days, *days[::-1]],
+        "sold": [*values, *(2 * values[::-1])],
+        "promo": [0, 1] * 20,
+    }
+    long = make(season=1, time="day", series="id", value="sold", known="promo").fit(polars.DataFrame(table))
+    later = [datetime.date(2020, 1, 21) + datetime.timedelta(days=day) for day in range(3)]
+    known = {"id": [7] * 3 + [9] * 3, "day": later * 2, "promo": [1, 0, 1] * 2}
+    forecasts = long.predict(known=polars.DataFrame(known))
+    assert forecasts.schema == {"id": polars.Int64, "day": polars.Date, "sold": polars.Float64}
+    assert forecasts["id"].to_list() == [7, 7, 7, 9, 9, 9]
+    assert forecasts["day"].to_list() == later * 2
+    with pytest.raises(DataError, match=r"`known` must have the column 'promo'\. Received: id, day, Promo"):
+        long.predict(known=polars.DataFrame(known).rename({"promo": "Promo"}))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_times_of_forecasts_keep_their_zone(library):
+    frame = pytest.importorskip(library).DataFrame
+    zone, (values,) = zoneinfo.ZoneInfo("Europe/Berlin"), make_series((20,))
+    # One hour after the last time, summer time begins.
+    hours = [
+        datetime.datetime(2020, 3, 28, 5, tzinfo=datetime.UTC) + datetime.timedelta(hours=hour) for hour in range(20)
+    ]
+    times = [hour.astimezone(zone) for hour in hours]
+    forecasts = make(season=1, time="hour", value="a").fit(frame({"hour": times, "a": values})).predict()
+    expected = [(hours[-1] + datetime.timedelta(hours=step)).astimezone(zone).isoformat() for step in (1, 2, 3)]
+    assert expected[0] == "2020-03-29T03:00:00+02:00"
+    assert [time.isoformat() for time in list(forecasts["hour"])] == expected
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_wrong_columns_of_frames_are_refused(library):
+    frame = pytest.importorskip(library).DataFrame
+    columns = {"day": [datetime.date(2020, 1, 1), datetime.date(2020, 1, 2)], "a": [1.0, 2.0]}
+    for given, table, message in (
+        (
+            {},
+            columns,
+            r"'day' must hold numbers\. Received: .*such as '2020-01-01'\. If it holds the times, name it: time='day'",
+        ),
+        ({"time": "day"}, {**columns, "note": ["x", "y"]}, r"'note' must hold numbers\. Received: .*such as 'x'"),
+        (
+            {"time": "day", "value": "a", "series": "id"},
+            {**columns, "id": ["x", None]},
+            r"name its series\. 'id' of row 1 is",
+        ),
+        ({"time": "day"}, {"day": [], "a": []}, r"at least one row\. Received: none"),
+    ):
+        with pytest.raises(DataError, match=message):
+            as_panel(frame(table), Columns(**given))
 
 
 @pytest.mark.trains

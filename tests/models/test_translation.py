@@ -1,6 +1,7 @@
 """Translation: decoding against enumeration of all targets and teacher forcing, samples against probabilities, units, files."""
 
 import itertools
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 import limelight as ll
 from limelight import evaluate, models
+from limelight.models import translator as translator_module
 from limelight.models.decoding import BeamSearch, RecurrentDecoder, Sampling, TransformerDecoder
 from limelight.models.translation import END, START, build_transformer_translator, build_translator
 from limelight.models.translator import TranslationPairs, _feed_predictions
@@ -363,3 +365,55 @@ def test_wrong_arguments(fitted):
         fitted.predict_n_best(["jump"], n=9)
     with pytest.raises(ValueError, match=r'A unit must be "word", "character" or "subword"'):
         models.Translator(source_unit="byte", **FAST).fit(SOURCES, TARGETS)
+
+
+class Recorder:
+    """A stand-in for `Progress` that records its calls."""
+
+    calls: ClassVar[list] = []
+
+    def __init__(self, quiet):
+        self.calls.append(("quiet", quiet))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def set_total(self, steps):
+        self.calls.append(("total", steps))
+
+    def start_run(self, name, steps):
+        self.calls.append((name, steps))
+
+    def step(self):
+        self.calls.append(("step", 1))
+
+
+@pytest.mark.full
+def test_decoding_shows_its_batches(monkeypatch):
+    model = models.Translator(**FAST, mechanism=None, beam=1, max_length=3).fit(SOURCES, TARGETS)
+    monkeypatch.setattr(translator_module, "Progress", Recorder)
+    monkeypatch.setattr(translator_module, "_ROWS", 4)
+    for verbose, quiet in ((True, False), (0, True)):
+        Recorder.calls.clear()
+        model.set_params(verbose=verbose).predict(SOURCES[:10])
+        assert Recorder.calls == [("quiet", quiet), ("total", 3), ("decoding", 3), *[("step", 1)] * 3]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_of_translations(library):
+    frame = pytest.importorskip(library).DataFrame
+    table = frame({"source": SOURCES, "target": TARGETS})
+    settings = {**FAST, "mechanism": None, "beam": 1, "max_length": 3}
+    expected = models.Translator(**settings).fit(SOURCES, TARGETS)
+    for X, y in ((table["source"], table["target"]), (table[["source"]], table[["target"]])):
+        model = models.Translator(**settings).fit(X, y)
+        assert model.predict(X) == expected.predict(SOURCES)
+        assert model.score(X, y) == expected.score(SOURCES, TARGETS)
+    references = frame({"y": [[target, "other"] for target in TARGETS]})["y"]
+    assert expected.score(SOURCES, references) == expected.score(SOURCES, [[target, "other"] for target in TARGETS])
+    with pytest.raises(ValueError, match=r"one column of translations\. Received: a data frame of 2 columns"):
+        models.Translator(**settings).fit(SOURCES, table)

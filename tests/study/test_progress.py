@@ -27,12 +27,20 @@ PROGRAM = textwrap.dedent("""
 """)
 
 
-def run_on_a_terminal(**environment):
-    """Run the program with a terminal as its stderr, and return its output there."""
+INNER = """    with Progress() as inner:
+        inner.set_total(3)
+        inner.start_run("decoding", 3)
+        inner.step(3)
+"""
+NESTED = PROGRAM.replace("    progress.step(10)\n", INNER + "    progress.step(10)\n")
+
+
+def run_on_a_terminal(program=PROGRAM, **environment):
+    """Run a program with a terminal as its stderr, and return its output there."""
     parent, child = pty.openpty()
     variables = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         stdout=subprocess.PIPE,
         stderr=child,
         text=True,
@@ -49,6 +57,14 @@ def run_on_a_terminal(**environment):
     os.close(parent)
     assert (done.returncode, done.stdout) == (0, "result\n")
     return written.decode()
+
+
+@pytest.mark.subprocess
+def test_a_bar_inside_another_is_not_shown():
+    assert INNER in NESTED
+    written = run_on_a_terminal(NESTED)
+    assert "attention, seed 2 of 2" in written
+    assert "decoding" not in written
 
 
 @pytest.mark.subprocess

@@ -30,7 +30,7 @@ from limelight.models.inputs import (
 )
 from limelight.models.objectives import Classification, Regression
 from limelight.models.pretrained import PretrainedTokenizer, load_encoder, read_encoder_config
-from limelight.models.targets import Classes, Numbers
+from limelight.models.targets import Classes, Numbers, to_array
 from limelight.models.training import Trainer, TrainingConfig, dtype_policy, predict
 
 import_optional("sklearn")
@@ -212,7 +212,7 @@ class Estimator(BaseEstimator):
         if not weights.any():
             raise ValueError("`sample_weight` must hold a weight above zero. Received: only zeros.")
         class_weight = getattr(self, "class_weight", None)
-        return weights if class_weight is None else weights * compute_sample_weight(class_weight, np.asarray(y))
+        return weights if class_weight is None else weights * compute_sample_weight(class_weight, to_array(y))
 
 
 class TextEstimator(Estimator):
@@ -423,7 +423,7 @@ class Regressor(RegressorMixin):
 
     def evaluate(self, X: Any, y: Any) -> evaluate.RegressionResult:
         """Return the metrics on inputs and their targets, each with its interval over examples."""
-        return evaluate.regression(np.asarray(y, float), self.predict(X))
+        return evaluate.regression(to_array(y).astype(float), self.predict(X))
 
 
 def _copy(part: Any) -> Any:

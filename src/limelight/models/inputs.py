@@ -232,7 +232,7 @@ def as_series(X: Any) -> list[np.ndarray]:
     else:
         from sklearn.utils import check_array
 
-        array = check_array(X, allow_nd=True, dtype=np.float32)
+        array = check_array(X, allow_nd=True, dtype=np.float32, ensure_all_finite=False)
         series = list(array if array.ndim > 2 else array[..., None])
     if not series:
         raise ValueError("`X` must hold at least one series. Received: none.")

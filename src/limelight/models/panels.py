@@ -29,13 +29,13 @@ class Columns:
     observed: tuple[str, ...] = ()
     static: tuple[str, ...] = ()
 
-    def check(self, frame: Any) -> None:
+    def check(self, frame: Any, label: str = "The frame") -> None:
         """Raise if a column is missing, or if its values cannot be told from others."""
         names = [str(name) for name in frame.columns]
         wanted = [self.time, self.value, self.series, *self.known, *self.observed, *self.static]
         for name in wanted:
             if name is not None and name not in names:
-                raise DataError(f"The frame must have the column {name!r}. Received: {', '.join(names)}.")
+                raise DataError(f"{label} must have the column {name!r}. Received: {', '.join(names)}.")
         if self.series is not None and (self.value is None or self.time is None):
             raise DataError(
                 f"A long frame needs `time` and `value`. Received: series={self.series!r}, time={self.time!r}, "
@@ -52,12 +52,18 @@ class Form:
         library: "numpy", "pandas" or "polars".
         text_times: Times were texts.
         day: The day of the month of monthly dates, counted from 0; -1 for the last.
+        zone: The time zone of the times, which are those of UTC inside.
+        dates: Times were dates of polars.
+        integer_ids: The names of the series were integers.
     """
 
     layout: str = "array"
     library: str = "numpy"
     text_times: bool = False
     day: int = 0
+    zone: str | None = None
+    dates: bool = False
+    integer_ids: bool = False
 
     def wrap(
         self, forecasts: np.ndarray, ids: Sequence[str], times: Sequence[np.ndarray], columns: Columns, levels: Any
@@ -70,7 +76,8 @@ class Form:
         if self.layout == "long":
             table: dict[str, Any] = {}
             if columns.series is not None:
-                table[columns.series] = np.repeat(np.array(ids, dtype=object), values.shape[1])
+                names = np.array(ids, dtype=np.int64 if self.integer_ids else object)
+                table[columns.series] = np.repeat(names, values.shape[1])
             table[columns.time or "time"] = self._restore_times(np.concatenate(list(times)))
             for index, suffix in enumerate(suffixes):
                 table[f"{columns.value}{suffix}"] = values[..., index].ravel()
@@ -81,10 +88,18 @@ class Form:
         if self.library == "polars":
             import polars
 
-            return polars.DataFrame({name: _to_polars(column) for name, column in table.items()})
+            frame = polars.DataFrame({name: _to_polars(column) for name, column in table.items()})
+            if self.zone is None:
+                return frame
+            utc = polars.col(columns.time or "time").dt.replace_time_zone("UTC")
+            return frame.with_columns(utc.dt.convert_time_zone(self.zone))
         import pandas
 
-        return pandas.DataFrame(table)
+        frame = pandas.DataFrame(table)
+        if self.zone is not None:
+            name = columns.time or "time"
+            frame[name] = frame[name].dt.tz_localize("UTC").dt.tz_convert(self.zone)
+        return frame
 
     def _restore_times(self, times: np.ndarray) -> np.ndarray:
         if self.text_times:
@@ -94,6 +109,8 @@ class Form:
         if np.datetime_data(times.dtype)[0] == "M":
             following = (times + 1).astype("datetime64[D]")
             times = following - 1 if self.day < 0 else times.astype("datetime64[D]") + self.day
+        if self.dates:
+            return times.astype("datetime64[D]")
         return times.astype("datetime64[us]")
 
 
@@ -113,6 +130,8 @@ def as_panel(data: Any, columns: Columns) -> tuple[Panel, Form]:
         panel, form = data, Form()
     elif hasattr(data, "columns") and hasattr(data, "to_numpy"):
         columns.check(data)
+        if not len(data):
+            raise DataError("A frame must hold at least one row. Received: none.")
         panel, form = _from_frame(data, columns)
     else:
         panel, form = _from_arrays(data), Form()
@@ -175,9 +194,11 @@ def add_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> Pane
 
 def _select_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> np.ndarray:
     """Return the rows (n, H, F) of a frame at the times after the end of each series."""
+    wanted = dataclasses.replace(columns, value=columns.series and columns.known[0], observed=(), static=())
+    wanted.check(known, "`known`")
     times, _ = _parse_times(known, columns.time)
     names = None if columns.series is None else np.asarray(known[columns.series]).astype(str)
-    values = np.stack([np.asarray(known[name], np.float32) for name in columns.known], axis=1)
+    values = _stack(known, columns.known, len(times))
     selected = []
     for name, expected in zip(panel.ids, future_times(panel, horizon), strict=True):
         rows = np.arange(len(times)) if names is None else np.flatnonzero(names == name)
@@ -221,11 +242,19 @@ def _from_frame(frame: Any, columns: Columns) -> tuple[Panel, Form]:
     if columns.value is None:
         used = {columns.time, *columns.known, *columns.observed, *columns.static}
         names = [name for name in frame.columns if str(name) not in used]
-        groups = [(str(name), np.arange(len(times)), np.asarray(frame[name], np.float32)) for name in names]
+        groups = [(str(name), np.arange(len(times)), _read_numbers(frame, name)) for name in names]
         form = dataclasses.replace(form, layout="wide")
     else:
-        values = np.asarray(frame[columns.value], np.float32)
-        labels = np.zeros(len(times), int) if columns.series is None else np.asarray(frame[columns.series]).astype(str)
+        values = _read_numbers(frame, columns.value)
+        labels = np.zeros(len(times), int)
+        if columns.series is not None:
+            names = np.asarray(frame[columns.series])
+            row = next((row for row, name in enumerate(names.tolist()) if name is None or name != name), None)
+            if row is not None:
+                raise DataError(
+                    f"Every row must name its series. {columns.series!r} of row {row} is missing. Drop the row."
+                )
+            labels, form = names.astype(str), dataclasses.replace(form, integer_ids=names.dtype.kind in "iu")
         ids = ["series"] if columns.series is None else list(dict.fromkeys(labels.tolist()))
         members = (
             [np.flatnonzero(labels == name) for name in ids] if columns.series is not None else [np.arange(len(times))]
@@ -276,7 +305,22 @@ def _stack(frame: Any, names: Sequence[str], count: int) -> np.ndarray:
     """Return columns as numbers (rows, F)."""
     if not names:
         return np.zeros((count, 0), np.float32)
-    return np.stack([_as_numbers(frame[name], f"column {name!r}") for name in names], axis=1)
+    return np.stack([_read_numbers(frame, name) for name in names], axis=1)
+
+
+def _read_numbers(frame: Any, name: str) -> np.ndarray:
+    """Return a column of numbers; missing ones are NaN."""
+    column = np.asarray(frame[name])
+    try:
+        if column.dtype.kind in "mM":
+            raise TypeError
+        return column.astype(np.float32)
+    except (TypeError, ValueError) as error:
+        kind = column.dtype if column.dtype.kind != "O" else type(column[0]).__name__
+        raise DataError(
+            f"Column {name!r} must hold numbers. Received: {kind}, such as {str(column[0])[:60]!r}. If it holds the times, "
+            f"name it: time={name!r}; else convert it, or leave it out."
+        ) from error
 
 
 def _sort(
@@ -296,8 +340,13 @@ def _sort(
 def _parse_times(frame: Any, name: str | None) -> tuple[np.ndarray, Form]:
     """Return the times of a frame, and their form; the row numbers if no column is named and the index has no dates."""
     library = type(frame).__module__.split(".")[0]
+    zone = None
     if name is not None:
-        column = np.asarray(frame[name])
+        times = frame[name]
+        zone = getattr(times.dtype, "tz", None) or getattr(times.dtype, "time_zone", None)
+        if zone is not None and library == "pandas":
+            times = times.dt.tz_convert("UTC").dt.tz_localize(None)
+        column = np.asarray(times)
     elif library == "pandas" and (frame.index.dtype.kind == "M" or "period" in str(frame.index.dtype)):
         column = np.asarray(frame.index)
     else:
@@ -315,7 +364,13 @@ def _parse_times(frame: Any, name: str | None) -> tuple[np.ndarray, Form]:
     if times.dtype.kind == "M" and not is_text and len(times):
         days = (column.astype("datetime64[D]") - times.astype("datetime64[M]")).astype(int)
         day = int(days[0]) if (days == days[0]).all() and days[0] < 28 else -1
-    return times, Form(library=library, text_times=is_text and times.dtype.kind == "M", day=day)
+    return times, Form(
+        library=library,
+        text_times=is_text and times.dtype.kind == "M",
+        day=day,
+        zone=None if zone is None else str(zone),
+        dates=library == "polars" and column.dtype == "datetime64[D]",
+    )
 
 
 def _to_polars(column: np.ndarray) -> Any:

@@ -1,8 +1,11 @@
 """Targets of estimators: classes as indices, numbers in units of their spread."""
 
+import contextlib
 from typing import Any, Self
 
 import numpy as np
+
+from limelight.exceptions import DataError
 
 
 class Classes:
@@ -21,9 +24,20 @@ class Classes:
         from sklearn.utils.multiclass import check_classification_targets
         from sklearn.utils.validation import column_or_1d
 
-        y = column_or_1d(_to_array(y), warn=True)
+        y = column_or_1d(to_array(y), warn=True)
+        missing = next((row for row, label in enumerate(y.tolist()) if label is None or label != label), None)
+        if missing is not None:
+            raise DataError(
+                f"Every label must be given. Received: Label {missing} of {len(y):,} is missing (NaN or None). Drop the example."
+            )
         check_classification_targets(y)
-        classes = cls(np.unique(y))
+        try:
+            classes = cls(np.unique(y))
+        except TypeError as error:
+            kinds = ", ".join(sorted({type(label).__name__ for label in y.tolist()}))
+            raise DataError(
+                f"Labels must be of one type. Received: {kinds}. Convert them, such as to strings."
+            ) from error
         if len(classes.values) < 2:
             raise ValueError(f"A classifier needs at least two classes. Received: one class, {classes.values[0]!r}.")
         return classes
@@ -36,7 +50,7 @@ class Classes:
         """
         from sklearn.utils.validation import column_or_1d
 
-        y = column_or_1d(_to_array(y))
+        y = column_or_1d(to_array(y))
         indices = np.searchsorted(self.values, y).clip(0, len(self.values) - 1)
         unknown = np.flatnonzero(self.values[indices] != y)
         if len(unknown):
@@ -98,16 +112,29 @@ class Numbers:
         return cls(document["mean"], document["scale"], bool(document["is_column"]))
 
 
-def _to_array(y: Any) -> np.ndarray:
+def to_array(y: Any) -> np.ndarray:
+    """Return targets in any form as an array; those of a data frame of one column as (n,)."""
     if y is None:
         raise ValueError("This estimator requires y to be passed, but the target y is None.")
+    if hasattr(y, "columns") and len(y.columns) == 1:
+        y = y[y.columns[0]]
     return y.to_numpy() if hasattr(y, "to_numpy") else np.asarray(y)
 
 
 def _check_numbers(y: Any) -> np.ndarray:
     from sklearn.utils import check_array
 
-    return check_array(_to_array(y), ensure_2d=False, dtype=np.float64, input_name="y")
+    y = to_array(y)
+    try:
+        return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+    except ValueError as error:
+        rows: Any = []
+        with contextlib.suppress(TypeError, ValueError):
+            rows = np.flatnonzero(~np.isfinite(np.asarray(y, np.float64)).reshape(len(y), -1).all(1))
+        if not len(rows):
+            raise
+        message = f"{str(error).splitlines()[0]} Target {rows[0]} of {len(y):,} is the first of {len(rows):,}."
+        raise DataError(f"{message} Drop these examples, or fill the targets.") from error
 
 
 def _restore(document: dict[str, Any]) -> np.ndarray:

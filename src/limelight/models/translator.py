@@ -96,7 +96,8 @@ class Translator(Estimator):
         length_penalty, coverage_penalty: As in `BeamSearch`.
         scheduled_sampling: Share of the previous units that are the model's own predictions at the end of the training, in
             [0, 1]; it rises from 0. The predictions of all steps are made at once, from the true previous units.
-        validation, epochs, batch_size, learning_rate, training, random_state, verbose: As in `TextClassifier`.
+        validation, epochs, batch_size, learning_rate, training, random_state: As in `TextClassifier`.
+        verbose: Show a progress bar on a terminal, of the training and of decoding.
 
     Attributes:
         model_: The Keras model, from the ids of source and previous units to probabilities.
@@ -393,13 +394,20 @@ class Translator(Estimator):
         largest = max(_MAX_WEIGHTS // (decoding.count * self.max_length * int(lengths.max())), 1)
         rows = min(1 << max(min(_ROWS, len(sources)) - 1, 0).bit_length(), 1 << (largest.bit_length() - 1))
         results: list[Any] = [None] * len(sources)
-        for planned in plan_batches(lengths, rows):
-            # Each number of rows is compiled separately.
-            indices = np.resize(planned.indices, rows)
-            batch, _ = pad([sources[index] for index in indices], planned.padded_length)
-            decoded = decoding.predict_on_batch(batch if seeds is None else {"source": batch, "seeds": seeds[indices]})
-            for row, index in enumerate(planned.indices):
-                results[index] = {name: np.asarray(values)[row] for name, values in decoded.items()}
+        batches = plan_batches(lengths, rows)
+        with Progress(quiet=not self.verbose) as bar:
+            bar.set_total(len(batches))
+            bar.start_run("decoding", len(batches))
+            for planned in batches:
+                # Each number of rows is compiled separately.
+                indices = np.resize(planned.indices, rows)
+                batch, _ = pad([sources[index] for index in indices], planned.padded_length)
+                decoded = decoding.predict_on_batch(
+                    batch if seeds is None else {"source": batch, "seeds": seeds[indices]}
+                )
+                for row, index in enumerate(planned.indices):
+                    results[index] = {name: np.asarray(values)[row] for name, values in decoded.items()}
+                bar.step()
         return results
 
     def _to_hypothesis(self, decoded: dict[str, np.ndarray], rank: int, source_length: int) -> Hypothesis:
@@ -437,7 +445,14 @@ def _as_references(y: Any) -> list[list[str]]:
     """Return a list of references for each target, which is a string or a list of strings."""
     if y is None or isinstance(y, str):
         raise TypeError("`y` must hold a translation for each source. Received: one string or None. Put it in a list.")
-    values = y.tolist() if hasattr(y, "tolist") else list(y)
+    if hasattr(y, "columns"):
+        if len(y.columns) != 1:
+            raise ValueError(
+                f"`y` must be one column of translations. Received: a data frame of {len(y.columns)} columns. Choose one."
+            )
+        y = y[y.columns[0]]
+    values = y.to_list() if hasattr(y, "to_list") else y.tolist() if hasattr(y, "tolist") else list(y)
+    values = [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
     references = [list(value) if isinstance(value, list | tuple) else [value] for value in values]
     for row, each in enumerate(references):
         if not each or not all(isinstance(text, str) for text in each):
