@@ -258,7 +258,8 @@ def regression(
     their interval would be far too short. Give `groups` or `block_length`: whole series, or blocks of consecutive examples, are
     then left out in turn (`Estimate.method` says so). Without either, a warning says if the errors of neighbours are correlated.
 
-    - MAPE is a fraction (0.1 is 10 %) and undefined if a true value is 0; R2 is undefined if all true values are equal.
+    - MAPE is a fraction (0.1 is 10 %) and undefined if a true value is 0.
+    - R2 is one minus the MSE over the variance of the true values, each output with its own mean; undefined if that is 0.
     - sMAPE is the mean of 2 |y - p| / (|y| + |p|), from 0 to 2, and 0 where both are 0.
     - MASE is the mean of |y - p| / `naive_error`.
     - Pinball loss is the mean of max(q (y - p), (q - 1) (y - p)) for a forecast p of the quantile q.
@@ -368,15 +369,15 @@ def probability_losses(metric: str, y_true: np.ndarray, y_proba: np.ndarray, eps
 
 def regression_statistics(y_true: np.ndarray, y_pred: np.ndarray) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """Return all metrics of a regressor as a function of weights (R, n); both arrays are (n, D)."""
-    losses, centred = regression_losses(y_true, y_pred), y_true - y_true.mean()
-    centred_means, centred_squares = centred.mean(1), (centred**2).mean(1)
+    losses, centred = regression_losses(y_true, y_pred), y_true - y_true.mean(0)
+    centred_squares = (centred**2).mean(1)
     min_variance = 1e-12 * float(centred_squares.mean())  # below it, the values of a resample are equal up to rounding
 
     def statistics(weights: np.ndarray) -> dict[str, np.ndarray]:
         total = weights.sum(1)
         means = {name: weights @ loss / total for name, loss in losses.items()}
         mse = means["mse"]
-        variance = weights @ centred_squares / total - (weights @ centred_means / total) ** 2
+        variance = weights @ centred_squares / total - ((weights @ centred / total[:, None]) ** 2).mean(1)
         return {
             **means,
             "rmse": np.sqrt(mse),
