@@ -58,9 +58,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.strerror and error.filename in (None, str(temporary)):
+            # A write to an open file that fails, on a full disk, does not say which.
+            error.filename = os.fspath(path)
         raise
     _flush_folder(target.parent)
 
