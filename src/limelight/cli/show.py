@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -85,7 +86,9 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
             facts={
                 "Model": capture.model,
                 "Input": "; ".join(capture.inputs),
-                "Found": "; ".join(found) if len(found) <= 4 else _count(len(found), "attention map"),
+                "Found": "; ".join(re.sub(" {2,}", ": ", line, count=1) for line in found)
+                if len(found) <= 4
+                else _count(len(found), "attention map"),
             },
             notes=[f"Not found: {sentence}" for sentence in capture.missing],
         )

@@ -29,7 +29,7 @@ _MODULE_SYNTAX = re.compile(r"^import [^;]*;\n|^export (?=const|function|class|a
 # Not allowed as text in HTML: control characters except tabs and line ends, and lone surrogates.
 _INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
-_NUMBERS = re.compile(r"(\(?[\d.,]+[\s\u202f]%\S*(?: CI)?|p [=<] [\d.]+|[−+][\d.]+ points)")
+_WHOLE = re.compile(r"(\(?[\d.,]+[\s\u202f]%\S*(?: CI)?|p [=<] [\d.]+|[−+][\d.]+ points|--[a-z][a-z-]*)")
 
 
 def read_asset(name: str) -> str:
@@ -67,9 +67,9 @@ def _digest(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def keep_numbers_whole(sentence: str) -> Markup:
-    """Mark the numbers of a sentence so that no line breaks between a number and its unit or sign."""
-    parts = _NUMBERS.split(sentence)
+def keep_whole(sentence: str) -> Markup:
+    """Mark the numbers and options of a sentence: no line breaks between a number and its unit or sign, or inside an option."""
+    parts = _WHOLE.split(sentence)
     whole = Markup('<span class="whole">{}</span>')
     return Markup("").join(whole.format(part) if index % 2 else part for index, part in enumerate(parts))
 
@@ -87,7 +87,7 @@ def _template() -> jinja2.Template:
         "format_value": format_value,
         "bars": figures.bars,
         "highlight": highlight,
-        "keep_numbers_whole": keep_numbers_whole,
+        "keep_whole": keep_whole,
         "or_missing": lambda value: MISSING if value is None else value,
         "significant": "{:.3g}".format,
     }

@@ -91,4 +91,5 @@ class Model:
         parameters = to_finite(self.entry.get("parameters"))
         if not parameters:
             return self.label
-        return self.label + Markup("<small>{} parameters</small>").format(format_count(parameters))
+        unit = "parameter" if parameters == 1 else "parameters"
+        return self.label + Markup("<small>{} {}</small>").format(format_count(parameters), unit)

@@ -14,7 +14,7 @@ export function createMatrix({ canvas, caption, reading, request }) {
     const rows = queries?.length || map.shape.at(-2), columns = keys?.length || map.shape.at(-1);
     const zoom = view && view.rows === rows && view.columns === columns ? view.zoom : Math.min(FIRST_ZOOM, fit(Math.max(rows, columns)));
     const [row, column] = view && view.rows === rows && view.columns === columns ? [view.row, view.column] : [0, 0];
-    view = { key, run, map: map.key, head, rows, columns, zoom, row, column, tokens: keys, queries };
+    view = { key, run, map: map.key, head, rows, columns, zoom, row, column, tokens: keys, queries, largest: 0 };
     for (const tile of tiles.values()) tile.controller?.abort();
     tiles = new Map();
     draw();
@@ -39,6 +39,7 @@ export function createMatrix({ canvas, caption, reading, request }) {
         const x = (column * extent - view.column) * scale, y = (row * extent - view.row) * scale;
         const width = (tile.columns << view.zoom) * scale, height = (tile.rows << view.zoom) * scale;
         context.imageSmoothingEnabled = false;
+        if (tile.largest !== view.largest) paint(tile);
         context.drawImage(tile.image, x, y, width, height);
       }
     }
@@ -48,6 +49,7 @@ export function createMatrix({ canvas, caption, reading, request }) {
     const isEstimated = [...visible].some((tile) => tile.image && tile.share < 1);
     caption.textContent = `Queries ${view.row} to ${last(view.row, view.rows) - 1} of ${view.rows}, keys ${view.column} to ${last(view.column, view.columns) - 1} of ${view.columns}` +
       (view.zoom ? `; each cell is the maximum of ${1 << view.zoom} x ${1 << view.zoom} weights.` : "; each cell is one weight.") +
+      (view.largest ? ` The brightest is ${view.largest.toPrecision(2)}.` : "") +
       (isEstimated ? " Some cells are of a sample of their queries until all have been read." : "");
   }
 
@@ -75,8 +77,10 @@ export function createMatrix({ canvas, caption, reading, request }) {
         const response = await request(`runs/${run}/tile?${query}`, { signal }), buffer = await response.arrayBuffer();
         const [rows, columns] = new Uint32Array(buffer, 0, 2);
         const maxima = new Float32Array(buffer, 8 + 4 * rows * columns, rows * columns), share = Number(response.headers.get("limelight-share"));
-        Object.assign(tile, { rows, columns, maxima, share, image: paint(maxima, rows, columns) });
-        if (view.key === owner) draw();
+        if (view.key !== owner) return;
+        view.largest = maxima.reduce((largest, value) => Math.max(largest, value), view.largest);
+        paint(Object.assign(tile, { rows, columns, maxima, share }));
+        draw();
         if (share === 1) break;
       }
     } catch (error) {
@@ -88,12 +92,14 @@ export function createMatrix({ canvas, caption, reading, request }) {
     if (signal.aborted && view.key === owner) draw();
   }
 
-  // Square roots: most weights of a long row are small.
-  function paint(values, rows, columns) {
+  // Square roots of the shares of the largest weight that was seen: most weights of a long row are small.
+  function paint(tile) {
+    const { rows, columns, maxima } = tile;
     const image = new OffscreenCanvas(columns, rows), target = image.getContext("2d"), pixels = target.createImageData(columns, rows);
-    values.forEach((value, index) => pixels.data.set([...color(Math.sqrt(Math.min(1, value))), 255], 4 * index));
+    const largest = Math.max(view.largest, 1e-12);
+    maxima.forEach((value, index) => pixels.data.set([...color(Math.sqrt(Math.min(1, value / largest))), 255], 4 * index));
     target.putImageData(pixels, 0, 0);
-    return image;
+    Object.assign(tile, { image, largest: view.largest });
   }
 
   function move(rows, columns) {

@@ -67,6 +67,7 @@ function showPrediction() {
       const value = current.probabilities[name], before = original.probabilities[name];
       const meter = Object.assign(document.createElement("meter"), { min: 0, max: 1, value });
       meter.setAttribute("aria-label", name);
+      meter.style.setProperty("--share", `${100 * value}%`);
       const change = current === original ? "" : ` (${signed(100 * (value - before))} points)`;
       rows.push(row(text("span", name, "name"), meter, text("span", `${(100 * value).toFixed(1)} %${change}`)));
     }
