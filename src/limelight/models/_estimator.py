@@ -162,12 +162,12 @@ class Estimator(BaseEstimator):
         return self
 
     def _train(
-        self, build: Callable[[], keras.Model], training: Any, validation: Any, seed: int
+        self, build: Callable[[], keras.Model], training: Any, validation: Any, seed: int, change_inputs: Any = None
     ) -> tuple[keras.Model, dict[str, Any]]:
-        """Return a new network that is trained, and the summary of its training."""
+        """Return a new network that is trained, and the summary of its training; `change_inputs` as in `Trainer`."""
         config = self._training_config()
         with Progress(quiet=not self.verbose) as bar:
-            trainer = Trainer(build, training, validation, self._objective, config, bar.step)
+            trainer = Trainer(build, training, validation, self._objective, config, bar.step, change_inputs)
             bar.set_total(trainer.max_steps)
             bar.start_run(type(self).__name__, trainer.max_steps)
             history = trainer.fit(seed)
@@ -260,10 +260,10 @@ class TextEstimator(Estimator):
         return TextInputs(tokenizer, self.max_length)
 
     def _train(
-        self, build: Callable[[], keras.Model], training: Any, validation: Any, seed: int
+        self, build: Callable[[], keras.Model], training: Any, validation: Any, seed: int, change_inputs: Any = None
     ) -> tuple[keras.Model, dict[str, Any]]:
         """Train; a pretrained encoder that is frozen encodes each text once, and what follows it is trained on its states."""
-        train = super()._train
+        train = functools.partial(super()._train, change_inputs=change_inputs)
         if self.fine_tune or not self._has_pretrained_encoder:
             return train(build, training, validation, seed)
         with dtype_policy(self._training_config().precision):

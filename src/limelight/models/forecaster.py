@@ -11,7 +11,6 @@ import numpy as np
 
 from limelight import inspection
 from limelight._optional import import_optional
-from limelight._progress import Progress
 from limelight.core.validation import check_positive_int
 from limelight.data import Panel
 from limelight.evaluate import RegressionResult, regression
@@ -20,7 +19,7 @@ from limelight.models._estimator import Estimator
 from limelight.models.forecasting import build_forecaster
 from limelight.models.objectives import AbsoluteError, Objective, Quantiles
 from limelight.models.panels import Columns, add_future, as_panel, future_times, season_of
-from limelight.models.training import Trainer, predict
+from limelight.models.training import predict
 from limelight.models.windows import WindowInputs, Windows, compute_naive_errors, repeat_season
 
 import_optional("sklearn")
@@ -202,14 +201,8 @@ class Forecaster(Estimator):
         """
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         inputs, target, train, validation = self.encode(data, seed)
-        config = self._training_config()
-        with Progress(quiet=not self.verbose) as bar:
-            build = functools.partial(self._build, inputs, target)
-            trainer = Trainer(build, train, validation, target.objective, config, bar.step)
-            bar.set_total(trainer.max_steps)
-            bar.start_run(type(self).__name__, trainer.max_steps)
-            history = trainer.fit(seed)
-        return self.restore(inputs, target, trainer.export(), history)
+        model, history = self._train(functools.partial(self._build, inputs, target), train, validation, seed)
+        return self.restore(inputs, target, model, history)
 
     def encode(self, data: Any, seed: int) -> tuple[WindowInputs, Levels, Windows, Windows]:
         """Return the encoding of series, and their windows to train on and for early stopping.
@@ -373,6 +366,10 @@ class Forecaster(Estimator):
             name: model._evaluate(panel, forecast, actual, series, origins) for name, forecast in forecasts.items()
         }
         return Backtest(results, actual, forecasts["model"], np.array(panel.ids)[series], origins)
+
+    @property
+    def _objective(self) -> Objective:
+        return Levels(self.quantiles).objective
 
     def _columns(self) -> Columns:
         covariates = {

@@ -21,7 +21,6 @@ from limelight.models._estimator import Estimator
 from limelight.models.decoding import BeamSearch, Sampling
 from limelight.models.inputs import as_texts
 from limelight.models.objectives import Classification
-from limelight.models.training import Trainer
 from limelight.models.translation import ATTENTIONS, END, START, build_transformer_translator, build_translator
 from limelight.models.units import Units
 
@@ -119,6 +118,7 @@ class Translator(Estimator):
 
     _inputs_class: Any = Units
     _target_class = Units
+    _objective = Classification()
     inputs_: Units
     target_: Units
 
@@ -199,14 +199,9 @@ class Translator(Estimator):
         change_inputs = (
             functools.partial(_feed_predictions, self.scheduled_sampling) if self.scheduled_sampling else None
         )
-        with Progress(quiet=not self.verbose) as bar:
-            build = functools.partial(self._build, inputs, target)
-            config = self._training_config()
-            trainer = Trainer(build, training, validation, Classification(), config, bar.step, change_inputs)
-            bar.set_total(trainer.max_steps)
-            bar.start_run(type(self).__name__, trainer.max_steps)
-            history = trainer.fit(seed)
-        return self.restore(inputs, target, trainer.export(), {**history, **cut})
+        build = functools.partial(self._build, inputs, target)
+        model, history = self._train(build, training, validation, seed, change_inputs)
+        return self.restore(inputs, target, model, {**history, **cut})
 
     def restore(self, inputs: Any, target: Any, model: keras.Model, history: dict[str, Any]) -> Self:
         """Make this estimator a fitted one, from the parts of one."""
