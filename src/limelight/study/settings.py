@@ -155,7 +155,7 @@ class Settings:
     examples: int = _setting(8, "examples of each kind in the report", "study", at_least=0, affects_training=False)
     explain: int = _setting(
         100,
-        "test examples on which it is tested whether the attention explains the predictions; 0 for none",
+        "test examples (or steps of translations) on which the attention is tested as an explanation; 0 for none",
         "study",
         at_least=0,
         affects_training=False,

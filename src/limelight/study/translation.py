@@ -218,8 +218,13 @@ class Translation:
         return Samples([], maps, sections)
 
     def explain(self, estimator: Any, sample: int, **settings: Any) -> Explanation:
-        """Test on pairs of the test part whether the attention explains the translations, and compare it with links by hand."""
+        """Test on pairs of the test part whether the attention explains the translations, and compare it with links by hand.
+
+        As many outputs are explained as of a classifier: of several steps of a text each counts, but for the 20 texts without
+        which nothing can be claimed.
+        """
         sources = self.texts["test"][0]
+        sample = min(sample, max(20, sample // _OUTPUT_STEPS))
         if self.pairs.alignments is None or {self.source_unit, self.target_unit} != {"word"}:
             return explain(estimator, sources, sample=sample, output_steps=_OUTPUT_STEPS, **settings)
         links = [self.pairs.alignments[index] for index in self.split.test]
