@@ -63,7 +63,7 @@ def test_classifiers_against_scikit_learn_and_statsmodels(compare, folder):
     assert document["difference"]["value"] == pytest.approx(right[0].mean() - right[1].mean())
     assert document["p_value"] == pytest.approx(mcnemar(table, exact=True).pvalue)
     # The divergence of the two poolings, in a loop.
-    first, second = (model.attention(TEXTS)["attention"].weights()[:, 0, 0] for model in loaded)
+    first, second = (model.attention(TEXTS)["attention"].weights()[:, 0, 0].astype("float64") for model in loaded)
     values = []
     for p, q in zip(first, second, strict=True):
         middle = (p + q) / 2
