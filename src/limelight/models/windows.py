@@ -10,6 +10,8 @@ from limelight.models.panels import Columns, Form
 
 SCALINGS = ("mean", "recent", "standard")
 _ROLES = ("known", "observed", "static")
+# The largest weight of a window under a relative loss, and the inverse of the smallest: a value of 0 would weigh without limit.
+_MAX_WEIGHT = 20.0
 
 
 @dataclasses.dataclass
@@ -117,12 +119,20 @@ class Windows:
         series: The index of the series of each window (n,).
         origins: The number of values before each forecast (n,): the window ends there.
         has_levels: Targets have a last axis of 1, for quantiles.
+        is_relative: Weigh a window by the mean of its scale over the size of the values to forecast.
     """
 
     def __init__(
-        self, inputs: WindowInputs, panel: Panel, series: np.ndarray, origins: np.ndarray, has_levels: bool = False
+        self,
+        inputs: WindowInputs,
+        panel: Panel,
+        series: np.ndarray,
+        origins: np.ndarray,
+        has_levels: bool = False,
+        is_relative: bool = False,
     ) -> None:
-        self.inputs, self.series, self.origins, self.has_levels = inputs, series, origins, has_levels
+        self.inputs, self.series, self.origins = inputs, series, origins
+        self.has_levels, self.is_relative = has_levels, is_relative
         self.lengths = np.full(len(series), inputs.past, np.int64)
         lengths = np.array([len(values) for values in panel.values])
         # The values of all series follow each other, and so do their covariates, which may be longer.
@@ -153,7 +163,7 @@ class Windows:
         return len(self.series)
 
     def batch(self, indices: np.ndarray, length: int) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-        """Return the inputs of `build_forecaster`, the targets (B, H) or (B, H, 1), and weights of 1."""
+        """Return the inputs of `build_forecaster`, the targets (B, H) or (B, H, 1), and the weights (B,)."""
         inputs, series = self.inputs, self.series[indices]
         values, mask = self.read_past(indices)
         level, scale = inputs.measure(values, mask)
@@ -169,8 +179,13 @@ class Windows:
         if self._static is not None:
             batch["static"] = self._static[series].astype(np.float32)
         batch |= {"past": np.concatenate(features, axis=-1).astype(np.float32), "mask": mask}
-        targets = ((self.read_future(indices) - self._compute_naive(values, mask, level)) / scale).astype(np.float32)
-        return batch, targets[..., None] if self.has_levels else targets, np.ones(len(indices), np.float32)
+        future = self.read_future(indices)
+        targets = ((future - self._compute_naive(values, mask, level)) / scale).astype(np.float32)
+        weights = np.ones(len(indices), np.float32)
+        if self.is_relative:
+            sizes = np.maximum(np.abs(future), np.finfo(np.float32).tiny)
+            weights = np.clip((scale / sizes).mean(1), 1 / _MAX_WEIGHT, _MAX_WEIGHT).astype(np.float32)
+        return batch, targets[..., None] if self.has_levels else targets, weights
 
     def decode(self, outputs: np.ndarray) -> np.ndarray:
         """Return forecasts in the units of the series, from outputs (n, H) or (n, H, Q) for all windows; quantiles ascend."""
