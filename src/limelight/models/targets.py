@@ -30,7 +30,6 @@ class Classes:
             raise DataError(
                 f"Every label must be given. Received: Label {missing} of {len(y):,} is missing (NaN or None). Drop the example."
             )
-        check_classification_targets(y)
         try:
             classes = cls(np.unique(y))
         except TypeError as error:
@@ -38,6 +37,7 @@ class Classes:
             raise DataError(
                 f"Labels must be of one type. Received: {kinds}. Convert them, such as to strings."
             ) from error
+        check_classification_targets(y)
         if len(classes.values) < 2:
             raise ValueError(f"A classifier needs at least two classes. Received: one class, {classes.values[0]!r}.")
         return classes
