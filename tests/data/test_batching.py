@@ -161,6 +161,7 @@ def test_no_inputs_make_no_batches():
         ([[1], np.ones((3, 5))], None, 1, "all series"),
         ([np.ones((3, 2, 2))], None, 1, "must all be ids"),
         ([3, 4], None, 1, "must all be ids"),
+        ([([5, 6, 7], [1, 2])], None, 1, "one sequence for each example.*second sequences as `labels`"),
         ([np.array([0.5, 1.5])], None, 1, "of one axis must be integer ids"),
     ],
 )

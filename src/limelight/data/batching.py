@@ -155,7 +155,13 @@ class LengthBatches:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be positive. Received: {batch_size}.")
-        self.sequences = [np.asarray(getattr(example, "ids", example)) for example in inputs]
+        try:
+            self.sequences = [np.asarray(getattr(example, "ids", example)) for example in inputs]
+        except ValueError as error:
+            raise ValueError(
+                "`inputs` must hold one sequence for each example. Received: one of several lengths, such as a pair. Give "
+                "the second sequences as `labels`."
+            ) from error
         check_sequences(self.sequences, "inputs")
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed

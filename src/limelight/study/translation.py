@@ -220,8 +220,8 @@ class Translation:
     def explain(self, estimator: Any, sample: int, **settings: Any) -> Explanation:
         """Test on pairs of the test part whether the attention explains the translations, and compare it with links by hand.
 
-        As many outputs are explained as of a classifier: of several steps of a text each counts, but for the 20 texts without
-        which nothing can be claimed.
+        `sample` counts explained steps, of which a text has several, so that the cost is about that of a classifier. At least
+        20 texts are taken, as nothing can be claimed from fewer.
         """
         sources = self.texts["test"][0]
         sample = min(sample, max(20, sample // _OUTPUT_STEPS))
