@@ -21,5 +21,9 @@ class UsageError(ValueError):
     """A setting or a command-line argument is wrong, or the output folder belongs to something else."""
 
 
+class AttentionError(ValueError):
+    """The model has no attention, or none of the kind that is needed."""
+
+
 class TrainingError(ArithmeticError):
     """The training loss is not finite."""

@@ -538,3 +538,18 @@ def test_the_command_serves_until_it_is_interrupted(estimator, tmp_path):
             assert process.stderr.read() == "Stopped.\n"
         finally:
             process.kill()
+
+
+def test_a_fault_of_the_server_is_not_the_users(estimator, monkeypatch):
+    explorer = Explorer(estimator)
+    running = Server(create_app(explorer))
+    try:
+        # As a fault of the model's code would: the text is not at fault.
+        monkeypatch.setattr(explorer.estimator.inputs_, "tokens", lambda texts: np.zeros(2).reshape(3))
+        status, answer = running.post({"text": TEXT})
+        assert status == 500
+        assert answer["error"] == "The server failed: ValueError. Its log has the details."
+        monkeypatch.undo()
+        assert running.post({"text": TEXT})[0] == 200
+    finally:
+        running.stop()

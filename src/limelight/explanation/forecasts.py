@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from limelight.exceptions import AttentionError
 from limelight.explanation.subjects import DeleteRows, Role, Subject, choose_perturbation, number_rows
 from limelight.models.forecaster import count_test_folds, list_origins
 from limelight.models.panels import add_future, as_panel
@@ -106,11 +107,12 @@ def make_subject(
         seed: seed of the choice.
 
     Raises:
+        AttentionError: the model has no temporal attention.
         ValueError: the series do not fit the model, or there is no such step.
     """
     inputs = model.inputs_
     if not model.temporal_attention:
-        raise ValueError(
+        raise AttentionError(
             "The model must have attention. Received: a Forecaster with temporal_attention=False. Set temporal_attention=True "
             "and fit again."
         )

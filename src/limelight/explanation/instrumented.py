@@ -12,6 +12,7 @@ from keras import ops
 from limelight import _keras_private
 from limelight.data.batching import plan_batches
 from limelight.engine import backend
+from limelight.exceptions import AttentionError
 from limelight.explanation.subjects import Subject
 from limelight.inspection._observed_attention import to_numpy
 from limelight.inspection.overrides import OverriddenModel, uniform_weights
@@ -55,6 +56,7 @@ class InstrumentedModel:
         self_attention: the keys of the self-attention over the tokens, in the order in which they run.
 
     Raises:
+        AttentionError: the model has no attention to the tokens.
         ValueError: there is no such attention.
     """
 
@@ -88,7 +90,7 @@ class InstrumentedModel:
                 f"`layer` must be an attention that reads the tokens: {readers}. Received: layer={layer!r}."
             )
         if not readers:
-            raise ValueError(
+            raise AttentionError(
                 "The model must have attention (B, heads, queries, keys) with a key for each token. Received: attention of "
                 f"shapes {shapes} for {length} tokens."
             )

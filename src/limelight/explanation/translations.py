@@ -10,6 +10,7 @@ from keras import ops
 
 from limelight import evaluate
 from limelight.evaluate.estimates import Estimate, bootstrap
+from limelight.exceptions import AttentionError
 from limelight.explanation.checkpoint import Checkpoint, compute_fingerprint
 from limelight.explanation.instrumented import InstrumentedModel
 from limelight.explanation.rankings import compute_attributions, remove_tokens
@@ -158,10 +159,11 @@ def make_subject(
         seed: seed of the choice of steps.
 
     Raises:
-        ValueError: the model has no attention, or the perturbation is none of these.
+        AttentionError: the model has no attention.
+        ValueError: the perturbation is none of these.
     """
     if model.mechanism is None:
-        raise ValueError(
+        raise AttentionError(
             "The model must have attention. Received: a Translator with mechanism=None. Set mechanism='bahdanau' and fit again."
         )
     texts = [as_texts(X)[index] for index in indices]

@@ -11,6 +11,7 @@ from limelight import functional
 from limelight.core.precision import upcast
 from limelight.engine import backend
 from limelight.engine.dense import repeat_heads
+from limelight.exceptions import AttentionError
 from limelight.inspection._observed_attention import to_numpy
 from limelight.inspection.interception import recording
 from limelight.inspection.interventions import HeadOutputs, run_and_collect
@@ -45,7 +46,8 @@ def override_attention(
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        ValueError: the weights of no layer can be changed, a name of the dict matches none, or the shape of weights does not fit.
+        AttentionError: the weights of no layer can be changed.
+        ValueError: a name of the dict matches none, or the shape of weights does not fit.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -162,7 +164,7 @@ class OverriddenModel:
         self.model, self.layers = model, layers
         _, self.attentions = run_and_collect(model, batch, layers)
         if not self.attentions:
-            raise ValueError(
+            raise AttentionError(
                 "The model must have attention whose weights can be changed: that of layers of limelight or Keras, of a fused "
                 "attention or of a softmax, outside of loops. Received: a model in which none was seen."
             )

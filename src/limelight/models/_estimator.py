@@ -14,7 +14,7 @@ from limelight._optional import import_optional
 from limelight._progress import Progress
 from limelight.data import Tokenizer
 from limelight.data.vectors import load_vectors
-from limelight.exceptions import DataError
+from limelight.exceptions import AttentionError, DataError
 from limelight.maps import AttentionMaps
 from limelight.models import files, frozen
 from limelight.models.builders import ENCODERS
@@ -127,7 +127,7 @@ class Estimator(BaseEstimator):
             X: The inputs. They are one batch, padded to the longest.
 
         Raises:
-            ValueError: The model has no attention.
+            AttentionError: The model has no attention.
         """
         check_is_fitted(self)
         X = self._check_inputs(X)
@@ -139,7 +139,7 @@ class Estimator(BaseEstimator):
             warnings.simplefilter("ignore", inspection.CaptureWarning)
             maps = inspection.capture(self.model_, inputs, tokens=self.inputs_.tokens(X))
         if not maps:
-            raise ValueError(
+            raise AttentionError(
                 f"The model must have attention. Received: encoder={getattr(self, 'encoder', None)!r}, "
                 f"pooling={self.pooling!r}. Set pooling='attention' and fit again."
             )

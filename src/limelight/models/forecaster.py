@@ -14,6 +14,7 @@ from limelight._optional import import_optional
 from limelight.core.validation import check_positive_int
 from limelight.data import Panel
 from limelight.evaluate import RegressionResult, regression
+from limelight.exceptions import AttentionError
 from limelight.maps import AttentionMaps
 from limelight.models._estimator import Estimator
 from limelight.models.forecasting import build_forecaster
@@ -277,7 +278,7 @@ class Forecaster(Estimator):
             data, known: As in `predict`.
 
         Raises:
-            ValueError: The model has no attention.
+            AttentionError: The model has no attention.
         """
         panel, _ = self._read(data, known)
         windows = self._windows_at_end(panel)
@@ -287,7 +288,7 @@ class Forecaster(Estimator):
             warnings.simplefilter("ignore", inspection.CaptureWarning)
             maps = inspection.capture(self.model_, batch)
         if not maps:
-            raise ValueError(
+            raise AttentionError(
                 "The model must have attention. Received: temporal_attention=False. Set temporal_attention=True and fit again."
             )
         past = [[str(time) for time in times[-self.inputs_.past :]] for times in panel.times]

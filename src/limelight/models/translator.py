@@ -16,6 +16,7 @@ from limelight._progress import Progress
 from limelight.data import pad, padded_length
 from limelight.data.batching import plan_batches
 from limelight.evaluate.translations import sentence_statistics
+from limelight.exceptions import AttentionError
 from limelight.maps import AttentionMaps
 from limelight.models._estimator import Estimator
 from limelight.models.decoding import BeamSearch, Sampling
@@ -274,11 +275,11 @@ class Translator(Estimator):
             y: Their translations; the best ones that the search finds when not given.
 
         Raises:
-            ValueError: The model has no attention.
+            AttentionError: The model has no attention.
         """
         check_is_fitted(self)
         if self.mechanism is None:
-            raise ValueError(
+            raise AttentionError(
                 "The model must have attention. Received: mechanism=None. Set mechanism='bahdanau' and fit again."
             )
         texts = as_texts(X)

@@ -83,7 +83,13 @@ def create_app(
     app = Starlette(
         routes=routes,
         middleware=middleware,
-        exception_handlers={InputError: _refuse, Busy: _busy, ClientDisconnect: _gone, AbandonedError: _gone},
+        exception_handlers={
+            InputError: _refuse,
+            Busy: _busy,
+            ClientDisconnect: _gone,
+            AbandonedError: _gone,
+            Exception: _fail,
+        },
         lifespan=_lifespan,
     )
     app.state.explorer, app.state.queue, app.state.waiting = explorer, queue, 0
@@ -200,7 +206,7 @@ async def _run_while_wanted(request: Request, limiter: anyio.CapacityLimiter, fu
         group.start_soon(watch)
         try:
             outcome.append(await _in_thread(limiter, lambda: function(is_wanted=lambda: not is_gone.is_set())))
-        except (InputError, AbandonedError) as error:
+        except Exception as error:
             # A group would raise it as one of several.
             outcome.append(error)
         group.cancel_scope.cancel()
@@ -268,6 +274,11 @@ def _refuse(request: Request, error: Exception) -> Response:
 
 def _busy(request: Request, error: Exception) -> Response:
     return _error(503, "Too many requests are waiting for the model. Try again.", **{"retry-after": "1"})
+
+
+def _fail(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again, so that its traceback is in the log.
+    return _error(500, f"The server failed: {type(error).__name__}. Its log has the details.")
 
 
 def _gone(request: Request, error: Exception) -> Response:

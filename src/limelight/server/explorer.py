@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from limelight.engine import backend
+from limelight.exceptions import AttentionError, DataError
 from limelight.inspection import AttentionExtractor
 from limelight.inspection._observed_attention import to_numpy
 from limelight.inspection.overrides import OverriddenModel
@@ -133,7 +134,7 @@ class Explorer:
         text = text.encode("utf-8", "replace").decode("utf-8")
         try:
             prediction, maps, batch = self._predict(text)
-        except ValueError as error:
+        except (DataError, AttentionError) as error:
             raise InputError(to_line(error)) from error
         if not maps:
             name = type(self.estimator).__name__
@@ -206,7 +207,7 @@ def run_with_changes(
     _check_changes(changes, maps)
     try:
         outputs, used = model.run(batch, {key: _make_factors(each, changes) for key, each in maps.items()})
-    except ValueError as error:
+    except AttentionError as error:
         # Attention in a loop, or a softmax whose product with the values was not seen.
         raise InputError(
             f"The attention of this {type(estimator).__name__} cannot be changed: {to_line(error)}"
@@ -266,14 +267,14 @@ class ChangedModel:
                 (N, 1, 1).
 
         Raises:
-            ValueError: Attention whose weights are to be changed cannot be.
+            AttentionError: Attention whose weights are to be changed cannot be.
         """
         if self._overridden is None:
             # The attention is found once; a shorter or longer text has the same.
             self._overridden = OverriddenModel(self.model, batch)
         missing = [key for key, each in factors.items() if key not in self._overridden.keys and not _are_ones(each)]
         if missing:
-            raise ValueError(
+            raise AttentionError(
                 f"it must be of {', '.join(self._overridden.keys)}. Received: {missing[0]}. Change the others alone."
             )
         factors = {key: each for key, each in factors.items() if key in self._overridden.keys}
