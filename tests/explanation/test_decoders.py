@@ -48,16 +48,19 @@ def test_links_of_a_wrong_order_are_not_found():
     model = planted.make_reverser()
     # The source is no translation of itself: the steps are those of the words in order, the attention looks at the reverse.
     straight = [np.array([(step, step) for step in range(planted.LENGTH)]) for _ in texts]
-    measured = translations.compare_with_links(
+    compared = translations.compare_with_links(
         model, texts, texts, straight, ["attention"], layer=None, perturbation=None, indices=np.arange(6),
         output_steps=None, ig_steps=4, settings={"resamples": 100, "seed": 0},
-    )["attention"]  # fmt: skip
+    )  # fmt: skip
+    measured = compared["attention"]
     attention = np.tile(np.arange(planted.LENGTH)[::-1, None], (1, 2))
     attention[:, 1] = np.arange(planted.LENGTH)
     expected = evaluate.alignment_error_rate([attention] * 6, straight)
     assert measured["alignment_error_rate"].value == pytest.approx(expected)
     # Only the word in the middle is at its place.
     assert expected == pytest.approx(1 - 1 / planted.LENGTH)
+    # So is a random link.
+    assert compared["random"]["alignment_error_rate"].value == pytest.approx(1 - 1 / planted.LENGTH)
 
 
 @pytest.mark.full

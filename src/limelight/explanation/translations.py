@@ -271,8 +271,12 @@ def compare_with_links(
         sources = gold[row][gold[row][:, 1] == step, 0]
         marks.append(np.isin(np.arange(len(sequence)), sources))
     results = evaluate.plausibility(rankings, marks, groups=groups, **settings)
+    # A random link is right as often as a random unit of the source is marked.
+    hit_rates = {"random": [mark.mean() for mark in marks]}
     for name, scores in rankings.items():
-        hits = np.array([mark[int(score.argmax())] for score, mark in zip(scores, marks, strict=True)], float)
+        hit_rates[name] = [mark[int(score.argmax())] for score, mark in zip(scores, marks, strict=True)]
+    for name, rate in hit_rates.items():
+        hits = np.array(rate, float)
         # One link is made of each step, and the gold ones are those of the mark.
         sizes = np.array([1.0 + mark.sum() for mark in marks])
         sums = [np.bincount(groups, each)[np.unique(groups)] for each in (hits, sizes)]
