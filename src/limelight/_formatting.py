@@ -4,7 +4,7 @@ It imports neither scipy nor matplotlib, so that a report can be written without
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -182,6 +182,22 @@ def format_p_value(value: Any) -> str:
 def format_percent(fraction: float) -> str:
     """Return a fraction as a whole number of percent."""
     return f"{100 * fraction:.0f}{NARROW_SPACE}%"
+
+
+def format_ticks(ticks: Sequence[float], *, percent: bool = False) -> list[str]:
+    """Return the round values of an axis, all with the decimals that the finest of them needs.
+
+    Example:
+        >>> format_ticks([0.95, 0.975, 1.0]), format_ticks([0.97, 0.975], percent=True)[0][:4], format_ticks([1e-9, 2e-9])
+        (['0.950', '0.975', '1.000'], '97.0', ['1e−09', '2e−09'])
+    """
+    values = [100 * tick if percent else tick for tick in ticks]
+    size = max(map(abs, values), default=0.0)
+    decimals = next(
+        (count for count in range(7) if all(abs(round(each, count) - each) <= 1e-9 * size for each in values)), None
+    )
+    unit = f"{NARROW_SPACE}%" if percent else ""
+    return [_sign(f"{each:.3g}" if decimals is None else f"{each:,.{decimals}f}") + unit for each in values]
 
 
 def format_count(value: Any) -> str:

@@ -70,7 +70,6 @@ def _draw_curves(document: Mapping[str, Any], titles: Mapping[str, str]) -> list
         subject = f"Mean probability of {explained}" if is_probability else "Minus the mean change of the prediction"
         drawing = figures.bands(
             bands,
-            "{:.2g}".format,
             label=f"{subject} {note}",
             axis=f"share of the tokens that {'left' if kind == 'deletion' else 'entered'}",
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from limelight._formatting import format_count, format_percent, format_value
+from limelight._formatting import format_count, format_percent, format_ticks, format_value
 
 WIDTH = 340
 _NUM_COLORS = 8
@@ -145,9 +145,9 @@ def sparkline(rows: Sequence[Interval], format_tick: Callable[[float], str], *, 
 
 def curves(
     series: Sequence[tuple[Sequence[float], str]],
-    format_tick: Callable[[float], str],
     *,
     label: str,
+    percent: bool,
     bounds: tuple[float, float],
     num_epochs: int,
     mark_lowest: bool = False,
@@ -156,8 +156,8 @@ def curves(
 
     Args:
         series: Values and the classes of their line.
-        format_tick: Formats a value for a tick.
         label: Description for screen readers.
+        percent: Show the values in percent.
         bounds: The smallest and largest value of the vertical axis, so that panels can share it.
         num_epochs: The last epoch of the horizontal axis.
         mark_lowest: Mark the lowest value of each series with the class `validation`.
@@ -165,7 +165,7 @@ def curves(
     left, bottom, height = 44, 170, 206
     x_axis = Axis(1, max(num_epochs, 2), left + 6, WIDTH - 8)
     y_axis = Axis.around(bounds, bottom, 8)
-    parts = _horizontal_grid(y_axis, left, format_tick)
+    parts = _horizontal_grid(y_axis, left, percent=percent)
     # Epochs are whole numbers, and so are the ticks.
     for epoch in sorted({round(tick) for tick in x_axis.ticks(5) if tick >= 1} | {1}):
         parts.append(_text(x_axis(epoch), bottom + 16, str(epoch), "tick", anchor="middle"))
@@ -179,12 +179,11 @@ def curves(
     return _svg(parts, WIDTH, height, label)
 
 
-def bands(series: Sequence[Band], format_tick: Callable[[float], str], *, label: str, axis: str) -> Markup:
+def bands(series: Sequence[Band], *, label: str, axis: str) -> Markup:
     """Draw lines over shares from 0 to 1, each with the band of its interval.
 
     Args:
         series: The lines; the first is drawn on top.
-        format_tick: Formats a value for a tick.
         label: Description for screen readers.
         axis: The title of the horizontal axis.
     """
@@ -192,7 +191,7 @@ def bands(series: Sequence[Band], format_tick: Callable[[float], str], *, label:
     x_axis = Axis(0, 1, left + 6, WIDTH - 14)
     values = [value for band in series for value in (*band.mean, *band.low, *band.high)]
     y_axis = Axis.around(values, bottom, 8)
-    parts = _horizontal_grid(y_axis, left, format_tick)
+    parts = _horizontal_grid(y_axis, left)
     for tick in x_axis.ticks(4):
         parts.append(_text(x_axis(tick), bottom + 16, format_percent(tick), "tick", anchor="middle"))
     parts.append(_text(WIDTH - 8, bottom + 32, axis, "tick", anchor="end"))
@@ -218,7 +217,7 @@ def reliability(bins: Sequence[tuple[float, float, int]], *, label: str, color: 
     """
     left, bottom = 44, 262
     x_axis, y_axis = Axis(start, 1, left + 10, WIDTH - 14), Axis(start, 1, bottom - 10, 12)
-    parts = _horizontal_grid(y_axis, left, format_percent)
+    parts = _horizontal_grid(y_axis, left, percent=True)
     for tick in x_axis.ticks(4):
         parts.append(_text(x_axis(tick), bottom + 16, format_percent(tick), "tick", anchor="middle"))
     parts.append(_text(WIDTH - 8, bottom + 32, "probability given to the prediction", "tick", anchor="end"))
@@ -250,11 +249,11 @@ def _interval(row: Interval, axis: Axis, middle: float, *, radius: float = 5) ->
     return element("g", marks, class_=color_class(row.color))
 
 
-def _horizontal_grid(axis: Axis, left: float, format_tick: Callable[[float], str]) -> list[Markup]:
-    parts = []
-    for tick in axis.ticks(4):
+def _horizontal_grid(axis: Axis, left: float, *, percent: bool = False) -> list[Markup]:
+    parts, ticks = [], axis.ticks(4)
+    for tick, label in zip(ticks, format_ticks(ticks, percent=percent), strict=True):
         parts.append(_line(left, axis(tick), WIDTH - 4, axis(tick), "grid"))
-        parts.append(_text(left - 6, axis(tick) + 4, format_tick(tick), "tick", anchor="end"))
+        parts.append(_text(left - 6, axis(tick) + 4, label, "tick", anchor="end"))
     return parts
 
 

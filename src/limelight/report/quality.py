@@ -244,7 +244,7 @@ def _draw_reliability(models: Sequence[Model]) -> list[Figure]:
             figures.reliability(
                 bins, label=f"Reliability of {model.title}", color=model.index, start=0.0 if smallest < 0.4 else 0.4
             ),
-            f"Fraction correct, in {len(bins)} groups by probability",
+            f"Fraction correct, in {len(bins)} {'groups' if len(bins) > 1 else 'group'} by probability",
         )
         for model, bins in curves
     ]
@@ -270,8 +270,8 @@ def _draw_learning_curves(models: Sequence[Model], quantity: str) -> list[Figure
             f"{title}, {model.title}",
             figures.curves(
                 series[model.index],
-                format_percent if quantity == "accuracy" else "{:.3g}".format,
                 label=f"{title} per epoch of {model.title}",
+                percent=quantity == "accuracy",
                 bounds=(min(map(min, lines)), max(map(max, lines))),
                 num_epochs=max(map(len, lines)),
                 mark_lowest=quantity == "loss",
