@@ -12,7 +12,7 @@ const { PAGE, readState, VIEWER, writeState } = await load("state.js");
 const { chooseCurves, describeArcs } = await load("arcs.js");
 const { summarizeSteps } = await load("lines.js");
 const { windowAround } = await load("matrix.js");
-const { measureHeads, shortNames } = await load("grid.js");
+const { cutNames, measureHeads, shortNames } = await load("grid.js");
 
 // What the test in Python wrote: documents of views, and the weights that they were made from.
 const cases = JSON.parse(readFileSync(process.env.LIMELIGHT_CASES, "utf-8"));
@@ -194,6 +194,13 @@ test("layers are named without the folders that they share", () => {
   assert.deepEqual(shortNames(["encoder/a", "pooling"]), ["encoder/a", "pooling"]);
   assert.deepEqual(shortNames(["encoder/a"]), ["encoder/a"]);
   assert.deepEqual(shortNames(["encoder/a", "encoder/a"]), ["a", "a"]);
+});
+
+test("long names of layers are cut where they do not differ", () => {
+  assert.deepEqual(cutNames(["encoder/attention_1", "encoder/attention_2", "attention"], 12), ["enc…ention_1", "enc…ention_2", "attention"]);
+  assert.deepEqual(cutNames(["transformer_layer_10/self_attention", "transformer_layer_11/self_attention"], 12), ["tra…10/self…", "tra…11/self…"]);
+  assert.deepEqual(cutNames(["first_attention_layer", "second_attention_layer", "exactly_12_l"], 12), ["first_atten…", "second_atte…", "exactly_12_l"]);
+  assert.deepEqual(cutNames(["a_layer_of_attention", "a_layer_of_attention"], 12), ["a_layer_of_…", "a_layer_of_…"]);
 });
 
 test("heads are measured by what there is", () => {

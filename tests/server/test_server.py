@@ -507,6 +507,16 @@ def test_the_page_in_a_browser(server, tmp_path):
         wait(lambda: driver.execute_script(pixels) == 255)
         driver.find_element(By.ID, "silence").click()
         wait(lambda: driver.find_element(By.ID, "silence").get_attribute("aria-pressed") == "true")
+        # A text that is changed is read without the button, and the changes of the last one end.
+        driver.find_element(By.ID, "text").clear()
+        driver.find_element(By.ID, "text").send_keys("the plot was bad")
+        shown = "return Array.from(document.querySelectorAll('#words button'), (word) => word.textContent)"
+        wait(lambda: driver.execute_script(shown) == ["the", "plot", "was", "bad"])
+        assert driver.find_element(By.ID, "silence").get_attribute("aria-pressed") == "false"
+        assert (
+            driver.execute_script("return JSON.parse(sessionStorage.getItem('limelight')).text") == "the plot was bad"
+        )
+        assert [option.text for option in Select(driver.find_element(By.ID, "head")).options][:1] == ["1"]
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         for width, scheme in ((1280, "light"), (390, "dark")):
             metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}

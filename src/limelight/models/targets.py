@@ -39,7 +39,9 @@ class Classes:
             ) from error
         check_classification_targets(y)
         if len(classes.values) < 2:
-            raise ValueError(f"A classifier needs at least two classes. Received: one class, {classes.values[0]!r}.")
+            raise ValueError(
+                f"A classifier needs at least two classes. Received: one class, {classes.values.tolist()[0]!r}."
+            )
         return classes
 
     def encode(self, y: Any) -> np.ndarray:

@@ -27,6 +27,18 @@ export function shortNames(names) {
   return names.map((name) => name.split("/").slice(shared).join("/"));
 }
 
+// Long names with at most so many letters: the first three, and those where a name differs from the one before or after it.
+export function cutNames(names, most) {
+  const differsAt = (name, other = "") => [...name].findIndex((letter, index) => letter !== other[index]);
+  return names.map((name, index) => {
+    if (name.length <= most) return name;
+    const place = Math.max(differsAt(name, names[index - 1]), differsAt(name, names[index + 1]));
+    if (place < most - 1) return `${name.slice(0, most - 1)}…`;
+    const start = Math.min(place - 1, name.length - most + 4), end = start + most - 4;
+    return `${name.slice(0, 3)}…${end < name.length ? `${name.slice(start, end - 1)}…` : name.slice(start)}`;
+  });
+}
+
 // `current` returns the maps on show.
 export function headGrid(current, state, choose) {
   const buttons = [], body = make("tbody"), headings = make("tr", { role: "row" }), ends = make("p", { class: "note ramp" });
@@ -48,7 +60,7 @@ export function headGrid(current, state, choose) {
     node.classList.toggle("many", Math.max(...maps.map((map) => map.heads)) > 6);
     headings.replaceChildren(make("th", { role: "columnheader" }, "Layer"),
       ...Array.from({ length: Math.max(...maps.map((map) => map.heads)) }, (_, head) => make("th", { scope: "col", role: "columnheader" }, String(head + 1))));
-    const names = shortNames(maps.map((map) => map.name));
+    const names = cutNames(shortNames(maps.map((map) => map.name)), node.classList.contains("many") ? 10 : 14);
     body.replaceChildren(...maps.map((map, layer) => make("tr", { role: "row" }, make("th", { scope: "row", role: "rowheader", title: map.name }, names[layer]),
       Array.from({ length: map.heads }, (_, head) => {
         const button = make("button", { class: "head", type: "button", tabindex: "-1", onclick: () => choose({ map: layer, head }) });

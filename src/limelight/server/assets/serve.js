@@ -3,6 +3,8 @@ import { createMatrix } from "./matrix.js";
 
 const element = (id) => document.getElementById(id);
 const MAX_WORDS = 3000;
+// A text is read after a pause of typing; a longer one takes a while, and waits for the button.
+const PAUSE = 500, MAX_READ_AT_ONCE = 5000;
 // What a reload must bring back.
 const state = { text: "", silenced: [], forbidden: [], map: null, head: 0, ...JSON.parse(sessionStorage.getItem("limelight") ?? "{}") };
 const save = () => {
@@ -98,7 +100,7 @@ function fillMaps() {
   fill(element("map"), maps.map((each) => [each.key, `${each.key} (${each.layer || "attention"})`]), state.map);
   const heads = selected().shape.at(-3);
   state.head = Math.min(state.head, heads - 1);
-  fill(element("head"), Array.from({ length: heads }, (_, head) => [head, String(head)]), state.head);
+  fill(element("head"), Array.from({ length: heads }, (_, head) => [head, String(head + 1)]), state.head);
 }
 
 function fill(select, entries, chosen) {
@@ -165,10 +167,28 @@ function toggleWord(position) {
   run({ isNew: false });
 }
 
+let pause = null, running = null;
+
+function readText() {
+  clearTimeout(pause);
+  Object.assign(state, { text: element("text").value, silenced: [], forbidden: [] });
+  running = run({ isNew: true });
+}
+
+async function readAfterPause() {
+  // One run at a time: what was typed meanwhile is read next.
+  await running;
+  const text = element("text").value;
+  if (text.trim() && text !== state.text && text.length <= MAX_READ_AT_ONCE) readText();
+}
+
 element("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  Object.assign(state, { text: element("text").value, silenced: [], forbidden: [] });
-  run({ isNew: true });
+  readText();
+});
+element("text").addEventListener("input", () => {
+  clearTimeout(pause);
+  pause = setTimeout(readAfterPause, PAUSE);
 });
 element("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) element("form").requestSubmit();
