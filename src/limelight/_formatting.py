@@ -83,11 +83,12 @@ def format_title(name: Any) -> str:
     """Return a name from code as a heading.
 
     Example:
-        >>> format_title("f1_macro"), format_title("roc_auc"), format_title("log_loss")
-        ('Macro F1', 'ROC AUC', 'Log loss')
+        >>> format_title("f1_macro"), format_title("roc_auc"), format_title("log_loss"), format_title("chrf")
+        ('Macro F1', 'ROC AUC', 'Log loss', 'chrF')
     """
     label = get_metric(name).label
-    return label[:1].upper() + label[1:]
+    # Names with capitals of their own keep them.
+    return label if label.split(" ")[0] != label.split(" ")[0].lower() else label[:1].upper() + label[1:]
 
 
 def to_finite(value: Any) -> float | None:
