@@ -127,7 +127,9 @@ class Report:
             '<iframe srcdoc="{}" title="limelight report" sandbox="allow-scripts allow-downloads" width="100%" height="720" '
             'frameborder="0"></iframe>'
         )
-        return str(frame.format(self.html))
+        # A cell has little room: what names the page goes, a title that was given stays.
+        untitled = " untitled" if self.title is None and self.results is None else ""
+        return str(frame.format(self.html.replace("<html ", f'<html class="framed{untitled}" ', 1)))
 
 
 def render(
