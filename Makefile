@@ -42,10 +42,10 @@ check: $(TEST) ## before each commit, under a minute: lint, types, architecture,
 check-tests: $(TEST)
 	KERAS_BACKEND=jax $(PYTEST) -q -m "backend_free and not browser and not subprocess" tests
 
-test: lint types ## what CI runs: lint, types, tests on the three backends, docs
+test: lint ## what CI runs: lint, types, tests on the three backends, docs
 	@echo "Testing on JAX, TensorFlow and PyTorch, $(JOBS) jobs at a time. Each is shown when it ends."
 	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) \
-	  test-jax test-tensorflow test-torch test-backend-free test-doctests docs
+	  test-jax test-torch test-tensorflow test-backend-free types test-doctests docs
 
 test-all: ## every test on every backend
 	@LIMELIGHT_TESTS=all $(MAKE) --no-print-directory test

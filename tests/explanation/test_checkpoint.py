@@ -51,6 +51,7 @@ def numbers(result):
     return {**result.to_dict(), "cost": None}
 
 
+@pytest.mark.full
 def test_a_stopped_explanation_goes_on(tmp_path, monkeypatch):
     undisturbed, lines = explain(None)
     assert "forward and " in lines[0]
@@ -70,6 +71,7 @@ def test_a_stopped_explanation_goes_on(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.full
 def test_parts_of_something_else_are_not_used(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         explain(tmp_path, 300)

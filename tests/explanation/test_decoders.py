@@ -7,7 +7,6 @@ import pytest
 from keras import ops
 
 import limelight as ll
-from contracts.representative import full
 from explanation import planted_decoders as planted
 from limelight import evaluate
 from limelight.explanation import translations
@@ -118,9 +117,8 @@ def test_the_lag_of_a_forecast_is_found():
     assert result.uniform["cost"].value == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "settings", [{"quantiles": (0.1, 0.5, 0.9), "scaling": "standard"}, full({"difference": False})]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("settings", [{"quantiles": (0.1, 0.5, 0.9), "scaling": "standard"}, {"difference": False}])
 def test_the_explained_forecast_is_that_of_the_model(settings):
     series = planted.make_series(5)
     model = ll.models.Forecaster(

@@ -24,6 +24,7 @@ def instrument(model, X):
     return instrumented, compute_attributions(instrumented, ["attention", "gradient_times_input"], 4)
 
 
+@pytest.mark.full
 def test_integrated_gradients_leave_padding_that_a_model_tells_by_its_values(random):
     keras.utils.set_random_seed(0)
     steps = keras.Input((None, 3))
@@ -51,6 +52,7 @@ def test_a_sigmoid_without_an_axis_has_two_classes(random):
             np.testing.assert_allclose(second, first, atol=1e-6)
 
 
+@pytest.mark.full
 def test_other_weights_leave_what_is_behind_an_example(random):
     """A model of one length without a mask attends to the zeros behind a text, and from them."""
     keras.utils.set_random_seed(0)
@@ -101,6 +103,7 @@ def forecasts():
     return model, panel, ll.capture(model.model_, windows.batch(np.arange(6), 12)[0])
 
 
+@pytest.mark.full
 def test_one_step_of_a_forecast_is_that_of_its_query(forecasts):
     model, panel, maps = forecasts
     settings = {"folds": 1, "horizon_step": 2, **FEW}
@@ -116,6 +119,7 @@ def test_one_step_of_a_forecast_is_that_of_its_query(forecasts):
     np.testing.assert_allclose(np.stack(inner.rankings["attention"]), expected, atol=1e-5)
 
 
+@pytest.mark.full
 def test_other_weights_of_one_step_of_a_forecast_are_those_of_its_query(forecasts):
     from limelight.explanation import forecasts as subjects
 
@@ -130,6 +134,7 @@ def test_other_weights_of_one_step_of_a_forecast_are_those_of_its_query(forecast
         np.testing.assert_allclose(divergence, evaluate.jensen_shannon(own[0, 1], weights[0, 1]), atol=1e-5)
 
 
+@pytest.mark.full
 def test_tokens_around_a_text_have_no_score_and_stay(tmp_path):
     words = ["[PAD]", "[unused0]", "[CLS]", "[SEP]", "[MASK]", "a", "good", "bad", "film", "##s", ".", "[UNK]"]
     folder = pretrained.write_folder(tmp_path / "encoder")

@@ -497,7 +497,7 @@ def test_wrong_columns_of_frames_are_refused(library):
 
 
 @pytest.mark.trains
-@pytest.mark.parametrize("architecture", ["lstm", "transformer"])
+@pytest.mark.parametrize("architecture", ["lstm", pytest.param("transformer", marks=pytest.mark.full)])
 def test_a_sine_wave_is_learned_better_than_naive(architecture):
     steps = np.arange(150)
     series = [size * (3 + np.sin(2 * np.pi * (steps + shift) / 11)) for size, shift in ((1, 0), (100, 4))]
