@@ -9,6 +9,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 
 from limelight import models
 from limelight.cli import main
+from limelight.models.targets import Classes
 
 # What is computed is tested elsewhere, on every backend.
 pytestmark = pytest.mark.full
@@ -70,6 +71,20 @@ def test_classifiers_against_scikit_learn_and_statsmodels(compare, folder):
         divergence = lambda a, m: sum(x * np.log(x / y) for x, y in zip(a, m, strict=True) if x > 0)  # noqa: E731
         values.append((divergence(p, middle) + divergence(q, middle)) / 2)
     assert document["attention"]["layers"]["attention"]["divergence"] == pytest.approx(np.mean(values), rel=1e-3)
+
+
+def test_models_whose_classes_stand_in_another_order(folder, tmp_path, capsys):
+    model = models.load(folder / "first.keras")
+    model.model_.layers[-1].set_weights([weight[..., ::-1] for weight in model.model_.layers[-1].get_weights()])
+    model.target_ = Classes(model.classes_[::-1])
+    model.save(tmp_path / "reversed.keras")
+    files = [str(folder / "first.keras"), str(tmp_path / "reversed.keras")]
+    assert main(["compare", *files, str(folder / "reviews.csv"), "--label", "stars", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    metrics = [entry["metrics"] for entry in document["models"]]
+    assert metrics[0]["accuracy"] == metrics[1]["accuracy"]
+    assert metrics[0]["log_loss"]["value"] == pytest.approx(metrics[1]["log_loss"]["value"], rel=1e-6)
+    assert (document["difference"]["value"], document["p_value"]) == (0, 1)
 
 
 def test_regressors_in_words(compare, folder):

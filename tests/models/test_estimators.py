@@ -348,6 +348,11 @@ def test_classes_and_numbers_restore_their_targets():
         assert classes.values.dtype == np.unique(values).dtype
     with pytest.raises(ValueError, match=r"one of the training's: -1, 3\. Received: 7"):
         Classes.fit([3, -1]).encode([3, 7])
+    # A data set sorts numbers by value, and may put a rare class last.
+    for values in (["1", "2", "10"], ["positive", "negative"]):
+        assert Classes(values).encode(values[::-1]).tolist() == [*range(len(values))][::-1]
+        with pytest.raises(ValueError, match=r"Received: '3'"):
+            Classes(values).encode(["3"])
     numbers = Numbers.from_dict(Numbers.fit([2.0, 4.0]).to_dict())
     assert numbers.encode([2.0, 4.0]).tolist() == [[-1.0], [1.0]]
     assert numbers.decode(np.array([[-1.0], [3.0]])).tolist() == [2.0, 6.0]

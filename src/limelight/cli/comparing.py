@@ -97,7 +97,7 @@ def compare_predictions(estimators: Any, inputs: Any, targets: Any, names: tuple
     if hasattr(estimators[0], "classes_"):
         metric, classes = "accuracy", [str(name) for name in estimators[0].classes_]
         truth = estimators[0].target_.encode(targets)
-        first, second = (estimator.predict_proba(inputs) for estimator in estimators)
+        first, second = (_predict_classes(estimator, inputs, classes) for estimator in estimators)
         comparison = evaluate.paired(truth, first, second, metric=metric, classes=classes, names=names)
     else:
         metric = "mae"
@@ -114,6 +114,12 @@ def compare_predictions(estimators: Any, inputs: Any, targets: Any, names: tuple
         "p_value": None if math.isnan(comparison.p_value) else comparison.p_value,
         "sentence": evaluate.sentence(comparison, "examples"),
     }
+
+
+def _predict_classes(estimator: Any, inputs: Any, classes: list[str]) -> Any:
+    """Return the probabilities (n, K) of classes in a given order: that of another model may differ."""
+    names = [str(name) for name in estimator.classes_]
+    return estimator.predict_proba(inputs)[:, [names.index(name) for name in classes]]
 
 
 def compare_attention(first: Any, second: Any, inputs: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ class Classes:
     """Class labels as indices.
 
     Args:
-        values: The labels, sorted (K,).
+        values: The labels (K,), in the order of the probabilities: those that `fit` finds are sorted.
     """
 
     def __init__(self, values: Any) -> None:
@@ -53,7 +53,8 @@ class Classes:
         from sklearn.utils.validation import column_or_1d
 
         y = column_or_1d(to_array(y))
-        indices = np.searchsorted(self.values, y).clip(0, len(self.values) - 1)
+        order = np.argsort(self.values, kind="stable")
+        indices = order[np.searchsorted(self.values, y, sorter=order).clip(0, len(order) - 1)]
         unknown = np.flatnonzero(self.values[indices] != y)
         if len(unknown):
             known = ", ".join(map(repr, self.values[:10].tolist()))
