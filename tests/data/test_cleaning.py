@@ -121,6 +121,22 @@ def test_rows_without_a_label_are_dropped(missing):
     assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1"]
 
 
+@pytest.mark.parametrize("sign", ["NA", " n/a", "NaN", "null", "."])
+def test_a_sign_of_a_missing_number_is_no_class_among_numbers(sign):
+    texts = ["a", "b", "c", "d", "e"]
+    dataset = clean(texts, ["0", "1", sign, "0.0", 1])
+    assert (dataset.inputs, dataset.classes) == (("a", "b", "d", "e"), ("0", "1"))
+    assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 1"]
+    # Among names it may be one: the code of Namibia.
+    assert clean([*texts, "f"], ["DE", "FR", sign, "DE", "FR", sign]).classes == tuple(
+        sorted(["DE", "FR", sign.strip()])
+    )
+
+
+def test_none_may_be_a_class_among_numbers():
+    assert clean(["a", "b", "c", "d"], ["1", "none", "1", "none"]).classes == ("1", "none")
+
+
 @pytest.mark.parametrize(
     "text", ["👩‍👩‍👧‍👦 👍🏽", "مرحبا", "東京", "हिन्दी", "</script><img src=x onerror=alert(1)>", "\u202eabc"]
 )
@@ -174,16 +190,22 @@ def test_many_whole_numbers_are_not_classes():
 @pytest.mark.parametrize(
     ("texts", "labels", "message"),
     [
-        (["a", "b"], ["x", "x"], "at least two classes. column 'label' holds only the class 'x'. Add examples"),
+        (["a", "b"], ["x", "x"], "at least two classes. Column 'label' holds only the class 'x'. Add examples"),
         (
             ["a", "b", "c"],
             ["x", "y", "y"],
             "at least two different examples. In column 'label', class 'x' has one. Add",
         ),
-        (["a", "b"], ["x", "y"], r"class 'x' has one \(so do 1 other classes\)"),
+        (["a", "b"], ["x", "y"], r"class 'x' has one, and so has 'y'. Add"),
         (["a", "a", "b", "c"], ["x", "x", "y", "y"], "class 'x' has one"),
-        (["a", "a"], ["x", "y"], "column 'label' holds no class"),
-        (["", " "], ["x", "y"], "must hold at least one labelled text. None is left of 2 rows; empty texts dropped: 2"),
+        (["a", "a"], ["x", "y"], "Column 'label' holds no class"),
+        ([f"t{i}" for i in range(4)], ["w", "x", "y", "y"], "class 'w' has one, and so has 'x'. Add"),
+        ([f"t{i}" for i in range(5)], ["v", "w", "x", "y", "y"], "class 'v' has one, and so have 2 other classes. Add"),
+        (
+            ["", " "],
+            ["x", "y"],
+            "The file 'd' must hold at least one labelled text. None is left of 2 rows; empty texts dropped: 2",
+        ),
         ([], [], "None is left of 0 rows"),
         (["a" * 10_000_001, "b"], ["x", "y"], "at most 10,000,000 characters. The longest has 10,000,001"),
         (
@@ -259,6 +281,12 @@ def test_numeric_targets_of_equal_texts_are_averaged():
     ]
 
 
+def test_signs_of_missing_numbers_are_no_targets():
+    dataset = regress(["a", "b", "c", "d", "e"], ["1", "NA", "2.5", "none", "."])
+    assert (dataset.inputs, dataset.targets.tolist()) == (("a", "c"), [1, 2.5])
+    assert [str(repair) for repair in dataset.repairs] == ["rows without a label dropped: 3"]
+
+
 def test_groups_of_a_regression():
     dataset = regress(["a", "b", "a"], [1, 3, 4], groups=["x", None, "z"])
     assert (dataset.groups, dataset.targets.tolist()) == (("x", None), [2.5, 3])
@@ -267,11 +295,11 @@ def test_groups_of_a_regression():
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
-        (["1", "two", "3"], "targets of a regression must be numbers. column 'stars' holds 'two'. Name the column"),
-        ([1, True, 2], "column 'stars' holds 'True'"),
-        ([1.0, float("inf"), 2], "column 'stars' holds 'inf'"),
-        (["1e999", "1", "2"], "column 'stars' holds '1e999'"),
-        ([3, 3, "3.0"], "needs different targets. column 'stars' holds only 3. Name"),
+        (["1", "two", "3"], "targets of a regression must be numbers. Column 'stars' holds 'two'. Name the column"),
+        ([1, True, 2], "Column 'stars' holds 'True'"),
+        ([1.0, float("inf"), 2], "Column 'stars' holds 'inf'"),
+        (["1e999", "1", "2"], "Column 'stars' holds '1e999'"),
+        ([3, 3, "3.0"], "needs different targets. Column 'stars' holds only 3. Name"),
     ],
 )
 def test_targets_that_cannot_be_predicted(targets, message):

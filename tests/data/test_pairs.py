@@ -66,6 +66,12 @@ def test_two_columns_without_a_header(write):
     assert repairs(pairs) == ["first line read as data, since it is no header: 1"]
 
 
+def test_a_column_of_mostly_numbers_is_no_text(write):
+    ratings = [(f"film {index}", "-" if index == 3 else str(index)) for index in range(9)]
+    with pytest.raises(DataError, match="usual name for the source"):
+        load_pairs(write(table_of(("notes", "points"), rows=ratings)))
+
+
 def test_the_only_two_columns_of_texts(write):
     rows = [(str(number), *row) for number, row in enumerate(ROWS)]
     for header in (("id", "en", "fr"), ("id", "left", "right")):

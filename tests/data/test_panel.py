@@ -259,6 +259,12 @@ def test_series_without_values_are_dropped(write):
         ("time,value\n1,2\n3,inf\n", "must hold finite numbers. Row 2 holds 'inf'"),
         ("time,value\n1,\n3,\n", "must hold at least one series with values. It has none in 2 rows"),
         ("a,value\nx,2\ny,3\n", "usual name for the time"),
+        (
+            "date;sold\n2024-01-01;1.000,5\n2024-01-02;900,5\n",
+            r"must have a column of numbers beside the times. None of its other columns is: 'sold' has '1.000,5' in row 1\. "
+            r"Write numbers as 1234\.5, or name",
+        ),
+        ("date\n2024-01-01\n2024-01-02\n", r"beside the times\. It has no other columns\. Write"),
         ("date,value\n31/12/1990,2\n01/01/1991,3\n", "times of one form: ISO dates .* Row 1 holds '31/12/1990'"),
         ("date,value\n1990-01-31,2\n,9\n1990-02-30,3\n", "Row 3 holds '1990-02-30'"),
         ("date,value\n1990-01,2\n1991,3\n", "Row 2 holds '1991'"),

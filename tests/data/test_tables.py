@@ -32,6 +32,18 @@ def rows(path):
 TWO_ROWS = [("a", "x"), ("b", "y")]
 
 
+def test_decimal_commas_of_labels(write):
+    content = "text;label\na;1,5\nb;-2\nc;NA\nd;,25\n"
+    repaired = ["columns whose decimal commas became points: 1"]
+    assert rows(write(content)) == ([("a", "1.5"), ("b", "-2"), ("c", "NA"), ("d", ".25")], repaired)
+    dataset = load(write(content), task="regress")
+    assert dataset.targets.tolist() == [1.5, -2, 0.25]
+    # Between commas it is a thousand, and among names a part of one.
+    for unchanged in (content.replace(";1,5", ',"1,5"').replace(";", ","), content.replace("-2", "x")):
+        labels = [label for _, label in rows(write(unchanged.replace("d,,25\n", "").replace("d;,25\n", "")))[0]]
+        assert labels[0] == "1,5"
+
+
 @pytest.mark.parametrize(
     "content",
     [

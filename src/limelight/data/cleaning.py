@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from limelight.data.dataset import Dataset, Repair
+from limelight.data.tables import MISSING
 from limelight.data.unicode import fold, fold_words
 from limelight.exceptions import DataError, NumericLabelsError
 
@@ -61,11 +62,11 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regre
             is no number, or all are equal.
     """
     num_rows, repairs = len(raw.texts), list(raw.repairs)
-    raw = _drop_unlabelled(raw, repairs)
+    raw = _drop_unlabelled(raw, repairs, is_regression)
     raw = _normalize_texts(raw, repairs)
     if not raw.texts:
         raise DataError(
-            f"{source} must hold at least one labelled text. None is left of {num_rows} rows"
+            f"{capitalize(source)} must hold at least one labelled text. None is left of {num_rows} rows"
             + "".join(f"; {repair}" for repair in repairs)
             + ". Check the file and the two columns."
         )
@@ -103,7 +104,8 @@ def _build_regression(name: str, raw: RawExamples, source: str, label: str) -> D
     _count_near_duplicates(_texts(raw), repairs)
     if np.ptp(targets) == 0:
         raise DataError(
-            f"A regression needs different targets. {label} holds only {targets[0]:g}. Name the column of measurements."
+            f"A regression needs different targets. {capitalize(label)} holds only {targets[0]:g}. Name the column of "
+            f"measurements."
         )
     groups = None if raw.groups is None else tuple(name_group(group) for group in raw.groups)
     return Dataset(
@@ -119,7 +121,7 @@ def _parse_target(target: Any, label: str) -> float:
             number = float(target)
     if not math.isfinite(number):
         raise DataError(
-            f"The targets of a regression must be numbers. {label} holds {_quote(str(target))}. Name the column of "
+            f"The targets of a regression must be numbers. {capitalize(label)} holds {_quote(str(target))}. Name the column of "
             f"measurements, or classify."
         )
     return number
@@ -134,8 +136,16 @@ def name_group(group: Any) -> str | None:
     return None if _is_missing(group) else _class_name(group)
 
 
-def _drop_unlabelled(raw: RawExamples, repairs: list[Repair]) -> RawExamples:
+def _drop_unlabelled(raw: RawExamples, repairs: list[Repair], is_regression: bool) -> RawExamples:
+    """Drop the examples without a label. Among numbers, "NA" and its like are the sign of a missing one."""
     rows = [row for row, label in enumerate(raw.labels) if not _is_missing(label)]
+    # Among classes that are numbers, "none" may be one.
+    signs = MISSING if is_regression else MISSING - {"none"}
+    present = [
+        row for row in rows if not (isinstance(raw.labels[row], str) and raw.labels[row].strip().casefold() in signs)
+    ]
+    if is_regression or all(_NUMBER.fullmatch(_class_name(raw.labels[row])) for row in present):
+        rows = present
     add_repair(repairs, "rows without a label dropped", len(raw.labels) - len(rows))
     return raw.take(rows, repairs)
 
@@ -242,7 +252,7 @@ def _name_classes(labels: Sequence[Any], source: str) -> list[str]:
     all_integers = all(value.is_integer() for value in distinct)
     if len(distinct) > (_MAX_INTEGER_CLASSES if all_integers else _MAX_FRACTION_CLASSES):
         raise NumericLabelsError(
-            f"Labels must be classes. {source} holds {len(distinct):,} different numbers, from {distinct[0]:g} to "
+            f"Labels must be classes. {capitalize(source)} holds {len(distinct):,} different numbers, from {distinct[0]:g} to "
             f"{distinct[-1]:g}. Predict the numbers themselves (task='regress'), group them into a few classes (such as low and "
             f"high), or name the column of classes."
         )
@@ -268,17 +278,18 @@ def sort_classes(labels: list[str], source: str) -> tuple[str, ...]:
     if len(counts) < 2:
         received = f"only the class {_quote(labels[0])}" if labels else "no class"
         raise DataError(
-            f"A classifier needs at least two classes. {source} holds {received}. Add examples of another class, or name "
-            f"another column."
+            f"A classifier needs at least two classes. {capitalize(source)} holds {received}. Add examples of another "
+            f"class, or name another column."
         )
     rare = [name for name, count in counts.items() if count < 2]
     if len(rare) > max(5, len(counts) // 2):
         raise DataError(
-            f"Labels must be classes, each with several examples. {source} holds {len(counts):,} different values in "
+            f"Labels must be classes, each with several examples. {capitalize(source)} holds {len(counts):,} different values in "
             f"{len(labels):,} rows, {len(rare):,} of them once. Name the column of classes."
         )
     if rare:
-        others = f" (so do {len(rare) - 1} other classes)" if len(rare) > 1 else ""
+        others = f", and so have {len(rare) - 1} other classes" if len(rare) > 2 else ""
+        others = f", and so has {_quote(rare[1])}" if len(rare) == 2 else others
         raise DataError(
             f"Every class must have at least two different examples. In {source}, class {_quote(rare[0])} has one{others}. "
             f"Add examples of it, or leave the class out."
@@ -291,6 +302,11 @@ def sort_classes(labels: list[str], source: str) -> tuple[str, ...]:
 def _quote(name: str) -> str:
     """Quote a class name, shortened to 60 characters."""
     return repr(name if len(name) <= 60 else name[:59] + "…")
+
+
+def capitalize(name: str) -> str:
+    """Return a name as the first words of a sentence."""
+    return name[:1].upper() + name[1:]
 
 
 def add_repair(repairs: list[Repair], description: str, count: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from limelight.data import tables, textfiles
 from limelight.data.dataset import Repair
 from limelight.data.tables import Role
-from limelight.data.timesteps import TimeError, parse_times
+from limelight.data.timesteps import TimeError, is_time, parse_times
 from limelight.exceptions import DataError
 
 TIME_COLUMNS = frozenset(
@@ -16,8 +16,6 @@ TIME_COLUMNS = frozenset(
 )
 VALUE_COLUMNS = frozenset(("value", "values", "y", "target"))
 SERIES_COLUMNS = frozenset(("series", "series_id", "unique_id", "item", "item_id", "id"))
-
-_MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "."))
 
 
 class Frame:
@@ -60,7 +58,7 @@ class Frame:
         dialect = tables.detect_dialect(self.path, [usual])
         header, *rows = tables.sample_rows(self.path, dialect)
         # A wide table may have series called 1, 2, ..., and no name above the times.
-        if all(name.strip() and (tables.is_number(name) or _is_time(name)) for name in header):
+        if all(name.strip() and (tables.is_number(name) or is_time(name)) for name in header):
             raise DataError(
                 f"The first line of {self.label} must name the columns. It holds numbers. Add a header line."
             )
@@ -181,19 +179,12 @@ class Frame:
         return parsed[[distinct[text] for text in present]], rows
 
 
-def _is_time(text: str) -> bool:
-    try:
-        return len(parse_times([text])) == 1
-    except TimeError:
-        return False
-
-
 def parse_number(text: str | None) -> float:
     """Return a number, NaN for a blank or a usual sign of a missing one.
 
     Raises:
         ValueError: the text is another one.
     """
-    if text is None or text.strip().casefold() in _MISSING:
+    if text is None or text.strip().casefold() in tables.MISSING:
         return np.nan
     return float(text)

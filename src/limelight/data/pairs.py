@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from limelight.data import tables, textfiles, tmx
-from limelight.data.cleaning import add_repair, name_group, normalize_texts
+from limelight.data.cleaning import add_repair, capitalize, name_group, normalize_texts
 from limelight.data.dataset import Repair
 from limelight.data.tables import Columns, Role, Roles
 from limelight.exceptions import DataError
@@ -236,8 +236,8 @@ def read_lines(source: Path, target: Path) -> tuple[list[str | None], list[str |
 def choose_header(sample: list[list[str]], roles: Roles, source: str) -> tuple[list[str], Columns]:
     """Return the names of all columns, and those of the source, the target and the group.
 
-    If they are not found by their names and two columns are texts, these are the source and the target. The first line is
-    then a header if it holds two languages, or a name above numbers.
+    If they are not found by their names and two columns are texts, not mostly numbers, these are the source and the target.
+    The first line is then a header if it holds two languages, or a name above numbers.
     """
     first, *rows = sample
     numbers, explained = tables.number_columns(len(first), source, "it names no languages")
@@ -249,7 +249,7 @@ def choose_header(sample: list[list[str]], roles: Roles, source: str) -> tuple[l
         return header, tables.choose_columns(header, roles, source)
     rows = [row for row in rows if len(row) == len(first)]
     is_text = [
-        group not in (number, name) and not (rows and all(tables.is_number(row[index]) for row in rows))
+        group not in (number, name) and 2 * sum(tables.is_number(row[index]) for row in rows) <= len(rows)
         for index, (number, name) in enumerate(zip(numbers, first, strict=True))
     ]
     is_header = all(_is_language(name) for name, text in zip(first, is_text, strict=True) if text) or any(
@@ -305,7 +305,7 @@ def build_pairs(name: str, raw: RawPairs, source: str) -> Pairs:
     if not kept or all(map(tables.is_number, references)):
         state = f"None is left of {len(sources)} rows" if not kept else f"All {len(kept):,} sources are numbers"
         raise DataError(
-            f"{source} must hold pairs of texts. {state}"
+            f"{capitalize(source)} must hold pairs of texts. {state}"
             + "".join(f"; {repair}" for repair in repairs)
             + ". Check the file and the two columns."
         )

@@ -15,7 +15,7 @@ from limelight.data.dataset import Repair
 from limelight.data.frame import SERIES_COLUMNS, TIME_COLUMNS, VALUE_COLUMNS, Frame, parse_number
 from limelight.data.tables import Role
 from limelight.data.timesteps import Grid, TimeError, find_grid
-from limelight.exceptions import DataError
+from limelight.exceptions import ColumnError, DataError
 
 # Numbers of rows that other programs write beside a table.
 _ROW_NUMBERS = frozenset(("", "index", "unnamed: 0"))
@@ -222,7 +222,9 @@ def _choose_layout(table: Frame, columns: dict[str, str | None], covariates: dic
     usual = [name for name in numeric if name.strip().casefold() in VALUE_COLUMNS]
     if len(usual) == 1:
         return _Layout(time, (usual[0],), series)
-    if not numeric or (series is not None and len(numeric) > 1):
+    if not numeric:
+        raise ColumnError(_explain_no_numbers(table, rest))
+    if series is not None and len(numeric) > 1:
         tables.choose_column(numeric, Role("value", None, VALUE_COLUMNS), None, f"The numbers of {table.label}")
     if len(numeric) > 1 and covariates["static"]:
         raise DataError(
@@ -230,6 +232,29 @@ def _choose_layout(table: Frame, columns: dict[str, str | None], covariates: dic
             f"{', '.join(map(repr, numeric[:20]))}. Name the value."
         )
     return _Layout(time, tuple(numeric), series)
+
+
+def _explain_no_numbers(table: Frame, names: Sequence[str]) -> str:
+    """Return an error that quotes the first value of each column that is no number."""
+    quoted = []
+    for name in names[:20]:
+        texts = table.strings(name)
+        row = next((row for row, text in enumerate(texts) if not _is_number(text)), None)
+        if row is not None:
+            quoted.append(f"{name!r} has {str(texts[row])[:60]!r} in row {row + 1:,}")
+    state = f"None of its other columns is: {', '.join(quoted)}" if quoted else "It has no other columns"
+    return (
+        f"{table.label} must have a column of numbers beside the times. {state}. Write numbers as 1234.5, or name the column "
+        f"of the values: value=... (--value on the command line)."
+    )
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        parse_number(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _choose_time(table: Frame, time: str | None, taken: Sequence[str]) -> str:

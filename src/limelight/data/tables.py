@@ -20,6 +20,9 @@ _MAX_FIELD_BYTES = 16 * 2**20
 _MAX_MALFORMED = 0.05
 _SEPARATORS = ",;\t|"
 _NUM_SAMPLE_ROWS = 1000
+# The signs of a missing number, in lower case.
+MISSING = frozenset(("", "na", "n/a", "nan", "null", "none", "."))
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+", re.ASCII)
 # `csv.field_size_limit` is one limit for the whole process.
 _field_limit_lock = threading.Lock()
 
@@ -95,7 +98,19 @@ def read_csv(path: Path, roles: Roles, choose_header: ChooseHeader) -> Table:
         if table.groups is not None:
             table.groups.append(row[indices[2]])
     check_malformed(malformed, len(table.first), len(header), path, repairs)
+    if dialect.separator != "," and not roles[1].strings_only:
+        table.second = _replace_decimal_commas(table.second, repairs)
     return table
+
+
+def _replace_decimal_commas(values: list[str], repairs: list[Repair]) -> list[str]:
+    """Write numbers with points if all values are numbers, and some have decimal commas."""
+    is_decimal = [bool(_DECIMAL_COMMA.fullmatch(value.strip())) for value in values]
+    others = (value for value, decimal in zip(values, is_decimal, strict=True) if not decimal)
+    if not any(is_decimal) or not all(value.strip().casefold() in MISSING or is_number(value) for value in others):
+        return values
+    repairs.append(Repair("columns whose decimal commas became points", 1))
+    return [value.replace(",", ".") for value in values]
 
 
 def read_json_lines(path: Path, roles: Roles, any_two_texts: bool = False) -> Table:

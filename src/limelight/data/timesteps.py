@@ -94,6 +94,14 @@ def parse_times(values: Sequence[str] | np.ndarray) -> np.ndarray:
     raise TimeError(_first_misfit(values))
 
 
+def is_time(text: str) -> bool:
+    """Return True for a text that is a time of any form."""
+    try:
+        return len(parse_times([text])) == 1
+    except TimeError:
+        return False
+
+
 def _first_misfit(values: Sequence[str]) -> int:
     """Return the index of the first value that has not the form of those before it."""
     forms = [(pattern, parse) for pattern, parse in _FORMS if values and re.fullmatch(pattern, values[0].strip())]
