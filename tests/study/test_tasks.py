@@ -81,6 +81,28 @@ def test_a_text_with_a_few_different_other_texts_is_no_translation(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "id,date,sold\n" + "".join(f"{name},2025-01-{day:02},{day}\n" for name in "ab" for day in (1, 2, 3, 3)),
+            r"In row 4 of .*, the time '2025-01-03' of series 'a' occurs again",
+        ),
+        (
+            "id,date,sold\n" + "".join(f"{name},2025-02-{day},{day}\n" for name in "ab" for day in range(10, 31)),
+            r"Column 'date' of .* must hold times of one form.* Row 20 holds '2025-02-29'",
+        ),
+        ("review,rating\n" + "".join(f"film {row},{row}\n" for row in range(9)) + "film,inf\n", "'rating' holds 'inf'"),
+        ("notes,points\n" + "".join(f"film {row},{row}\n" for row in range(9)) + "film,-\n", "usual name for the text"),
+    ],
+)
+def test_an_error_in_the_rows_of_a_fitting_table_is_told(tmp_path, content, message):
+    path = tmp_path / "t.csv"
+    path.write_text(content)
+    with pytest.raises(DataError, match=message):
+        tasks.read(Settings(data=str(path)))
+
+
+@pytest.mark.parametrize(
     ("name", "given", "message"),
     [
         ("classes", {"text": "txt"}, r"'text' must name a column of .*There is no column 'txt'"),

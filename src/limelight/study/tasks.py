@@ -1,13 +1,15 @@
 """Find the task of a study from its data, and read the data of a task."""
 
 import dataclasses
+import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from limelight import data
 from limelight._optional import import_optional
-from limelight.data import registry, textfiles
+from limelight.data import registry, textfiles, timesteps
 from limelight.exceptions import ColumnError, DataError, NumericLabelsError
 from limelight.study.settings import Settings, flag
 
@@ -21,6 +23,7 @@ _NEEDS = {
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 # A column with fewer different values is one of classes, not of translations.
 _DISTINCT_TARGETS = 0.5
+_NUM_SAMPLE_TEXTS = 100
 
 
 class Task(NamedTuple):
@@ -65,6 +68,8 @@ def read(settings: Settings) -> Task:
 def _try_tasks(settings: Settings, is_table: bool) -> Task:
     """Return the first task that the columns of a table fit."""
     columns_error: DataError
+    # The first error in the rows of a table whose columns fit a task.
+    rows_error: DataError | None = None
     try:
         return Task("classify", "the labels are classes", _read_for(settings, "classify"))
     except NumericLabelsError:
@@ -81,11 +86,16 @@ def _try_tasks(settings: Settings, is_table: bool) -> Task:
     ):
         try:
             dataset = _read_for(settings, task)
-        except DataError:
+        except ColumnError:
             continue
-        if isinstance(dataset, data.Pairs) and not _are_translations(dataset):
+        except DataError as error:
+            rows_error = rows_error or error
+            continue
+        if isinstance(dataset, data.Pairs) and not _are_translations(dataset, has_series=rows_error is not None):
             continue
         return Task(task, reason, dataset)
+    if rows_error is not None:
+        raise rows_error
     raise DataError(
         f"{columns_error} Other tasks need two columns of texts (--source, --target), or times and numbers (--time, --value)."
     )
@@ -145,6 +155,14 @@ def _find_given(settings: Settings) -> tuple[str, str] | None:
     return None
 
 
-def _are_translations(pairs: data.Pairs) -> bool:
-    distinct = len({target for targets in pairs.targets for target in targets})
-    return distinct >= _DISTINCT_TARGETS * len(pairs)
+def _are_translations(pairs: data.Pairs, has_series: bool) -> bool:
+    """Return True if the targets are more than classes, and not the times of series that could not be read."""
+    distinct = {target for targets in pairs.targets for target in targets}
+    has_times = has_series and any(_are_times(texts) for texts in (distinct, pairs.sources))
+    return len(distinct) >= _DISTINCT_TARGETS * len(pairs) and not has_times
+
+
+def _are_times(texts: Iterable[str]) -> bool:
+    """Return True if most of the first texts are times."""
+    sample = list(itertools.islice(texts, _NUM_SAMPLE_TEXTS))
+    return sum(map(timesteps.is_time, sample)) > len(sample) / 2
