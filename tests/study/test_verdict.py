@@ -69,14 +69,16 @@ def test_a_training_that_is_no_better_than_the_class_shares_is_named():
 def test_no_claim_is_made_from_a_model_with_a_caveat():
     entry = {"first": "attention", "second": "mean", "metric": "accuracy", "sentence": "Attention lowered accuracy."}
     assert verdict.withdraw_claim(entry, {"linear": "Unused."}, TITLES) == {**entry, "claim": True}
-    withdrawn = verdict.withdraw_claim(entry, {"mean": "Why."}, TITLES)
+    withdrawn = verdict.withdraw_claim(entry, {"mean": "2 of 2 did."}, TITLES)
     assert withdrawn["claim"] is False
-    assert withdrawn["sentence"] == "No claim about the accuracy of attention and mean pooling can be made: Why."
+    assert withdrawn["sentence"] == "No claim about the accuracy of attention and mean pooling can be made: 2 of 2 did."
+    one = verdict.withdraw_claim(entry, {"attention": "The training of attention ended."}, TITLES)
+    assert one["sentence"] == "No claim about the accuracy of attention can be made: the training of attention ended."
     # A reason that holds for all comparisons is given once.
     others = [entry, {**entry, "second": "linear"}]
     both = [verdict.withdraw_claim(each, {"attention": "Why.", "mean": "Other."}, TITLES) for each in others]
     sentences = verdict.write(both, [True, True], "accuracy")
-    assert sentences == ["No claim about the accuracy of attention can be made: Why."]
+    assert sentences == ["No claim about the accuracy of attention can be made: why."]
 
 
 def test_the_verdict_speaks_of_accuracy_and_of_a_log_loss_that_differs():

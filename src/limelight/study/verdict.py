@@ -94,6 +94,7 @@ def find_caveats(
             )
         if reasons:
             caveats[name] = f"{'; '.join(reasons)}."
+            caveats[name] = caveats[name][0].upper() + caveats[name][1:]
     return caveats
 
 
@@ -107,6 +108,7 @@ def withdraw_claim(entry: dict[str, Any], caveats: Mapping[str, str], titles: Ma
         return {**entry, "claim": True}
     subject = titles[first] if first in caveats else f"{titles[first]} and {titles[second]}"
     reason = caveats[first if first in caveats else second]
+    reason = reason[:1].lower() + reason[1:]
     sentence = f"No claim about the {METRICS[entry['metric']].label} of {subject} can be made: {reason}"
     return {**entry, "claim": False, "sentence": sentence}
 
@@ -174,4 +176,4 @@ def _validation_loss(run: Run) -> float | None:
 
 
 def _count(number: int, total: int) -> str:
-    return "The training" if total == 1 else f"{number} of {total} trainings"
+    return "the training" if total == 1 else f"{number} of {total} trainings"
