@@ -168,6 +168,15 @@ def test_weights_take_examples_out_of_the_loss():
 
 
 @pytest.mark.full
+def test_one_example_with_a_weight_trains_and_stops():
+    weights = (np.arange(24) == 5).astype(float)
+    estimator = make("TextClassifier", learning_rate=0.05, training={"epoch_steps": 50})
+    estimator.fit(TEXTS, LABELS, sample_weight=weights)
+    assert estimator.predict([TEXTS[5]]).tolist() == [LABELS[5]]
+    assert np.isfinite(estimator.history_["history"]["val_loss"]).all()
+
+
+@pytest.mark.full
 def test_cross_validation_search_and_pipelines():
     scores = cross_val_score(make("TextClassifier"), TEXTS, LABELS, cv=2)
     assert scores.shape == (2,)

@@ -288,6 +288,20 @@ def test_weights_of_examples_weigh_the_losses(validation):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("batch_size", [1, 4, 40])
+def test_weights_compare_examples_of_different_batches(batch_size):
+    # All inputs are equal, so that the best prediction is the share of each class in the weights: 4 * 9 of 36 + 4 * 9.
+    targets = (np.arange(40) % 10 == 3).astype(int)
+    examples = Sequences([np.array([2], np.int32)] * 40, targets, np.where(targets, 9.0, 1.0))
+    config = TrainingConfig(epochs=2, epoch_steps=200, batch_size=batch_size, learning_rate=0.01, averaging=0.99)
+    trainer = Trainer(functools.partial(bag_of_words, 0.0), examples, examples, Classification(), config)
+    history = trainer.fit(1)["history"]
+    np.testing.assert_allclose(trainer.predict(examples)[0], [0.5, 0.5], atol=0.05)
+    assert history["loss"][1] == pytest.approx(np.log(2), abs=0.03)
+    assert history["val_loss"][1] == pytest.approx(np.log(2), abs=0.01)
+
+
+@pytest.mark.full
 def test_regression_loss_against_numpy():
     def build():
         ids = keras.Input((None,), dtype="int32")

@@ -86,7 +86,7 @@ class Estimator(BaseEstimator):
             y: The targets (n,), or (n, K) for several numbers.
             sample_weight: The weight of each example (n,).
             validation_data: A pair of inputs and targets for early stopping; without it, `validation` of the examples are held
-                out. With fewer than 20 examples, training is stopped by its own loss.
+                out. With fewer than 20 examples, or if one side has no weight, training is stopped by its own loss.
 
         Returns:
             The estimator.
@@ -107,6 +107,9 @@ class Estimator(BaseEstimator):
             )
         weights = self._make_weights(y, sample_weight, len(X))
         train, held_out = self._split(targets, seed) if validation_data is None else (np.arange(len(X)), None)
+        if held_out is not None and not (weights[train].any() and weights[held_out].any()):
+            # Examples of weight 0 neither train nor validate.
+            train, held_out = np.arange(len(X)), None
         inputs = self._fit_inputs(take(X, train))
 
         def encode(indices: np.ndarray) -> Any:

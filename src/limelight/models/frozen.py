@@ -25,7 +25,8 @@ class EncodedTexts:
     """
 
     def __init__(self, texts: Sequences, states: Sequence[np.ndarray]) -> None:
-        self.texts, self.states, self.lengths = texts, states, texts.lengths
+        self.texts, self.states = texts, states
+        self.lengths, self.weights = texts.lengths, texts.weights
 
     def __len__(self) -> int:
         return len(self.texts)

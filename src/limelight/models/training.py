@@ -112,6 +112,9 @@ class Trainer:
         if config.devices is not None:
             self.batch_size += -self.batch_size % len(_list_devices(config.devices))
         self.passes = -(-config.epoch_steps // self._steps_of_pass)
+        weights = getattr(train, "weights", None)
+        # None if all examples weigh the same.
+        self._mean_weight = None if weights is None or np.ptp(weights) == 0 else float(np.mean(weights, dtype=float))
         self.model: keras.Model | None = None
         self._first_optimizer_state: list[np.ndarray] = []
 
@@ -201,7 +204,11 @@ class Trainer:
             self.model = new_model
             optimizer = keras.optimizers.Adam(self.config.learning_rate, global_clipnorm=self.config.clip_norm)
             # The last batch is filled with rows of weight 0, which the mean must ignore.
-            new_model.compile(optimizer, self.objective.loss(), weighted_metrics=[self.objective.metric])
+            loss = self.objective.loss()
+            if self._mean_weight is not None:
+                # A mean with the weights of a batch would lose how they compare with those of other batches.
+                loss.reduction = "sum"
+            new_model.compile(optimizer, loss, weighted_metrics=[self.objective.metric])
             new_model.optimizer.build(new_model.trainable_variables)
             self._first_optimizer_state = _copy(new_model.optimizer.variables)
         else:
@@ -229,12 +236,16 @@ class Trainer:
                 # Seeded by the step, so that a resumed training changes the same.
                 random = np.random.default_rng((seed, number))
                 inputs = self.change_inputs(model, inputs, random, number / self.max_steps)
+            weight = size = float(weights.sum())
+            if self._mean_weight is not None:
+                size = float(len(planned.indices))
+                weights = weights / np.float32(size * self._mean_weight)
             model.reset_metrics()
             logs = model.train_on_batch(inputs, targets, sample_weight=weights, return_dict=True)
             run.step += 1
             self._check_loss(float(logs["loss"]), f"in epoch {run.epoch + 1}, step {run.step}", seed)
             run.average.update(copy_weights(model))
-            run.add(float(logs["loss"]), float(logs[self.objective.metric]), float(weights.sum()))
+            run.add(float(logs["loss"]), size, float(logs[self.objective.metric]), weight)
             if self.config.checkpoint is not None and time.perf_counter() - saved >= self.config.checkpoint_seconds:
                 run.seconds = time.perf_counter() - started
                 self._save_checkpoint(self.config.checkpoint, model, run, seed)
@@ -340,16 +351,17 @@ class _Run:
     def __init__(self, metric: str, weights: list[np.ndarray], averaging: float) -> None:
         self.epoch = self.step = self.best_epoch = 0
         self.seconds = 0.0
-        self.totals = [0.0, 0.0, 0.0]  # of loss, metric and weights in this epoch
+        self.totals = [0.0] * 4  # of this epoch: the loss and what it is a mean of, the metric and the same
         self.history: dict[str, list[float]] = {"loss": [], metric: [], "val_loss": [], f"val_{metric}": []}
         self.best_weights, self.average = weights, RunningAverage(averaging)
 
-    def add(self, loss: float, metric: float, weight: float) -> None:
-        for index, value in enumerate((loss * weight, metric * weight, weight)):
-            self.totals[index] += value
+    def add(self, loss: float, loss_weight: float, metric: float, metric_weight: float) -> None:
+        values = (loss * loss_weight, loss_weight, metric * metric_weight, metric_weight)
+        self.totals = [total + value for total, value in zip(self.totals, values, strict=True)]
 
     def means(self) -> tuple[float, float]:
-        return self.totals[0] / self.totals[2], self.totals[1] / self.totals[2]
+        loss, loss_weight, metric, metric_weight = self.totals
+        return loss / loss_weight, metric / metric_weight
 
     def finish_epoch(
         self, train: tuple[float, float], validation: tuple[float, float], get_weights: Callable[[], list[np.ndarray]]
@@ -359,7 +371,7 @@ class _Run:
             values.append(value)
         if self.history["val_loss"][self.epoch] <= min(self.history["val_loss"]):
             self.best_epoch, self.best_weights = self.epoch, get_weights()
-        self.epoch, self.step, self.totals = self.epoch + 1, 0, [0.0, 0.0, 0.0]
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, [0.0] * 4
 
     _FIELDS = ("epoch", "step", "best_epoch", "seconds", "totals", "history")
 
