@@ -120,6 +120,13 @@ def test_patience_ends_a_training(trainer, validation):
 
 
 @pytest.mark.full
+@pytest.mark.full
+def test_an_equal_validation_loss_is_no_better():
+    # Without a learning rate all epochs are equal: the first is kept, and two more end the training.
+    run = make_trainer(0.0, epochs=9, patience=2, learning_rate=0.0).fit(1)
+    assert (run["epochs"], run["best_epoch"], run["stopped_by_limit"]) == (3, 1, False)
+
+
 def test_an_epoch_has_at_least_the_given_number_of_steps():
     def train(epochs, epoch_steps):
         trainer = make_trainer(0.0, epochs=epochs, epoch_steps=epoch_steps, patience=9, averaging=0.0)

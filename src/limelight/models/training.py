@@ -369,7 +369,7 @@ class _Run:
         """Record an epoch, and keep its weights if it is the best so far."""
         for values, value in zip(self.history.values(), (*train, *validation), strict=True):
             values.append(value)
-        if self.history["val_loss"][self.epoch] <= min(self.history["val_loss"]):
+        if self.epoch == 0 or validation[0] < self.history["val_loss"][self.best_epoch]:
             self.best_epoch, self.best_weights = self.epoch, get_weights()
         self.epoch, self.step, self.totals = self.epoch + 1, 0, [0.0] * 4
 
