@@ -6,6 +6,7 @@ import pytest
 
 from limelight import data, layers
 from limelight.models import build_series_classifier, build_text_classifier
+from limelight.models.training import dtype_policy
 
 pytestmark = pytest.mark.full
 
@@ -75,6 +76,22 @@ def test_series_classifier_against_loops(random):
 
     inputs = {"steps": steps[None].astype("float32"), "mask": np.ones((1, 4), bool)}
     np.testing.assert_allclose(probabilities(model, inputs), expected[None], rtol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_series_are_scaled_in_float32(policy, random):
+    # Large and small units, a channel of one value, and one that varies by less than float32 can tell.
+    mean, variance = np.array([1000.0, 1e5, 1e-6, 7.0, 0.1]), np.array([1.0, 4.0, 1e-12, 0.0, 1e-34])
+    steps = (mean + random.normal(size=(1, 11, 5)) * np.sqrt(np.where(variance > 1e-30, variance, 1.0))).astype(
+        "float32"
+    )
+    with dtype_policy(policy):
+        model = build_series_classifier(5, 3, encoder="conv", units=2, mean=mean, variance=variance)
+    scaling = keras.Model(model.input, model.get_layer("scaling").output)
+    scaled = scaling.predict({"steps": steps, "mask": np.ones((1, 11), bool)}, verbose=0)
+    expected = (steps.astype("float64") - mean) / np.sqrt(np.where(variance > 1e-30, variance, 1.0))
+    np.testing.assert_allclose(scaled, expected, atol=0.01)
+    assert np.isfinite(probabilities(model, {"steps": steps, "mask": np.ones((1, 11), bool)})).all()
 
 
 @pytest.mark.parametrize("pooling", [layers.AttentionPooling, keras.layers.GlobalAveragePooling1D])

@@ -322,7 +322,7 @@ class SeriesEstimator(Estimator):
 
     def _fit_inputs(self, X: list[np.ndarray]) -> SeriesInputs:
         steps = np.concatenate([steps[: self.max_length] for steps in X]).astype(np.float64)
-        self._mean, self._variance = steps.mean(0), np.where(steps.var(0) > 0, steps.var(0), 1.0)
+        self._mean, self._variance = steps.mean(0), steps.var(0)
         return SeriesInputs(steps.shape[1], self.max_length)
 
     def __sklearn_tags__(self) -> Any:

@@ -128,7 +128,7 @@ def build_series_classifier(
         encoder, pooling, units: As in `build_text_classifier`.
         dropout: Fraction of the features that is dropped after the encoder during training, in [0, 1).
         mean: Means of the channels (C,) over the training set; 0 when not given.
-        variance: Variances of the channels (C,); 1 when not given.
+        variance: Variances of the channels (C,); 1 when not given, and for a channel that does not vary.
 
     Returns:
         A model from a dict of `steps` (B, T, C) and `mask` (B, T), bool, True where a step is real, to probabilities (B, K).
@@ -291,15 +291,17 @@ def _encode_series(
     _check_sizes(num_channels=num_channels, units=units)
     steps = keras.Input((None, num_channels), name="steps")
     mask = keras.Input((None,), dtype="bool", name="mask")
-    # Never trained. Keras's `Normalization` is for data pipelines, and imports TensorFlow on every backend.
-    scaling = keras.layers.BatchNormalization(center=False, scale=False, epsilon=1e-7, trainable=False, name="scaling")
-    scaled = scaling(steps)
-    scaling.set_weights(
-        [
-            np.zeros(num_channels) if mean is None else np.asarray(mean),
-            np.ones(num_channels) if variance is None else np.asarray(variance),
-        ]
+    # Never trained. Keras's `Normalization` is for data pipelines, and imports TensorFlow on every backend. In bfloat16, 1001
+    # and 1002 are one number; an epsilon would hide channels in small units.
+    scaling = keras.layers.BatchNormalization(
+        center=False, scale=False, epsilon=0.0, trainable=False, dtype="float32", name="scaling"
     )
+    scaled = scaling(steps)
+    means = np.zeros(num_channels) if mean is None else np.asarray(mean, np.float64)
+    variances = np.ones(num_channels) if variance is None else np.asarray(variance, np.float64)
+    limits = np.finfo(np.float32)
+    varies = variances > np.maximum((limits.eps * means) ** 2, limits.tiny)
+    scaling.set_weights([means, np.where(varies, variances, 1.0)])
     return {"steps": steps, "mask": mask}, _encode(scaled, mask, encoder, pooling, units, dropout)
 
 
