@@ -1,5 +1,6 @@
 """`AttentionExtractor` and `capture`: models of every kind, left as they were."""
 
+import gc
 import threading
 
 import keras
@@ -9,6 +10,7 @@ from keras import layers
 
 import limelight as ll
 from inspection.capturing import multi_head_weights
+from limelight.inspection.recorder import Recorder
 
 T, D = 5, 6
 
@@ -203,6 +205,26 @@ def test_functions_of_keras_are_restored(steps):
     assert list(ll.capture(model, steps)) == ["mixing"]
     assert (vars(keras.Operation)["__call__"], vars(layers.MultiHeadAttention)["_compute_attention"]) == before
     assert {layer: set(vars(layer)) for layer in model._flatten_layers()} == attributes
+
+
+def test_what_a_run_has_recorded_is_freed_without_collecting_garbage():
+    # On JAX, Keras has the masks of traced tensors in a dict by identity, one for each thread. If the collector freed such a
+    # tensor in another thread, its mask would stay, and the next tensor at its address would have it.
+    ids = keras.Input((None,), dtype="int32")
+    states = layers.LSTM(4, return_sequences=True)(layers.Embedding(9, 4, mask_zero=True)(ids))
+    model = keras.Model(ids, ll.layers.AttentionPooling(name="pool")(ll.layers.SelfAttention(4, name="reader")(states)))
+    batch = np.array([[4, 8, 5, 0]], "int32")
+    gc.collect()
+    gc.disable()
+    try:
+        ll.capture(model, batch)
+        ll.AttentionExtractor(model).predict(batch)
+        ll.inspection.override_attention(model, batch, {"reader": ll.inspection.silence_heads(0)})
+        with pytest.raises(ValueError, match="must match the paths"):
+            ll.capture(model, batch, layers="writer")
+        assert [each for each in gc.get_objects() if type(each) is Recorder] == []
+    finally:
+        gc.enable()
 
 
 def test_threads_capture_only_their_own(steps):

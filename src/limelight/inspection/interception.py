@@ -45,8 +45,13 @@ def recording(recorder: Recorder) -> Iterator[None]:
     observed = contextlib.nullcontext()
     if recorder.observes_operations:
         observed = backend.active().observe_operations(recorder.observer)
-    with _replaced_functions(), recorder.activate(), hook, observed, recorder.inside(recorder.model):
-        yield
+    try:
+        with _replaced_functions(), recorder.activate(), hook, observed, recorder.inside(recorder.model):
+            yield
+    finally:
+        # Break the cycle, so that the tensors of a trace are freed with the recorder, by the thread that traces. Keras has their
+        # masks by identity for each thread on JAX; one whose tensor another thread frees would pass to a tensor of a later trace.
+        recorder.observer = None
     recorder.check_patterns()
 
 
