@@ -13,6 +13,7 @@ from limelight.core.shapes import broadcast_length, is_static, shape_of, size_of
 from limelight.masks import Mask
 from limelight.normalizers import Normalizer
 from limelight.scores import Score
+from limelight.scores.score import prepare_score
 
 # Float dtypes seen so far. Looking at the name of a dtype takes longer than a small attention can spare.
 _float_dtypes: set[Any] = set()
@@ -42,7 +43,7 @@ class AttentionCall:
 
     def prepare(self) -> "AttentionCall":
         """Return the call with the part of the score applied that concerns queries and keys alone, such as a rotation."""
-        query, key, score = self.score.prepare(self.query, self.key, block=self.block)
+        query, key, score = prepare_score(self.score, self.query, self.key, block=self.block)
         if query is self.query and key is self.key and score is self.score:
             return self
         return dataclasses.replace(self, query=query, key=key, score=score)

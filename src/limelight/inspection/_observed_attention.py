@@ -22,7 +22,7 @@ from limelight.maps.sources import Source
 from limelight.masks import Mask
 from limelight.normalizers import Normalizer, Softmax
 from limelight.scores.additive import Readout
-from limelight.scores.score import Term
+from limelight.scores.score import Term, prepare_score
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -225,7 +225,7 @@ def _export_score(call: AttentionCall) -> dict[str, Any] | None:
     if type(normalizer) is not Softmax:
         return None
     factor = 1 / normalizer.temperature
-    query, key, score = score.prepare(call.query, call.key, block=call.block)
+    query, key, score = prepare_score(score, call.query, call.key, block=call.block)
     bias = None
     while type(score) is scores.Sum and (isinstance(score.left, Term) or isinstance(score.right, Term)):
         term, score = (score.left, score.right) if isinstance(score.left, Term) else (score.right, score.left)

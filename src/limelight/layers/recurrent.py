@@ -17,6 +17,7 @@ from limelight.core.random import dropout_mask, sample_seed
 from limelight.core.validation import check_positive_int
 from limelight.engine.call import flatten_leading, make_call
 from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
+from limelight.scores.score import project_keys, score_projected_keys
 
 # A step's position is stored in two digits of this base, so that even bfloat16 holds it.
 BASE = 128
@@ -167,7 +168,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             memory = ops.where(ops.expand_dims(mask, -1), memory, ops.zeros_like(memory))
         memory = ops.cast(memory, self.compute_dtype)
         mask = ops.ones_like(memory[..., 0]) if mask is None else ops.cast(mask, self.compute_dtype)
-        key = self.score.project_keys(memory) if self.built and not isinstance(memory, keras.KerasTensor) else memory
+        key = project_keys(self.score, memory) if self.built and not isinstance(memory, keras.KerasTensor) else memory
         return Memory(memory, key, mask)
 
     def initial_step_states(self, memory: "Memory", states: Any = None) -> list[Any]:
@@ -205,7 +206,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         step_states, [*flat, mask] = states[:num_states], states[num_states:]
         value = ops.reshape(flat[-1], (*ops.shape(mask), self.memory_size))
         has_keys = len(flat) > 1
-        key = upcast(ops.reshape(flat[0], (*ops.shape(mask), -1))) if has_keys else self.score.project_keys(value)
+        key = upcast(ops.reshape(flat[0], (*ops.shape(mask), -1))) if has_keys else project_keys(self.score, value)
         output, step_states = self.step(inputs, step_states, Memory(value, key, mask), training)
         return output, [*step_states, *flat, mask]
 
@@ -348,7 +349,7 @@ class ScoreOfProjectedKeys(scores.Score):
     score: scores.Score
 
     def __call__(self, query: Any, key: Any, *, block: Block) -> Any:
-        return self.score.score_projected_keys(query, key, block=block)
+        return score_projected_keys(self.score, query, key, block=block)
 
 
 class OutputAndWeightsCell(keras.Layer, DropoutRNNCell):

@@ -11,7 +11,7 @@ from limelight.core.block import Block
 from limelight.core.component import Component, deserialize, register
 from limelight.core.precision import upcast
 from limelight.core.shapes import size_of
-from limelight.scores.score import Score
+from limelight.scores.score import Score, prepare_score
 from limelight.scores.wrappers import Wrapper
 
 
@@ -190,7 +190,7 @@ class Rotary(Wrapper):
         return self.score(*self.rotate(query, key, block=block), block=block)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        return self.score.prepare(*self.rotate(query, key, block=block), block=block)
+        return prepare_score(self.score, *self.rotate(query, key, block=block), block=block)
 
     def rotate(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any]:
         """Rotate queries and keys, in float32 or wider."""

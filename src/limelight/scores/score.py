@@ -1,6 +1,7 @@
 """The interface of scores, and their sum."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import keras
@@ -17,6 +18,9 @@ class Score(Component):
 
     A score is called with queries (b, n, t, H), keys (b, n, s, G) and the block that says where they are, and returns scores
     broadcastable to (b, n, t, s), in float32 or wider. Scores add with `+`.
+
+    `prepare` and `project_keys` compute parts of a score ahead. A subclass that overrides how it is called and inherits these is
+    computed as it is called.
     """
 
     @property
@@ -69,6 +73,36 @@ class Score(Component):
         return Sum(self, other)
 
 
+@functools.cache
+def _is_overridden(score_class: type, step: str, callers: tuple[str, ...]) -> bool:
+    """Return True if a class inherits a step of the computation from a class whose scores one of its subclasses overrides."""
+    for owner in score_class.__mro__:
+        if step in vars(owner):
+            return False
+        if owner is not LearnedComponent and any(name in vars(owner) for name in callers):
+            return True
+    return False
+
+
+def prepare_score(score: Score, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
+    """Return what `score.prepare` does, or the arguments if it is not that of the score; see `Score`."""
+    if _is_overridden(type(score), "prepare", ("call", "__call__", "score_projected_keys")):
+        return query, key, score
+    return score.prepare(query, key, block=block)
+
+
+def project_keys(score: Score, key: Any) -> Any:
+    """Return what `score.project_keys` does, or the keys if it is not that of the score; see `Score`."""
+    return key if _is_overridden(type(score), "project_keys", ("call", "__call__")) else score.project_keys(key)
+
+
+def score_projected_keys(score: Score, query: Any, key: Any, *, block: Block) -> Any:
+    """Return the scores of keys that `project_keys` returned."""
+    if _is_overridden(type(score), "score_projected_keys", ("call", "__call__")):
+        return score(query, key, block=block)
+    return score.score_projected_keys(query, key, block=block)
+
+
 class Term(Score):
     """Base class of scores that depend on positions only, not on queries and keys."""
 
@@ -109,7 +143,7 @@ class Sum(LearnedComponent, Score):
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
         for first, second in ((self.left, self.right), (self.right, self.left)):
             if isinstance(second, Term):
-                query, key, prepared = first.prepare(query, key, block=block)
+                query, key, prepared = prepare_score(first, query, key, block=block)
                 return query, key, self if prepared is first else Sum(prepared, second)
         return query, key, self
 

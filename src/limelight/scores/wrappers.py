@@ -12,7 +12,7 @@ from limelight.core.precision import upcast
 from limelight.core.shapes import size_of
 from limelight.core.validation import check_positive
 from limelight.scores.products import l2_normalize, squared_norm
-from limelight.scores.score import Score, build, get_num_heads
+from limelight.scores.score import Score, build, get_num_heads, prepare_score
 
 
 class Wrapper(LearnedComponent, Score):
@@ -87,7 +87,7 @@ class QKNorm(Wrapper):
         return self.score(*self.normalize(query, key), block=block)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        return self.score.prepare(*self.normalize(query, key), block=block)
+        return prepare_score(self.score, *self.normalize(query, key), block=block)
 
     def normalize(self, query: Any, key: Any) -> tuple[Any, Any]:
         """Normalize queries and keys, in float32 or wider."""
@@ -136,7 +136,7 @@ class SoftCap(Wrapper):
         return self.cap * ops.tanh(self.score(query, key, block=block) / self.cap)
 
     def prepare(self, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-        query, key, prepared = self.score.prepare(query, key, block=block)
+        query, key, prepared = prepare_score(self.score, query, key, block=block)
         return query, key, self if prepared is self.score else SoftCap(prepared, self.cap)
 
 
