@@ -263,7 +263,7 @@ def _split_mask(mask: Mask | None, block: Block) -> tuple[dict[str, Any], Mask |
             left, right = (None, 0) if isinstance(part, masks.Causal) else (part.left, part.right)
             fields["left"], fields["right"] = _smaller(fields.get("left"), left), _smaller(fields.get("right"), right)
             fields["align"] = part.align
-        elif isinstance(part, masks.Padding):
+        elif type(part).__call__ is masks.Padding.__call__:
             for name in ("keys", "queries"):
                 padding = getattr(part, name)
                 if padding is not None:

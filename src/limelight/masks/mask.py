@@ -11,6 +11,8 @@ from limelight.core.component import Component, register
 
 BlockKind = Literal["empty", "partial", "full"]
 BLOCK_KINDS: tuple[BlockKind, ...] = ("empty", "partial", "full")
+# What a mask tells of itself besides the pairs that it permits.
+_PROPERTIES = ("kv_range", "kv_full_range", "block_kind", "kv_lengths", "max_lookback", "padding_masks")
 OPPOSITE: dict[BlockKind, BlockKind] = {"empty": "full", "partial": "partial", "full": "empty"}
 # The number of rows and columns that a printed mask shows.
 RENDER_SIZE = 8
@@ -20,7 +22,8 @@ class Mask(Component):
     """Base class of masks: a rule that permits or forbids each pair of query and key.
 
     Masks combine with `&`, `|` and `~`. A query that may attend to no key has weights 0 and output 0. Printing a mask shows its
-    first 8 rows and columns.
+    first 8 rows and columns. A subclass that overrides `__call__` has the defaults of this class for `kv_range` and the other
+    methods that describe it, unless it overrides these too: those of its parent describe another mask.
 
     Example:
         >>> import limelight as ll
@@ -34,6 +37,13 @@ class Mask(Component):
         · · · · ■ ■ ■ ·
         · · · · · ■ ■ ■
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__call__" in vars(cls):
+            for name in _PROPERTIES:
+                if name not in vars(cls):
+                    setattr(cls, name, getattr(Mask, name))
 
     def __call__(self, block: Block) -> Any:
         """Return the mask of a block: bool, broadcastable to (b, n, t, s)."""

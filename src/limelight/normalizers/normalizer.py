@@ -26,13 +26,19 @@ class Normalizer(Component):
     finite.
 
     A normalizer whose weights are exponentials over their sum sets `exponential` and defines `logits` and `sinks`. It can then
-    be computed in blocks of keys, by an online softmax.
+    be computed in blocks of keys, by an online softmax. A subclass that overrides how it is called sets it anew.
     """
 
     # True if the weights are exp(logits) over their sum in the row, to which exp(sinks) is added.
     exponential: ClassVar[bool] = False
     # True if the weights of a row depend on the scores of other rows.
     needs_all_rows: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if ("call" in own or "__call__" in own) and "exponential" not in own:
+            cls.exponential = False
 
     def __call__(self, scores: Any, mask: Any, *, block: Block) -> Any:
         """Return weights of the same shape and dtype as the scores."""
