@@ -46,7 +46,7 @@ def predict(folder, monkeypatch, capsys):
 def test_a_table_keeps_its_rows_and_gains_columns(predict, folder):
     code, out, err = predict("text.keras", "reviews.csv")
     rows = list(csv.reader(io.StringIO(out)))
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, "limelight: 1 of 4 texts is empty: its prediction says nothing.\n")
     assert rows[0] == ["id", "review", "prediction", "probability"]
     assert [row[:2] for row in rows[1:]] == [["7", "a good; film"], ["9", "bad"], ["7", "bad"], ["11", ""]]
     probabilities = models.load(folder / "text.keras").predict_proba(["a good; film", "bad", "bad", ""])
@@ -87,6 +87,37 @@ def test_json_has_probabilities_tokens_and_weights(predict, folder):
     assert weights[..., :3].sum() == pytest.approx(1, rel=1e-5)
 
 
+def test_texts_without_a_header_and_no_texts(predict, folder):
+    (folder / "bare.csv").write_text("a good film,pos\nbad,neg\ngood,pos\nfilm,pos\n", encoding="utf-8")
+    _, out, _ = predict("text.keras", "bare.csv")
+    rows = list(csv.reader(io.StringIO(out)))
+    assert rows[0] == ["1", "2", "prediction", "probability"]
+    assert [row[0] for row in rows[1:]] == ["a good film", "bad", "good", "film"]
+    (folder / "header.csv").write_text("id,review\n", encoding="utf-8")
+    assert predict("text.keras", "header.csv") == (0, "id,review,prediction,probability\n", "")
+
+
+def test_inputs_that_are_not_read_whole_are_counted(predict, folder):
+    (folder / "long.txt").write_text("\n".join(["good " * 600, "bad " * 513, "bad " * 512, "", " "]), encoding="utf-8")
+    code, out, err = predict("text.keras", "long.txt")
+    assert (code, len(out.splitlines())) == (0, 6)
+    assert err == (
+        "limelight: 2 of 5 texts are empty: their predictions say nothing.\n"
+        "limelight: 2 of 5 texts are longer than the model reads: their ends are left out.\n"
+    )
+    texts = ["It rains. " * 3, "It rains. " * 2, "one two three four five"]
+    small = {"units": 3, "embedding_dim": 3, "max_sentences": 2, "max_words": 3, **FAST}
+    models.DocumentClassifier(**small).fit(texts * 4, [0, 1, 0] * 4).save(folder / "document.keras")
+    (folder / "documents.txt").write_text("\n".join(texts), encoding="utf-8")
+    _, _, err = predict("document.keras", "documents.txt")
+    assert err == "limelight: 1 of 3 texts is longer than the model reads: its end is left out.\n"
+    series = models.SeriesClassifier(encoder="conv", units=3, max_length=4, **FAST)
+    series.fit(np.arange(48.0).reshape(12, 4), [0, 1] * 6).save(folder / "short.keras")
+    np.save(folder / "longer.npy", np.ones((2, 5)))
+    _, _, err = predict("short.keras", "longer.npy")
+    assert err == "limelight: 2 of 2 series are longer than the model reads: their ends are left out.\n"
+
+
 def test_series(predict):
     code, out, _ = predict("series.keras", "series.npy")
     assert code == 0
@@ -115,6 +146,8 @@ def test_translations(predict, folder):
     _, out, _ = predict("translator.keras", "sources.txt", *options, "--n-best", "3", "--json")
     predictions = json.loads(out)["predictions"]
     assert [[each["text"] for each in entry["translations"]] for entry in predictions] == drawn
+    code, _, err = predict("translator.keras", "run twice run twice run twice")
+    assert (code, err) == (0, "limelight: 1 of 1 texts is longer than the model reads: its end is left out.\n")
 
 
 def test_pairs_to_translate(predict, folder):
@@ -123,7 +156,8 @@ def test_pairs_to_translate(predict, folder):
     expected = models.load(folder / "translator.keras").predict(["walk", "", "run twice"])
     code, out, err = predict("translator.keras", "test.en", "test.fr")
     rows = list(csv.reader(io.StringIO(out)))
-    assert (code, err, rows[0]) == (0, "", ["source", "target", "prediction"])
+    empty = "limelight: 1 of 3 texts is empty: its prediction says nothing.\n"
+    assert (code, err, rows[0]) == (0, empty, ["source", "target", "prediction"])
     assert [row[:2] for row in rows[1:]] == [["walk", "marche"], ["", ""], ["run twice", "cours deux fois"]]
     assert [row[2] for row in rows[1:]] == expected
     assert predict("translator.keras", "test.en")[1].splitlines()[0] == "text,prediction"
@@ -168,6 +202,8 @@ def test_forecasts(predict, folder):
     assert [row[:2] for row in table[1:]] == [["a", "2025-01"], ["a", "2025-02"], ["b", "2025-01"], ["b", "2025-02"]]
     received = np.array([row[2:] for row in table[1:]], float).reshape(2, 2, 2)
     np.testing.assert_allclose(received, model.predict(panel), rtol=1e-6)
+    (folder / "gap.csv").write_text("series,month,value\n" + rows.replace("a,2024-06,7\n", ""), encoding="utf-8")
+    assert predict("forecaster.keras", "gap.csv") == (0, out, "limelight: missing steps filled by interpolation: 1\n")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +216,8 @@ def test_forecasts(predict, folder):
         ),
         (("lines.txt", "text"), 3, "It is damaged"),
         (("text.keras", "none.csv"), 3, "'none.csv' must be a file. There is none."),
+        (("text.keras", "."), 3, "'.' must be a file. It is a folder."),
+        (("text.keras", " "), 2, "INPUT must be a file, a text or -. Received: ' ', which has no words."),
         (("text.keras", "reviews.csv", "--text", "id_"), 3, "There is no column 'id_'. Did you mean 'id'?"),
         (("text.keras", "text", "--attention"), 2, "--attention needs --json"),
         (("series.keras", "reviews.csv"), 3, "must be a .npy or .ts file"),

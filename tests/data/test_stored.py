@@ -54,6 +54,12 @@ def test_a_stream_reads_its_file_at_each_pass(tmp_path):
         assert list(texts) == [("Dull, long.", "bad"), ("Good.", "good")]
 
 
+def test_a_stream_without_a_header(tmp_path):
+    path = tmp_path / "reviews.csv"
+    path.write_text("bad,Dull.\ngood,Fine.\nbad, \nbad,Long.\n", encoding="utf-8")
+    assert list(TextStream(path)) == [("Dull.", "bad"), ("Fine.", "good"), ("Long.", "bad")]
+
+
 def test_a_stream_of_json_lines(tmp_path):
     path = tmp_path / "reviews.jsonl"
     path.write_text('{"text": "Dull.", "label": 1}\n{"text": 3, "label": 0}\n', encoding="utf-8")

@@ -261,6 +261,9 @@ def test_long_texts_are_cut_counted_and_have_no_end():
     assert targets.tolist() == [[ids["A"], ids["B"], ids["C"], 0], [ids["A"], ids["B"], END, 0]]
     assert inputs["previous"].tolist() == [[START, ids["A"], ids["B"], 0]] * 2
     assert weights.tolist() == [[1, 1, 1, 0]] * 2
+    with pytest.warns(UserWarning, match=r"at most 3 units to be read whole. Received: 1 longer of 2. They are cut"):
+        translations = model.predict(["a b c d", "a b c"])
+    assert translations[0] == translations[1]
 
 
 @pytest.mark.full
@@ -361,6 +364,8 @@ def test_wrong_arguments(fitted):
         models.Translator(**FAST).fit(["a"], [3])
     with pytest.raises(ValueError, match=r"2 sources, 1 translations"):
         models.Translator(**FAST).fit(["a", "b"], ["c"])
+    with pytest.raises(ValueError, match=r"one translation for each source\. Received: 1 sources, 2 translations"):
+        fitted.attention(["jump"], ["JUMP", "RUN"])
     with pytest.raises(ValueError, match=r"`n` must be from 1 to `beam`\. Received: n=9, beam=4"):
         fitted.predict_n_best(["jump"], n=9)
     with pytest.raises(ValueError, match=r'A unit must be "word", "character" or "subword"'):

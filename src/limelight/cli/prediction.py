@@ -6,6 +6,8 @@ import functools
 import itertools
 import json
 import sys
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Print the predictions: the rows of the input with new columns as CSV, or one JSON document."""
     from limelight.models import load
+    from limelight.models.translator import CutWarning
 
     estimator = load(arguments.model)
     if not hasattr(estimator, "beam"):
@@ -52,15 +55,20 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         columns, inputs, rows = read_sources(arguments.input, arguments.translations, arguments.text)
     else:
         columns, inputs, rows = read_texts(arguments.input, arguments.text)
-    chunks = _chunk(inputs, rows)
+    counts: Counter[str] = Counter()
+    chunks = _chunk(inputs, rows, functools.partial(_count_unread, estimator, counts))
     if arguments.sample or arguments.n_best is not None:
         predict_chunk = functools.partial(_translate, arguments, estimator)
     else:
         predict_chunk = functools.partial(predict, estimator)
-    if arguments.json:
-        _print_json(arguments, estimator, predict_chunk, chunks)
-    else:
-        _print_table(columns, estimator, predict_chunk, chunks)
+    with warnings.catch_warnings():
+        # They are counted over all chunks.
+        warnings.simplefilter("ignore", CutWarning)
+        if arguments.json:
+            _print_json(arguments, estimator, predict_chunk, chunks)
+        else:
+            _print_table(columns, estimator, predict_chunk, chunks)
+    _report_unread(estimator, counts)
 
 
 def _translate(arguments: argparse.Namespace, estimator: Any, texts: list[str]) -> list[dict[str, Any]]:
@@ -91,6 +99,8 @@ def _print_forecasts(arguments: argparse.Namespace, estimator: Any) -> None:
             "--attention and --text need a model of texts or series. Received: a forecaster. Leave them out."
         )
     panel = read_panel(arguments.input, estimator)
+    for repair in panel.repairs:
+        print(f"limelight: {repair}", file=sys.stderr)
     forecasts, quantiles = estimator.predict(panel), estimator.target_.quantiles
     names = ["forecast"] if quantiles is None else [f"forecast_{level:g}" for level in quantiles]
     steps = future_times(panel, estimator.inputs_.horizon)
@@ -136,6 +146,8 @@ def read_texts(
         lines = (line.rstrip("\n") for line in sys.stdin)
         texts, rows = itertools.tee(lines)
         return ["text"], texts, ([line] for line in rows)
+    if not source.strip():
+        raise UsageError(f"INPUT must be a file, a text or -. Received: {source!r}, which has no words.")
     path = Path(source)
     suffixes = (*tables.SUFFIXES, ".tmx") if is_translator else tables.SUFFIXES
     is_path = len(source) < 1000 and (path.exists() or any(suffix in path.suffixes for suffix in suffixes))
@@ -202,9 +214,37 @@ def read_series(source: str) -> tuple[list[str], Iterator[Any], Iterator[list[An
     return ["series"], iter(series), ([number] for number in range(len(series)))
 
 
-def _chunk(inputs: Iterator[Any], rows: Iterator[list[Any]]) -> Iterator[tuple[list[Any], list[list[Any]]]]:
-    """Yield some inputs with their rows at a time, so that a large file is not held in memory."""
+def _count_unread(estimator: Any, counts: Counter[str], inputs: list[Any]) -> None:
+    """Count the texts that are empty, and the inputs of which a model does not read the end."""
+    counts["inputs"] += len(inputs)
+    counts["empty"] += sum(isinstance(each, str) and not each.strip() for each in inputs)
+    if hasattr(estimator, "beam"):
+        counts["cut"] += sum(len(estimator.inputs_.split(text)) > estimator.max_length for text in inputs)
+    else:
+        counts["cut"] += estimator.inputs_.count_cut(inputs)
+
+
+def _report_unread(estimator: Any, counts: Counter[str]) -> None:
+    noun = "series" if hasattr(estimator, "n_channels_in_") else "texts"
+    for name, one, several in (
+        ("empty", "is empty: its prediction says nothing", "are empty: their predictions say nothing"),
+        (
+            "cut",
+            "is longer than the model reads: its end is left out",
+            "are longer than the model reads: their ends are left out",
+        ),
+    ):
+        if count := counts[name]:
+            reason = one if count == 1 else several
+            print(f"limelight: {count:,} of {counts['inputs']:,} {noun} {reason}.", file=sys.stderr)
+
+
+def _chunk(
+    inputs: Iterator[Any], rows: Iterator[list[Any]], count: Callable[[list[Any]], None]
+) -> Iterator[tuple[list[Any], list[list[Any]]]]:
+    """Yield some inputs with their rows at a time, so that a large file is not held in memory; `count` sees the inputs."""
     while batch := list(itertools.islice(inputs, _CHUNK)):
+        count(batch)
         yield batch, list(itertools.islice(rows, len(batch)))
 
 
@@ -217,9 +257,10 @@ def _print_table(
     writer = csv.writer(sys.stdout, lineterminator="\n")
     added = ["prediction", "probability"] if hasattr(estimator, "predict_proba") else ["prediction"]
     names = [f"{name}_predicted" if name in columns else name for name in added]
-    for number, (inputs, rows) in enumerate(chunks):
-        if number == 0:
-            writer.writerow([*columns, *names])
+    # After the first rows are read, so that nothing is printed above an error in them.
+    first = next(chunks, None)
+    writer.writerow([*columns, *names])
+    for inputs, rows in itertools.chain([] if first is None else [first], chunks):
         for row, prediction in zip(rows, predict_chunk(inputs), strict=True):
             values = [prediction["prediction"]]
             if "probabilities" in prediction:

@@ -7,10 +7,11 @@ from limelight.data import tables, textfiles
 from limelight.data.cleaning import SERIES_ADVICE, RawExamples
 from limelight.data.dataset import Repair
 from limelight.data.tables import Columns, Role, Roles
-from limelight.exceptions import DataError
+from limelight.exceptions import ColumnError, DataError
 
 TEXT_COLUMNS = frozenset(("text", "review", "sentence", "content", "document", "body", "comment", "message", "tweet"))
 LABEL_COLUMNS = frozenset(("label", "class", "sentiment", "category", "target", "topic"))
+_NO_HEADER = "its fields occur in later lines"
 # The label of a regression may also have these names.
 TARGET_COLUMNS = frozenset(("score", "rating", "stars", "value", "y"))
 
@@ -97,17 +98,42 @@ def _choose_header(sample: list[list[str]], roles: Roles, source: str) -> tuple[
         rows = [row for row in rows if len(row) == len(first)]
         if _are_measurements(rows):
             raise DataError(f"{error} Its columns hold numbers. {SERIES_ADVICE}") from error
-        counts = [sum(row[index].strip() == field.strip() for row in rows) for index, field in enumerate(first)]
-        if not any(count >= 2 and field.strip() for count, field in zip(counts, first, strict=True)):
+        if not _has_fields_again(first, rows):
             raise
-    numbers, source = tables.number_columns(len(first), source, "its fields occur in later lines")
+    numbers, source = tables.number_columns(len(first), source, _NO_HEADER)
     text, label, group = roles
     if len(numbers) == 2 and text.column is None and label.column is None:
-        # The column with fewer different values is the label.
-        distinct = [len({row[index].strip() for row in rows}) for index in range(2)]
-        order = ("2", "1") if distinct[0] <= distinct[1] else ("1", "2")
+        order = _order_columns(rows)
         roles = (Role("text", order[0]), Role("label", order[1]), group)
     return numbers, tables.choose_columns(numbers, roles, source)
+
+
+def choose_text_header(sample: list[list[str]], role: Role, source: str) -> tuple[list[str], str]:
+    """Return the names of all columns, and that of the texts, as of labelled texts; the only column needs no usual name."""
+    first, *rows = sample
+    name = first[0] if len(first) == 1 and role.column is None else role.column
+    numbers, explained = tables.number_columns(len(first), source, _NO_HEADER)
+    try:
+        return first, tables.choose_column(first, role, name, source)
+    except ColumnError:
+        rows = [row for row in rows if len(row) == len(first)]
+        if name not in numbers and not _has_fields_again(first, rows):
+            raise
+    if len(numbers) == 2 and name is None:
+        name, _ = _order_columns(rows)
+    return numbers, tables.choose_column(numbers, role, name, explained)
+
+
+def _has_fields_again(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Return True if a field of the first row occurs in at least two later ones, so that the first is no header."""
+    counts = [sum(row[index].strip() == field.strip() for row in rows) for index, field in enumerate(first)]
+    return any(count >= 2 and field.strip() for count, field in zip(counts, first, strict=True))
+
+
+def _order_columns(rows: Sequence[Sequence[str]]) -> tuple[str, str]:
+    """Return the numbers of the text and of the label: the column with fewer different values."""
+    distinct = [len({row[index].strip() for row in rows}) for index in range(2)]
+    return ("2", "1") if distinct[0] <= distinct[1] else ("1", "2")
 
 
 def _are_measurements(rows: Sequence[Sequence[str]]) -> bool:

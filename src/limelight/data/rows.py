@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from limelight.data import pairs, tables, textfiles, tmx
+from limelight.data import pairs, readers, tables, textfiles, tmx
 from limelight.data.readers import TEXT_COLUMNS
 from limelight.data.tables import Role
 from limelight.exceptions import ColumnError, DataError
@@ -19,7 +19,8 @@ def read_rows(path: Path, role: Role) -> tuple[list[str], str, Iterator[list[Any
 
     Args:
         path: A .csv, .tsv, .jsonl or .parquet file, or a .txt file with a text on each line; also compressed by gzip or zip.
-        role: The column to find: by its name, by a usual name, or the only one.
+        role: The column to find: by its name, by a usual name, or the only one. The columns of a .csv or .tsv file without a
+            header are called 1, 2, ..., as `load` calls them.
 
     Returns:
         The names of the columns, the name of the column, and the rows.
@@ -27,9 +28,11 @@ def read_rows(path: Path, role: Role) -> tuple[list[str], str, Iterator[list[Any
     Raises:
         DataError: The file cannot be read, or the column is missing.
     """
-    columns, rows = _read_table(path, (role,))
-    single = columns[0] if len(columns) == 1 and role.column is None else role.column
-    return columns, tables.choose_column(columns, role, single, f"{str(path)!r}"), rows
+    columns, name, rows = _read_table(path, (role,))
+    if name is None:
+        single = columns[0] if len(columns) == 1 and role.column is None else role.column
+        name = tables.choose_column(columns, role, single, repr(str(path)))
+    return columns, name, rows
 
 
 def read_pair_rows(path: Path, column: str | None) -> tuple[list[str], str, Iterator[list[Any]]]:
@@ -55,7 +58,7 @@ def read_pair_rows(path: Path, column: str | None) -> tuple[list[str], str, Iter
         columns, rows = _read_lines(path)
         return columns, columns[0], rows
     roles = (role, Role("target", None, pairs.TARGET_COLUMNS, has_option=False), Role("group"))
-    columns, rows = _read_table(path, roles)
+    columns, _, rows = _read_table(path, roles)
     if len(columns) == 1:
         return columns, columns[0], rows
     try:
@@ -66,9 +69,11 @@ def read_pair_rows(path: Path, column: str | None) -> tuple[list[str], str, Iter
     return columns, columns[0], rows
 
 
-def _read_table(path: Path, roles: Sequence[Role]) -> tuple[list[str], Iterator[list[Any]]]:
+def _read_table(path: Path, roles: Sequence[Role]) -> tuple[list[str], str | None, Iterator[list[Any]]]:
+    """Return the names of the columns, that of the only role if it was found, and the rows."""
     if not path.is_file():
-        raise DataError(f"{str(path)!r} must be a file. There is none. Check the path.")
+        state = "It is a folder" if path.is_dir() else "There is none"
+        raise DataError(f"{str(path)!r} must be a file. {state}. Check the path.")
     suffix = textfiles.suffix_of(path)
     if suffix not in SUFFIXES:
         raise DataError(
@@ -79,36 +84,40 @@ def _read_table(path: Path, roles: Sequence[Role]) -> tuple[list[str], Iterator[
     textfiles.check_text_file(path, [])
     if suffix in (".csv", ".tsv"):
         return _read_csv(path, roles)
-    return _read_objects(path) if suffix == ".jsonl" else _read_lines(path)
+    columns, rows = _read_objects(path) if suffix == ".jsonl" else _read_lines(path)
+    return columns, None, rows
 
 
-def _read_csv(path: Path, roles: Sequence[Role]) -> tuple[list[str], Iterator[list[Any]]]:
-    """Return the header and the rows; of pairs, whose first line may be data, the columns are then numbered."""
+def _read_csv(path: Path, roles: Sequence[Role]) -> tuple[list[str], str | None, Iterator[list[Any]]]:
+    """Return the header, the column of the only role, and the rows; if the first line is data, the columns are numbered."""
     dialect = tables.detect_dialect(path, roles)
     sample = tables.sample_rows(path, dialect)
-    header = sample[0]
-    if len(roles) == 3 and len(header) > 1:
+    header, name = sample[0], None
+    if len(roles) == 1:
+        header, name = readers.choose_text_header(sample, roles[0], repr(str(path)))
+    elif len(header) > 1:
         source, target, group = roles
         # Without a column of translations, the first line is a header as elsewhere.
         with contextlib.suppress(ColumnError):
             header, _ = pairs.choose_header(sample, (source, target, group), repr(str(path)))
+        numbers, _ = tables.number_columns(len(header), "", "")
+        header = numbers if source.column in numbers and source.column not in header else header
     rows = itertools.islice(tables.iterate_rows(path, dialect), int(header == sample[0]), None)
 
     def remaining() -> Iterator[list[Any]]:
         for number, row in rows:
             if len(row) != len(header):
                 raise DataError(
-                    f"Every row of {str(path)!r} must have the {len(header)} fields of the header. Received: {len(row)} fields "
-                    f"in line {number}. Correct the line."
+                    f"Every row of {str(path)!r} must have as many fields as the first, {len(header)}. Line {number:,} "
+                    f"has {len(row)}. Correct it."
                 )
             yield row
 
-    return header, remaining()
+    return header, name, remaining()
 
 
 def _read_objects(path: Path) -> tuple[list[str], Iterator[list[Any]]]:
-    first = next((each for _, each in tables.iterate_objects(path)), {})
-    columns = list(first)
+    columns = list(dict.fromkeys(key for _, each in tables.iterate_objects(path) for key in each))
     return columns, ([each.get(name) for name in columns] for _, each in tables.iterate_objects(path))
 
 
@@ -116,11 +125,17 @@ def _read_lines(path: Path) -> tuple[list[str], Iterator[list[Any]]]:
     return ["text"], ([line.rstrip("\n")] for line in textfiles.iterate_lines(path))
 
 
-def _read_parquet(path: Path) -> tuple[list[str], Iterator[list[Any]]]:
+def _read_parquet(path: Path) -> tuple[list[str], None, Iterator[list[Any]]]:
     pyarrow = tables.import_pyarrow(".parquet files")
     try:
-        file = pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        with textfiles.open_bytes(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
+            columns = file.schema_arrow.names
+    except (pyarrow.ArrowException, *textfiles.READ_ERRORS) as error:
         raise DataError(f"{str(path)!r} must be a Parquet file. It cannot be read: {error}") from error
-    batches = (batch.to_pydict() for batch in file.iter_batches(batch_size=1000))
-    return file.schema_arrow.names, (list(row) for batch in batches for row in zip(*batch.values(), strict=True))
+
+    def iterate() -> Iterator[list[Any]]:
+        with textfiles.open_bytes(path) as stream, pyarrow.parquet.ParquetFile(stream) as file:
+            for batch in file.iter_batches(batch_size=1000):
+                yield from map(list, zip(*(column.to_pylist() for column in batch.columns), strict=True))
+
+    return columns, None, iterate()

@@ -41,7 +41,7 @@ class TextStream:
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         text, label, rows = self._read()
         for number, row in enumerate(rows, start=1):
-            if row[text] is None or row[label] is None or row[text] == "" or row[label] == "":
+            if any(value is None or not str(value).strip() for value in (row[text], row[label])):
                 continue
             if not isinstance(row[text], str):
                 raise DataError(
@@ -53,7 +53,9 @@ class TextStream:
     def _read(self) -> tuple[int, int, Iterator[list[Any]]]:
         """Return the positions of both columns, and the rows."""
         columns, text, rows = read_rows(self.path, self._text)
-        label = choose_column(columns, self._label, self._label.column, f"{str(self.path)!r}")
+        # Of two columns without a header, the other one is the label.
+        other = {"1": "2", "2": "1"}.get(text) if columns == ["1", "2"] else None
+        label = choose_column(columns, self._label, self._label.column or other, f"{str(self.path)!r}")
         if label == text:
             raise DataError(f"The label must be another column than the text. Received: {text!r} for both.")
         return columns.index(text), columns.index(label), rows

@@ -23,6 +23,10 @@ class Inputs(Protocol):
         """Return inputs as examples."""
         ...
 
+    def count_cut(self, X: Any) -> int:
+        """Count the inputs that are longer than what is read of one."""
+        ...
+
     def tokens(self, X: Any) -> Any:
         """Return the tokens of each input, nested for documents; None for numbers."""
         ...
@@ -56,6 +60,13 @@ class TextInputs:
             encodings = self.tokenizer.encode(texts[start : start + _CHUNK], self.max_length)
             sequences.extend(np.asarray(encoding.ids, np.int32) for encoding in encodings)
         return Sequences(sequences, targets, weights)
+
+    def count_cut(self, X: Any) -> int:
+        """Count the texts that are longer than the words that are read of a text."""
+        encodings: Any = self.tokenizer.encode(as_texts(X), self.max_length)
+        if isinstance(self.tokenizer, PretrainedTokenizer):
+            return sum(bool(encoding.overflowing) for encoding in encodings)
+        return sum(encoding.truncated > 0 for encoding in encodings)
 
     def tokens(self, X: Any) -> list[list[str]]:
         """Return the words of each text, as written."""
@@ -100,6 +111,15 @@ class DocumentInputs:
         """Return the texts as documents of sentences of ids."""
         documents = [[ids for ids, _ in sentences] for sentences in self._split(X)]
         return Documents(documents, targets, weights, self.max_words)
+
+    def count_cut(self, X: Any) -> int:
+        """Count the texts that have more sentences than are read of a text."""
+        encodings = self.tokenizer.encode(as_texts(X), self.max_sentences * self.max_words)
+        return sum(
+            encoding.truncated > 0
+            or len(split_sentences(encoding.text, encoding.spans, self.max_words)) > self.max_sentences
+            for encoding in encodings
+        )
 
     def tokens(self, X: Any) -> list[list[list[str]]]:
         """Return the words of each sentence of each text, as written."""
@@ -147,6 +167,10 @@ class SeriesInputs:
                 f"A series must have the {self.num_channels} channels of the training. Received: {min(channels)} channels."
             )
         return Sequences([steps[: self.max_length] for steps in series], targets, weights)
+
+    def count_cut(self, X: Any) -> int:
+        """Count the series that are longer than the steps that are read of a series."""
+        return sum(len(steps) > self.max_length for steps in as_series(X))
 
     def tokens(self, X: Any) -> None:
         """Return None: the steps of a series have no words."""

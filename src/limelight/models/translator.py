@@ -31,6 +31,10 @@ _MAX_WEIGHTS = 2**24
 _POSSIBLE = -1e20
 
 
+class CutWarning(UserWarning):
+    """Texts are longer than a model reads."""
+
+
 class TranslationPairs:
     """Pairs of a source and a target, as examples of a Keras model.
 
@@ -227,7 +231,7 @@ class Translator(Estimator):
         n = self.beam if n is None else n
         if not 1 <= n <= self.beam:
             raise ValueError(f"`n` must be from 1 to `beam`. Received: n={n}, beam={self.beam}.")
-        sources = self._encode_sources(as_texts(X))
+        sources = self._encode_sources(as_texts(X), warn=True)
         results = []
         for source, decoded in zip(sources, self._search(sources), strict=True):
             # Fewer targets may exist than the beam is wide.
@@ -257,7 +261,7 @@ class Translator(Estimator):
             ValueError: An argument is outside its range.
         """
         check_is_fitted(self)
-        sources = self._encode_sources(as_texts(X))
+        sources = self._encode_sources(as_texts(X), warn=True)
         seeds = np.random.default_rng(seed).integers(-(2**31), 2**31, size=len(sources), dtype=np.int32)
         settings = {"samples": n, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         decoding = self._get_decoding(Sampling, {**settings, "max_length": self.max_length})
@@ -290,6 +294,11 @@ class Translator(Estimator):
             pieces = [self.target_.pieces_of(ids) for ids in targets]
         else:
             translations = [references[0] for references in _as_references(y)]
+            if len(translations) != len(texts):
+                raise ValueError(
+                    f"`y` must hold one translation for each source. Received: {len(texts)} sources, {len(translations)} "
+                    "translations."
+                )
             sources, targets, ended = self._encode(self.inputs_, self.target_, texts, translations)
             pieces = [self.target_.split(text)[: self.max_length] for text in translations]
         pairs = TranslationPairs(sources, targets, ended)
@@ -336,8 +345,18 @@ class Translator(Estimator):
             )
         return build_translator(inputs.size, target.size, attention=self.mechanism, **common)
 
-    def _encode_sources(self, texts: Sequence[str]) -> list[np.ndarray]:
-        return [self.inputs_.encode(text)[: self.max_length] for text in texts]
+    def _encode_sources(self, texts: Sequence[str], warn: bool = False) -> list[np.ndarray]:
+        """Return the ids of sources, cut to `max_length`; warn of those that are longer on request."""
+        encoded = [self.inputs_.encode(text) for text in texts]
+        cut = sum(len(ids) > self.max_length for ids in encoded)
+        if warn and cut:
+            warnings.warn(
+                f"Texts must have at most {self.max_length} units to be read whole. Received: {cut:,} longer of {len(texts):,}. "
+                "They are cut.",
+                CutWarning,
+                stacklevel=3,
+            )
+        return [ids[: self.max_length] for ids in encoded]
 
     def _encode(
         self, inputs: Units, target: Units, sources: Sequence[str], targets: Sequence[str]

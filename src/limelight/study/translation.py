@@ -1,6 +1,7 @@
 """The experiment on pairs of texts to translate."""
 
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 
 from limelight import plot
 from limelight._formatting import format_value
-from limelight.data import Pairs, Repair, Split
+from limelight.data import Pairs, Split
+from limelight.data.cleaning import add_repair
 from limelight.evaluate.estimates import Statistics, bootstrap, widen_constant
 from limelight.evaluate.metrics import value_range
 from limelight.evaluate.translations import (
@@ -24,7 +26,7 @@ from limelight.explanation import Explanation, explain
 from limelight.models import Translator
 from limelight.models.objectives import Classification, Objective
 from limelight.models.training import Trainer
-from limelight.models.translator import Hypothesis, TranslationPairs
+from limelight.models.translator import CutWarning, Hypothesis, TranslationPairs
 from limelight.models.units import Units
 from limelight.study.baselines import Dictionary
 from limelight.study.evaluation import (
@@ -83,8 +85,10 @@ class Translation:
         cut = sum(len(self.inputs.split(text)) > settings.length for text in sources) + sum(
             len(self.target.split(text)) > settings.length - 1 for text in targets
         )
-        repair = Repair(f"training texts cut after {settings.length} units", cut)
-        self.repairs = [*pairs.repairs, *([repair] if cut else [])]
+        cut_tests = sum(len(self.inputs.split(text)) > settings.length for text in self.texts["test"][0])
+        self.repairs = list(pairs.repairs)
+        add_repair(self.repairs, f"training texts cut after {settings.length} units", cut)
+        add_repair(self.repairs, f"test sources cut after {settings.length} units", cut_tests)
         self.notes: list[str] = []
         mechanism = settings.mechanism.capitalize()
         self.titles = {
@@ -111,10 +115,13 @@ class Translation:
     def predict(self, architecture: str, trainer: Trainer, history: dict[str, Any]) -> dict[str, np.ndarray]:
         """Return the translations of the test part, and those of some of the validation part."""
         estimator = self.make_estimator(architecture, trainer.export(), history)
-        return {
-            "validation": np.array(estimator.predict(self.texts["validation"][0][:_NUM_TRANSLATED])),
-            "test": np.array(estimator.predict(self.texts["test"][0])),
-        }
+        with warnings.catch_warnings():
+            # They are counted in the repairs.
+            warnings.simplefilter("ignore", CutWarning)
+            return {
+                "validation": np.array(estimator.predict(self.texts["validation"][0][:_NUM_TRANSLATED])),
+                "test": np.array(estimator.predict(self.texts["test"][0])),
+            }
 
     def fit_baseline(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Learn the dictionary; return its translations, and a summary."""
@@ -187,7 +194,9 @@ class Translation:
             return Samples([], None)
         rows = np.sort(np.random.default_rng(0).permutation(len(self.split.test))[:_NUM_TRANSLATED])
         sources = [self.texts["test"][0][row] for row in rows]
-        found = estimator.predict_n_best(sources)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CutWarning)
+            found = estimator.predict_n_best(sources)
         references = [list(self.references["test"][row]) for row in rows]
         best = [hypotheses[0].text for hypotheses in found]
         right = sentence_statistics("exact_match", references, best)[:, 0] > 0
