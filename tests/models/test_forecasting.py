@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import json
 import zoneinfo
 
 import keras
@@ -12,6 +13,7 @@ from sklearn.base import clone
 
 from limelight import capture, models
 from limelight.data import Panel
+from limelight.data.timesteps import Grid
 from limelight.exceptions import DataError
 from limelight.models.objectives import AbsoluteError, Quantiles
 from limelight.models.panels import Columns, as_panel, future_times
@@ -471,6 +473,75 @@ def test_times_of_forecasts_keep_their_zone(library):
     expected = [(hours[-1] + datetime.timedelta(hours=step)).astimezone(zone).isoformat() for step in (1, 2, 3)]
     assert expected[0] == "2020-03-29T03:00:00+02:00"
     assert [time.isoformat() for time in list(forecasts["hour"])] == expected
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_days_of_a_zone_stay_days_where_summer_time_begins(library):
+    frame = pytest.importorskip(library).DataFrame
+    zone, (values,) = zoneinfo.ZoneInfo("Europe/Athens"), make_series((20,))
+    for first in (datetime.datetime(2024, 3, 10), datetime.datetime(2024, 3, 20, 9)):
+        days = [first + datetime.timedelta(days=day) for day in range(23)]
+        times = [day.replace(tzinfo=zone) for day in days]
+        forecasts = make(season=1, time="day", value="a").fit(frame({"day": times[:20], "a": values})).predict()
+        assert [time.isoformat() for time in list(forecasts["day"])] == [day.isoformat() for day in times[20:]]
+
+
+@pytest.mark.full
+def test_forecasts_of_an_index_and_of_texts_tell_their_zone():
+    (values,) = make_series((20,))
+    hours = pd.date_range("2024-03-30 03:00", periods=23, freq="h", tz="Europe/Athens")
+    model = make(season=1, value="a").fit(pd.DataFrame({"a": values}, index=hours[:20]))
+    assert model.predict()["time"].tolist() == hours[20:].tolist()
+    (attention_map,) = model.attention().values()
+    assert attention_map.tokens[0][-1] == hours[19].isoformat()
+    assert attention_map.query_tokens[0][0] == f"{hours[20].isoformat()} to {hours[22].isoformat()}"
+    texts = [str(hour) for hour in hours]
+    forecasts = make(season=1, time="hour", value="a").fit(pd.DataFrame({"hour": texts[:20], "a": values})).predict()
+    assert [pd.Timestamp(time) for time in forecasts["hour"]] == hours[20:].tolist()
+
+
+@pytest.mark.full
+def test_the_last_days_are_continued_on_the_grid_of_the_training():
+    (values,) = make_series((23,))
+    days = pd.bdate_range("2024-01-01", periods=23)
+    frame = pd.DataFrame({"day": days, "a": values})
+    model = make(season=1, time="day").fit(frame[:20])
+    # Ten days or fewer do not tell that weekends are left out.
+    for known in (None, frame[10:20], frame[17:20]):
+        assert model.predict(known)["day"].tolist() == days[20:].tolist()
+    restored = WindowInputs.from_dict(json.loads(json.dumps(model.inputs_.to_dict())))
+    assert restored.grid == model.inputs_.grid == Grid("B", 1)
+
+
+@pytest.mark.full
+def test_series_of_a_wide_frame_may_end_at_different_times():
+    first, second = make_series((20, 18))
+    days = pd.date_range("2024-01-01", periods=23)
+    columns = {"a": [*first, *[np.nan] * 3], "b": [*second, *[np.nan] * 5], "sun": np.arange(23) % 7}
+    model = make(season=1, time="day", known="sun").fit(pd.DataFrame({"day": days, **columns}))
+    forecasts = model.predict()
+    assert forecasts["day"].tolist() == days[18:].tolist()
+    panel, _ = model._read(None, None)
+    expected = model._forecast(panel)
+    np.testing.assert_array_equal(forecasts["a"], [np.nan, np.nan, *expected[0]])
+    np.testing.assert_array_equal(forecasts["b"], [*expected[1], np.nan, np.nan])
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_monthly_dates_keep_their_day(library):
+    frame = pytest.importorskip(library).DataFrame
+    for quarters, expected in (
+        (["03-30", "06-30", "09-30", "12-30"], "2022-03-30"),
+        (["03-31", "06-30", "09-30", "12-31"], "2022-03-31"),
+        (["03-05", "06-05", "09-05", "12-05"], "2022-03-05"),
+    ):
+        days = [datetime.datetime.fromisoformat(f"{year}-{day}") for year in (2019, 2020, 2021) for day in quarters]
+        columns = Columns(time="day")
+        panel, form = as_panel(frame({"day": days, "a": np.arange(12.0)}), columns)
+        forecasts = form.wrap(np.zeros((1, 1)), panel.ids, future_times(panel, 1), columns, None)
+        assert str(forecasts["day"][0])[:10] == expected
 
 
 @pytest.mark.backend_free

@@ -118,10 +118,10 @@ def make_subject(
         )
     if horizon_step is not None and not 1 <= horizon_step <= inputs.horizon:
         raise ValueError(f"`horizon_step` must be from 1 to {inputs.horizon}. Received: horizon_step={horizon_step}.")
-    panel, _ = as_panel(data, inputs.columns)
+    panel, form = as_panel(data, inputs.columns, inputs.grid)
     inputs.check(panel)
     if known is not None:
-        panel = add_future(panel, known, inputs.columns, inputs.horizon)
+        panel = add_future(panel, known, inputs.columns, inputs.horizon, inputs.grid, form)
     series, origins, actual = _choose_origins(panel, inputs, folds)
     if sample is not None and sample < len(series):
         chosen = np.sort(np.random.default_rng(seed).choice(len(series), sample, replace=False))

@@ -19,7 +19,7 @@ from limelight.maps import AttentionMaps
 from limelight.models._estimator import Estimator
 from limelight.models.forecasting import build_forecaster
 from limelight.models.objectives import AbsoluteError, Objective, Quantiles
-from limelight.models.panels import Columns, add_future, as_panel, future_times, season_of
+from limelight.models.panels import Columns, add_future, as_panel, choose_grid, future_times, season_of
 from limelight.models.training import predict
 from limelight.models.windows import WindowInputs, Windows, compute_naive_errors, repeat_season
 
@@ -235,8 +235,9 @@ class Forecaster(Estimator):
         extra = _count_more_origins(lengths) if self.validation else np.zeros_like(lengths)
         stops = lengths - horizon - extra if self.validation else lengths
         means, scales = _measure_covariates(panel, stops)
+        history, grid = _keep_end(panel, past), choose_grid(panel.times)
         inputs = WindowInputs(
-            past, horizon, season, self.scaling, self.difference, means, scales, columns, form, _keep_end(panel, past)
+            past, horizon, season, self.scaling, self.difference, means, scales, columns, form, history, grid
         )
         kind = {"has_levels": target.quantiles is not None, "is_relative": self.loss == "relative"}
         train = Windows(inputs, panel, *_sample(stops, horizon, season, self.windows, seed), **kind)
@@ -264,7 +265,7 @@ class Forecaster(Estimator):
         """
         panel, form = self._read(data, known)
         forecasts = self._forecast(panel)
-        times = future_times(panel, self.inputs_.horizon)
+        times = future_times(panel, self.inputs_.horizon, self.inputs_.grid)
         return form.wrap(forecasts, panel.ids, times, self.inputs_.columns, self.target_.quantiles)
 
     def attention(self, data: Any = None, known: Any = None) -> AttentionMaps:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -280,7 +281,7 @@ class Forecaster(Estimator):
         Raises:
             AttentionError: The model has no attention.
         """
-        panel, _ = self._read(data, known)
+        panel, form = self._read(data, known)
         windows = self._windows_at_end(panel)
         batch, _, _ = windows.batch(np.arange(len(windows)), self.inputs_.past)
         with warnings.catch_warnings():
@@ -291,8 +292,8 @@ class Forecaster(Estimator):
             raise AttentionError(
                 "The model must have attention. Received: temporal_attention=False. Set temporal_attention=True and fit again."
             )
-        past = [[str(time) for time in times[-self.inputs_.past :]] for times in panel.times]
-        future = [[str(time) for time in times] for times in future_times(panel, self.inputs_.horizon)]
+        past = [form.name_times(times[-self.inputs_.past :]) for times in panel.times]
+        future = [form.name_times(times) for times in future_times(panel, self.inputs_.horizon, self.inputs_.grid)]
         if not self.inputs_.num_covariates("known"):
             future = [[f"{times[0]} to {times[-1]}" if len(times) > 1 else times[0]] for times in future]
 
@@ -315,7 +316,7 @@ class Forecaster(Estimator):
             ValueError: A series is not longer than the horizon.
         """
         check_is_fitted(self)
-        panel, _ = as_panel(data, self.inputs_.columns)
+        panel, _ = as_panel(data, self.inputs_.columns, self.inputs_.grid)
         horizon, lengths = self.inputs_.horizon, np.array([len(values) for values in panel.values])
         if panel.test is not None:
             self.inputs_.check(panel)
@@ -404,10 +405,10 @@ class Forecaster(Estimator):
         """Return the series to forecast, and their form."""
         check_is_fitted(self)
         inputs = self.inputs_
-        panel, form = (inputs.history, inputs.form) if data is None else as_panel(data, inputs.columns)
+        panel, form = (inputs.history, inputs.form) if data is None else as_panel(data, inputs.columns, inputs.grid)
         inputs.check(panel)
         if known is not None:
-            panel = add_future(panel, known, inputs.columns, inputs.horizon)
+            panel = add_future(panel, known, inputs.columns, inputs.horizon, inputs.grid, form)
         return panel, form
 
     def _name_features(self) -> list[str]:

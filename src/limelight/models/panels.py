@@ -1,6 +1,9 @@
 """Frames, lists and arrays of series as a `Panel`, and forecasts in the form of the data."""
 
 import dataclasses
+import datetime
+import re
+import zoneinfo
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +12,9 @@ import numpy as np
 from limelight.data import Panel
 from limelight.data.timesteps import Grid, TimeError, find_grid, parse_times
 from limelight.exceptions import DataError
+
+# The end of a text that says how far its time is from UTC.
+_OFFSET = re.compile(r"(Z|UTC|[+-]\d{2}:?\d{2})\s*$")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +58,9 @@ class Form:
         library: "numpy", "pandas" or "polars".
         text_times: Times were texts.
         day: The day of the month of monthly dates, counted from 0; -1 for the last.
-        zone: The time zone of the times, which are those of UTC inside.
+        zone: The time zone of the times, which are those of UTC inside; texts with an offset are texts of UTC.
+        is_local: Times inside are those of the zone: all have one time of day, so that a step is a day even where summer time
+            begins.
         dates: Times were dates of polars.
         integer_ids: The names of the series were integers.
     """
@@ -62,6 +70,7 @@ class Form:
     text_times: bool = False
     day: int = 0
     zone: str | None = None
+    is_local: bool = False
     dates: bool = False
     integer_ids: bool = False
 
@@ -82,45 +91,76 @@ class Form:
             for index, suffix in enumerate(suffixes):
                 table[f"{columns.value}{suffix}"] = values[..., index].ravel()
         else:
-            table = {columns.time or "time": self._restore_times(times[0])}
-            for name, steps in zip(ids, values, strict=True):
-                table |= {f"{name}{suffix}": steps[:, index] for index, suffix in enumerate(suffixes)}
+            # Series may end at different times.
+            every = np.unique(np.concatenate(list(times)))
+            table = {columns.time or "time": self._restore_times(every)}
+            for name, own, steps in zip(ids, times, values, strict=True):
+                rows = np.full((len(every), len(suffixes)), np.nan)
+                rows[np.searchsorted(every, own)] = steps
+                table |= {f"{name}{suffix}": rows[:, index] for index, suffix in enumerate(suffixes)}
+        name = columns.time or "time"
         if self.library == "polars":
             import polars
 
             frame = polars.DataFrame({name: _to_polars(column) for name, column in table.items()})
-            if self.zone is None:
-                return frame
-            utc = polars.col(columns.time or "time").dt.replace_time_zone("UTC")
-            return frame.with_columns(utc.dt.convert_time_zone(self.zone))
+            return (
+                frame if self.zone is None or self.text_times else frame.with_columns(self._to_zone(polars.col(name)))
+            )
         import pandas
 
         frame = pandas.DataFrame(table)
-        if self.zone is not None:
-            name = columns.time or "time"
-            frame[name] = frame[name].dt.tz_localize("UTC").dt.tz_convert(self.zone)
+        if self.zone is not None and not self.text_times:
+            frame[name] = self._to_zone(frame[name])
         return frame
+
+    def _to_zone(self, times: Any) -> Any:
+        """Return a column of pandas or an expression of polars in the time zone."""
+        if self.library == "polars":
+            if not self.is_local:
+                return times.dt.replace_time_zone("UTC").dt.convert_time_zone(self.zone)
+            local, later = (
+                each.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
+                for each in (times, times + datetime.timedelta(hours=1))
+            )
+            return local.fill_null(later)
+        if not self.is_local:
+            return times.dt.tz_localize("UTC").dt.tz_convert(self.zone)
+        # A time that summer time skips is the next one; of one that occurs twice, the first.
+        return times.dt.tz_localize(self.zone, ambiguous=np.ones(len(times), bool), nonexistent="shift_forward")
+
+    def name_times(self, times: np.ndarray) -> list[str]:
+        """Return times as tokens, in their time zone."""
+        if self.zone is None or self.is_local:
+            return [str(time) for time in times]
+        try:
+            zone = datetime.UTC if self.zone == "UTC" else zoneinfo.ZoneInfo(self.zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError):  # such as an offset
+            zone = datetime.UTC
+        moments = [moment.replace(tzinfo=datetime.UTC) for moment in times.astype("datetime64[us]").tolist()]
+        return [moment.astimezone(zone).isoformat(timespec="auto").replace("+00:00", "Z") for moment in moments]
 
     def _restore_times(self, times: np.ndarray) -> np.ndarray:
         if self.text_times:
-            return times.astype(str).astype(object)
+            names = times.astype(str).astype(object)
+            return names if self.zone is None else names + "Z"
         if times.dtype.kind != "M":
             return times
         if np.datetime_data(times.dtype)[0] == "M":
-            following = (times + 1).astype("datetime64[D]")
-            times = following - 1 if self.day < 0 else times.astype("datetime64[D]") + self.day
+            last = (times + 1).astype("datetime64[D]") - 1
+            times = last if self.day < 0 else np.minimum(times.astype("datetime64[D]") + self.day, last)
         if self.dates:
             return times.astype("datetime64[D]")
         return times.astype("datetime64[us]")
 
 
-def as_panel(data: Any, columns: Columns) -> tuple[Panel, Form]:
+def as_panel(data: Any, columns: Columns, grid: Grid | None = None) -> tuple[Panel, Form]:
     """Return series as a panel, and their form.
 
     Args:
         data: A `Panel`; a long frame (a row for each time of each series) or a wide one (a column for each series) of pandas or
             polars; a list of arrays (T,); an array (T,), or (n, T) of n series.
         columns: The roles of the columns of a frame.
+        grid: The grid of the training, which the times of a frame have if they fit it: a few may fit several.
 
     Raises:
         DataError: A value is missing or infinite, a step is missing, a time occurs twice, or there is no series.
@@ -132,7 +172,7 @@ def as_panel(data: Any, columns: Columns) -> tuple[Panel, Form]:
         columns.check(data)
         if not len(data):
             raise DataError("A frame must hold at least one row. Received: none.")
-        panel, form = _from_frame(data, columns)
+        panel, form = _from_frame(data, columns, grid)
     else:
         panel, form = _from_arrays(data), Form()
     if not len(panel):
@@ -150,19 +190,34 @@ def as_panel(data: Any, columns: Columns) -> tuple[Panel, Form]:
     return panel, form
 
 
-def future_times(panel: Panel, horizon: int) -> list[np.ndarray]:
-    """Return the times of the steps after the end of each series."""
-    grid = _grid_of(panel)
+def future_times(panel: Panel, horizon: int, grid: Grid | None = None) -> list[np.ndarray]:
+    """Return the times of the steps after the end of each series, on a grid if their times fit it, or on their own."""
+    grid = choose_grid(panel.times, grid)
     return [grid.times(times[-1:], horizon + 1)[1:] for times in panel.times]
 
 
 def season_of(panel: Panel) -> int:
     """Return the number of steps in a season; 1 where it is unknown."""
-    season = panel.season if panel.season is not None else _grid_of(panel).season
+    season = panel.season if panel.season is not None else choose_grid(panel.times).season
     return season or 1
 
 
-def add_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> Panel:
+def choose_grid(series: Sequence[Any], grid: Grid | None = None) -> Grid:
+    """Return a grid if the times of all series are successive steps of it, or that which they have themselves."""
+    series = [np.asarray(times) for times in series]
+    if not series:
+        return Grid("", 1)
+    kind = series[0].dtype
+    unit = np.datetime_data(kind)[0] if kind.kind == "M" else ""
+    if grid is None or {"B": "D"}.get(grid.unit, grid.unit) != unit:
+        return find_grid(series)
+    fits = all(np.array_equal(grid.positions(times), np.arange(len(times))) for times in series)
+    return grid if fits else find_grid(series)
+
+
+def add_future(
+    panel: Panel, known: Any, columns: Columns, horizon: int, grid: Grid | None = None, form: Form | None = None
+) -> Panel:
     """Return a panel with the known covariates of the steps after the end of each series.
 
     Args:
@@ -171,12 +226,15 @@ def add_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> Pane
             series if the data have them.
         columns: The roles of the columns of a frame.
         horizon: H.
+        grid: As in `as_panel`.
+        form: The form of the series.
     """
     if panel.known is None:
         raise ValueError("`known` needs a model with known covariates. Received: covariates, but none in the training.")
     num_known = panel.known[0].shape[1]
     if hasattr(known, "columns"):
-        rows = _select_future(panel, known, columns, horizon)
+        expected = future_times(panel, horizon, grid)
+        rows = _select_future(panel, known, columns, expected, form)
     else:
         rows = np.asarray(known, np.float32)
         rows = np.broadcast_to(rows, (len(panel), *rows.shape)) if rows.ndim == 2 else rows
@@ -192,15 +250,17 @@ def add_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> Pane
     )
 
 
-def _select_future(panel: Panel, known: Any, columns: Columns, horizon: int) -> np.ndarray:
+def _select_future(
+    panel: Panel, known: Any, columns: Columns, times_after: Sequence[np.ndarray], form: Form | None
+) -> np.ndarray:
     """Return the rows (n, H, F) of a frame at the times after the end of each series."""
     wanted = dataclasses.replace(columns, value=columns.series and columns.known[0], observed=(), static=())
     wanted.check(known, "`known`")
-    times, _ = _parse_times(known, columns.time)
+    times, _ = _parse_times(known, columns.time, None if form is None else form.is_local)
     names = None if columns.series is None else np.asarray(known[columns.series]).astype(str)
     values = _stack(known, columns.known, len(times))
     selected = []
-    for name, expected in zip(panel.ids, future_times(panel, horizon), strict=True):
+    for name, expected in zip(panel.ids, times_after, strict=True):
         rows = np.arange(len(times)) if names is None else np.flatnonzero(names == name)
         row_of_time = dict(zip(times[rows].astype(expected.dtype).tolist(), rows, strict=True))
         missing = [str(time) for time in expected if time.tolist() not in row_of_time]
@@ -236,7 +296,7 @@ def _as_numbers(values: Any, name: str) -> np.ndarray:
         ) from error
 
 
-def _from_frame(frame: Any, columns: Columns) -> tuple[Panel, Form]:
+def _from_frame(frame: Any, columns: Columns, grid: Grid | None) -> tuple[Panel, Form]:
     times, form = _parse_times(frame, columns.time)
     roles = {role: _stack(frame, getattr(columns, role), len(times)) for role in ("known", "observed", "static")}
     if columns.value is None:
@@ -262,7 +322,7 @@ def _from_frame(frame: Any, columns: Columns) -> tuple[Panel, Form]:
         groups = [(name, rows, values[rows]) for name, rows in zip(ids, members, strict=True)]
         form = dataclasses.replace(form, layout="long")
     series = [_sort(name, times, rows, values) for name, rows, values in groups]
-    grid = find_grid([each[1] for each in series]) if series else Grid("", 1)
+    grid = choose_grid([each[1] for each in series], grid)
     for name, sorted_times, *_ in series:
         steps = grid.positions(sorted_times)
         if not np.array_equal(steps, np.arange(len(steps))):
@@ -337,45 +397,55 @@ def _sort(
     return name, times, rows[order], values[order]
 
 
-def _parse_times(frame: Any, name: str | None) -> tuple[np.ndarray, Form]:
-    """Return the times of a frame, and their form; the row numbers if no column is named and the index has no dates."""
+def _parse_times(frame: Any, name: str | None, is_local: bool | None = None) -> tuple[np.ndarray, Form]:
+    """Return the times of a frame, and their form; the row numbers if no column is named and the index has no dates.
+
+    Times of a zone are those of UTC inside, but local ones if all have one time of day, or `is_local`.
+    """
     library = type(frame).__module__.split(".")[0]
-    zone = None
     if name is not None:
         times = frame[name]
-        zone = getattr(times.dtype, "tz", None) or getattr(times.dtype, "time_zone", None)
-        if zone is not None and library == "pandas":
-            times = times.dt.tz_convert("UTC").dt.tz_localize(None)
-        column = np.asarray(times)
     elif library == "pandas" and (frame.index.dtype.kind == "M" or "period" in str(frame.index.dtype)):
-        column = np.asarray(frame.index)
+        times = frame.index.to_series()
     else:
         return np.arange(len(frame)), Form(library=library)
+    zone = getattr(times.dtype, "tz", None) or getattr(times.dtype, "time_zone", None)
+    if zone is None:
+        is_local = False
+        column = np.asarray(times)
+    else:
+        local = times.dt.tz_localize(None) if library == "pandas" else times.dt.replace_time_zone(None)
+        column = np.asarray(local)
+        if is_local is None:
+            is_local = len(np.unique(column - column.astype("datetime64[D]"))) == 1
+        if not is_local:
+            column = np.asarray(times.dt.tz_convert("UTC").dt.tz_localize(None) if library == "pandas" else times)
     if column.dtype.kind in "iu":
         return column.astype(np.int64), Form(library=library)
     is_text = column.dtype.kind != "M"
+    texts = [str(time) for time in column] if is_text else []
     try:
-        times = parse_times([str(time) for time in column] if is_text else column)
+        times = parse_times(texts if is_text else column)
     except TimeError as error:
         raise DataError(
             f"Column {name!r} must hold times, such as 1990-01. Row {error.index} holds {str(column[error.index])[:60]!r}."
         ) from None
     day = 0
     if times.dtype.kind == "M" and not is_text and len(times):
-        days = (column.astype("datetime64[D]") - times.astype("datetime64[M]")).astype(int)
-        day = int(days[0]) if (days == days[0]).all() and days[0] < 28 else -1
+        dates = column.astype("datetime64[D]")
+        is_last = ((dates + 1).astype("datetime64[M]") != dates.astype("datetime64[M]")).all()
+        day = -1 if is_last else int((dates - times.astype("datetime64[M]")).astype(int)[0])
+    if is_text and times.dtype.kind == "M" and np.datetime_data(times.dtype)[0] not in "YMD":
+        zone = "UTC" if any(_OFFSET.search(text) for text in texts) else None
     return times, Form(
         library=library,
         text_times=is_text and times.dtype.kind == "M",
         day=day,
         zone=None if zone is None else str(zone),
+        is_local=is_local,
         dates=library == "polars" and column.dtype == "datetime64[D]",
     )
 
 
 def _to_polars(column: np.ndarray) -> Any:
     return column.tolist() if column.dtype.kind == "O" else column
-
-
-def _grid_of(panel: Panel) -> Grid:
-    return find_grid([np.asarray(times) for times in panel.times])

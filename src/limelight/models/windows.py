@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 
 from limelight.data import Panel
+from limelight.data.timesteps import Grid
 from limelight.models.panels import Columns, Form
 
 SCALINGS = ("mean", "recent", "standard")
@@ -31,6 +32,7 @@ class WindowInputs:
         columns: The roles of the columns of a frame.
         form: The form of the training data.
         history: The ends of the training series.
+        grid: The steps between their times, which the ends alone may not tell.
     """
 
     past: int
@@ -43,6 +45,7 @@ class WindowInputs:
     columns: Columns
     form: Form
     history: Panel
+    grid: Grid | None = None
 
     def __post_init__(self) -> None:
         if self.scaling not in SCALINGS:
@@ -92,6 +95,7 @@ class WindowInputs:
             "columns": dataclasses.asdict(self.columns),
             "form": dataclasses.asdict(self.form),
             "history": _panel_to_dict(self.history),
+            "grid": None if self.grid is None else dataclasses.asdict(self.grid),
         }
 
     @classmethod
@@ -107,6 +111,7 @@ class WindowInputs:
             columns=Columns(**columns),
             form=Form(**document["form"]),
             history=_panel_from_dict(document["history"]),
+            grid=None if document["grid"] is None else Grid(**document["grid"]),
         )
 
 

@@ -177,7 +177,7 @@ class Forecasting:
         panel = self._cut_at_origins(indices)
         maps = estimator.attention(panel)
         weights = maps[ATTENTION].weights().mean((1, 2))  # (examples, past)
-        times, naive = future_times(panel, self.horizon), self._naive(indices)
+        times, naive = future_times(panel, self.horizon, self.inputs.grid), self._naive(indices)
         kinds = [kind for kind, group in chosen.items() for _ in group]
         past = self.inputs.past
         entries = [
