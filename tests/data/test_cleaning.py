@@ -77,6 +77,16 @@ def test_texts_that_differ_in_punctuation_stay_and_are_counted():
     ]
 
 
+def test_texts_of_different_groups_may_be_in_different_parts():
+    texts = ["good film", "Good film!", "good - film", "bad", "bad?", "so so", "so, so"]
+    raw = RawExamples(list(texts), ["x", "y", "x", "x", "y", "x", "y"], groups=["a", "b", "a", "a", None, None, None])
+    dataset = build_dataset("d", raw, "the file 'd'", "column 'stars'")
+    assert [str(repair) for repair in dataset.repairs] == [
+        "texts that differ only in punctuation from one of another group, which may be in another part: 2",
+        "texts that differ from an earlier one only in punctuation, kept in one part with it (the first: 'good - film'): 2",
+    ]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters() | st.sampled_from("aA'’ 7東ก\u0301-"), max_size=12), st.data())
 def test_texts_with_the_same_token_ids_have_the_same_fold(text, data):

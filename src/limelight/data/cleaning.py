@@ -79,7 +79,7 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regre
     raw.labels = _name_classes(raw.labels, label)
     raw = raw.take(_drop_duplicates(raw, repairs), repairs)
     test = None if raw.test is None else np.array(raw.test, dtype=bool)
-    _count_near_duplicates([text for row, text in enumerate(_texts(raw)) if test is None or not test[row]], repairs)
+    _count_near_duplicates(raw, repairs)
     classes = sort_classes(raw.labels, label)
     index = {name: position for position, name in enumerate(classes)}
     class_ids = np.array([index[name] for name in raw.labels], dtype=np.int64)
@@ -101,7 +101,7 @@ def _build_regression(name: str, raw: RawExamples, source: str, label: str) -> D
     add_repair(repairs, "texts merged with an equal one, whose targets were averaged", len(texts) - len(rows) - equal)
     targets = np.array([targets[group].mean() for group in rows.values()])
     raw = raw.take([group[0] for group in rows.values()], repairs)
-    _count_near_duplicates(_texts(raw), repairs)
+    _count_near_duplicates(raw, repairs)
     if np.ptp(targets) == 0:
         raise DataError(
             f"A regression needs different targets. {capitalize(label)} holds only {targets[0]:g}. Name the column of "
@@ -219,15 +219,30 @@ def _drop_duplicates(raw: RawExamples, repairs: list[Repair]) -> list[int]:
     return sorted([*kept, *published])
 
 
-def _count_near_duplicates(texts: list[str], repairs: list[Repair]) -> None:
-    """Count the texts that differ from an earlier one only in punctuation, and quote the first of them."""
+def _count_near_duplicates(raw: RawExamples, repairs: list[Repair]) -> None:
+    """Count the texts outside the test part that differ from an earlier one only in punctuation, and quote the first.
+
+    A split keeps them in one part, but not if they belong to different groups.
+    """
+    texts = _texts(raw)
     seen: set[bytes] = set()
-    near = []
+    seen_in_group: set[tuple[bytes, str | None]] = set()
+    near, apart = [], 0
     for row, text in enumerate(texts):
+        if raw.test is not None and raw.test[row]:
+            continue
         key = _hash(fold_words(text))
-        if key in seen:
+        unit = (key, None if raw.groups is None else name_group(raw.groups[row]))
+        if key in seen and (raw.groups is None or unit in seen_in_group):
             near.append(row)
+        elif key in seen:
+            apart += 1
         seen.add(key)
+        if raw.groups is not None:
+            seen_in_group.add(unit)
+    add_repair(
+        repairs, "texts that differ only in punctuation from one of another group, which may be in another part", apart
+    )
     if near:
         example = texts[near[0]]
         shown = repr(example if len(example) <= 40 else example[:39] + "…")

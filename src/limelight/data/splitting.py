@@ -46,9 +46,9 @@ def split(dataset: Dataset | Pairs, *, validation: float = 0.1, test: float = 0.
     has its share in each part, up to one example. The split depends on the examples alone, neither on their order nor on a
     seed. Rows that are added to a class move only examples whose p is close to a limit, and none of another class.
 
-    Examples of one group have one hash, that of the group's name, and so have texts that differ only in case, white space
-    and punctuation: they are never in two parts, and count as many ranks as there are. A class that would have no example in
-    the train part gets those with its largest hash. If the data set has a published test part, that part is the test,
+    Examples of one group have one hash, that of the group's name, and so have texts without a group that differ only in case,
+    white space and punctuation: they are never in two parts, and count as many ranks as there are. A class that would have no
+    example in the train part gets those with its largest hash. If the data set has a published test part, that part is the test,
     `test` is ignored, and `validation` is a share of the rest.
 
     Examples with numeric targets are split like classes, in ten bins of equally many examples from low to high targets (fewer
