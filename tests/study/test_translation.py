@@ -229,6 +229,13 @@ def test_the_dictionary_is_ibm_model_1(random):
 
 
 @pytest.mark.backend_free
+def test_a_dictionary_leaves_out_pairs_of_books():
+    book = "red " * 3000
+    assert Dictionary().fit([book, "red"], [book, "rouge"]).translate("red sea") == "rouge sea"
+    assert Dictionary().fit([book], [book]).translate("red sea") == "red sea"
+
+
+@pytest.mark.backend_free
 def test_a_silent_unit_is_left_out():
     dictionary = Dictionary("character", "word").fit(
         ["a", "b", "ab", "ahb", "ah", "hb"] * 4, ["A", "B", "A B", "A B", "A", "B"] * 4

@@ -247,6 +247,8 @@ class Dictionary:
         for source, target in zip(sources, targets, strict=True):
             first = [source_ids.setdefault(unit, len(source_ids)) for unit in _split(source, self.source_unit)]
             second = [target_ids.setdefault(unit, len(target_ids)) for unit in _split(target, self.target_unit)]
+            if len(first) * len(second) > _MAX_LINKS:
+                continue
             num_links += len(first) * len(second)
             if num_links > _MAX_LINKS:
                 break
@@ -257,6 +259,8 @@ class Dictionary:
             columns.append(np.repeat(second, len(first)))
             tokens.append(np.repeat(np.arange(num_tokens, num_tokens + len(second)), len(first)))
             num_tokens += len(second)
+        if not rows:
+            return self
         source_of, target_of, token = (np.concatenate(each).astype(np.int64) for each in (rows, columns, tokens))
         keys, link = np.unique(source_of * len(target_ids) + target_of, return_inverse=True)
         key_source, key_target = np.divmod(keys, len(target_ids))
