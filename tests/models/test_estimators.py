@@ -372,7 +372,12 @@ def test_classes_and_numbers_restore_their_targets():
     ("params", "message"),
     [
         ({"training": {"epochs": 3}}, r"must not repeat an argument of the estimator\. Received: 'epochs' in both"),
-        ({"training": {"speed": 3}}, r"settings of `limelight\.models\.TrainingConfig`.*'speed'"),
+        (
+            {"training": {"speed": 3}},
+            r"settings of `limelight\.models\.TrainingConfig`: schedule, .*, tensorboard\. Received: 'speed'",
+        ),
+        ({"max_length": 0}, r"`max_length` must be a positive integer\. Received: max_length=0"),
+        ({"vocabulary": 0.5}, r"`vocabulary` must be a positive integer\. Received: vocabulary=0\.5"),
         ({"encoder": "rnn"}, r'`encoder` must be "bilstm", .*Received: encoder=\'rnn\''),
         ({"pooling": "sum"}, r'`pooling` must be "attention", .*Received: pooling=\'sum\''),
     ],
@@ -380,6 +385,29 @@ def test_classes_and_numbers_restore_their_targets():
 def test_wrong_parameters_are_refused(params, message):
     with pytest.raises(ValueError, match=message):
         make("TextClassifier", **params).fit(TEXTS, LABELS)
+
+
+@pytest.mark.full
+def test_wrong_sizes_of_documents_and_series_are_refused():
+    for name in ("max_sentences", "max_words"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be a positive integer\. Received: {name}=0"):
+            make("DocumentClassifier", **{name: 0}).fit(TEXTS, LABELS)
+    with pytest.raises(ValueError, match=r"`max_length` must be a positive integer\. Received: max_length=-1"):
+        make("SeriesClassifier", max_length=-1).fit(np.ones((4, 3)), [0, 1, 0, 1])
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        (["1", "1,5"], "Every target must be a number. Received: '1,5' at position 1. Convert it, or classify"),
+        (np.array([[1, 2], [3, "x"]], object), r"Received: \"\[3 'x'\]\" at position 1"),
+    ],
+)
+def test_targets_that_are_no_numbers_are_quoted(targets, message):
+    with pytest.raises(DataError, match=message):
+        Numbers.fit(targets)
+    assert Numbers.fit(["1", "2.5"]).mean.tolist() == [1.75]
 
 
 @pytest.mark.backend_free

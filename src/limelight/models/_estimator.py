@@ -1,5 +1,6 @@
 """Base classes of the estimators: training, prediction and attention, for each kind of inputs and of targets."""
 
+import dataclasses
 import functools
 import os
 import warnings
@@ -12,6 +13,7 @@ import numpy as np
 from limelight import evaluate, inspection
 from limelight._optional import import_optional
 from limelight._progress import Progress
+from limelight.core.validation import check_positive_int
 from limelight.data import Tokenizer
 from limelight.data.vectors import load_vectors
 from limelight.exceptions import AttentionError, DataError
@@ -189,10 +191,13 @@ class Estimator(BaseEstimator):
             raise ValueError(
                 f"`training` must not repeat an argument of the estimator. Received: {repeated[0]!r} in both."
             )
-        try:
-            return TrainingConfig(**{"epoch_steps": 50, **common, **further})
-        except TypeError as error:
-            raise ValueError(f"`training` must hold settings of `limelight.models.TrainingConfig`. {error}.") from error
+        settings = [field.name for field in dataclasses.fields(TrainingConfig) if field.name not in common]
+        if unknown := sorted(further.keys() - set(settings)):
+            raise ValueError(
+                f"`training` must hold settings of `limelight.models.TrainingConfig`: {', '.join(settings)}. Received: "
+                f"{unknown[0]!r}."
+            )
+        return TrainingConfig(**{"epoch_steps": 50, **common, **further})
 
     def _split(self, targets: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the examples to train on and those that validate."""
@@ -244,6 +249,8 @@ class TextEstimator(Estimator):
         return encoder not in ENCODERS and (os.path.isdir(encoder) or os.sep in encoder)
 
     def _fit_inputs(self, X: list[str]) -> TextInputs:
+        check_positive_int("max_length", self.max_length)
+        check_positive_int("vocabulary", self.vocabulary)
         if self._has_pretrained_encoder:
             if self.vectors is not None:
                 raise ValueError(
@@ -321,6 +328,7 @@ class SeriesEstimator(Estimator):
         return as_series(X)
 
     def _fit_inputs(self, X: list[np.ndarray]) -> SeriesInputs:
+        check_positive_int("max_length", self.max_length)
         steps = np.concatenate([steps[: self.max_length] for steps in X]).astype(np.float64)
         self._mean, self._variance = steps.mean(0), steps.var(0)
         return SeriesInputs(steps.shape[1], self.max_length)
@@ -362,6 +370,8 @@ class DocumentEstimator(Estimator):
         return as_texts(X)
 
     def _fit_inputs(self, X: list[str]) -> DocumentInputs:
+        for name in ("vocabulary", "max_sentences", "max_words"):
+            check_positive_int(name, getattr(self, name))
         inputs = DocumentInputs.fit(X, self.vocabulary, self.max_sentences, self.max_words)
         self._embeddings, self.vectors_found_ = read_embeddings(self.vectors, inputs.tokenizer)
         return inputs

@@ -135,9 +135,23 @@ def _check_numbers(y: Any) -> np.ndarray:
         with contextlib.suppress(TypeError, ValueError):
             rows = np.flatnonzero(~np.isfinite(np.asarray(y, np.float64)).reshape(len(y), -1).all(1))
         if not len(rows):
-            raise
+            row = next((row for row, target in enumerate(y) if not _are_numbers(target)), None)
+            if row is None:
+                raise
+            raise DataError(
+                f"Every target must be a number. Received: {str(y[row])[:60]!r} at position {row}. Convert it, or classify."
+            ) from error
         message = f"{str(error).splitlines()[0]} Target {rows[0]} of {len(y):,} is the first of {len(rows):,}."
         raise DataError(f"{message} Drop these examples, or fill the targets.") from error
+
+
+def _are_numbers(target: Any) -> bool:
+    """Return True for a number, or several of one example."""
+    try:
+        np.asarray(target, np.float64)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _restore(document: dict[str, Any]) -> np.ndarray:
