@@ -311,9 +311,10 @@ def _note_equal_inputs(subsets: Mapping[str, Sequences], length: int) -> list[st
     equal = sum(_hash_sequence(sequence) in trained for sequence in subsets["test"].sequences)
     if not equal:
         return []
+    are, they = ("is", "it differs") if equal == 1 else ("are", "they differ")
     return [
-        f"{equal:,} of {len(subsets['test'].sequences):,} test examples are to the models the same as a training example: they "
-        f"differ only in words outside the vocabulary, or after the length of {length:,}."
+        f"{equal:,} of {len(subsets['test'].sequences):,} test examples {are} to the models the same as a training example: "
+        f"{they} only in words outside the vocabulary, or after the length of {length:,}."
     ]
 
 
