@@ -378,6 +378,14 @@ def test_a_saved_forecaster_forecasts_the_same(fitted, fitted_to_frame, tmp_path
     assert keras.models.load_model(tmp_path / "frame.keras").output_shape == (None, 3, 3)
 
 
+@pytest.mark.full
+def test_parameters_in_arrays_are_saved(tmp_path):
+    model = make(quantiles=np.array(LEVELS), season=1, known=np.array([])).fit(make_series((20,)))
+    model.save(tmp_path / "model.keras")
+    loaded = models.load(tmp_path / "model.keras")
+    assert (loaded.quantiles, loaded.known) == (LEVELS, [])
+
+
 def test_metrics_are_those_of_the_held_out_steps(fitted):
     series = make_series()[:2]
     forecasts, actual = fitted.predict([each[:-3] for each in series]), np.stack([each[-3:] for each in series])
@@ -555,7 +563,11 @@ def test_wrong_columns_of_frames_are_refused(library):
             columns,
             r"'day' must hold numbers\. Received: .*such as '2020-01-01'\. If it holds the times, name it: time='day'",
         ),
-        ({"time": "day"}, {**columns, "note": ["x", "y"]}, r"'note' must hold numbers\. Received: .*such as 'x'"),
+        (
+            {"time": "day"},
+            {**columns, "shop": ["x", "y"]},
+            r"'shop' must hold numbers\. Received: .*such as 'x'.*if it names the series of a long frame, series='shop'",
+        ),
         (
             {"time": "day", "value": "a", "series": "id"},
             {**columns, "id": ["x", None]},
@@ -611,6 +623,7 @@ def with_gap(values, at):
         ),
         (lambda s: [], {}, DataError, r"at least one"),
         (lambda s: ["a", "b"], {}, TypeError, r"must be a Panel, a frame, an array"),
+        (lambda s: None, {}, TypeError, r"must be a Panel, a frame, an array, or a list .*\. Received: NoneType\."),
         (lambda s: pd.DataFrame({"a": s[0]}), {"time": "t"}, DataError, r"must have the column 't'\. Received: a\."),
         (lambda s: make_frame(), {"series": "shop"}, DataError, r"needs `time` and `value`"),
         (

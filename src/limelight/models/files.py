@@ -142,16 +142,22 @@ def _encode(value: Any) -> Any:
         return {"keras": keras.saving.serialize_keras_object(value)}
     if isinstance(value, dict):
         return {"items": [[_encode(key), _encode(item)] for key, item in value.items()]}
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [_encode(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if dataclasses.is_dataclass(value) or not isinstance(value, str | int | float | bool | list | tuple | None):
+    if dataclasses.is_dataclass(value) or not isinstance(value, str | int | float | bool | None):
         return None  # such as a generator of random numbers, whose state is used up
     return value
 
 
 def _decode(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
     if not isinstance(value, dict):
         return value
     if "keras" in value:
