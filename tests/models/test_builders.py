@@ -78,6 +78,15 @@ def test_series_classifier_against_loops(random):
     np.testing.assert_allclose(probabilities(model, inputs), expected[None], rtol=2e-5)
 
 
+def test_padding_has_no_effect_on_a_layer_without_a_mask():
+    settings = {"encoder": keras.layers.Conv1D(5, 3, padding="same"), "pooling": "max"}
+    ids = np.array([[3, 8, 2]])
+    text = randomize(build_text_classifier(11, 3, embedding_dim=7, **settings))
+    np.testing.assert_allclose(probabilities(text, ids), probabilities(text, np.pad(ids, ((0, 0), (0, 9)))), rtol=2e-5)
+    with pytest.raises(ValueError, match=r"takes `mask`, or padding is pooled\. Received: GlobalMaxPooling1D"):
+        build_text_classifier(11, 3, pooling=keras.layers.GlobalMaxPooling1D())
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_series_are_scaled_in_float32(policy, random):
     # Large and small units, a channel of one value, and one that varies by less than float32 can tell.

@@ -39,10 +39,10 @@ def build_text_classifier(
         vocabulary_size: Number of token ids, including padding. Ids are in [0, vocabulary_size).
         num_classes: Number of classes K.
         encoder: "bilstm", "lstm", "bigru", "gru", "conv" (two convolutions of width 5), "transformer" (two blocks with rotary
-            positions), None for the embeddings themselves, a layer from (B, T, D) to (B, T, E), or a `BertEncoder`, which has
-            embeddings of its own.
+            positions), None for the embeddings themselves, a layer from (B, T, D) to (B, T, E), whose padded steps are zero, or
+            a `BertEncoder`, which has embeddings of its own.
         pooling: "attention" (an additive `AttentionPooling`), "mean", "max", "last" (the last real step), or a layer from
-            (B, T, E) to (B, F).
+            (B, T, E) to (B, F) whose call takes a mask.
         units: Units of the encoder, in each direction if it has two.
         embedding_dim: Width of the token embeddings.
         embeddings: Their initial values (vocabulary_size, D), such as pretrained word vectors; they replace `embedding_dim`.
@@ -318,17 +318,14 @@ def _apply_encoder(encoder: Any, vectors: Any, mask: Any, units: int, dropout: f
     if encoder is None:
         return vectors
     if isinstance(encoder, keras.Layer):
-        return _call_with_mask(encoder, vectors, mask)
+        return _call_with_mask(encoder, _zero_padding(vectors, mask), mask)
     if encoder not in ENCODERS:
         names = ", ".join(f'"{name}"' for name in ENCODERS)
         raise ValueError(f"`encoder` must be {names}, None or a Keras layer. Received: encoder={encoder!r}.")
     if encoder == "conv":
         for number in (1, 2):
-            # A convolution reads its neighbours: padded steps must be zero, as beyond the ends.
-            vectors = ops.where(ops.expand_dims(mask, -1), vectors, 0.0)
-            vectors = keras.layers.Conv1D(2 * units, 5, padding="same", activation="relu", name=f"conv_{number}")(
-                vectors
-            )
+            convolution = keras.layers.Conv1D(2 * units, 5, padding="same", activation="relu", name=f"conv_{number}")
+            vectors = convolution(_zero_padding(vectors, mask))
         return vectors
     if encoder == "transformer":
         return apply_transformer(vectors, mask, units, dropout)
@@ -370,7 +367,12 @@ def apply_transformer(
 def _pool(pooling: Any, states: Any, mask: Any) -> Any:
     """Return one vector (B, F) of the states (B, T, E)."""
     if isinstance(pooling, keras.Layer):
-        return _call_with_mask(pooling, states, mask)
+        if not _takes_mask(pooling):
+            raise ValueError(
+                f"`pooling` must be a layer whose `call` takes `mask`, or padding is pooled. Received: {type(pooling).__name__}. "
+                'Use pooling="max" or another name.'
+            )
+        return pooling(states, mask=mask)
     if pooling not in POOLINGS:
         names = ", ".join(f'"{name}"' for name in POOLINGS)
         raise ValueError(f"`pooling` must be {names} or a Keras layer. Received: pooling={pooling!r}.")
@@ -389,9 +391,17 @@ def take_last(states: Any, mask: Any) -> Any:
     return ops.squeeze(ops.take_along_axis(states, ops.reshape(last, (-1, 1, 1)), axis=1), 1)
 
 
+def _zero_padding(vectors: Any, mask: Any) -> Any:
+    """Return the vectors (B, T, D), 0 at padding: a convolution reads neighbours, and there is 0 beyond the ends too."""
+    return ops.where(ops.expand_dims(mask, -1), vectors, 0.0)
+
+
+def _takes_mask(layer: keras.Layer) -> bool:
+    return "mask" in inspect.signature(layer.call).parameters
+
+
 def _call_with_mask(layer: keras.Layer, inputs: Any, mask: Any) -> Any:
-    takes_mask = "mask" in inspect.signature(layer.call).parameters
-    return layer(inputs, mask=mask) if takes_mask else layer(inputs)
+    return layer(inputs, mask=mask) if _takes_mask(layer) else layer(inputs)
 
 
 def _classify(vector: Any, num_classes: int) -> Any:
