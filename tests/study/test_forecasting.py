@@ -1,6 +1,7 @@
 """A study of series to forecast: its metrics against loops in numpy, its files, its report, and its errors."""
 
 import json
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from limelight import models
 from limelight.data import Panel, load_panel
 from limelight.exceptions import DataError
 from limelight.study import Settings, UsageError, job, run
+from limelight.study.forecasting import Forecasting
 from limelight.study.setup import Setup, prepare
 
 pytestmark = pytest.mark.full
@@ -53,6 +55,20 @@ def test_the_attention_is_tested_on_test_forecasts(finished):
     assert explanation["layer"] == "attention"
     assert explanation["uniform"]["metric"] == "mae"
     assert explanation["tokens"] == PAST
+
+
+@pytest.mark.backend_free
+def test_a_difference_is_that_of_the_metrics_where_a_series_has_fewer_forecasts():
+    # Three forecasts of one step of the first series, one of the second.
+    actual, errors = np.zeros((4, 1)), {"attention": np.array([1.0, 2, 1, 4]), "none": np.array([3.0, 2, 4, 5])}
+    names = {"attention": "attention", "none": "no attention"}
+    experiment = types.SimpleNamespace(
+        units=np.array([0, 0, 0, 1]), actual=actual, naive_errors=np.array([2.0, 2, 2, 1]), names=names
+    )
+    points = {name: [each[:, None], each[:, None] + 0.1] for name, each in errors.items()}
+    comparison = Forecasting._compare(experiment, points, "none")  # pyright: ignore[reportArgumentType]
+    expected = np.mean((errors["attention"] - errors["none"]) / experiment.naive_errors)
+    assert comparison.difference.value == pytest.approx(expected)
 
 
 def test_metrics_are_those_of_loops(finished):

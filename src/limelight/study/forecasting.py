@@ -295,12 +295,15 @@ class Forecasting:
         return details
 
     def _compare(self, points: Mapping[str, Sequence[np.ndarray]], other: str) -> Comparison:
-        """Compare attention with another model by the MASE of each unit: a series, or a forecast of the only one."""
+        """Compare attention with another model by the MASE of each unit: a series, or a forecast of the only one.
+
+        A series with fewer forecasts counts less, so that the difference is that of the mean errors of all forecasts.
+        """
         counts = np.bincount(self.units)
 
         def errors_of_units(forecasts: np.ndarray) -> np.ndarray:
             scaled = np.abs(forecasts - self.actual).mean(1) / self.naive_errors
-            return np.bincount(self.units, scaled) / counts
+            return np.bincount(self.units, scaled) / counts.mean()
 
         first, second = ([errors_of_units(each) for each in points[name]] for name in (ATTENTION, other))
         second = second * (len(first) if len(second) == 1 else 1)
