@@ -263,6 +263,10 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
         make_trainer(checkpoint=path).fit(2)
     with pytest.raises(UsageError, match=r"another learning_rate"):
         make_trainer(checkpoint=path, learning_rate=0.01).fit(1)
+    relabelled = make_trainer(checkpoint=path)
+    relabelled.train_set.targets[7] ^= 1
+    with pytest.raises(UsageError, match=r"another data\."):
+        relabelled.fit(1)
     path.write_bytes(b"nonsense")
     with pytest.raises(UsageError, match=r"must be a file that `fit` wrote"):
         make_trainer(checkpoint=path).fit(1)

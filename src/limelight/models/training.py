@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import itertools
 import json
 import math
@@ -291,12 +292,23 @@ class Trainer:
     def _describe(self, model: keras.Model, seed: int) -> dict[str, Any]:
         """Return what a checkpoint must agree with."""
         config = dataclasses.asdict(self.config)
-        names = ("batch_size", "learning_rate", "schedule", "warmup", "clip_norm", "epoch_steps", "averaging", "epochs")
+        names = (
+            "precision",
+            "batch_size",
+            "learning_rate",
+            "schedule",
+            "warmup",
+            "clip_norm",
+            "epoch_steps",
+            "averaging",
+            "epochs",
+        )
         return {
             "seed": seed,
             "examples": [len(self.train_set), len(self.validation_set)],
             "shapes": [list(variable.shape) for variable in model.variables],
             "backend": keras.backend.backend(),
+            "data": [_hash_examples(examples) for examples in (self.train_set, self.validation_set)],
             **{name: config[name] for name in names},
         }
 
@@ -446,6 +458,16 @@ def fill_batch(examples: Examples, indices: np.ndarray, length: int, rows: int) 
         weights = np.array(weights)
         weights[len(indices) :] = 0
     return inputs, targets, weights
+
+
+def _hash_examples(examples: Examples) -> str:
+    """Return a hash of the lengths of examples, and of the inputs, targets and weights of up to 64 of them."""
+    indices = np.unique(np.linspace(0, len(examples) - 1, 64).astype(int))
+    inputs, targets, weights = examples.batch(indices, int(examples.lengths[indices].max()))
+    total = hashlib.blake2b(np.asarray(examples.lengths).tobytes(), digest_size=16)
+    for array in keras.tree.flatten((inputs, targets, weights)):
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
 
 
 def _schedule(step: int, max_steps: int, schedule: str, warmup: float) -> float:
