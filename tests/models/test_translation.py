@@ -1,6 +1,7 @@
 """Translation: decoding against enumeration of all targets and teacher forcing, samples against probabilities, units, files."""
 
 import itertools
+import unicodedata
 from typing import ClassVar
 
 import keras
@@ -270,13 +271,19 @@ def test_long_texts_are_cut_counted_and_have_no_end():
 def test_scheduled_sampling_feeds_the_predictions():
     model, random = translator("luong"), np.random.default_rng(0)
     inputs = {"source": np.array([[4, 8, 5], [5, 6, 0]]), "previous": np.array([[START, 5, 6, 4], [START, 5, 0, 0]])}
-    predicted = keras.ops.convert_to_numpy(model(inputs, training=False)).argmax(-1)
+    predicted = keras.ops.convert_to_numpy(model(inputs, training=False))[..., END:].argmax(-1) + END
     everywhere = _feed_predictions(1.0, model, inputs, random, 1.0)["previous"]
     assert everywhere.tolist() == [[START, *predicted[0, :3]], [START, predicted[1, 0], 0, 0]]
     assert _feed_predictions(1.0, model, inputs, random, 0.0) is inputs
     tall = {name: np.repeat(value[:1], 2000, axis=0) for name, value in inputs.items()}
     share = (_feed_predictions(0.5, model, tall, random, 0.5)["previous"][:, 1] != 5).mean()
     assert share == pytest.approx(0.25 * (predicted[0, 0] != 5), abs=0.05)
+    # Padding, however probable, is never fed: it would be masked.
+    layer = model.get_layer("probabilities")
+    layer.set_weights(
+        [layer.get_weights()[0], layer.get_weights()[1] + 50.0 * (np.arange(model.output.shape[-1]) == 0)]
+    )
+    assert _feed_predictions(1.0, model, inputs, random, 1.0)["previous"].tolist() == everywhere.tolist()
 
 
 @pytest.mark.full
@@ -324,6 +331,19 @@ def test_units_restore_a_text(kind):
         assert units.decode([START, *ids, END, 0]) == text
         assert len(units.split(text)) == len(ids)
     assert units.encode("").tolist() == [1]
+
+
+@pytest.mark.backend_free
+@pytest.mark.parametrize("kind", ["word", "character", "subword"])
+def test_units_are_the_same_however_a_letter_was_typed(kind):
+    composed, decomposed = (unicodedata.normalize(form, "ναί όχι") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    for text in (composed, decomposed):
+        units = Units.fit(kind, [text], 300)
+        assert units.encode(composed).tolist() == units.encode(decomposed).tolist()
+        assert 1 not in units.encode(decomposed)
+        assert units.split(decomposed) == units.split(composed)
+        assert units.decode(units.encode(decomposed)) == composed
 
 
 @pytest.mark.backend_free

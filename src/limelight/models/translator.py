@@ -23,7 +23,7 @@ from limelight.models.decoding import BeamSearch, Sampling
 from limelight.models.inputs import as_texts
 from limelight.models.objectives import Classification
 from limelight.models.translation import ATTENTIONS, END, START, build_transformer_translator, build_translator
-from limelight.models.units import Units
+from limelight.models.units import Units, compose
 
 _ROWS = 64
 _MAX_WEIGHTS = 2**24
@@ -457,7 +457,7 @@ def _encode_target(units: Units, text: str) -> np.ndarray:
 
 
 def _as_references(y: Any) -> list[list[str]]:
-    """Return a list of references for each target, which is a string or a list of strings."""
+    """Return a list of references in Unicode NFC for each target, which is a string or a list of strings."""
     if y is None or isinstance(y, str):
         raise TypeError("`y` must hold a translation for each source. Received: one string or None. Put it in a list.")
     if hasattr(y, "columns"):
@@ -474,4 +474,4 @@ def _as_references(y: Any) -> list[list[str]]:
             raise TypeError(
                 f"Every translation must be a string, or a list of strings. Received: {values[row]!r} at position {row}."
             )
-    return references
+    return [[compose(text) for text in each] for each in references]

@@ -1,5 +1,6 @@
 """Units of texts that are translated: words, characters or subwords, which restore the text."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -17,7 +18,8 @@ UNKNOWN = 1
 class Units:
     """The units of one side of a translation, as ids.
 
-    Words are what white space separates, and are joined by spaces; characters and subwords (BPE on bytes) restore a text exactly.
+    Texts are read in Unicode NFC. Words are what white space separates, and are joined by spaces; characters and subwords (BPE on
+    bytes) restore a text exactly.
 
     Args:
         kind: "word", "character" or "subword".
@@ -46,7 +48,7 @@ class Units:
     def fit(cls, kind: str, texts: Iterable[str], vocabulary: int) -> Self:
         """Learn at most `vocabulary` units from texts."""
         if kind != "subword":
-            counts = Counter(piece for text in texts for piece in _split(kind, text))
+            counts = Counter(piece for text in texts for piece in _split(kind, compose(text)))
             return cls(kind, [piece for piece, _ in counts.most_common(vocabulary)])
         library = import_optional("tokenizers")
         tokenizer = library.Tokenizer(library.models.BPE())
@@ -54,17 +56,19 @@ class Units:
         tokenizer.decoder = library.decoders.ByteLevel()
         alphabet = library.pre_tokenizers.ByteLevel.alphabet()
         trainer = library.trainers.BpeTrainer(vocab_size=vocabulary, show_progress=False, initial_alphabet=alphabet)
-        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.train_from_iterator(map(compose, texts), trainer)
         return cls(kind, tokenizer.to_str())
 
     def split(self, text: str) -> list[str]:
         """Return the units of a text, as written."""
+        text = compose(text)
         if self._tokenizer is None:
             return _split(self.kind, text)
         return [text[start:end] for start, end in self._tokenizer.encode(text).offsets]
 
     def encode(self, text: str) -> np.ndarray:
         """Return the ids of a text, int32 (length,); 1 is an unknown unit, and an empty text is one."""
+        text = compose(text)
         if self._tokenizer is not None:
             ids = [index + NUM_SPECIAL for index in self._tokenizer.encode(text).ids]
         else:
@@ -92,6 +96,11 @@ class Units:
     def from_dict(cls, document: dict[str, Any]) -> Self:
         """Return the units that `to_dict` described."""
         return cls(document["kind"], document["pieces"])
+
+
+def compose(text: str) -> str:
+    """Return a text in Unicode NFC, so that a letter with a mark is one character, however it was typed."""
+    return unicodedata.normalize("NFC", text)
 
 
 def _split(kind: str, text: str) -> list[str]:
