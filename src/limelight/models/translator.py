@@ -446,7 +446,8 @@ def _feed_predictions(
     is_replaced[:, 0] = False  # the start
     if not is_replaced.any():
         return inputs
-    predicted = np.asarray(model.predict_on_batch(inputs)).argmax(-1).astype(previous.dtype)
+    # As in a search, the end or a unit is predicted: padding would be masked.
+    predicted = (np.asarray(model.predict_on_batch(inputs))[..., END:].argmax(-1) + END).astype(previous.dtype)
     shifted = np.concatenate([previous[:, :1], predicted[:, :-1]], axis=1)
     return {**inputs, "previous": np.where(is_replaced, shifted, previous)}
 
