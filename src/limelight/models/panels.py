@@ -15,6 +15,7 @@ from limelight.exceptions import DataError
 
 # The end of a text that says how far its time is from UTC.
 _OFFSET = re.compile(r"(Z|UTC|[+-]\d{2}:?\d{2})\s*$")
+_FORMS = "Series must be a Panel, a frame, an array, or a list of arrays of numbers."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +278,8 @@ def _from_arrays(data: Any) -> Panel:
         values = [_as_numbers(each, f"series {index}") for index, each in enumerate(data)]
     else:
         array = _as_numbers(data, "`data`")
+        if not array.ndim:
+            raise TypeError(f"{_FORMS} Received: {type(data).__name__}.")
         values = list(array[None] if array.ndim == 1 else array)
     for index, each in enumerate(values):
         if each.ndim != 1:
@@ -290,10 +293,7 @@ def _as_numbers(values: Any, name: str) -> np.ndarray:
     try:
         return np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"Series must be a Panel, a frame, an array, or a list of arrays of numbers. Received: {type(values).__name__} "
-            f"for {name}."
-        ) from error
+        raise TypeError(f"{_FORMS} Received: {type(values).__name__} for {name}.") from error
 
 
 def _from_frame(frame: Any, columns: Columns, grid: Grid | None) -> tuple[Panel, Form]:
@@ -379,7 +379,7 @@ def _read_numbers(frame: Any, name: str) -> np.ndarray:
         kind = column.dtype if column.dtype.kind != "O" else type(column[0]).__name__
         raise DataError(
             f"Column {name!r} must hold numbers. Received: {kind}, such as {str(column[0])[:60]!r}. If it holds the times, "
-            f"name it: time={name!r}; else convert it, or leave it out."
+            f"name it: time={name!r}; if it names the series of a long frame, series={name!r}; else convert it, or leave it out."
         ) from error
 
 
