@@ -134,3 +134,11 @@ def test_no_examples():
         evaluation.WRONG: [],
         evaluation.UNCERTAIN: [],
     }
+
+
+def test_a_note_says_that_test_examples_of_a_group_are_not_independent():
+    groups, test = ("a", "b", "a", None, "b", None, "c"), np.array([0, 2, 3, 5, 6])
+    (note,) = evaluation.note_groups(groups, test)
+    assert "the 5 test examples as independent, though they belong to 4 groups" in note
+    assert evaluation.note_groups(groups, np.array([0, 1, 3, 5])) == []
+    assert evaluation.note_groups(None, test) == []

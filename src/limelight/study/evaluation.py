@@ -244,6 +244,27 @@ def comparison_to_dict(
     }
 
 
+def note_groups(groups: Sequence[str | None] | None, test: np.ndarray) -> list[str]:
+    """Return a sentence if several test examples belong to one group: intervals and p values take them as independent.
+
+    Args:
+        groups: For each example of the data set the name of its group, or None; None if there are no groups.
+        test: The indices of the test part.
+
+    Example:
+        >>> note_groups(("a", "a", None, "b"), np.array([0, 1, 2]))[0][:60]
+        'The intervals and p values take the 3 test examples as indep'
+    """
+    names = [] if groups is None else [groups[index] for index in test]
+    count = len({name for name in names if name is not None}) + names.count(None)
+    if count == len(names):
+        return []
+    return [
+        f"The intervals and p values take the {len(names):,} test examples as independent, though they belong to {count:,} "
+        "groups: if examples of a group are alike, the true intervals are wider."
+    ]
+
+
 def choose_examples(probabilities: np.ndarray, truth: np.ndarray, count: int) -> dict[str, list[int]]:
     """Choose up to `count` examples of each kind, none twice.
 

@@ -20,7 +20,7 @@ from limelight.models.objectives import Objective
 from limelight.models.training import Trainer
 from limelight.study import baselines
 from limelight.study.baselines import CHUNK
-from limelight.study.evaluation import Evaluation, Outcome, Samples, capture_examples
+from limelight.study.evaluation import Evaluation, Outcome, Samples, capture_examples, note_groups
 from limelight.study.folder import Run
 from limelight.study.settings import Settings
 from limelight.study.targets import ClassTargets, NumberTargets
@@ -83,7 +83,10 @@ class Supervised:
             name: Sequences(self.inputs.sequences[name], self.targets.encode(each)) for name, each in parts.items()
         }
         self.repairs = [*dataset.repairs, *self.inputs.repairs]
-        self.notes = _note_equal_inputs(self.subsets, settings.length)
+        self.notes = [
+            *_note_equal_inputs(self.subsets, settings.length),
+            *note_groups(dataset.groups, split.test),
+        ]
         self.trivial, self.trivial_title = self.targets.trivial, self.targets.trivial_title.lower()
         self.titles = {
             "attention": "LSTM + attention",

@@ -38,6 +38,7 @@ from limelight.study.evaluation import (
     Samples,
     compare_models,
     mean_over_seeds,
+    note_groups,
     summarize_seeds,
 )
 from limelight.study.folder import Run
@@ -89,7 +90,7 @@ class Translation:
         self.repairs = list(pairs.repairs)
         add_repair(self.repairs, f"training texts cut after {settings.length} units", cut)
         add_repair(self.repairs, f"test sources cut after {settings.length} units", cut_tests)
-        self.notes: list[str] = []
+        self.notes = note_groups(pairs.groups, split.test)
         mechanism = settings.mechanism.capitalize()
         self.titles = {
             ATTENTION: f"LSTM + {mechanism} attention",
