@@ -219,7 +219,11 @@ def test_one_series_is_tested_over_its_forecasts(tmp_path, random):
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"horizon": 40}, DataError, r"longer than twice the horizon.*lower --horizon, --folds, --past or --season"),
+        (
+            {"horizon": 40},
+            DataError,
+            r"longer than twice the horizon.*40 steps, once for the test.*lower --horizon, --folds, --past or --season",
+        ),
         ({"past": 3, "season": 12}, DataError, r"`past` must be at least a season\. Received: past=3, season=12"),
         ({"value": "price"}, DataError, r"'value' must name a column"),
         ({"known": ("weather",)}, DataError, r"no column 'weather'"),

@@ -62,8 +62,9 @@ class Forecasting:
         except DataError:
             raise
         except ValueError as error:
+            times = "once" if self.folds == 1 else f"{self.folds} times"
             raise DataError(
-                f"{error} The study forecasts {self.horizon} steps, {self.folds} times for the test and once to stop the "
+                f"{error} The study forecasts {self.horizon} steps, {times} for the test and once to stop the "
                 f"training, from {settings.past or 2 * max(self.horizon, self.season)} past steps: lower --horizon, --folds, "
                 "--past or --season."
             ) from error
