@@ -146,7 +146,7 @@ class Explanation:
             for name in columns:
                 star = "*" if row.get(f"{name}_better") else " "
                 cells.append(f"{format_decimals(row.get(name)):>16}{star}")
-            lines.append(f"{row['title']:{width}}" + "".join(cells))
+            lines.append((f"{row['title']:{width}}" + "".join(cells)).rstrip())
         lines += ["", f"* better than random tokens; tokens {self.perturbation}; attention of {self.layer!r}", ""]
         if self.variables:
             lines += [*(f"without {name} the forecast moves by {each}" for name, each in self.variables.items()), ""]
