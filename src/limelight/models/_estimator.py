@@ -44,6 +44,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d  # noqa: E402
 
 # With fewer examples than this, the examples that validate would be too few to tell one epoch from another.
 _MIN_VALIDATED = 20
+_SETTINGS = tuple(field.name for field in dataclasses.fields(TrainingConfig))
 
 
 class Estimator(BaseEstimator):
@@ -191,7 +192,7 @@ class Estimator(BaseEstimator):
             raise ValueError(
                 f"`training` must not repeat an argument of the estimator. Received: {repeated[0]!r} in both."
             )
-        settings = [field.name for field in dataclasses.fields(TrainingConfig) if field.name not in common]
+        settings = [name for name in _SETTINGS if name not in common]
         if unknown := sorted(further.keys() - set(settings)):
             raise ValueError(
                 f"`training` must hold settings of `limelight.models.TrainingConfig`: {', '.join(settings)}. Received: "
