@@ -11,7 +11,7 @@ from limelight.core.component import Component, register
 
 BlockKind = Literal["empty", "partial", "full"]
 BLOCK_KINDS: tuple[BlockKind, ...] = ("empty", "partial", "full")
-# What a mask tells of itself besides the pairs that it permits.
+# Methods that describe a mask, so that blocks can be skipped.
 _PROPERTIES = ("kv_range", "kv_full_range", "block_kind", "kv_lengths", "max_lookback", "padding_masks")
 OPPOSITE: dict[BlockKind, BlockKind] = {"empty": "full", "partial": "partial", "full": "empty"}
 # The number of rows and columns that a printed mask shows.
@@ -22,8 +22,8 @@ class Mask(Component):
     """Base class of masks: a rule that permits or forbids each pair of query and key.
 
     Masks combine with `&`, `|` and `~`. A query that may attend to no key has weights 0 and output 0. Printing a mask shows its
-    first 8 rows and columns. A subclass that overrides `__call__` has the defaults of this class for `kv_range` and the other
-    methods that describe it, unless it overrides these too: those of its parent describe another mask.
+    first 8 rows and columns. A subclass that overrides `__call__` does not inherit `kv_range` and the other
+    methods that describe a mask from its parent, whose mask they describe: it has the defaults of this class.
 
     Example:
         >>> import limelight as ll

@@ -26,7 +26,7 @@ class Normalizer(Component):
     finite.
 
     A normalizer whose weights are exponentials over their sum sets `exponential` and defines `logits` and `sinks`. It can then
-    be computed in blocks of keys, by an online softmax. A subclass that overrides how it is called sets it anew.
+    be computed in blocks of keys, by an online softmax. A subclass that overrides `call` or `__call__` must set it again.
     """
 
     # True if the weights are exp(logits) over their sum in the row, to which exp(sinks) is added.

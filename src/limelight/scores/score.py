@@ -19,8 +19,8 @@ class Score(Component):
     A score is called with queries (b, n, t, H), keys (b, n, s, G) and the block that says where they are, and returns scores
     broadcastable to (b, n, t, s), in float32 or wider. Scores add with `+`.
 
-    `prepare` and `project_keys` compute parts of a score ahead. A subclass that overrides how it is called and inherits these is
-    computed as it is called.
+    `prepare` and `project_keys` compute parts of a score in advance. They are not used for a subclass that inherits them and
+    overrides `call` or `__call__`, because they belong to the score of its parent.
     """
 
     @property
@@ -75,7 +75,7 @@ class Score(Component):
 
 @functools.cache
 def _is_overridden(score_class: type, step: str, callers: tuple[str, ...]) -> bool:
-    """Return True if a class inherits a step of the computation from a class whose scores one of its subclasses overrides."""
+    """Return True if a class inherits the method `step`, and overrides one of the methods `callers` below it in the hierarchy."""
     for owner in score_class.__mro__:
         if step in vars(owner):
             return False
@@ -85,14 +85,14 @@ def _is_overridden(score_class: type, step: str, callers: tuple[str, ...]) -> bo
 
 
 def prepare_score(score: Score, query: Any, key: Any, *, block: Block) -> tuple[Any, Any, Score]:
-    """Return what `score.prepare` does, or the arguments if it is not that of the score; see `Score`."""
+    """Call `score.prepare`; return the arguments unchanged if it belongs to the score of a parent class (see `Score`)."""
     if _is_overridden(type(score), "prepare", ("call", "__call__", "score_projected_keys")):
         return query, key, score
     return score.prepare(query, key, block=block)
 
 
 def project_keys(score: Score, key: Any) -> Any:
-    """Return what `score.project_keys` does, or the keys if it is not that of the score; see `Score`."""
+    """Call `score.project_keys`; return the keys unchanged if it belongs to the score of a parent class (see `Score`)."""
     return key if _is_overridden(type(score), "project_keys", ("call", "__call__")) else score.project_keys(key)
 
 
