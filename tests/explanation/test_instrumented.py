@@ -158,3 +158,28 @@ def test_tokens_around_a_text_have_no_score_and_stay(tmp_path):
     deleted = make_subject(model, texts, tokens=None, perturbation="delete", output=None, indices=None)
     assert deleted.perturbation(deleted.sequences[0], np.zeros(5, bool)).tolist() == [2, 3]
     assert deleted.perturbation(deleted.sequences[2], np.zeros(2, bool)).tolist() == [11]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a fused attention of PyTorch")
+def test_a_fused_attention_of_torch_is_explained(random):
+    import torch
+
+    class Fused(keras.Layer):
+        def call(self, x):
+            mixed = torch.nn.functional.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None])
+            return mixed[:, 0]
+
+    words = keras.Input((None,), dtype="int32")
+    embedding, answer = keras.layers.Embedding(20, 4), keras.layers.Dense(2, "softmax")
+    outputs = answer(ops.mean(Fused(name="mixing")(embedding(words)), axis=1))
+    texts = random.integers(2, 20, (3, 7)).astype("int32")
+    instrumented, attributions = instrument(keras.Model(words, outputs), list(texts))
+    (batch,) = instrumented.batches()
+    assert (instrumented.key, batch.indices.tolist()) == ("mixing", [0, 1, 2])
+    expected = ops.convert_to_numpy(answer(ops.mean(embedding(texts), axis=1)))
+    np.testing.assert_allclose(instrumented.predict_uniform(batch)[:3], expected, atol=1e-6)
+    vectors = ops.convert_to_numpy(embedding(texts))
+    weights = np.exp(vectors @ vectors.swapaxes(1, 2) / 2)
+    weights /= weights.sum(-1, keepdims=True)
+    for scores, each in zip(attributions.rankings["attention"], weights, strict=True):
+        np.testing.assert_allclose(scores, each.mean(0), atol=1e-6)

@@ -219,3 +219,35 @@ def test_a_learned_query_for_all_examples(kind, data):
         np.testing.assert_allclose(attention_map.weights()[:, 0], ops.convert_to_numpy(expected), atol=1e-6)
     assert len(ll.inspection.gradient_times_attention(model, x, ops.sum)) == 1
     ll.lint(model, x)
+
+
+class StepByStep(keras.Layer):
+    """Attention in a loop of Python: of one step of the inputs after the other."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = ll.layers.Attention(name="attention")
+
+    def call(self, x):
+        return ops.concatenate([self.attention(x[:, t : t + 1], x) for t in range(x.shape[1])], axis=1)
+
+
+def test_the_steps_of_a_loop_are_one_attention(data, random):
+    x, _ = data
+    model = keras.Sequential([keras.Input((T, D)), StepByStep(name="loop")])
+    factors = random.normal(size=(T, D)).astype("float32")
+    weights = ll.capture(model, x)["loop/attention"].weights()
+    losses = (ops.convert_to_numpy(model(x)) * factors).mean((1, 2))
+    maps = ll.inspection.gradient_times_attention(
+        model, x, target=lambda outputs: ops.sum(ops.multiply(outputs, factors))
+    )
+    assert list(maps) == ["loop/attention"]
+    expected = weights * np.einsum("td,bsd->bts", factors, x)[:, None]
+    np.testing.assert_allclose(maps["loop/attention"].weights(), expected, atol=1e-5)
+    # The outputs are linear in the gate of the only head.
+    for by, expected in (("gradient", np.abs(losses).mean()), ("masking", -losses.mean())):
+        importance = ll.inspection.head_importance(
+            model, x, loss=lambda outputs: ops.mean(ops.multiply(outputs, factors), axis=(1, 2)), by=by
+        )
+        assert list(importance) == ["loop/attention"]
+        np.testing.assert_allclose(importance["loop/attention"], [expected], atol=1e-6)

@@ -9,6 +9,7 @@ from keras import ops
 
 import limelight as ll
 from contracts.representative import full
+from limelight.exceptions import AttentionError
 from limelight.inspection.overrides import OverriddenModel
 
 B, T, D = 3, 5, 8
@@ -168,3 +169,116 @@ def test_mistakes_are_explained(batch):
     plain = keras.Sequential([keras.Input((T, D)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="must have attention whose weights can be changed"):
         ll.inspection.override_attention(plain, batch[0], ll.inspection.uniform_weights)
+
+
+class Router(keras.Layer):
+    """A router between experts, which only an observer of operations sees, and which is no attention."""
+
+    def call(self, x):
+        exponentials = ops.exp(x[..., :4])
+        gates = exponentials / ops.sum(exponentials, axis=-1, keepdims=True)
+        return x * ops.sum(ops.top_k(gates, 2)[0], axis=-1, keepdims=True)
+
+
+def test_each_layer_is_edited_behind_a_softmax_that_is_no_attention(random):
+    steps = keras.Input((T, D))
+    routed = Router(name="moe_router")(steps)
+    layers = [keras.layers.MultiHeadAttention(2, 4, name=name) for name in ("one", "two")]
+    model = keras.Model(steps, [layer(routed, routed) for layer in layers])
+    x = random.normal(size=(B, T, D)).astype("float32")
+    before = [ops.convert_to_numpy(output) for output in model(x)]
+    for index, key in enumerate(("one", "two")):
+        silence = {key: ll.inspection.silence_heads([0, 1])}
+        outputs, used = ll.inspection.override_attention(model, x, silence, return_weights=True)
+        assert list(used) == [key]
+        assert not used[key].any()
+        for number, output in enumerate(map(ops.convert_to_numpy, outputs)):
+            # Without heads nothing is left but the bias, which is zero.
+            expected = np.zeros_like(output) if number == index else before[number]
+            np.testing.assert_allclose(output, expected, atol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="a fused attention of PyTorch")
+def test_fused_attention_of_torch_is_edited(random):
+    import torch
+
+    class Fused(keras.Layer):
+        def call(self, x):
+            heads = x.reshape(*x.shape[:-1], 2, D // 2).transpose(1, 2)
+            mixed = torch.nn.functional.scaled_dot_product_attention(heads, heads, heads)
+            return mixed.transpose(1, 2).reshape(x.shape)
+
+    x = random.normal(size=(B, T, D)).astype("float32")
+    weights = random.dirichlet(np.ones(T), (B, 2, T)).astype("float32")
+    model = keras.Sequential([keras.Input((T, D)), Fused(name="mixing")])
+    outputs, used = ll.inspection.override_attention(model, x, weights, return_weights=True)
+    expected = np.einsum("bnts,bsnv->btnv", weights, x.reshape(B, T, 2, D // 2)).reshape(B, T, D)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=1e-6)
+    np.testing.assert_array_equal(used["mixing"], weights)
+
+
+class HeadsThird(keras.Layer):
+    """Attention of two heads with weights (B, T, N, S)."""
+
+    def call(self, x):
+        heads = ops.reshape(x, (-1, T, 2, D // 2))
+        weights = ops.softmax(ops.einsum("btnv,bsnv->btns", heads, heads))
+        return ops.reshape(ops.einsum("btns,bsnv->btnv", weights, heads), (-1, T, D))
+
+
+def test_weights_have_the_axes_of_the_map(random):
+    model = keras.Sequential([keras.Input((T, D)), HeadsThird(name="mixing")])
+    x = random.normal(size=(B, T, D)).astype("float32")
+    outputs = ll.inspection.override_attention(model, x, ll.inspection.silence_heads(1))
+    halves = ops.convert_to_numpy(outputs).reshape(B, T, 2, D // 2)
+    np.testing.assert_allclose(halves[:, :, 0], ops.convert_to_numpy(model(x))[..., : D // 2], atol=1e-6)
+    assert not halves[:, :, 1].any()
+    with pytest.raises(ValueError, match=r"`heads` must be from 0 to 1\. Received: heads=\[2\]"):
+        ll.inspection.override_attention(model, x, ll.inspection.silence_heads(2))
+    weights = random.dirichlet(np.ones(T), (B, 2, T)).astype("float32")
+    outputs, used = ll.inspection.override_attention(model, x, weights, return_weights=True)
+    expected = np.einsum("bnts,bsnv->btnv", weights, x.reshape(B, T, 2, D // 2)).reshape(B, T, D)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=1e-6)
+    np.testing.assert_array_equal(used["mixing"], weights)
+
+
+class StepByStep(keras.Layer):
+    """Attention in a loop of Python: of one step of the inputs after the other."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = ll.layers.Attention(name="attention")
+
+    def call(self, x):
+        return ops.concatenate([self.attention(x[:, t : t + 1], x) for t in range(x.shape[1])], axis=1)
+
+
+def test_all_steps_of_a_loop_are_edited(random):
+    model = keras.Sequential([keras.Input((T, D)), StepByStep(name="loop")])
+    x = random.normal(size=(B, T, D)).astype("float32")
+    own = ll.capture(model, x)["loop/attention"].weights()
+    weights = random.dirichlet(np.ones(T), (B, 1, T)).astype("float32")
+    for given, expected in (
+        (weights, weights),
+        (weights[0, 0], weights[:1]),
+        (weights[:, :, :1], weights[:, :, :1]),
+        (own, own),
+        (ll.inspection.uniform_weights, np.full(T, 1 / T)),
+        (ll.inspection.permute_keys([1, 0, 2, 3, 4]), own[..., [1, 0, 2, 3, 4]]),
+    ):
+        outputs, used = ll.inspection.override_attention(model, x, {"loop/*": given}, return_weights=True)
+        expected = np.broadcast_to(expected, (B, 1, T, T))
+        assert list(used) == ["loop/attention"]
+        np.testing.assert_allclose(used["loop/attention"], expected, atol=1e-6)
+        np.testing.assert_allclose(ops.convert_to_numpy(outputs), (expected @ x[:, None])[:, 0], atol=1e-5)
+    with pytest.raises(ValueError, match=r"must broadcast to \(3, 1, 5, 5\)\. Received: shape \(2, 5\)"):
+        ll.inspection.override_attention(model, x, weights[0, 0, :2])
+
+
+def test_a_model_that_attends_more_often_is_refused(random):
+    model = StepByStep(name="loop")
+    x = random.normal(size=(B, T, D)).astype("float32")
+    overridden = OverriddenModel(model, x[:, :3])
+    for length in (2, 4):
+        with pytest.raises(AttentionError, match="attend in the same layers, as often and in the same order"):
+            overridden.run(x[:, :length], overridden.match(ll.inspection.uniform_weights))

@@ -66,11 +66,7 @@ class InstrumentedModel:
         shortest = min(subject.sequences, key=len)
         length = subject.padded_length(shortest)
         self.overridden = OverriddenModel(subject.model, subject.batch([shortest], length), subject.layers)
-        shapes: dict[str, Any] = {}
-        for attention in self.overridden.attentions:
-            heads = attention.to_heads(attention.output).shape
-            keys = heads[-1] if attention.value is None else attention.value.shape[-2]
-            shapes[attention.key] = (*heads[:-1], int(keys))
+        shapes: dict[str, Any] = {each.key: each.shape for each in self.overridden.attentions}
         # The attention to the sentences of documents, and that to the words of each.
         self.levels: tuple[str, str] | None = None
         if subject.is_document:
@@ -114,7 +110,7 @@ class InstrumentedModel:
     @property
     def layer(self) -> Any:
         """The layer that attends; None if it is not known."""
-        return getattr(self.overridden.get_attention(self.key).record.call, "layer", None)
+        return self.overridden.get_attention(self.key).layer
 
     def get_query(self, num_queries: int) -> int | None:
         """Return the query of the explained output; None if it depends on all of them."""

@@ -156,7 +156,7 @@ def list_rankings(model: InstrumentedModel) -> tuple[list[str], dict[str, str]]:
         reasons |= dict.fromkeys(
             _BY_VALUES, "the attention of documents has two levels, whose values are not of one token"
         )
-    elif model.overridden.get_attention(model.key).value is None:
+    elif not model.overridden.get_attention(model.key).has_values:
         reasons |= dict.fromkeys(_BY_VALUES, "of the attention only the weights were seen, not the values")
     return [name for name in TITLES if name != "random" and name not in reasons], reasons
 

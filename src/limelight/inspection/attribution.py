@@ -11,7 +11,7 @@ from limelight import _keras_private
 from limelight.engine import backend
 from limelight.inspection._observed_attention import export_call, to_numpy, to_source
 from limelight.inspection.extractor import capture
-from limelight.inspection.interventions import HeadOutputs, compute_gradients, run_and_collect, run_with_intervention
+from limelight.inspection.interventions import EditableModel, HeadOutputs, HeadSteps
 from limelight.inspection.recorder import check_model
 from limelight.inspection.token_axes import add_tokens
 from limelight.maps import AttentionMap, AttentionMaps, WeightSource
@@ -62,24 +62,29 @@ def gradient_times_attention(
     References:
         Barkan et al. 2021, "Grad-SAM", arXiv:2204.11073; Chefer et al. 2021, arXiv:2103.15679.
     """
-    _, heads = run_and_collect(model, batch, layers)
-    gradients = compute_gradients(model, batch, layers, heads, lambda outputs: ops.sum(_select_target(outputs, target)))
+    editable = EditableModel(model, batch, layers)
+    gradients = editable.gradients(batch, lambda outputs: ops.sum(_select_target(outputs, target)))
     maps = AttentionMaps(
-        AttentionMap(each.record.path, _multiply(each, gradient), each.call_index, each.record.layer)
-        for each, gradient in zip(heads, gradients, strict=True)
+        AttentionMap(each.path, _multiply_steps(each, gradient), each.call_index, each.steps[0].record.layer)
+        for each, gradient in zip(editable.attentions, gradients, strict=True)
     )
     return add_tokens(maps, tokens, model, (batch, {}), lambda inputs: capture(model, inputs[0], layers=layers))
 
 
-def _multiply(heads: HeadOutputs, gradient: Any) -> WeightSource:
+def _multiply_steps(heads: HeadSteps, gradients: list[Any]) -> WeightSource:
     """Multiply the weights of an attention with the gradient by each of them."""
+    products = [_multiply(step, gradient) for step, gradient in zip(heads.steps, gradients, strict=True)]
+    return WeightSource(np.concatenate(products, axis=-2))
+
+
+def _multiply(heads: HeadOutputs, gradient: Any) -> np.ndarray:
     weights = AttentionMap("", to_source(*export_call(heads.record.call))).weights()
     gradient = to_numpy(heads.to_heads(gradient)).astype(np.float32)  # (B, ..., N, T, V), or by the weights themselves
     if heads.value is not None:
         value = to_numpy(heads.value).astype(np.float32)
         value = value.repeat(gradient.shape[-3] // value.shape[-3], axis=-3)
         gradient = gradient @ np.swapaxes(value, -1, -2)
-    return WeightSource(weights * gradient.reshape(weights.shape))
+    return weights * gradient.reshape(weights.shape)
 
 
 def _select_target(outputs: Any, target: int | Callable[[Any], Any] | None) -> Any:
@@ -153,44 +158,53 @@ def head_importance(
     if by not in ("gradient", "masking"):
         raise ValueError(f'`by` must be "gradient" or "masking". Received: by={by!r}.')
     example_losses = _make_example_losses(model, targets, loss)
-    outputs, heads = run_and_collect(model, batch, layers)
+    editable = EditableModel(model, batch, layers)
+    attentions = editable.attentions
     if by == "gradient":
-        gradients = compute_gradients(model, batch, layers, heads, lambda outputs: ops.sum(example_losses(outputs)))
-        return {each.key: _sum_gates(each, gradient) for each, gradient in zip(heads, gradients, strict=True)}
-    unmasked = float(np.mean(to_numpy(example_losses(outputs))))
+        gradients = editable.gradients(batch, lambda outputs: ops.sum(example_losses(outputs)))
+        return {each.key: _average_gates(each, gradient) for each, gradient in zip(attentions, gradients, strict=True)}
+    unmasked = float(np.mean(to_numpy(example_losses(editable.outputs))))
     importance = {}
-    for each in heads:
-        num_heads = int(each.to_heads(each.output).shape[-3])
-        losses = [_compute_masked_loss(model, batch, layers, each, head, example_losses) for head in range(num_heads)]
+    for each in attentions:
+        masked = [_run_without_head(editable, batch, each, head) for head in range(each.shape[-3])]
+        losses = [float(np.mean(to_numpy(example_losses(outputs)))) for outputs in masked]
         importance[each.key] = np.array(losses) - unmasked
     return importance
 
 
+def _average_gates(heads: HeadSteps, gradients: list[Any]) -> np.ndarray:
+    """Return the mean absolute gradient by the gate of each head, which all steps share."""
+    gates = sum(_sum_gates(step, gradient) for step, gradient in zip(heads.steps, gradients, strict=True))
+    return np.abs(gates).mean(axis=0)
+
+
 def _sum_gates(heads: HeadOutputs, gradient: Any) -> np.ndarray:
-    """Return the mean absolute gradient by the gate of each head: that of a product by its factor."""
+    """Return the gradient (B, N) by the gate of each head: that of a product by its factor."""
     gates = to_numpy(heads.to_heads(heads.output * gradient)).astype(np.float64)  # (B, ..., N, T, V)
     gates = np.moveaxis(gates, -3, 1)
-    return np.abs(gates.reshape(*gates.shape[:2], -1).sum(axis=-1)).mean(axis=0)
+    return gates.reshape(*gates.shape[:2], -1).sum(axis=-1)
 
 
-def _compute_masked_loss(
-    model: Any, batch: Any, layers: Any, heads: HeadOutputs, head: int, example_losses: Callable[[Any], Any]
-) -> float:
-    """Return the mean loss without one head."""
+def _run_without_head(editable: EditableModel, batch: Any, heads: HeadSteps, head: int) -> Any:
+    """Return the outputs of a model without one head."""
+
+    def mask_head(found: HeadOutputs, now: HeadOutputs) -> Any:
+        if found not in heads.steps:
+            return now.output
+        return now.output * ops.cast(_make_gate(found, head), now.output.dtype)
+
+    with backend.active().no_gradient():
+        return editable.run_stateless(batch, mask_head)
+
+
+def _make_gate(heads: HeadOutputs, head: int) -> np.ndarray:
+    """Return zeros where the outputs of the heads belong to one of them, and ones elsewhere."""
     shape = tuple(heads.output.shape)
     # Transpose the indices as the output is transposed, to find which of its numbers belong to the head.
     indices = to_numpy(heads.to_heads(ops.reshape(ops.arange(int(np.prod(shape)), dtype="int32"), shape)))
     gate = np.ones(int(np.prod(shape)), "float32")
     gate[indices[..., head, :, :].ravel()] = 0
-
-    def mask_head(record: Any, output: Any, *_: Any) -> Any:
-        if record.number != heads.record.number:
-            return output
-        return output * ops.cast(gate.reshape(shape), output.dtype)
-
-    with backend.active().no_gradient():
-        outputs, _ = run_with_intervention(model, batch, layers, mask_head)
-    return float(np.mean(to_numpy(example_losses(outputs))))
+    return gate.reshape(shape)
 
 
 def _make_example_losses(model: Any, targets: Any, loss: Any) -> Callable[[Any], Any]:

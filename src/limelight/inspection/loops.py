@@ -149,7 +149,12 @@ def emit(recorder: Recorder, steps: Sequence[StepRecord], mask: Any = None, outp
 
 
 def join_steps(records: Sequence[Record]) -> list[Record]:
-    """Join the records of the steps of each loop in Python into one: (B, N, steps, S).
+    """Join the records of the steps of each loop in Python into one: (B, N, steps, S)."""
+    return [group[0] if len(group) == 1 else _join_group(group) for group in group_steps(records)]
+
+
+def group_steps(records: Sequence[Record]) -> list[list[Record]]:
+    """Group the records of the steps of each loop in Python.
 
     A layer that is called again and again from one place in the code of another one, with one query each time, attends in a loop.
     """
@@ -165,7 +170,7 @@ def join_steps(records: Sequence[Record]) -> list[Record]:
         else:
             groups.append([record])
             depths.append(None)
-    return [group[0] if len(group) == 1 else _join_group(group) for group in groups]
+    return groups
 
 
 def _find_loop(first: Record, record: Record) -> int | None:

@@ -40,7 +40,7 @@ class Observer:
 
     def on_softmax(self, result: Any, axis: Any, heads_in_batch: int = 1) -> Any:
         """Record a softmax."""
-        with self._forgetting_hidden():
+        with self._noting_records():
             return softmaxes.record_softmax(self.recorder, result, axis, heads_in_batch=heads_in_batch)
 
     def on_hidden_softmax(self) -> None:
@@ -52,17 +52,19 @@ class Observer:
                 recorder.skip_hidden(path, type(layer).__name__)
 
     @contextlib.contextmanager
-    def _forgetting_hidden(self) -> Iterator[None]:
-        """Forget that a softmax was hidden if it is recorded inside: JAX may have traced the function before."""
+    def _noting_records(self) -> Iterator[None]:
+        """Note that what is recorded inside needs an observer, and is not hidden: JAX may have traced the function before."""
         recorder = self.recorder
-        count = len(recorder.records)
+        count, num_numbered = len(recorder.records), len(recorder.numbered)
         yield
         if len(recorder.records) > count:
             recorder.forget_hidden(recorder.records[-1])
+        recorder.is_observed |= len(recorder.numbered) > num_numbered
 
     def on_attention(self, arguments: dict[str, Any], output: Any) -> Any:
         """Record a fused attention."""
-        return record_attention(self.recorder, arguments, output)
+        with self._noting_records():
+            return record_attention(self.recorder, arguments, output)
 
     def on_operation(self, operation: TensorOperation) -> Any:
         """Follow weights and exponentials among the inputs into the output, and return what the model is to use in its place."""
@@ -73,7 +75,7 @@ class Observer:
                 source.pending.is_router = True
         softmax = exponentials.find_softmax(operation, sources)
         if softmax is not None:
-            with self._forgetting_hidden():
+            with self._noting_records():
                 return softmaxes.record_normalized(self.recorder, operation.output, softmax)
         source = exponentials.follow(operation, sources)
         if source is not None:

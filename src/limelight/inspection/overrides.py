@@ -13,9 +13,7 @@ from limelight.engine import backend
 from limelight.engine.dense import repeat_heads
 from limelight.exceptions import AttentionError
 from limelight.inspection._observed_attention import to_numpy
-from limelight.inspection.interception import recording
-from limelight.inspection.interventions import HeadOutputs, run_and_collect
-from limelight.inspection.recorder import Record, Recorder
+from limelight.inspection.interventions import EditableModel, HeadOutputs, HeadSteps
 
 # Receives the weights of an attention (B, ..., N, T, S), and bool of this shape, True where it may attend; returns new weights.
 WeightFunction = Callable[[Any, Any], Any]
@@ -36,8 +34,9 @@ def override_attention(
         batch: the inputs of the model.
         weights: an array that broadcasts to (B, N, T, S); or a function of the layer's own weights (B, N, T, S) and of a bool
             tensor of the same shape, True where it may attend, that returns new weights, in operations of Keras:
-            `uniform_weights` is one, and `permute_keys`, `silence_heads` and `forbid_keys` return one. Or a dict of these by
-            the key of the layer's map, or a pattern of it: the layers that it does not name keep their own weights.
+            `uniform_weights` is one, and `permute_keys`, `silence_heads` and `forbid_keys` return one. In a loop in Python the
+            function receives the weights (B, N, 1, S) of one step after the other. Or a dict of these by the key of the layer's
+            map, or a pattern of it: the layers that it does not name keep their own weights.
         layers: patterns of the layers' paths, such as "decoder/*"; all attention by default.
         return_weights: return the new weights too.
 
@@ -46,7 +45,7 @@ def override_attention(
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
-        AttentionError: the weights of no layer can be changed.
+        AttentionError: the weights of no layer can be changed, or the model attends in another way in each run.
         ValueError: a name of the dict matches none, or the shape of weights does not fit.
 
     Example:
@@ -161,23 +160,21 @@ class OverriddenModel:
     """
 
     def __init__(self, model: Any, batch: Any, layers: str | Sequence[str] | None = None) -> None:
-        self.model, self.layers = model, layers
-        _, self.attentions = run_and_collect(model, batch, layers)
+        self._editable = EditableModel(model, batch, layers)
+        self.attentions = self._editable.attentions
         if not self.attentions:
             raise AttentionError(
                 "The model must have attention whose weights can be changed: that of layers of limelight or Keras, of a fused "
                 "attention or of a softmax, outside of loops. Received: a model in which none was seen."
             )
-        self._keys = {each.record.number: each.key for each in self.attentions}
-        # Operations are watched only to find softmaxes, which takes time on PyTorch.
-        self._observes_operations = any(each.value is None for each in self.attentions)
+        self._by_step = {step: each for each in self.attentions for step in each.steps}
 
     @property
     def keys(self) -> list[str]:
         """The keys of the attention, as in `AttentionMaps`."""
-        return list(self._keys.values())
+        return [each.key for each in self.attentions]
 
-    def get_attention(self, key: str) -> HeadOutputs:
+    def get_attention(self, key: str) -> HeadSteps:
         """Return the attention of a key, as it was found."""
         return next(each for each in self.attentions if each.key == key)
 
@@ -208,21 +205,37 @@ class OverriddenModel:
 
         Returns:
             The outputs, and the tensors of each key that was replaced or, for `replacements[key] = None`, its own.
+
+        Raises:
+            AttentionError: the model attends in another way than in the run that found its attention.
         """
-        used: dict[str, AttentionTensors] = {}
+        used: dict[str, list[AttentionTensors]] = {key: [] for key in self.keys if key in replacements}
 
-        def intervene(record: Record, output: Any, to_heads: Callable[[Any], Any], value: Any) -> Any:
-            key = self._keys.get(record.number)
-            if key is None or key not in replacements:
-                return output
-            replaced, used[key] = replace_weights(record, output, to_heads, value, replacements[key])
-            return replaced
+        def change(found: HeadOutputs, heads: HeadOutputs) -> Any:
+            attention = self._by_step[found]
+            key = attention.key
+            if key not in replacements:
+                return heads.output
+            output, tensors = replace_weights(heads, _take_step(attention, found, replacements[key]))
+            used[key].append(tensors)
+            return output
 
-        recorder = Recorder(self.model, self.layers, intervention=intervene, embed=embed)
-        recorder.observes_operations = self._observes_operations
-        with recording(recorder):
-            outputs = self.model(batch, training=False)
-        return outputs, used
+        outputs = self._editable.run(batch, change, embed)
+        return outputs, {key: _join_steps(steps) for key, steps in used.items()}
+
+
+def _take_step(attention: HeadSteps, step: HeadOutputs, replacement: Any) -> Any:
+    """Return the part of an array that belongs to a step of a loop; a function is for each of them."""
+    count = len(attention.steps)
+    if count == 1 or replacement is None or callable(replacement):
+        return replacement
+    replacement = ops.convert_to_tensor(replacement)
+    if len(replacement.shape) < 2 or replacement.shape[-2] == 1:
+        return replacement
+    if replacement.shape[-2] != count:
+        raise _shape_error(attention.path, attention.shape, replacement)
+    index = attention.steps.index(step)
+    return replacement[..., index : index + 1, :]
 
 
 class AttentionTensors(NamedTuple):
@@ -231,7 +244,8 @@ class AttentionTensors(NamedTuple):
     Args:
         weights: (B, ..., N, T, S).
         permitted: bool, of the same shape, True where a query may attend.
-        values: (B, ..., N, S, V), zero where padded; None if only the weights were seen.
+        values: (B, ..., N, S, V), zero where padded; None if only the weights were seen, or if the steps of a loop have values of
+            their own.
     """
 
     weights: Any
@@ -239,37 +253,43 @@ class AttentionTensors(NamedTuple):
     values: Any
 
 
-def get_tensors(record: Record, output: Any, to_heads: Callable[[Any], Any], value: Any) -> AttentionTensors:
-    """Return the tensors of an attention, from what an intervention receives."""
-    heads = to_heads(output)
-    if value is None:
-        return AttentionTensors(heads, heads > 0, None)
-    call = record.call
-    batch = tuple(ops.shape(heads))[:-3]
+def _join_steps(steps: list[AttentionTensors]) -> AttentionTensors:
+    """Join the tensors of the steps of a loop, which have one query each."""
+    if len(steps) == 1:
+        return steps[0]
+    weights, permitted = (ops.concatenate(tensors, axis=-2) for tensors in list(zip(*steps, strict=True))[:2])
+    return AttentionTensors(weights, permitted, None)
+
+
+def get_tensors(heads: HeadOutputs) -> AttentionTensors:
+    """Return the tensors of an attention."""
+    transposed = heads.to_heads(heads.output)
+    if heads.value is None:
+        return AttentionTensors(transposed, transposed > 0, None)
+    call = heads.record.call
+    batch = tuple(ops.shape(transposed))[:-3]
     weights = functional.compute_weights(call)
     shape = tuple(ops.shape(weights))
     mask = ops.ones((), "bool") if call.mask is None else call.mask(call.block)
     permitted = ops.broadcast_to(mask, shape)
     # Values that stand for padding are zero, as in the layer itself.
-    value = upcast(call.prepare_value(value))
+    value = upcast(call.prepare_value(heads.value))
     value = ops.reshape(value, (-1, *tuple(ops.shape(value))[-3:]))
     value = ops.broadcast_to(repeat_heads(value, call.query), (*shape[:2], *tuple(ops.shape(value))[-2:]))
     tensors = (ops.reshape(tensor, (*batch, *tuple(ops.shape(tensor))[1:])) for tensor in (weights, permitted, value))
     return AttentionTensors(*tensors)
 
 
-def replace_weights(
-    record: Record, output: Any, to_heads: Callable[[Any], Any], value: Any, replacement: Any
-) -> tuple[Any, AttentionTensors]:
+def replace_weights(heads: HeadOutputs, replacement: Any) -> tuple[Any, AttentionTensors]:
     """Return the output of an attention for other weights, and what it is computed from.
 
     Args:
-        record, output, to_heads, value: what an intervention receives.
+        heads: the outputs of its heads.
         replacement: an array, a function, or None to change nothing.
     """
-    own = get_tensors(record, output, to_heads, value)
+    own = get_tensors(heads)
     if replacement is None:
-        return output, own
+        return heads.output, own
     weights = own.weights
     given = replacement(weights, own.permitted) if callable(replacement) else replacement
     given = ops.cast(ops.convert_to_tensor(given), weights.dtype)
@@ -278,23 +298,34 @@ def replace_weights(
     try:
         given = ops.broadcast_to(given, (rows * times, *tuple(ops.shape(weights))[1:]))
     except Exception as error:  # Each backend raises its own.
-        raise ValueError(
-            f"The weights of {record.path!r} must broadcast to {tuple(weights.shape)}. Received: shape {tuple(given.shape)}."
-        ) from error
-    output = ops.repeat(output, times, axis=0) if times > 1 else output
+        raise _shape_error(heads.record.path, tuple(weights.shape), given) from error
+    output = _repeat(heads.output, times)
     if own.values is None:
-        return from_heads(given, output, to_heads), own._replace(weights=given)
-    heads = to_heads(output)
-    permitted, values = (ops.repeat(x, times, axis=0) if times > 1 else x for x in own[1:])
+        return from_heads(given, output, heads.to_heads), own._replace(weights=given)
+    permitted, values, kept = (_repeat(x, times) for x in (*own[1:], heads.to_heads(heads.output)))
     averaged = ops.cast(ops.matmul(ops.cast(given, values.dtype), values), output.dtype)
-    replaced = ops.where(ops.any(permitted, axis=-1, keepdims=True), averaged, heads)
-    return from_heads(replaced, output, to_heads), AttentionTensors(given, permitted, values)
+    replaced = ops.where(ops.any(permitted, axis=-1, keepdims=True), averaged, kept)
+    return from_heads(replaced, output, heads.to_heads), AttentionTensors(given, permitted, values)
+
+
+def _repeat(tensor: Any, times: int) -> Any:
+    return ops.repeat(tensor, times, axis=0) if times > 1 else tensor
+
+
+def _shape_error(path: str, shape: tuple, given: Any) -> ValueError:
+    return ValueError(f"The weights of {path!r} must broadcast to {shape}. Received: shape {tuple(given.shape)}.")
 
 
 def from_heads(heads: Any, output: Any, to_heads: Callable[[Any], Any]) -> Any:
     """Undo `to_heads`: give a tensor (B, ..., N, T, V) the axes of `output`. Numbers that `to_heads` leaves out are kept."""
-    if to_heads(output) is output:
+    transposed = to_heads(output)
+    if transposed is output:
         return heads
+    if tuple(transposed.shape) != tuple(heads.shape):
+        raise AttentionError(
+            "Several weights of an example must be given where the examples are the first axis of an attention. Received: "
+            f"weights of shape {tuple(heads.shape)} for {tuple(transposed.shape)}. Repeat the inputs in their place."
+        )
     shape = tuple(output.shape)
     indices = ops.reshape(ops.arange(int(np.prod(shape)), dtype="int32"), shape)
     indices = ops.reshape(to_heads(indices), (-1, 1))

@@ -60,7 +60,7 @@ class Record:
         layer: the class name of the layer.
         call: the call, or its statistics if the recorder keeps nothing else; None as long as it is pending.
         pending: a softmax that may still turn out to be a prediction, or None.
-        number: how many records the run had before.
+        number: how many records the run had made before, those in loops aside; -1 in a loop, whose steps differ from run to run.
         site: where in the model's code it was made; None if that does not tell a loop.
     """
 
@@ -127,12 +127,15 @@ class Recorder:
         self.statistics = statistics
         self.intervention = intervention
         self.embed = embed
-        # False if no attention is to be found by its softmax alone.
+        # False if nothing is to be found that only the observer of operations sees.
         self.observes_operations = True
         self.stack: list[Any] = []
         self._call_numbers: list[int] = []
         self._num_calls = 0
         self.records: list[Record] = []
+        # The path of each record that has a number; and True if the observer has made one of them.
+        self.numbered: list[str] = []
+        self.is_observed = False
         self.skipped: list[str] = []
         self.paths: list[str] = []
         self.unclear: list[str] = []
@@ -143,7 +146,6 @@ class Recorder:
         self.rnn_loop: Any = None
         # True while a loop runs whose records are collected.
         self.is_in_loop = False
-        self._num_records = 0
         self._num_muted = 0
         self._loop_depth = 0
         self._trace_state = backend.active().trace_state()
@@ -277,8 +279,10 @@ class Recorder:
             is_step = self._loop_depth > 0 or call is None or call.query.shape[2] == 1
             if self.statistics is not None and call is not None and not is_step:
                 call = compute_statistics(call, self.statistics.top_k, self.statistics.num_blocks)
-        record = Record(path, class_name, call, pending, self._num_records, self._find_site())
-        self._num_records += 1
+        number = -1 if self._loop_depth else len(self.numbered)
+        record = Record(path, class_name, call, pending, number, self._find_site())
+        if not self._loop_depth:
+            self.numbered.append(path)
         self.records.append(record)
         return record
 
