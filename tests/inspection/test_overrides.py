@@ -282,3 +282,53 @@ def test_a_model_that_attends_more_often_is_refused(random):
     for length in (2, 4):
         with pytest.raises(AttentionError, match="attend in the same layers, as often and in the same order"):
             overridden.run(x[:, :length], overridden.match(ll.inspection.uniform_weights))
+
+
+A = 2  # grids of T steps in each example
+
+
+@pytest.mark.parametrize(
+    "layer_class", [ll.layers.MultiHeadAttention, pytest.param(keras.layers.MultiHeadAttention, marks=pytest.mark.full)]
+)
+def test_weights_of_attention_axes_have_the_axes_of_the_map(layer_class, random):
+    steps = keras.Input((A, T, D))
+    layer = layer_class(2, 4, attention_axes=(2,), name="mixing")
+    model = keras.Model(steps, layer(steps, steps))
+    x = random.normal(size=(B, A, T, D)).astype("float32")
+    own = ll.capture(model, x)["mixing"].weights()
+    assert own.shape == (B, A, 2, T, T)
+    kernels = {weight.path.split("mixing/")[1]: ops.convert_to_numpy(weight.value) for weight in layer.weights}
+    output_kernel = kernels.get("output/kernel", kernels.get("attention_output/kernel"))
+    forbidden = random.uniform(size=(B, T)) < 0.4
+    kept = np.where(forbidden[:, None, None, None], 0, own)
+    weights = random.dirichlet(np.ones(T), (B, A, 2, T)).astype("float32")
+    silenced = own * np.array([0, 1])[:, None, None]
+    for given, expected in (
+        (weights, weights),
+        (ll.inspection.uniform_weights, np.full_like(own, 1 / T)),
+        (ll.inspection.silence_heads(0), silenced),
+        (ll.inspection.forbid_keys(forbidden), kept / np.maximum(kept.sum(-1, keepdims=True), 1e-9)),
+    ):
+        outputs, used = ll.inspection.override_attention(model, x, given, return_weights=True)
+        np.testing.assert_allclose(used["mixing"], expected, atol=1e-6)
+        mixed = np.einsum("bants,basd,dnv,nve->bate", expected, x, kernels["value/kernel"], output_kernel)
+        np.testing.assert_allclose(ops.convert_to_numpy(outputs), mixed, atol=1e-5)
+    importance = ll.inspection.head_importance(model, x, loss=lambda y: ops.mean(y**2, axis=(1, 2, 3)), by="masking")
+    losses = [
+        (np.einsum("bants,basd,dnv,nve->bate", each, x, kernels["value/kernel"], output_kernel) ** 2).mean()
+        for each in (silenced, own)
+    ]
+    np.testing.assert_allclose(importance["mixing"][0], losses[0] - losses[1], rtol=1e-4)
+    products = ll.inspection.gradient_times_attention(model, x, lambda y: ops.sum(y))["mixing"].weights()
+    expected = own * np.einsum("basd,dnv,nve->bans", x, kernels["value/kernel"], output_kernel)[..., None, :]
+    np.testing.assert_allclose(products, expected, atol=1e-5)
+
+
+def test_forbidden_keys_of_unclear_axes_are_refused(batch):
+    for count in (2, B):
+        with pytest.raises(
+            ValueError, match=r"`forbidden` must have the shape \(S,\), \(B, S\) or that of the weights"
+        ):
+            ll.inspection.override_attention(
+                build("keras"), batch, ll.inspection.forbid_keys(np.zeros((count, T, T), bool))
+            )

@@ -174,7 +174,7 @@ def export_call(
     fields = {"weights": functional.compute_weights(call)} if fields is None else {**fields, **_export_mask(call)}
     fields = {name: value for name, value in fields.items() if value is not None}
     tensors = {
-        name: ops.convert_to_tensor(value) if name == "vector" else _split_batch(call, ops.convert_to_tensor(value))
+        name: ops.convert_to_tensor(value) if name == "vector" else split_batch(call, ops.convert_to_tensor(value))
         for name, value in fields.items()
         if not _is_setting(value)
     }
@@ -212,7 +212,7 @@ def compute_statistics(call: AttentionCall, top_k: int, num_blocks: int) -> Atte
     align = _split_mask(call.mask, call.block)[0].get("align", "start")
     statistics = engine_statistics.compute_statistics(call, None, top_k=top_k, num_blocks=num_blocks, align=align)
     fields = {name: x for name, x in statistics._asdict().items() if x is not None and "edges" not in name}
-    return statistics._replace(**{name: _split_batch(call, x) for name, x in fields.items()})
+    return statistics._replace(**{name: split_batch(call, x) for name, x in fields.items()})
 
 
 def _export_score(call: AttentionCall) -> dict[str, Any] | None:
@@ -319,12 +319,13 @@ def _merge_batch(tensor: Any, batch: tuple, kept: int = 3) -> Any:
     return ops.reshape(tensor, (-1, *tail))
 
 
-def _split_batch(call: AttentionCall, tensor: Any) -> Any:
+def split_batch(call: AttentionCall, tensor: Any) -> Any:
     """Undo `_merge_batch` for a tensor (B, ...) of a call; an axis of length 1 stays one."""
     batch = call.leading_shape[:-1]
     if len(batch) < 2:
         return tensor
-    return ops.reshape(tensor, (*((1,) * len(batch) if tensor.shape[0] == 1 else batch), *shape_of(tensor)[1:]))
+    batch = (1,) * len(batch) if tensor.shape[0] == 1 else (-1, *batch[1:])
+    return ops.reshape(tensor, (*batch, *shape_of(tensor)[1:]))
 
 
 def _is_setting(value: Any) -> bool:

@@ -17,6 +17,7 @@ from limelight import _keras_private, functional
 from limelight.engine import backend
 from limelight.engine.call import AttentionCall
 from limelight.inspection import adapters, backend_loops, keras_layers, softmaxes
+from limelight.inspection._observed_attention import split_batch
 from limelight.inspection.observer import Observer, replace_attention
 from limelight.inspection.recorder import Recorder, current_recorder
 
@@ -38,7 +39,9 @@ def recording(recorder: Recorder) -> Iterator[None]:
 
     def transform(call: AttentionCall, output: Any, value: Any) -> Any:
         record = next((record for record in reversed(recorder.records) if record.call is call), None)
-        return recorder.intervene(record, output, lambda tensor: tensor, lambda: value)
+        return recorder.intervene(
+            record, output, lambda tensor: split_batch(call, tensor), lambda: split_batch(call, value)
+        )
 
     hook = functional.on_call(listener, None if recorder.intervention is None else transform)
     recorder.observer = Observer(recorder)

@@ -33,7 +33,8 @@ def override_attention(
         model: a built model.
         batch: the inputs of the model.
         weights: an array that broadcasts to (B, N, T, S); or a function of the layer's own weights (B, N, T, S) and of a bool
-            tensor of the same shape, True where it may attend, that returns new weights, in operations of Keras:
+            tensor of the same shape, True where it may attend (of a layer of which only a softmax is seen, where its own weights
+            are above zero), that returns new weights, in operations of Keras:
             `uniform_weights` is one, and `permute_keys`, `silence_heads` and `forbid_keys` return one. In a loop in Python the
             function receives the weights (B, N, 1, S) of one step after the other. Or a dict of these by the key of the layer's
             map, or a pattern of it: the layers that it does not name keep their own weights.
@@ -72,7 +73,11 @@ def override_attention(
 
 
 def uniform_weights(weights: Any, permitted: Any) -> Any:
-    """Return equal weights for all keys that a query may attend to."""
+    """Return equal weights for all keys that a query may attend to.
+
+    Of a layer of which only a softmax is seen, these are the keys with a weight above zero: one whose weight is too small for the
+    precision, and so is zero, counts as one that it may not attend to.
+    """
     return _normalize(ops.cast(permitted, weights.dtype), 1.0)
 
 
@@ -126,16 +131,25 @@ def forbid_keys(forbidden: Any) -> WeightFunction:
         forbidden: bool, True at keys that no query may attend to: (S,), (B, S), or (B, N, T, S). A query without another key gets
             weights of zero.
 
+    Raises:
+        ValueError: `forbidden` has another number of axes.
+
     Example:
         >>> weights = ops.convert_to_tensor([[[[0.5, 0.25, 0.25]]]])
         >>> ops.convert_to_numpy(forbid_keys([True, False, False])(weights, weights > 0))[0, 0, 0]
         array([0. , 0.5, 0.5], dtype=float32)
     """
     mask = np.asarray(forbidden, bool)
-    mask = mask[:, None, None] if mask.ndim == 2 else mask
 
     def forbid(weights: Any, permitted: Any) -> Any:
-        kept = ops.where(ops.convert_to_tensor(mask), ops.zeros_like(weights), weights)
+        rank = len(weights.shape)
+        if mask.ndim not in (1, 2, rank):
+            raise ValueError(
+                f"`forbidden` must have the shape (S,), (B, S) or that of the weights, {tuple(weights.shape)}. Received: shape "
+                f"{mask.shape}. Add the axes that are missing, of length 1."
+            )
+        expanded = np.expand_dims(mask, tuple(range(1, rank - 1))) if mask.ndim == 2 else mask
+        kept = ops.where(ops.convert_to_tensor(expanded), ops.zeros_like(weights), weights)
         return _normalize(kept, ops.sum(weights, axis=-1, keepdims=True))
 
     return forbid
@@ -243,7 +257,8 @@ class AttentionTensors(NamedTuple):
 
     Args:
         weights: (B, ..., N, T, S).
-        permitted: bool, of the same shape, True where a query may attend.
+        permitted: bool, of the same shape, True where a query may attend; if only the weights were seen, where these are above
+            zero.
         values: (B, ..., N, S, V), zero where padded; None if only the weights were seen, or if the steps of a loop have values of
             their own.
     """
