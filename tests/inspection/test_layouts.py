@@ -131,6 +131,10 @@ def test_axes_that_cannot_be_told_are_named(steps):
     with pytest.warns(ll.inspection.CaptureWarning, match=r"'block' \(Block\), of shape \(3, 7, 2, 7\), could not be"):
         maps = ll.capture(model, steps)
     np.testing.assert_allclose(maps["block"].weights(), expected.swapaxes(1, 2), atol=1e-5)
+    # What changes weights takes the same axes, and says so too.
+    with pytest.warns(ll.inspection.CaptureWarning, match=r"'block' \(Block\), of shape \(3, 7, 2, 7\), could not be"):
+        used = ll.inspection.override_attention(model, steps, lambda weights, _: weights, return_weights=True)[1]
+    np.testing.assert_allclose(used["block"], maps["block"].weights(), atol=1e-6)
     maps = ll.capture(model, steps, layout="btns")
     np.testing.assert_allclose(maps["block"].weights(), expected, atol=1e-5)
 

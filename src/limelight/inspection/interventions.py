@@ -106,8 +106,11 @@ class EditableModel:
         recorder = Recorder(model, layers, intervention=collect)
         with backend.active().no_gradient():
             self.outputs = self._without_state(self._record, recorder, inputs)
-        for message in recorder.skipped:
-            warnings.warn(f"No attention was captured of {message}.", CaptureWarning, stacklevel=3)
+        for message in (
+            *(f"No attention was captured of {message}." for message in recorder.skipped),
+            *recorder.unclear,
+        ):
+            warnings.warn(message, CaptureWarning, stacklevel=3)
         self.attentions = _collect(recorder.records, by_number)
         self._steps = {step.record.number: step for each in self.attentions for step in each.steps}
         self._numbered = recorder.numbered

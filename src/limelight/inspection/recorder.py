@@ -329,8 +329,8 @@ class Recorder:
         sizes = tuple(record.pending.result.shape)
         message = (
             f"The axes of the weights of {record.path!r} ({record.layer}), of shape {sizes}, could not be told from how they are "
-            "used: they were taken as batch, heads, queries and keys in the usual order. If they are others, pass "
-            '`layout`, such as layout="btns".'
+            "used: they were taken as batch, heads, queries and keys in the usual order. If they are others, capture "
+            'them with `layout`, such as layout="btns"; weights of such axes cannot be changed.'
         )
         if message not in self.unclear:
             self.unclear.append(message)
