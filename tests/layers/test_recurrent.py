@@ -148,6 +148,19 @@ def test_position_carries_to_the_second_digit() -> None:
     assert numpy(ops.cast(step, "float32")).tolist() == [[300 % 128, 300 // 128]]
 
 
+@pytest.mark.parametrize(("dtype", "position"), [("bfloat16", 257), ("bfloat16", 301), full("float16", 2049)])
+def test_positions_of_late_steps_are_exact_in_half_precision(dtype: str, position: int) -> None:
+    size = position + 7
+    inner = keras.layers.SimpleRNNCell(U, dtype=f"mixed_{dtype}")
+    cell = AttentionCell(inner, M, mask=ll.masks.SlidingWindow(0, 0), dtype=f"mixed_{dtype}")
+    cell.build((1, D))
+    memory = cell.prepare_memory(ops.ones((1, size, M)))
+    output, hidden, _, weights, coverage = cell.initial_step_states(memory)
+    late = ops.convert_to_tensor(np.array([divmod(position, 128)[::-1]]), dtype)
+    _, states = cell.step(ops.ones((1, D), dtype), [output, hidden, late, weights, coverage], memory)
+    np.testing.assert_array_equal(numpy(ops.cast(states[-2], "float32")), np.eye(size)[[position]])
+
+
 def test_monotonic_attention_equals_the_loop(random: np.random.Generator) -> None:
     layer, (steps, memory) = (
         make_layer("after", score=ll.scores.Bilinear(), normalizer=ll.normalizers.Monotonic(-1.0)),

@@ -246,7 +246,8 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         self, query: Any, memory: "Memory", position: Any, history: History, training: bool | None
     ) -> tuple[Any, Any]:
         """Return the context (B, M) of a query (B, U), and the weights (B, S)."""
-        position = ops.cast(position[:, :1] + BASE * position[:, 1:], "int32")
+        digits = ops.cast(position, "int32")
+        position = digits[:, :1] + BASE * digits[:, 1:]
         # Each step is a call with one row: its noise must depend on the position.
         step = ops.reshape(position, (-1, 1, 1, 1))
         padding = masks.CacheSlots(keys=memory.mask > 0.5)
