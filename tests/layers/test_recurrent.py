@@ -161,6 +161,26 @@ def test_positions_of_late_steps_are_exact_in_half_precision(dtype: str, positio
     np.testing.assert_array_equal(numpy(ops.cast(states[-2], "float32")), np.eye(size)[[position]])
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("cells", ["simple simple", "gru lstm", "lstm gru", "lstm lstm", "lstm (gru simple)"])
+def test_query_is_the_state_of_the_top_cell(random: np.random.Generator, cells: str) -> None:
+    kinds = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
+    widths = iter((2 * U, U, U))
+    names, _, nested = cells.partition("(")
+    stack = [kinds[name](next(widths)) for name in names.split()]
+    if nested:
+        stack.append(keras.layers.StackedRNNCells([kinds[name](next(widths)) for name in nested[:-1].split()]))
+    cell = AttentionCell(keras.layers.StackedRNNCells(stack), M, score=ll.scores.Bilinear())
+    layer = AttentionRNN(cell, return_sequences=True)
+    steps, memory = inputs(random)
+    output, weights = (numpy(x) for x in layer(steps, memory, return_attention_scores=True))
+    # With `attend="before"` the output is the state from which the next step's query comes.
+    queries = np.concatenate([np.zeros((B, 1, U)), output[:, :-1]], axis=1)
+    scores = np.einsum("btu,um,bsm->bts", queries, numpy(cell.score.kernel), memory)
+    expected = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+
+
 def test_monotonic_attention_equals_the_loop(random: np.random.Generator) -> None:
     layer, (steps, memory) = (
         make_layer("after", score=ll.scores.Bilinear(), normalizer=ll.normalizers.Monotonic(-1.0)),

@@ -227,8 +227,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         output, *cell_states, position, weights, coverage = states
         history = History(*(ops.expand_dims(ops.expand_dims(past, 1), 1) for past in (weights, coverage)))
         if self.attend == "before":
-            last = cell_states[-1]
-            query = last[0] if isinstance(last, (list, tuple)) else cell_states[0]
+            query = _get_output_state(self.cell, cell_states)
             context, weights = self._attend(query, memory, position, history, training)
             output, cell_states = self._run_cell(inputs, context, cell_states, training)
         else:
@@ -555,6 +554,13 @@ def _get_cells(cell: Any) -> list[Any]:
 def _get_output_size(cell: Any) -> int:
     size = getattr(cell, "output_size", None)
     return int(_to_list(cell.state_size)[0] if size is None else size)
+
+
+def _get_output_state(cell: Any, states: Any) -> Any:
+    """Return the state that the last output was: the first one, of the top cell of a stack."""
+    if hasattr(cell, "cells"):
+        return _get_output_state(cell.cells[-1], states[-1])
+    return _to_list(states)[0]
 
 
 def _increment(position: Any) -> Any:
