@@ -10,8 +10,9 @@ from limelight.core.component import register
 from limelight.core.shapes import take_along_last_axis
 from limelight.normalizers.normalizer import Normalizer, row_max
 
-# Enough for float32; a Newton step follows.
+# Enough for float32 where a Newton step follows, as for alpha < 2, and where none does.
 BISECTION_STEPS = 30
+BISECTION_STEPS_ALONE = 60
 
 
 @register
@@ -77,7 +78,8 @@ def entmax(scores: Any, mask: Any, alpha: float) -> Any:
     """Compute the weights [z - tau]_+ ** (1 / (alpha - 1)) of z = (alpha - 1) s, which sum to one.
 
     The threshold tau is computed without gradient. One Newton step from there, whose derivative is treated as a constant, makes
-    the value exact, and the gradient too: it is that of the implicit function tau(z).
+    the gradient exact: it is that of the implicit function tau(z). It makes the value exact too for alpha <= 2; beyond, where it
+    would overshoot, the weights are divided by their sum.
     """
     z = (alpha - 1) * (scores - ops.stop_gradient(row_max(scores, mask)))
     # Only scores less than 1 below the maximum can have a weight, so that lower ones need not be distinguished.
@@ -89,19 +91,26 @@ def entmax(scores: Any, mask: Any, alpha: float) -> Any:
     support = support if mask is None else ops.logical_and(support, mask)
 
     def compute_weights(threshold: Any) -> Any:
+        base = z - threshold
+        inside = ops.logical_and(support, base > 0)
         # A safe base outside of the support: the derivative of a power is infinite at 0.
-        base = ops.where(support, z - threshold, 1.0)
+        base = ops.where(inside, base, 1.0)
         # A general power is slow.
         powers = base if power == 1 else base * base if power == 2 else base**power
-        return ops.where(support, powers, 0.0)
+        return ops.where(inside, powers, 0.0)
 
     weights = compute_weights(threshold)
-    derivative = ops.where(support, ops.where(support, weights, 1.0) ** (2 - alpha), 0.0)
+    derivative = ops.where(weights > 0, ops.where(weights > 0, weights, 1.0) ** (2 - alpha), 0.0)
     derivative = ops.stop_gradient(power * ops.sum(derivative, axis=-1, keepdims=True))
     excess = ops.sum(weights, axis=-1, keepdims=True) - 1.0
     is_empty = derivative == 0
-    threshold = threshold + ops.where(is_empty, 0.0, excess / ops.where(is_empty, 1.0, derivative))
-    return ops.where(support, ops.maximum(compute_weights(threshold), 0.0), 0.0)
+    newton_step = ops.where(is_empty, 0.0, excess / ops.where(is_empty, 1.0, derivative))
+    if alpha <= 2:
+        return compute_weights(threshold + newton_step)
+    # A weight rises with infinite slope: a Newton step may pass scores, and where a threshold is rounded can be seen in the sum.
+    weights = compute_weights(threshold + (newton_step - ops.stop_gradient(newton_step)))
+    total = ops.stop_gradient(ops.sum(weights, axis=-1, keepdims=True))
+    return weights / ops.where(is_empty, 1.0, total)
 
 
 def compute_threshold(z: Any, alpha: float) -> Any:
@@ -146,4 +155,5 @@ def bisect_threshold(z: Any, alpha: float) -> Any:
         total = ops.sum(ops.where(base > 0, ops.where(base > 0, base, 1.0) ** power, 0.0), axis=-1, keepdims=True)
         return ops.where(total >= 1.0, middle, low)
 
-    return ops.fori_loop(0, BISECTION_STEPS, halve_interval, ops.max(z, axis=-1, keepdims=True) - 1.0)
+    steps = BISECTION_STEPS if alpha < 2 else BISECTION_STEPS_ALONE
+    return ops.fori_loop(0, steps, halve_interval, ops.max(z, axis=-1, keepdims=True) - 1.0)
