@@ -10,6 +10,7 @@ from keras import ops
 import limelight as ll
 from limelight import masks
 from limelight.core.block import Block, Slice
+from limelight.engine import thresholds
 
 PATTERNS = [
     ll.masks.Causal(),
@@ -144,3 +145,37 @@ def test_a_function_is_saved_by_its_registered_name(tmp_path: Any) -> None:
 def test_wrong_arguments_raise(wrong: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
         wrong()
+
+
+@pytest.mark.parametrize("num_examples", [2, pytest.param(5, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "implementation",
+    ["blockwise", *(pytest.param(n, marks=pytest.mark.full) for n in ("dense", "online_softmax", "fused"))],
+)
+@pytest.mark.parametrize("kind", ["padding", pytest.param("segments", marks=pytest.mark.full)])
+def test_one_element_stands_for_all_keys(
+    random: np.random.Generator, kind: str, implementation: Any, num_examples: int
+) -> None:
+    query, key = (random.normal(size=(num_examples, length, 3)).astype("float32") for length in (4, 5))
+    is_real = np.arange(num_examples) > 0
+    if kind == "padding":
+        mask = ll.masks.Padding(is_real[:, None])
+    else:
+        mask = ll.masks.Segments(np.ones((num_examples, 4), int), is_real[:, None].astype(int))
+    with thresholds.using(implementation=implementation):
+        output = ops.convert_to_numpy(ll.attend(query, key, key, mask=mask))
+    scores = np.exp(query @ key.swapaxes(1, 2) / np.sqrt(3))
+    expected = scores / scores.sum(axis=-1, keepdims=True) @ key * is_real[:, None, None]
+    np.testing.assert_allclose(output, expected, atol=1e-5)
+
+
+@pytest.mark.full
+def test_one_element_for_all_keys_leaves_their_number(random: np.random.Generator) -> None:
+    query, key = (random.normal(size=(3, length, 3)).astype("float32") for length in (4, 5))
+    score = ll.positions.GaussianWindow(2.0, kernel_initializer="ones")
+    is_real = np.array([[False], [True], [True]])
+    one, all_keys = (
+        ops.convert_to_numpy(ll.attention_weights(query, key, score=score, mask=ll.masks.Padding(keys)))
+        for keys in (is_real, is_real.repeat(5, axis=1))
+    )
+    np.testing.assert_allclose(one, all_keys, atol=1e-6)

@@ -56,7 +56,8 @@ class Padding(Mask):
         return find_true_range(block.replace(columns=all_columns).slice(self.keys, "bs"), all_columns.total)
 
     def kv_lengths(self) -> Any:
-        if self.keys is None:
+        # One element stands for all keys of an example: all of them are real, or none, and then it has no length.
+        if self.keys is None or self.keys.shape[-1] == 1:
             return None
         lengths = ops.arange(1, ops.shape(self.keys)[-1] + 1, dtype="int32")
         return ops.reshape(ops.max(ops.where(self.keys, lengths, 0), axis=-1), (-1,))
@@ -214,8 +215,8 @@ def concrete_value(tensor: Any) -> Any:
 
 
 def find_true_range(array: Any, total: Any) -> tuple[Any, Any]:
-    """Return `first, stop` of the range of the last axis, of length `total`, that contains all True elements."""
-    is_true = ops.any(ops.reshape(array, (-1, total)), axis=0)
+    """Return `first, stop` of the range of all True elements of the last axis, of length `total` or broadcast to it."""
+    is_true = ops.any(ops.reshape(array, (-1, ops.shape(array)[-1])), axis=0)
     indices = ops.arange(total, dtype="int32")
     stop = ops.max(ops.where(is_true, indices + 1, 0))
     return static_min(ops.min(ops.where(is_true, indices, total)), stop), stop
