@@ -183,6 +183,7 @@ def test_window_rolls_within_a_call_of_several_steps(
     layer = randomize(MultiHeadAttention(3, 4, mask=ll.masks.Causal() & ll.masks.SlidingWindow(2), latent_dim=latent))
     x = random.normal(size=(B, T, D)).astype("float32")
     real = np.array([[True] * T, [True, False] * 4 + [True]])
+    x[~real] = np.nan
     alone = [array[real[b]][None] for b, array in enumerate(x)]
 
     def decode() -> list[Any]:
@@ -261,7 +262,8 @@ def test_remembered_memory_equals_the_memory(random: np.random.Generator, parts:
 
     for mask in (None, real):
         expected = layer(steps, memory, value_mask=mask, return_attention_scores=True)
-        cache = layer.remember(ops.convert_to_tensor(memory), mask)
+        padded = memory if mask is None else np.where(mask[..., None], memory, np.float32("nan"))
+        cache = layer.remember(ops.convert_to_tensor(padded), mask)
         output, weights = attend(cache)
         np.testing.assert_allclose(numpy(output), numpy(expected[0]), atol=2e-5)
         np.testing.assert_allclose(numpy(weights), numpy(expected[1]), atol=2e-6)

@@ -70,11 +70,12 @@ def test_equals_the_sum_over_keys(random: np.random.Generator, name: str, causal
     real = np.ones((B, columns), bool)
     real[1, 3:] = False
     layer = randomize(LinearAttention(N, H, V, features=name, causal=causal), x, y)
-    output, weights = layer(x, y, value_mask=real, return_attention_scores=True)
+    padded = np.where(real[..., None], y, np.float32("nan"))
+    output, weights = layer(x, padded, value_mask=real, return_attention_scores=True)
     outputs, shown = expected(name, layer, x, y, real)
     np.testing.assert_allclose(numpy(weights), shown, atol=1e-4)
     np.testing.assert_allclose(numpy(output), outputs, atol=2e-4)
-    np.testing.assert_array_equal(numpy(layer(x, y, value_mask=real)), numpy(output))
+    np.testing.assert_array_equal(numpy(layer(x, padded, value_mask=real)), numpy(output))
 
 
 def test_causal_attention_across_chunks(random: np.random.Generator) -> None:

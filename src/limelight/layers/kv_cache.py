@@ -152,9 +152,11 @@ class KVCache(NamedTuple):
         return num_steps is None or size is None or size < max_lookback + num_steps
 
     def concat(self, key: Any, value: Any, positions: Any, mask: Any) -> Self:
-        """Return the slots followed by T new steps, L + T in all; the position of a step that is not real is -1."""
+        """Return the slots followed by T new steps, L + T in all; a step that is not real is zero, its position -1."""
         positions = ops.broadcast_to(positions, (ops.shape(self.positions)[0], ops.shape(key)[2]))
-        positions = positions if mask is None else ops.where(mask, positions, -1)
+        if mask is not None:
+            positions = ops.where(mask, positions, -1)
+            key, value = zero_padding(mask, key, value)
         return type(self)(
             ops.concatenate([self.key, ops.cast(key, self.key.dtype)], axis=2),
             ops.concatenate([self.value, ops.cast(value, self.value.dtype)], axis=2),
@@ -186,6 +188,12 @@ class KVCache(NamedTuple):
                     f"New {name}s must have the shape (B, K, T, size) of the cache's, {tuple(old.shape)} except for T. "
                     f"Received: {tuple(new.shape)}."
                 )
+
+
+def zero_padding(mask: Any, *steps: Any) -> list[Any]:
+    """Return tensors (B, K, T, size) that are 0 where the mask (B, T) is False: a weight of 0 does not stop infinity or NaN."""
+    is_real = ops.expand_dims(ops.expand_dims(mask, 1), -1)  # (B, 1, T, 1)
+    return [ops.where(is_real, tensor, ops.zeros_like(tensor)) for tensor in steps]
 
 
 def _indices_of_true(mask: Any) -> Any:

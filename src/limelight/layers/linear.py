@@ -11,6 +11,7 @@ from limelight.core.component import LearnedComponent, deserialize, register
 from limelight.core.precision import upcast
 from limelight.core.validation import check_positive_int
 from limelight.engine.call import AttentionCall, make_call
+from limelight.layers.kv_cache import zero_padding
 from limelight.layers.projections import ProjectionConfig, get_sublayer_policy, serialize_dtype_policies
 
 # Number of steps that the causal form computes at once: the scores within a chunk are materialised, those between chunks are not.
@@ -232,10 +233,13 @@ class LinearAttention(keras.Layer):
         mask = None
         for padding in (value_mask, key_mask):
             if padding is not None:
-                padding = masks.as_bool(padding, "a mask")[:, None, :, None]  # (B, 1, S, 1)
+                padding = masks.as_bool(padding, "a mask")
                 mask = padding if mask is None else ops.logical_and(mask, padding)
         projected = (self.query_dense(query), self.key_dense(key), self.value_dense(value))
         query_heads, key_heads, values = (upcast(ops.transpose(tensor, (0, 2, 1, 3))) for tensor in projected)
+        if mask is not None:
+            key_heads, values = zero_padding(mask, key_heads, values)
+            mask = mask[:, None, :, None]
         queries = self.features(query_heads, None, keys=False)
         keys = self.features(key_heads, mask, keys=True)
         if mask is not None:

@@ -11,7 +11,7 @@ from limelight.core.component import register
 from limelight.engine.call import make_call
 from limelight.layers.attention_core import AttentionCore
 from limelight.layers.axes import AxisLayout
-from limelight.layers.kv_cache import KVCache
+from limelight.layers.kv_cache import KVCache, zero_padding
 from limelight.layers.projections import ProjectionConfig, get_sublayer_policy, serialize_dtype_policies
 
 
@@ -394,7 +394,10 @@ class MultiHeadAttention(keras.Layer):
         key, value = self._project_steps(layout, value, value)
         batch_size, length = ops.shape(memory)[:2]
         positions = ops.broadcast_to(ops.arange(length, dtype="int32"), (batch_size, length))
-        positions = positions if mask is None else ops.where(masks.as_bool(mask, "`mask`"), positions, -1)
+        if mask is not None:
+            mask = masks.as_bool(mask, "`mask`")
+            positions = ops.where(mask, positions, -1)
+            key, value = zero_padding(mask, key, value)
         return KVCache(key, value, positions, ops.zeros_like(positions[:, 0]) + length)
 
     def _check_cached_call(self, layout: AxisLayout, attention_mask: Any) -> None:
