@@ -85,6 +85,28 @@ def test_causal_attention_across_chunks(random: np.random.Generator) -> None:
     np.testing.assert_allclose(numpy(layer(x, x)), expected("elu", layer, x, x, None)[0], atol=5e-4)
 
 
+@pytest.mark.parametrize("scale", [full(1.0), 4.0])
+def test_performer_sees_no_later_key(random: np.random.Generator, scale: float) -> None:
+    # The last key is 0, so that its features are far larger than those of the others.
+    x = scale * random.normal(size=(B, T, D)).astype("float32")
+    x[:, -1] = 0
+    layer = randomize(LinearAttention(N, H, V, features=ll.layers.FavorFeatures(5, seed=2), causal=True), x, x)
+    for variable in layer.trainable_variables:
+        if variable.path.endswith("bias"):
+            variable.assign(0 * variable)
+    found, (output, _) = numpy(layer(x, x)), expected("favor", layer, x.astype("float64"), x.astype("float64"), None)
+    np.testing.assert_allclose(found, output, rtol=1e-3, atol=1e-3)
+
+
+def test_a_large_value_changes_nothing_before_it(random: np.random.Generator) -> None:
+    x = random.normal(size=(B, 2 * CHUNK_SIZE, D)).astype("float32")
+    layer = randomize(LinearAttention(N, H, V, causal=True), x, x)
+    y = x.copy()
+    y[:, -1] *= 1e5
+    before, after = (numpy(layer(steps, steps))[:, :-1] for steps in (x, y))
+    np.testing.assert_array_equal(after, before)
+
+
 @pytest.mark.full
 def test_performer_approximates_softmax(random: np.random.Generator) -> None:
     x = 0.25 * random.normal(size=(B, T, D)).astype("float32")

@@ -22,8 +22,12 @@ class Features(LearnedComponent):
     """A feature map of queries or keys. Abstract.
 
     It is called with a tensor (B, N, T, H) in float32 or wider, for keys the mask (B, 1, S, 1) or None, and `keys`, and returns
-    nonnegative features (B, N, T, M).
+    nonnegative features (B, N, T, M). Features of a key that depend on other keys need `map_causal_keys` too.
     """
+
+    def map_causal_keys(self, tensor: Any, mask: Any) -> Any:
+        """Return the features of keys, each of which depends on no later one."""
+        return self(tensor, mask, keys=True)
 
 
 @register
@@ -69,6 +73,8 @@ class FavorFeatures(Features):
 
     $$\phi(x)_f = \exp(\omega_f \cdot \hat x - \lVert \hat x \rVert^2 / 2), \qquad \hat x = x / H^{1/4}$$
 
+    In causal attention the exponent of a key is clipped to -60 .. 60.
+
     Args:
         num_features: Number of features; $H \ln H$, rounded up, when not given.
         seed: Seed of the random directions $\omega_f$.
@@ -96,9 +102,17 @@ class FavorFeatures(Features):
             autocast=False,
         )
 
-    def call(self, tensor: Any, mask: Any, *, keys: bool) -> Any:
+    def _compute_exponent(self, tensor: Any) -> Any:
         tensor = tensor * tensor.shape[-1] ** -0.25
-        exponent = ops.matmul(tensor, self.directions) - ops.sum(tensor * tensor, axis=-1, keepdims=True) / 2
+        return ops.matmul(tensor, self.directions) - ops.sum(tensor * tensor, axis=-1, keepdims=True) / 2
+
+    def map_causal_keys(self, tensor: Any, mask: Any) -> Any:
+        # The largest exponent may be that of a later key. Those of usual keys are about 0, and between these bounds the
+        # exponential is in the range of float32.
+        return ops.exp(ops.clip(self._compute_exponent(tensor), -60.0, 60.0))
+
+    def call(self, tensor: Any, mask: Any, *, keys: bool) -> Any:
+        exponent = self._compute_exponent(tensor)
         # A factor of each query, or of all keys of a head, cancels in the quotient: it keeps the exponential in range.
         masked = exponent if mask is None else ops.where(mask, exponent, -3.0e38)
         maximum = ops.stop_gradient(ops.max(masked, axis=(-2, -1) if keys else -1, keepdims=True))
@@ -241,7 +255,8 @@ class LinearAttention(keras.Layer):
             key_heads, values = zero_padding(mask, key_heads, values)
             mask = mask[:, None, :, None]
         queries = self.features(query_heads, None, keys=False)
-        keys = self.features(key_heads, mask, keys=True)
+        features = self.features
+        keys = features.map_causal_keys(key_heads, mask) if self.causal else features(key_heads, mask, keys=True)
         if mask is not None:
             keys = ops.where(mask, keys, 0.0)
         if query_mask is not None:
@@ -330,7 +345,8 @@ def _attend_causally(queries: Any, keys: Any, values: Any) -> Any:
 
     queries, keys, values = split_chunks(queries), split_chunks(keys), split_chunks(values)
     sums = ops.matmul(ops.swapaxes(keys, -1, -2), values)  # (B, N, num_chunks, M, V)
-    earlier = ops.cumsum(sums, axis=2) - sums
+    # Of the chunks before each. A difference of sums would hold what is rounded off a large value in the chunk itself.
+    earlier = ops.cumsum(ops.concatenate([ops.zeros_like(sums[:, :, :1]), sums], axis=2)[:, :, :-1], axis=2)
     lower = np.tril(np.ones((CHUNK_SIZE, CHUNK_SIZE), "float32"))
     own_scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2)) * ops.cast(lower, keys.dtype)
     output = ops.matmul(queries, earlier) + ops.matmul(own_scores, values)
