@@ -137,6 +137,42 @@ def test_subclass_may_override_compute_attention(random, query, memory):
     np.testing.assert_allclose(array(output), 2 * array(plain(query, memory, use_causal_mask=True)), atol=1e-5)
 
 
+class Overridden(MultiHeadAttention):
+    """A layer whose attention is that of its parent, computed by way of what a subclass may override."""
+
+    def _compute_attention(self, *args, **kwargs):
+        return super()._compute_attention(*args, **kwargs)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("axes", "shape", "mask_shape"),
+    [
+        (None, (5, D), (B, 1, 5, 5)),
+        (None, (5, D), (B, 2, 5, 5)),
+        ((2,), (3, 5, D), (B, 1, 2, 5, 5)),
+        ((1, 2), (2, 3, D), (B, 2, 3, 2, 3)),
+        ((1, 2), (2, 3, D), (B, 2, 2, 3, 2, 3)),
+    ],
+)
+def test_masks_reach_an_overridden_compute_attention(random, axes, shape, mask_shape):
+    x = random.normal(size=(B, *shape)).astype("float32")
+    plain = randomized(MultiHeadAttention(2, H, attention_axes=axes), random, x.shape, x.shape)
+    overridden = randomized(Overridden(2, H, attention_axes=axes), random, x.shape, x.shape)
+    overridden.set_weights(plain.get_weights())
+    masks = {"attention_mask": random.random(mask_shape) < 0.7, "value_mask": random.random((B, *shape[:-1])) < 0.8}
+    for arguments in ({"use_causal_mask": True}, masks, {"use_causal_mask": True, **masks}):
+        found, expected = (layer(x, x, **arguments, return_attention_scores=True) for layer in (overridden, plain))
+        np.testing.assert_allclose(array(found[0]), array(expected[0]), atol=1e-5)
+        np.testing.assert_allclose(array(found[1]), array(expected[1]), atol=1e-6)
+
+
+@pytest.mark.full
+def test_bias_beside_an_overridden_compute_attention_raises(query, memory):
+    with pytest.raises(ValueError, match="takes no `bias`"):
+        Overridden(2, H)(query, memory, bias=np.zeros((B, 2, T, S), "float32"))
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "message"),

@@ -60,7 +60,7 @@ class MultiHeadAttention(keras.Layer):
         training: Whether dropout is active.
         use_causal_mask: Whether a query attends only to its own position and those before it; the last query is aligned with the
             last key.
-        bias: Additive bias on the scores, broadcastable to (B, N, T, S).
+        bias: Additive bias on the scores, broadcastable to (B, N, T, S). A layer that overrides `_compute_attention` takes none.
         cache: A `KVCache` of the steps so far, for decoding. Query and value are then the new steps; keys and values are those
             of the cache and the new ones. `layer.empty_cache(batch_size, size)` creates one; `layer.remember(memory)` creates one
             for cross-attention, which is called without a value.
@@ -71,7 +71,7 @@ class MultiHeadAttention(keras.Layer):
         slots that some of them look back to, S counts the old slots and then the steps.
 
     Raises:
-        ValueError: Sizes do not fit, or a mask is additive or ambiguous.
+        ValueError: Sizes do not fit, a mask is additive or ambiguous, or an argument does not go with the others.
 
     Example:
         >>> import keras, limelight as ll
@@ -235,6 +235,12 @@ class MultiHeadAttention(keras.Layer):
                 "A call without `value` needs a `cache`, and takes neither a key nor a mask of them. Received: value=None. Give "
                 "the mask of a memory to `layer.remember`."
             )
+        if bias is not None and self._is_overridden:
+            raise ValueError(
+                "A layer that overrides `_compute_attention`, which has no argument for it, takes no `bias`. Received: "
+                f"`bias` in a call of {type(self).__name__}. Add a bias to the score: limelight.scores.Dot() + "
+                "limelight.scores.Bias(...)."
+            )
         if value is not None and self.latent_dim is not None:
             value = key = self._compute_latent(value, key)
         elif key is None:
@@ -301,7 +307,8 @@ class MultiHeadAttention(keras.Layer):
             query: (B, ..., N, H).
             key: (B, ..., K, H).
             value: (B, ..., K, V).
-            attention_mask: Bool (B, 1, T, S) of everything that the layer and its call mask, or None.
+            attention_mask: Bool (B, 1, T, S) or (B, N, T, S) of everything that the layer and its call mask, or None. B counts
+                all axes of batch, T and S all that are attended over.
             training: Whether dropout is active.
             return_attention_scores: Whether to return the weights too.
             use_causal_mask: Whether to apply a causal mask too; the layer passes one in `attention_mask`.
@@ -310,7 +317,10 @@ class MultiHeadAttention(keras.Layer):
             The output (B, ..., N, V), and the weights or None.
         """
         layout = AxisLayout.from_inputs(query[..., 0, :], value[..., 0, :], self._axes)
-        mask = layout.combine_masks(attention_mask=attention_mask)
+        if attention_mask is not None and len(attention_mask.shape) == 4:
+            mask = masks.ArrayMask(attention_mask)
+        else:
+            mask = layout.combine_masks(attention_mask=attention_mask)
         output, weights = self.core.attend(
             layout.move_heads_first(query),
             layout.move_heads_first(key),
@@ -329,12 +339,20 @@ class MultiHeadAttention(keras.Layer):
         return type(self)._compute_attention is not MultiHeadAttention._compute_attention
 
     def _materialize_mask(self, mask: masks.Mask | None, query: Any, key: Any) -> Any:
-        """Return the masks of the layer and of a call as one array (B, 1, T, S), or None; query and key have heads first."""
+        """Return the masks of the layer and of a call as one array (B, 1 or N, T, S), or None.
+
+        Args:
+            mask: The masks of the call.
+            query: (B, ..., N, T, H).
+            key: (B, ..., K, S, H).
+        """
         combined = masks.intersect(self.core.mask, mask)
         if combined is None:
             return None
         block = make_call(query, key).block
-        return ops.broadcast_to(combined(block), (block.batch.length, 1, block.rows.length, block.columns.length))
+        array = combined(block)
+        num_heads = array.shape[1] if len(array.shape) == 4 else 1
+        return ops.broadcast_to(array, (block.batch.length, num_heads, block.rows.length, block.columns.length))
 
     def _compute_latent(self, value: Any, key: Any) -> Any:
         """Return the latent (B, ..., C) that keys and values are projected from."""
