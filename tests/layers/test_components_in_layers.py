@@ -194,3 +194,17 @@ def test_top_k_takes_a_normalizer():
     with pytest.raises(TypeError, match=r"`normalizer` must be a Normalizer\. Received: 'sparsemax'"):
         ll.normalizers.TopK(2, "sparsemax")
     assert ll.normalizers.TopK(2, ll.normalizers.Monotonic()).needs_all_rows
+
+
+def test_numbers_of_numpy_are_saved_as_numbers(tmp_path):
+    steps = keras.Input((LENGTH, WIDTH))
+    layer = MultiHeadAttention(
+        N,
+        H,
+        score=ll.scores.Dot(1 / np.sqrt(64)),
+        normalizer=ll.normalizers.Softmax(np.float32(0.5)),
+        name="layer",
+    )
+    keras.Model(steps, layer(steps, steps)).save(tmp_path / "model.keras")
+    core = keras.models.load_model(tmp_path / "model.keras").get_layer("layer").core
+    assert (core.score.scale, core.normalizer.temperature) == (0.125, 0.5)

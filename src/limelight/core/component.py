@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 import keras
+import numpy as np
 from keras import ops
 
 from limelight.core.shapes import static_shape
@@ -32,6 +33,8 @@ class Component:
         config = {}
         for field in dataclasses.fields(self):  # pyright: ignore[reportArgumentType]
             value = getattr(self, field.name)
+            # A number of numpy's, such as 1 / np.sqrt(64), has the methods of an array.
+            value = value.item() if isinstance(value, np.generic) else value
             if is_tensor(value):
                 raise ValueError(
                     f"A component of a layer must not hold a tensor. Received: {type(self).__name__} with a tensor in "
