@@ -40,3 +40,26 @@ def test_can_be_saved_loaded_and_captured(tensors, tmp_path):
     seen = ll.capture(loaded, given)["reader"]
     assert type(seen.source).__name__ == "QKSource"
     np.testing.assert_allclose(seen.weights()[:, 0] @ tensors["value"], array(model(given)), atol=1e-5)
+
+
+@pytest.mark.full
+def test_a_learned_normalizer_is_built_with_the_layer(tensors, tmp_path):
+    inputs = [keras.Input(tensor.shape[1:]) for tensor in tensors.values()]
+
+    def make_model():
+        return keras.Model(inputs, ll.layers.AdditiveAttention(normalizer=ll.normalizers.Sink(learned=True))(inputs))
+
+    model, given = make_model(), list(tensors.values())
+    model.weights[-1].assign([3.0])
+    assert [tuple(weight.shape) for weight in model.weights] == [(H,), (1,)]
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = make_model()
+    loaded.load_weights(tmp_path / "model.weights.h5")
+    assert array(loaded.weights[-1]).tolist() == [3.0]
+    np.testing.assert_array_equal(array(loaded(given)), array(model(given)))
+
+
+@pytest.mark.full
+def test_a_score_raises():
+    with pytest.raises(ValueError, match=r"score=Dot.* Use limelight.layers.Attention\(score=...\)"):
+        ll.layers.AdditiveAttention(use_scale=False, score=ll.scores.Dot())

@@ -101,6 +101,17 @@ def test_learned_score_is_not_shared_between_levels() -> None:
 
 
 @pytest.mark.full
+def test_learned_normalizer_inside_another_is_not_shared_between_levels() -> None:
+    layer = HierarchicalPooling(normalizer=ll.normalizers.TopK(2, ll.normalizers.Sink(0.5, learned=True)))
+    layer(np.ones((B, S, W, D), "float32"))
+    words, sentences = (level.core.normalizer for level in (layer.word_pooling, layer.sentence_pooling))
+    assert words.normalizer is not sentences.normalizer
+    assert [words.k, sentences.k] == [2, 2]
+    assert [words.normalizer.logit, sentences.normalizer.logit] == [0.5, 0.5]
+    assert sum("sink" in variable.path for variable in layer.trainable_variables) == 2
+
+
+@pytest.mark.full
 def test_input_of_wrong_rank_raises() -> None:
     with pytest.raises(ValueError, match=r"(?s)\(B, sentences, words, D\).*\(2, 3, 4\).*AttentionPooling"):
         HierarchicalPooling()(np.ones((2, 3, 4)))

@@ -230,6 +230,9 @@ class AdditiveAttention(Attention):
     Returns:
         As `Attention` returns.
 
+    Raises:
+        ValueError: A `score` is given.
+
     Example:
         >>> import keras, limelight as ll
         >>> decoder, encoder = keras.Input((5, 16)), keras.Input((None, 16))
@@ -241,6 +244,11 @@ class AdditiveAttention(Attention):
     """
 
     def __init__(self, use_scale: bool = True, dropout: float = 0.0, seed: int | None = None, **kwargs: Any) -> None:
+        if kwargs.get("score") is not None:
+            raise ValueError(
+                "An AdditiveAttention has a score of its own. Received: "
+                f"score={kwargs['score']!r}. Use limelight.layers.Attention(score=...)."
+            )
         super().__init__(use_scale=use_scale, dropout=dropout, seed=seed, **kwargs)
 
     def build(self, input_shape: Any) -> None:
@@ -248,6 +256,7 @@ class AdditiveAttention(Attention):
         if self.use_scale:
             shape = (input_shape[0][-1],)
             self.scale = self.add_weight(name="scale", shape=shape, initializer="glorot_uniform")
+        self.core.build(tuple(input_shape[0]), tuple(input_shape[-1]))
 
     def _get_score(self, width: int) -> scores.Score:
         return KerasAdditiveScore(None if self.scale is None else ops.convert_to_tensor(self.scale), width)

@@ -1,5 +1,6 @@
 """Attention that reduces a sequence to a vector, and a document to a vector by two levels of it."""
 
+import dataclasses
 import inspect
 from typing import Any
 
@@ -7,7 +8,7 @@ import keras
 from keras import ops
 
 from limelight import masks, scores
-from limelight.core.component import deserialize, register
+from limelight.core.component import Component, deserialize, register
 from limelight.core.validation import check_positive_int
 from limelight.layers.attention_core import AttentionCore
 from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
@@ -299,5 +300,10 @@ def _encode_and_pool(encoder: Any, pooling: AttentionPooling, inputs: Any, mask:
 
 
 def _clone(component: Any) -> Any:
-    """Return a copy of a component that learns, so that two layers do not share its weights; any other unchanged."""
-    return type(component).from_config(component.get_config()) if isinstance(component, keras.Layer) else component
+    """Return a copy of a component in which all that learns is new, so that two layers do not share its weights."""
+    if isinstance(component, keras.Layer):
+        return type(component).from_config(component.get_config())
+    if isinstance(component, Component) and dataclasses.is_dataclass(component):
+        fields = (field.name for field in dataclasses.fields(component) if field.init)
+        return dataclasses.replace(component, **{name: _clone(getattr(component, name)) for name in fields})
+    return component
