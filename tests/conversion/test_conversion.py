@@ -109,6 +109,8 @@ CASES = {
     "luong concat": lambda given: luong(given, score_mode="concat", use_scale=True, dropout=0.3),
     "luong padding": lambda given: luong(given, call={"mask": [None, given["padding"]]}),
     "luong float16": lambda given: luong(given, use_scale=True, dtype="mixed_float16"),
+    "luong mask of pairs": lambda given: luong(given, call={"mask": [None, given["allowed"] != 0]}),
+    "luong activity regularizer": lambda given: luong(given, activity_regularizer="l2"),
     "additive": lambda given: additive(given, call=SCORES),
     "additive unscaled": lambda given: additive(given, use_scale=False, dropout=0.3, call=CAUSAL),
     "additive padding": lambda given: additive(given, call={"mask": [None, given["padding"]], **CAUSAL}),
@@ -223,6 +225,49 @@ def test_training_continues_with_the_same_optimizer_state(random):
     assert losses[0][2] < losses[0][0]
 
 
+def freeze_layer(model):
+    model.get_layer("mixing").trainable = False
+
+
+def freeze_projection(model):
+    model.get_layer("mixing").query_dense.trainable = False
+
+
+def freeze_all_but_a_projection(model):
+    freeze_layer(model)
+    model.get_layer("mixing").value_dense.trainable = True
+
+
+def freeze_weight(model):
+    model.get_layer("mixing").value_dense.bias.trainable = False
+
+
+@pytest.mark.parametrize("freeze", [freeze_layer, freeze_projection, freeze_all_but_a_projection, freeze_weight])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_what_is_frozen_stays_frozen(freeze, is_nested, random):
+    """Layers, projections inside them and single weights, also in a model within another."""
+    model = small(use_gate=True)
+    freeze(model)
+    if is_nested:
+        steps = keras.Input((4, D))
+        model = keras.Model(steps, layers.Dense(1)(model(steps)))
+    upgraded = ll.upgrade(model)
+    expected = [weight.path for weight in model.trainable_weights]
+    assert [weight.path for weight in upgraded.trainable_weights] == expected
+    assert 0 < len(expected) < len(model.weights)
+    upgraded.compile(keras.optimizers.SGD(1.0), "mse", run_eagerly=keras.backend.backend() != "jax")
+    before = upgraded.get_weights()
+    x, y = random.normal(size=(8, 4, D)).astype("float32"), random.normal(size=(8, 4, 1)).astype("float32")
+    upgraded.train_on_batch(x, y)
+    changed = {
+        weight.path
+        for weight, value in zip(upgraded.weights, before, strict=True)
+        if not np.array_equal(array(weight), value)
+    }
+    # The bias of the keys moves all scores of a query by the same, so that it changes by rounding alone.
+    assert {path for path in changed if "key/bias" not in path} == {path for path in expected if "key/bias" not in path}
+
+
 def test_upgraded_model_can_be_saved_and_loaded(random, tmp_path):
     x = random.normal(size=(2, 4, D)).astype("float32")
     upgraded = ll.upgrade(small(sliding_window=2))
@@ -320,6 +365,10 @@ KEPT_LAYERS = {
     "a mask of floats": (of_mask((4, 4), "float32"), "'mixing'.*`attention_mask` has dtype float32"),
     "a mask of two axes": (of_mask((4,), "bool"), r"'mixing'.*two axes, \(None, 4\)"),
     "half causal": (half_causal, "'mixing'.*only some of its calls are causal"),
+    "a regularized output": (
+        lambda x: keras.Model(x, layers.GroupQueryAttention(4, 4, 2, activity_regularizer="l2", name="mixing")(x, x)),
+        "'mixing'.*activity regularizer takes its output too",
+    ),
     "lora": (with_lora, "'mixing'.*LoRA"),
     "causal along another axis": (causal_axis, "'mixing'.*other axes than the first"),
     "an additive mask": (

@@ -25,8 +25,8 @@ def upgrade(model: Any) -> Any:
     r"""Return a copy of a model with limelight's attention in place of Keras's, and the same weights.
 
     `keras.layers.MultiHeadAttention`, `GroupQueryAttention`, `Attention` and `AdditiveAttention` are replaced, also in nested
-    models. The copy has weights of its own, with the same names in the same order; the model does not change. (Keras names a
-    layer anew if its config holds no name.)
+    models. The copy has weights of its own, with the same names in the same order, and what is frozen stays frozen; the model
+    does not change. (Keras names a layer anew if its config holds no name.)
 
     The outputs are equal, except where Keras's layers are wrong: the output of a step with nothing to attend to, such as a padded
     query, is zero instead of an average of everything; padding stays masked in every layer that receives it; `Attention` applies
@@ -259,19 +259,29 @@ def _collect_custom_objects(model: Any) -> dict[str, Any]:
 
 
 def _copy_weights(old: Any, new: Any) -> None:
-    """Copy the weights of a layer, and whatever else it stores, into the layer that replaces it."""
+    """Copy the weights of a layer, whatever else it stores, and what of it is frozen into the layer that replaces it."""
+    # Of all layers inside too, which get their own setting after it.
+    new.trainable = old.trainable
     if _is_graph(old) and _is_graph(new):
         for layer, copy in zip(old.layers, new.layers, strict=True):
             _copy_weights(layer, copy)
-    elif type(old) is not type(new):
-        new.set_weights(old.get_weights())
-    elif isinstance(old, keras.layers.TimeDistributed):
+        return
+    if isinstance(old, keras.layers.TimeDistributed):
         _copy_weights(old.layer, new.layer)
+        return
+    if type(old) is not type(new):
+        new.set_weights(old.get_weights())
+        projections = {layer.name: layer for layer in iterate_layers(old, include_self=False)}
+        for copy in iterate_layers(new, include_self=False):
+            copy.trainable = projections.get(copy.name, old).trainable
     else:
         for layer, copy in zip(iterate_layers(old), iterate_layers(new), strict=True):
             _copy_own_variables(layer, copy)
-            if copy.trainable != layer.trainable:
-                copy.trainable = layer.trainable
+            copy.trainable = layer.trainable
+    # A single weight may be frozen too. Keras merges the weights of LoRA, which freezes the kernel, into those of a copy.
+    if len(old.weights) == len(new.weights):
+        for weight, copy in zip(old.weights, new.weights, strict=True):
+            copy.trainable = weight.trainable
 
 
 def _copy_own_variables(old: Any, new: Any) -> None:

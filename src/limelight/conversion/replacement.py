@@ -66,6 +66,8 @@ def _make_replacement(layer: Any, causal: bool) -> keras.Layer:
         if window is not None:
             mask = intersect(mask, SlidingWindow(window - 1, window - 1, align="start"))
         config["flash_attention"] = get_flash_attention(layer)
+        if layer.activity_regularizer is not None:
+            raise ValueError("its activity regularizer takes its output too, limelight's only that of its projections")
     if isinstance(layer, keras.layers.GroupQueryAttention):
         names = {"num_heads": "num_query_heads", "key_dim": "head_dim", "num_kv_heads": "num_key_value_heads"}
         config |= {name: config.pop(keras_name) for name, keras_name in names.items()}
@@ -88,8 +90,19 @@ def _make_node(call: dict[str, Any], keep_causal: bool) -> dict[str, Any]:
     kwargs = {name: _convert_mask(name, value) if name in _MASK_ARGUMENTS else value for name, value in call.items()}
     if not keep_causal:
         kwargs.pop("use_causal_mask", None)
+    _move_mask_of_pairs(kwargs)
     args = [kwargs.pop(name) for name in ("inputs", "query", "value") if name in kwargs]
     return {"args": args, "kwargs": kwargs}
+
+
+def _move_mask_of_pairs(kwargs: dict[str, Any]) -> None:
+    """Pass a mask (B, T, S), which Keras takes in place of the value's (B, S), as `attention_mask`."""
+    mask = kwargs.get("mask")
+    if not isinstance(mask, (list, tuple)) or not isinstance(mask[1], dict):
+        return
+    config = mask[1]["config"]
+    if len(config["shape"] if "shape" in config else np.shape(config["value"])) == 3:
+        kwargs |= {"mask": [mask[0], None], "attention_mask": mask[1]}
 
 
 def _resolve_causal(calls: list[dict[str, Any]]) -> tuple[bool, bool]:
