@@ -287,6 +287,45 @@ def test_concatenated_biases_and_masks_keep_their_rows(random):
     assert weights[0].sum() == pytest.approx(kept[0]["attention"].weights().sum())
 
 
+def projected(query, key, bias, mask):
+    return QKSource(query, key, bias=bias, mask=mask)
+
+
+def captured(query, key, bias, mask):
+    exponentials = np.exp(query @ np.swapaxes(key, -1, -2))
+    return WeightSource(exponentials / exponentials.sum(-1, keepdims=True), mask)
+
+
+@pytest.mark.parametrize("make", [projected, captured])
+@pytest.mark.parametrize("is_masked", [False, True])
+@pytest.mark.parametrize("steps", [((2,), (3,)), ((1,), (3,)), ((2, 1), (1, 3))])
+def test_batches_of_different_numbers_of_steps_are_padded_and_masked(make, is_masked, steps, random):
+    """Axes between examples and heads; the padded steps have no weight and no tokens, the others what they had."""
+
+    def batch(size, lead):
+        query, key = (random.normal(size=(size, *lead, 2, length, 3)) for length in (5, 7))
+        bias = random.normal(size=(1, *lead, 1, 1, 7)).astype(np.float32)
+        keys = random.random((size, *lead, 7)) > 0.3 if is_masked else None
+        array = random.random((1, *(1 for _ in lead), 1, 5, 7)) > 0.2 if is_masked else None
+        tokens = [[f"{size}{index}"] for index in range(size * math.prod(lead))]
+        return AttentionMap("a", make(query, key, bias, StoredMask(keys, array=array)), tokens=tokens)
+
+    batches = [batch(size, lead) for size, lead in zip((2, 4), steps, strict=True)]
+    joined = AttentionMaps.concat(AttentionMaps([each]) for each in batches)["a"]
+    lengths = tuple(map(max, *steps))
+    weights, tokens = joined.weights(), np.empty((6, *lengths), dtype=object)
+    assert weights.shape == (6, *lengths, 2, 5, 7)
+    tokens.ravel()[:] = [list(each) for each in joined.tokens]
+    for index in np.ndindex(6, *lengths):
+        example, step = index[0], index[1:]
+        which, example = (0, example) if example < 2 else (1, example - 2)
+        is_real = all(place < length for place, length in zip(step, steps[which], strict=True))
+        expected = batches[which].weights()[(example, *step)] if is_real else 0
+        np.testing.assert_array_equal(weights[index], np.broadcast_to(expected, (2, 5, 7)))
+        position = np.ravel_multi_index((example, *step), (4, *steps[which])) if is_real else 0
+        assert tokens[index] == (list(batches[which].tokens[position]) if is_real else [])
+
+
 def test_concat_requires_the_same_layers(query, key):
     one, two = AttentionMap("a", QKSource(query, key)), AttentionMap("b", QKSource(query, key))
     with pytest.raises(ValueError, match="Batches must have the same maps"):

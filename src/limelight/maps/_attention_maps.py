@@ -6,11 +6,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from limelight.maps import notebook, serialization
 from limelight.maps._attention_map import AttentionMap
 from limelight.maps.concat import concat_sources
 from limelight.maps.statistics import Difference
-from limelight.maps.tokens import tokens_per_example
+from limelight.maps.tokens import Tokens, tokens_per_example
 
 
 class AttentionMaps(Mapping[str, AttentionMap]):
@@ -155,9 +157,22 @@ class AttentionMaps(Mapping[str, AttentionMap]):
 def _concat(maps: list[AttentionMap]) -> AttentionMap:
     if len(maps) == 1:
         return maps[0]
-    tokens, query_tokens = (
-        None if None in per_batch else tuple(example for batch in per_batch for example in batch or ())
-        for per_batch in ([each.tokens for each in maps], [each.query_tokens for each in maps])
-    )
     source = concat_sources([attention_map.source for attention_map in maps])
+    tokens, query_tokens = (
+        _concat_tokens([getattr(each, name) for each in maps], [each.shape[:-3] for each in maps], source.shape[1:-3])
+        for name in ("tokens", "query_tokens")
+    )
     return dataclasses.replace(maps[0], source=source, tokens=tokens, query_tokens=query_tokens)
+
+
+def _concat_tokens(
+    per_batch: list[tuple[Tokens, ...] | None], lead_shapes: list[tuple[int, ...]], steps: tuple[int, ...]
+) -> tuple[Tokens, ...] | None:
+    """Concatenate the tokens of batches, of which each has a shape (B, ...) of lists; steps that are padding have none."""
+    lists: list[Tokens] = []
+    for tokens, lead_shape in zip(per_batch, lead_shapes, strict=True):
+        if tokens is None:
+            return None
+        given = dict(zip(np.ndindex(*lead_shape), tokens, strict=True))
+        lists += [given.get(index, Tokens(())) for index in np.ndindex(lead_shape[0], *steps)]
+    return tuple(lists)

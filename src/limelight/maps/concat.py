@@ -19,7 +19,6 @@ def concat_sources(sources: list[Source]) -> Source:
     if any(isinstance(source, StatisticsSource) for source in sources):
         return _concat_statistics(sources)
     shape = tuple(max(lengths) for lengths in zip(*(source.shape for source in sources), strict=True))
-    rows, columns = shape[-2:]
     if any(_fixed_fields(source) != _fixed_fields(sources[0]) for source in sources):
         raise ValueError(
             "Batches must come from the same layers to be concatenated. Received: sources that differ in their kind, scale, "
@@ -28,12 +27,13 @@ def concat_sources(sources: list[Source]) -> Source:
     mask = _concat_masks(sources, shape)
     captured = [source for source in sources if isinstance(source, WeightSource)]
     if captured:
-        return WeightSource(_concat([_pad(source.array, {-2: rows, -1: columns}) for source in captured], shape), mask)
+        return WeightSource(_concat([source.array for source in captured], shape), mask)
     projected = [source for source in sources if isinstance(source, QKSource)]
+    num_key_heads, _, size = projected[0].key.shape[-3:]
     return dataclasses.replace(
         projected[0],
-        query=_concat([_pad(source.query, {-2: rows}) for source in projected], shape),
-        key=_concat([_pad(source.key, {-2: columns}) for source in projected], shape),
+        query=_concat([source.query for source in projected], (*shape[:-1], size)),
+        key=_concat([source.key for source in projected], (*shape[:-3], num_key_heads, shape[-1], size)),
         bias=_concat_broadcast([source.bias for source in projected], projected, shape),
         mask=mask,
     )
@@ -91,13 +91,14 @@ def _concat_padding_masks(
     masks: list[np.ndarray | None], sources: list[Source], axis: int, shape: tuple[int, ...]
 ) -> np.ndarray | None:
     """Concatenate padding masks along one axis of the weights; all positions of a batch without one are real."""
-    if all(mask is None for mask in masks) and all(source.shape[axis] == shape[axis] for source in sources):
+    full_shapes = [(*source.shape[:-3], source.shape[axis]) for source in sources]
+    if all(mask is None for mask in masks) and len({full_shape[1:] for full_shape in full_shapes}) == 1:
         return None
-    padded = []
-    for mask, source in zip(masks, sources, strict=True):
-        full = np.broadcast_to(np.True_ if mask is None else mask, (*source.shape[:-3], source.shape[axis]))
-        padded.append(_pad(full, {-1: shape[axis]}))
-    return _concat(padded, shape)
+    full = [
+        np.broadcast_to(np.True_ if mask is None else mask, full_shape)
+        for mask, full_shape in zip(masks, full_shapes, strict=True)
+    ]
+    return _concat(full, (*shape[:-3], shape[axis]))
 
 
 def _concat_broadcast(
@@ -109,26 +110,20 @@ def _concat_broadcast(
         return None
     first = present[0]
     equal = all(len(array) == 1 and np.array_equal(array, first) for array in present)
-    if equal and all(source.shape[-2:] == sources[0].shape[-2:] for source in sources):
+    if equal and len({source.shape[1:] for source in sources}) == 1:
         return first
-    axes = [axis for axis in range(1, len(shape)) if any(array.shape[axis] > 1 for array in present)]
-    lengths = {axis: shape[axis] for axis in axes if axis >= len(shape) - 2}
+    is_full = [axis == 0 or any(array.shape[axis] > 1 for array in present) for axis in range(len(shape))]
+    full = [
+        np.broadcast_to(array, np.where(is_full, source.shape, 1))
+        for array, source in zip(present, sources, strict=True)
+    ]
+    return _concat(full, np.where(is_full, shape, 1))
+
+
+def _concat(arrays: list[np.ndarray], shape: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Concatenate along the batch arrays that are zero-padded at the end of all other axes, to the lengths in a shape."""
     padded = []
-    for array, source in zip(present, sources, strict=True):
-        full_shape = [length if axis in (0, *axes) else 1 for axis, length in enumerate(source.shape)]
-        padded.append(_pad(np.broadcast_to(array, full_shape), lengths))
-    return _concat(padded, shape)
-
-
-def _pad(array: np.ndarray, lengths: dict[int, int]) -> np.ndarray:
-    """Zero-pad an array at the end of some axes, to the lengths for them."""
-    widths = [(0, 0)] * array.ndim
-    for axis, length in lengths.items():
-        widths[axis] = (0, length - array.shape[axis])
-    return np.pad(array, widths) if any(after for _, after in widths) else array
-
-
-def _concat(arrays: list[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
-    """Concatenate along the batch; the axes of steps, between B and N, are padded to their longest."""
-    steps = {axis: shape[axis] for axis in range(1, len(shape) - 3)}
-    return np.concatenate([_pad(array, {a: n for a, n in steps.items() if array.shape[a] > 1}) for array in arrays])
+    for array in arrays:
+        widths = [(0, 0), *((0, int(after - before)) for before, after in zip(array.shape[1:], shape[1:], strict=True))]
+        padded.append(np.pad(array, widths) if any(after for _, after in widths) else array)
+    return np.concatenate(padded)
