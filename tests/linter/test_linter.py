@@ -366,6 +366,62 @@ def clean_zeros_that_are_words():
     return keras.Model(words, limelight_attention(steps)), np.array([[3, 0, 4, 1, 5], [2, 6, 5, 0, 0]])
 
 
+def image():
+    """An input of the length of the words, in which nothing is padding."""
+    return keras.Input((T, D), name="image"), np.random.default_rng(0).normal(size=(3, T, D)).astype("float32")
+
+
+def clean_padded_queries(attention=limelight_attention):
+    words, steps = embedded()
+    other, x = image()
+    return keras.Model([words, other], attention(steps, other)), [IDS, x]
+
+
+def clean_padded_queries_of_keras():
+    return clean_padded_queries(keras_attention)
+
+
+def clean_other_input():
+    """Two inputs, of which each attends to itself."""
+    words, steps = embedded()
+    other, x = image()
+    read = [limelight_attention(steps, name="first"), ll.layers.SelfAttention(D, name="second")(other)]
+    return keras.Model([words, other], read), [IDS, x]
+
+
+class CrossAttention(layers.Layer):
+    """A custom layer whose arguments have names of its own."""
+
+    def call(self, steps, memory):
+        return ops.matmul(ops.softmax(ops.matmul(steps, ops.swapaxes(memory, 1, 2))), memory)
+
+
+def clean_padded_queries_of_a_custom_layer():
+    words, steps = embedded()
+    other, x = image()
+    return keras.Model([words, other], CrossAttention(name="reader")(steps, other)), [IDS, x]
+
+
+class CrossBlock(layers.Layer):
+    """A custom layer that attends inside to one of its arguments."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = ll.layers.MultiHeadAttention(HEADS, 3, name="inner")
+
+    def build(self, steps_shape, memory_shape):
+        self.inner.build(steps_shape, memory_shape)
+
+    def call(self, steps, memory):
+        return self.inner(steps, memory)
+
+
+def clean_padded_queries_inside_a_custom_layer():
+    words, steps = embedded()
+    other, x = image()
+    return keras.Model([words, other], CrossBlock(name="reader")(steps, other)), [IDS, x]
+
+
 # Keras warns of every model inside a model, although the layers inside keep the mask.
 @OWN_LAYERS_WITH_MASKS
 @pytest.mark.filterwarnings("ignore:Layer 'block'")
@@ -374,6 +430,8 @@ def clean_zeros_that_are_words():
     [
         *(clean, clean_of_keras, clean_with_an_explicit_mask, clean_zeros_that_are_words),
         *(clean_added_mask, clean_mask_of_ones, clean_added_bias, clean_float32_scores, clean_crop_of_padding),
+        *(clean_padded_queries, clean_padded_queries_of_keras, clean_padded_queries_of_a_custom_layer),
+        *(clean_padded_queries_inside_a_custom_layer, clean_other_input),
     ],
 )
 def test_a_model_without_faults_gives_no_finding(make):
@@ -405,6 +463,34 @@ def test_padding_after_a_change_of_length_is_where_keras_would_have_it():
         tracker = _run_and_track(model, ops.convert_to_tensor(SHORT_IDS))
         (call,) = tracker.calls["reader"]
         np.testing.assert_array_equal(call.arguments[0].padding.is_real, is_real_after)
+
+
+def test_padded_keys_are_found_beside_queries_without_padding():
+    words, steps = embedded()
+    other, x = image()
+    model = randomize(keras.Model([words, other], limelight_attention(other, steps + 1.0)))
+    findings = ll.lint(model, [IDS, x])
+    assert [(finding.kind, finding.path.split("_")[0]) for finding in findings] == [
+        ("weight on padding", "reader"),
+        ("lost mask", "add"),
+    ]
+    # No query is padding, though it has the length of the keys.
+    assert " of 15 real queries" in findings[0].message
+
+
+def test_each_call_of_a_shared_layer_is_named():
+    words, steps = embedded()
+    layer = ll.layers.MultiHeadAttention(HEADS, 3, name="reader")
+    again = layer(steps, steps) + 1.0
+    model = randomize(keras.Model(words, layer(again, again)))
+    values = model.get_layer("reader").output_dense.kernel
+    values.assign(ops.convert_to_numpy(values) * np.array([1.0, 0.0])[:, None, None])
+    findings = ll.lint(model, IDS)
+    assert [(finding.kind, finding.path) for finding in findings if "mask" not in finding.kind] == [
+        ("weight on padding", "reader#1"),
+        ("dead head", "reader"),
+    ]
+    assert {finding.message.split("'")[1] for finding in findings if finding.kind == "lost mask"} == {"reader#1"}
 
 
 @pytest.mark.parametrize("make", [no_mask, ignored, lost_by_an_operation])

@@ -54,7 +54,7 @@ class Subject:
 
     def finding(self, kind: str, severity: str, message: str, advice: str) -> Finding:
         """Make a finding about the layer."""
-        return Finding(self.map.path, kind, severity, message, advice)
+        return Finding(self.map.key, kind, severity, message, advice)
 
 
 def check_mask(subject: Subject) -> list[Finding]:
@@ -88,7 +88,7 @@ def _find_cause(subject: Subject, keys: Argument) -> Finding:
     if keys.padding.dropped_by is not None:
         path, class_name = keys.padding.dropped_by
         message = (
-            f"{class_name} receives a mask and does not pass it on, so that {subject.map.path!r} knows of no padding."
+            f"{class_name} receives a mask and does not pass it on, so that {subject.map.key!r} knows of no padding."
         )
         advice = (
             "Use limelight.upgrade(model): Keras's layer removes the mask from its inputs."
@@ -168,7 +168,7 @@ def check_number_of_keys(subject: Subject) -> list[Finding]:
     """Find attention over one key."""
     if subject.weights.shape[-1] != 1:
         return []
-    return [make_single_key_finding(subject.map.path, subject.map.layer)]
+    return [make_single_key_finding(subject.map.key, subject.map.layer)]
 
 
 def make_single_key_finding(path: str, class_name: str) -> Finding:
@@ -198,7 +198,8 @@ def check_head_projections(subject: Subject) -> list[Finding]:
     """Find heads of a multi-head layer whose values or outputs are multiplied by zero."""
     value_dense = _keras_private.get_value_dense(subject.call.layer)
     output_dense = _keras_private.get_output_dense(subject.call.layer)
-    if not hasattr(value_dense, "kernel") or not hasattr(output_dense, "kernel"):
+    # All calls of a layer have the same projections.
+    if subject.map.call_index or not hasattr(value_dense, "kernel") or not hasattr(output_dense, "kernel"):
         return []
     values, outputs = (ops.convert_to_numpy(ops.cast(dense.kernel, "float32")) for dense in (value_dense, output_dense))
     group_size = len(outputs) // values.shape[1]

@@ -11,7 +11,7 @@ class Finding:
     """Something that is wrong, or may be.
 
     Args:
-        path: the path of the layer in the model, such as "decoder/cross_attention".
+        path: the path of the layer in the model, such as "decoder/cross_attention", with "#1" and so on after its first call.
         kind: "lost mask", "missing mask", "ignored mask", "weight on padding", "inverted mask", "additive mask", "float mask",
             "float16 scores", "single key", or "dead head".
         severity: "error" if results are wrong, "warning" if they may be, "note" for what is good to know.

@@ -21,6 +21,8 @@ KERAS_LAYERS = (
     keras.layers.AdditiveAttention,
 )
 ATTENTION_LAYERS = (*LIMELIGHT_LAYERS, *KERAS_LAYERS)
+# Models that run nothing but layers and operations, which the tracker sees.
+_GRAPHS = (_keras_private.Functional, keras.Sequential)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,13 +55,15 @@ class LayerCall:
 
     Args:
         layer: the layer.
-        arguments: the tensors whose padding is known.
+        arguments: the tensors that have padding.
+        unpadded: the names and lengths of the tensors (B, T, ...) that are known to have none.
         float_masks: masks that are not bool, by the name of the argument.
         read_as_bool: the names of those of which the layer was seen to read every number except 0 as True.
     """
 
     layer: Any
     arguments: tuple[Argument, ...] = ()
+    unpadded: tuple[tuple[str, int], ...] = ()
     float_masks: tuple[tuple[str, Any], ...] = ()
     read_as_bool: set[str] = dataclasses.field(default_factory=set)
 
@@ -77,7 +81,7 @@ class MaskTracker(Recorder):
         self.calls: dict[str, list[LayerCall]] = {}
         self.softmaxes_of_one: list[tuple[str, str]] = []
         self.float16_softmaxes: set[str] = set()
-        self._tensors: dict[int, Any] = {}  # keeps the ids valid
+        self._tensors: dict[int, Any] = {}  # those seen being made, which keeps their ids valid
         self._paddings: dict[int, Padding] = {}
         self._running: list[tuple[Any, dict[int, Any]]] = []
         self._current_calls: dict[int, LayerCall] = {}
@@ -103,8 +107,12 @@ class MaskTracker(Recorder):
         if self.is_muted:
             return
         carried = {}
+        # The arguments of a layer within custom code may come from operations that nobody sees.
+        is_known = not self._running or isinstance(self._running[-1][0], _GRAPHS)
         for tensor in _flatten_tensors((args, kwargs)):
             self._recognize_input(tensor)
+            if is_known:
+                self._tensors[id(tensor)] = tensor
             mask = _keras_private.get_keras_mask(tensor)
             if mask is not None:
                 carried[id(tensor)] = mask
@@ -118,6 +126,7 @@ class MaskTracker(Recorder):
         if self.is_muted:
             return
         _, carried = self._running.pop()
+        self._tensors |= {id(output): output for output in _flatten_tensors(outputs)}
         self._check_float_masks(operation, args, kwargs)
         if any(isinstance(outer, ATTENTION_LAYERS) for outer, _ in self._running):
             return  # an attention layer, not the projections inside it, is responsible for masks
@@ -142,9 +151,10 @@ class MaskTracker(Recorder):
             self._project_padding(operation, args, kwargs, outputs, carried)
 
     def find_argument(self, call: LayerCall, length: int, names: tuple[str, ...]) -> Argument | None:
-        """Return the queries or keys of a call, if their padding is known.
+        """Return the queries or keys of a call, if they have padding.
 
-        A layer that attends inside custom code receives tensors that nobody saw being made. Then the padding of the other
+        A layer with other names for its arguments may take any of that length for its keys: their padding counts if all have the
+        same. A layer that attends inside custom code receives tensors that nobody saw being made. Then the padding of the other
         tensors of that length counts, if all agree.
 
         Args:
@@ -154,11 +164,16 @@ class MaskTracker(Recorder):
         """
         candidates = [argument for argument in call.arguments if argument.padding.is_real.shape[1:] == (length,)]
         named = [argument for name in names for argument in candidates if argument.name == name]
-        if named or candidates:
-            return (named or candidates)[0]
+        unpadded = {name for name, size in call.unpadded if size == length}
+        if named:
+            return named[0]
+        if unpadded.intersection(names):
+            return None
+        if candidates:
+            return candidates[0] if not unpadded and _agree([each.padding for each in candidates]) else None
         paddings = [padding for padding in self._paddings.values() if padding.is_real.shape[1:] == (length,)]
         paddings.sort(key=lambda padding: not padding.is_declared)
-        if call.arguments or not paddings or any((each.is_real != paddings[0].is_real).any() for each in paddings):
+        if call.arguments or call.unpadded or not paddings or not _agree(paddings):
             return None
         return Argument("", paddings[0], is_masked=False)
 
@@ -178,7 +193,7 @@ class MaskTracker(Recorder):
             bound = dict(inspect.signature(layer.call).bind(*args, **kwargs).arguments)
         except TypeError:
             return LayerCall(layer)
-        arguments, float_masks = [], []
+        arguments, unpadded, float_masks = [], [], []
         for name, value in bound.items():
             for index, tensor in enumerate(_flatten_tensors(value)):
                 if "mask" in name:
@@ -190,7 +205,9 @@ class MaskTracker(Recorder):
                 if id(tensor) in self._paddings:
                     is_masked = id(tensor) in carried or _has_mask_argument(bound, own_name)
                     arguments.append(Argument(own_name, self._paddings[id(tensor)], is_masked))
-        return LayerCall(layer, tuple(arguments), tuple(float_masks))
+                elif id(tensor) in self._tensors and len(tensor.shape) > 2:
+                    unpadded.append((own_name, int(tensor.shape[1])))
+        return LayerCall(layer, tuple(arguments), tuple(unpadded), tuple(float_masks))
 
     def _inherit_padding(
         self, output: Any, inputs: list[tuple[Any, Padding]], carried: dict[int, Any], operation_id: tuple[str, str]
@@ -299,6 +316,11 @@ def _has_mask_argument(bound: dict[str, Any], name: str) -> bool:
     mask = bound.get("mask")
     given += (mask[:1] if name == "query" else mask[1:]) if isinstance(mask, list) else [mask]
     return any(each is not None for each in given)
+
+
+def _agree(paddings: list[Padding]) -> bool:
+    """Return True if paddings are of the same positions."""
+    return all(np.array_equal(padding.is_real, paddings[0].is_real) for padding in paddings)
 
 
 def _flatten_tensors(structure: Any) -> list[Any]:
