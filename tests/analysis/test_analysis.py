@@ -165,6 +165,14 @@ def test_patterns_of_short_examples_and_other_queries(causal):
     np.testing.assert_allclose(shares["same"], np.mean(same, axis=1), atol=1e-6)
 
 
+def test_queries_of_unknown_tokens_are_the_same_as_none():
+    """Cross-attention of one query, whose first key is no token of its own."""
+    attention_map = AttentionMap.from_weights(np.array([[0.5, 0.25, 0.25]]), tokens=["a", ",", "a"])
+    shares = analysis.patterns(attention_map)
+    assert list(shares) == ["previous", "self", "next", "first", "punctuation"]
+    assert shares["punctuation"].tolist() == [0.25]
+
+
 def test_heads_that_attend_alike_form_a_cluster(random):
     base = random.dirichlet(np.ones(5) / 2, size=(2, 2, 1, 4))  # two kinds of head
     noise = random.dirichlet(np.ones(5), size=(2, 2, 3, 4))

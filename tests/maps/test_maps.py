@@ -89,6 +89,12 @@ def test_soft_cap_bias_and_additive_score(query, key, random):
     np.testing.assert_allclose(added, weights_loop(query, key, additive, lambda *_: True), atol=1e-6)
 
 
+@pytest.mark.parametrize("vector", [None, np.ones(3, np.float32)])
+def test_no_columns_are_no_weights(vector, query, key):
+    attention_map = AttentionMap("a", QKSource(query, key, vector=vector))
+    assert attention_map.weights(columns=[]).shape == (2, 6, 5, 0)
+
+
 def test_selected_weights_equal_those_of_all(query, key, monkeypatch):
     attention_map = AttentionMap("a", QKSource(query, key, mask=StoredMask(right=0)))
     whole = attention_map.weights()

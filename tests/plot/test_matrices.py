@@ -47,6 +47,18 @@ def test_map_provides_tokens_and_padding_is_left_out(random):
     assert np.array_equal(ax.images[0].get_array(), stack[1, 2, :5, :5])
 
 
+def test_tokens_of_queries_are_none_of_the_keys(random):
+    """Cross-attention over as many keys as queries."""
+    stack = weights(random, 1, 2, 3, 3)
+    attention_map = AttentionMap.from_weights(stack, query_tokens=[["a", "b", "c"]])
+    ax = plot.heatmap(attention_map)
+    assert labels(ax, "x") == labels(plot.heatmap(stack), "x")
+    assert labels(ax, "y") == ["a", "b", "c"]
+    assert labels(plot.heatmap(attention_map, ["d", "e", "f"]), "x") == ["d", "e", "f"]
+    ax = plot.heatmap(attention_map.with_tokens(["d", "e", "f"], ["a", "b", "c"]))
+    assert (labels(ax, "x"), labels(ax, "y")) == (["d", "e", "f"], ["a", "b", "c"])
+
+
 def test_long_map_shows_the_largest_weight_of_each_block(random):
     matrix = np.zeros((2, 2053, 3))
     matrix[1, 1031, 2] = 1.0

@@ -21,7 +21,7 @@ def patterns(attention_map: AttentionMap) -> dict[str, np.ndarray]:
     - "punctuation": keys that are punctuation or symbols
 
     Args:
-        attention_map: a map; the last two patterns need its tokens.
+        attention_map: a map; the last two patterns need the tokens of its keys, and "same" those of its queries.
 
     Returns:
         Name to (N,). Patterns overlap. Queries without attention do not count.
@@ -36,7 +36,9 @@ def patterns(attention_map: AttentionMap) -> dict[str, np.ndarray]:
     References:
         Clark et al. 2019, arXiv:1906.04341; Kovaleva et al. 2019, arXiv:1908.08593.
     """
-    names = [*_OFFSETS, "first", *(("same", "punctuation") if attention_map.tokens is not None else ())]
+    names = [*_OFFSETS, "first"]
+    if attention_map.tokens is not None:
+        names += ["punctuation"] if attention_map.query_tokens is None else ["same", "punctuation"]
     total = {name: np.zeros(attention_map.num_heads) for name in names}
     count = np.zeros(attention_map.num_heads)
     num_keys = attention_map.shape[-1]
@@ -57,12 +59,13 @@ def _token_patterns(
     attention_map: AttentionMap, example: int, rows: np.ndarray, distances: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Return where the tokens follow a pattern, bool (r, S) by name."""
-    key_tokens = attention_map.tokens or ()
-    keys = _normalize(key_tokens[example], attention_map.shape[-1])
-    queries = _normalize((attention_map.query_tokens or key_tokens)[example], max(attention_map.shape[-2:]))[rows]
-    same = (queries[:, None] == keys[None]) & (queries[:, None] != "") & (distances != 0)
-    punctuation = [_is_punctuation(key) for key in keys]
-    return {"same": same, "punctuation": np.broadcast_to(punctuation, distances.shape)}
+    *_, num_queries, num_keys = attention_map.shape
+    keys = _normalize((attention_map.tokens or ())[example], num_keys)
+    found = {"punctuation": np.broadcast_to([_is_punctuation(key) for key in keys], distances.shape)}
+    if attention_map.query_tokens is not None:
+        queries = _normalize(attention_map.query_tokens[example], num_queries)[rows, None]
+        found["same"] = (queries == keys) & (queries != "") & (distances != 0)
+    return found
 
 
 def _normalize(tokens: Sequence[str], length: int) -> np.ndarray:

@@ -193,7 +193,7 @@ def _additive_scores(query: np.ndarray, key: np.ndarray, vector: np.ndarray) -> 
     for head in range(heads):
         for start in range(0, rows, step):
             hidden = np.tanh(query[head, start : start + step, None] + key[head][None])  # (r, S, H)
-            scores[head, start : start + step] = hidden.reshape(-1, size).dot(vector).reshape(-1, columns)
+            scores[head, start : start + step] = hidden.reshape(-1, size).dot(vector).reshape(hidden.shape[:-1])
     return scores
 
 

@@ -81,12 +81,13 @@ class Weights:
             )
         index = _check_index(example, attention_map.shape[0], "example")
         chosen = _check_heads(heads, attention_map.num_heads)
-        if tokens is None and attention_map.query_tokens is not None:
-            tokens = attention_map.query_tokens[index]
         if key_tokens is None and attention_map.tokens is not None:
             key_tokens = attention_map.tokens[index]
+        # Only what the caller gives: a map that knows its queries alone is of cross-attention.
         if key_tokens is None and attention_map.shape[2] == attention_map.shape[3]:
             key_tokens = tokens
+        if tokens is None and attention_map.query_tokens is not None:
+            tokens = attention_map.query_tokens[index]
         sizes = []
         for name, given, size in (
             ("query", tokens, attention_map.shape[2]),
