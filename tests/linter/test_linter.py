@@ -389,6 +389,15 @@ def clean_other_input():
     return keras.Model([words, other], read), [IDS, x]
 
 
+def clean_after_cross_attention():
+    """What has attended to padded words has no padding itself."""
+    words, steps = embedded()
+    other, x = image()
+    read = limelight_attention(other, steps, name="first")
+    read = ll.layers.SelfAttention(D, name="second")(layers.LayerNormalization()(read + other))
+    return keras.Model([words, other], layers.Attention(name="third")([read, read])), [IDS, x.astype("float64")]
+
+
 class CrossAttention(layers.Layer):
     """A custom layer whose arguments have names of its own."""
 
@@ -431,7 +440,7 @@ def clean_padded_queries_inside_a_custom_layer():
         *(clean, clean_of_keras, clean_with_an_explicit_mask, clean_zeros_that_are_words),
         *(clean_added_mask, clean_mask_of_ones, clean_added_bias, clean_float32_scores, clean_crop_of_padding),
         *(clean_padded_queries, clean_padded_queries_of_keras, clean_padded_queries_of_a_custom_layer),
-        *(clean_padded_queries_inside_a_custom_layer, clean_other_input),
+        *(clean_padded_queries_inside_a_custom_layer, clean_other_input, clean_after_cross_attention),
     ],
 )
 def test_a_model_without_faults_gives_no_finding(make):

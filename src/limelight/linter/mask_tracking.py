@@ -21,7 +21,7 @@ KERAS_LAYERS = (
     keras.layers.AdditiveAttention,
 )
 ATTENTION_LAYERS = (*LIMELIGHT_LAYERS, *KERAS_LAYERS)
-# Models that run nothing but layers and operations, which the tracker sees.
+# Models that run nothing but layers and operations.
 _GRAPHS = (_keras_private.Functional, keras.Sequential)
 
 
@@ -81,8 +81,9 @@ class MaskTracker(Recorder):
         self.calls: dict[str, list[LayerCall]] = {}
         self.softmaxes_of_one: list[tuple[str, str]] = []
         self.float16_softmaxes: set[str] = set()
-        self._tensors: dict[int, Any] = {}  # those seen being made, which keeps their ids valid
+        self._tensors: dict[int, Any] = {}  # all that were seen, which keeps their ids valid
         self._paddings: dict[int, Padding] = {}
+        self._unpadded: set[int] = set()  # those that were computed from nothing that has padding
         self._running: list[tuple[Any, dict[int, Any]]] = []
         self._current_calls: dict[int, LayerCall] = {}
         self._inputs: list[tuple[Any, np.ndarray]] = []
@@ -104,15 +105,17 @@ class MaskTracker(Recorder):
 
     def on_enter(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
         """Remember the masks that the arguments of an operation carry, before it may remove them."""
+        super().on_enter(operation, args, kwargs)
         if self.is_muted:
             return
         carried = {}
-        # The arguments of a layer within custom code may come from operations that nobody sees.
-        is_known = not self._running or isinstance(self._running[-1][0], _GRAPHS)
+        # What a graph computes is seen: a tensor that was not is an input of it. Custom code computes unseen.
+        is_in_graph = not self._running or isinstance(self._running[-1][0], _GRAPHS)
         for tensor in _flatten_tensors((args, kwargs)):
             self._recognize_input(tensor)
-            if is_known:
-                self._tensors[id(tensor)] = tensor
+            if id(tensor) not in self._tensors and is_in_graph:
+                self._unpadded.add(id(tensor))
+            self._tensors[id(tensor)] = tensor
             mask = _keras_private.get_keras_mask(tensor)
             if mask is not None:
                 carried[id(tensor)] = mask
@@ -126,7 +129,14 @@ class MaskTracker(Recorder):
         if self.is_muted:
             return
         _, carried = self._running.pop()
-        self._tensors |= {id(output): output for output in _flatten_tensors(outputs)}
+        sources = {id(tensor) for tensor in _get_sources(operation, args, kwargs)}
+        is_unpadded = sources <= self._unpadded
+        for output in _flatten_tensors(outputs):
+            # Of what an operation inside another returns, the outer one knows more.
+            self._unpadded.discard(id(output))
+            if is_unpadded and id(output) not in self._paddings:
+                self._unpadded.add(id(output))
+            self._tensors[id(output)] = output
         self._check_float_masks(operation, args, kwargs)
         if any(isinstance(outer, ATTENTION_LAYERS) for outer, _ in self._running):
             return  # an attention layer, not the projections inside it, is responsible for masks
@@ -145,7 +155,8 @@ class MaskTracker(Recorder):
             if mask is not None:
                 self._declare_padding(output, mask)
             elif id(output) not in self._paddings:
-                self._inherit_padding(output, inputs, carried, operation_id)
+                padded = [(tensor, padding) for tensor, padding in inputs if id(tensor) in sources]
+                self._inherit_padding(output, padded, carried, operation_id)
         changes_length = inputs and not any(id(output) in self._paddings for output in _flatten_tensors(outputs))
         if changes_length and not isinstance(operation, (keras.Model, *ATTENTION_LAYERS)):
             self._project_padding(operation, args, kwargs, outputs, carried)
@@ -173,7 +184,7 @@ class MaskTracker(Recorder):
             return candidates[0] if not unpadded and _agree([each.padding for each in candidates]) else None
         paddings = [padding for padding in self._paddings.values() if padding.is_real.shape[1:] == (length,)]
         paddings.sort(key=lambda padding: not padding.is_declared)
-        if call.arguments or call.unpadded or not paddings or not _agree(paddings):
+        if call.arguments or unpadded or not paddings or not _agree(paddings):
             return None
         return Argument("", paddings[0], is_masked=False)
 
@@ -194,6 +205,8 @@ class MaskTracker(Recorder):
         except TypeError:
             return LayerCall(layer)
         arguments, unpadded, float_masks = [], [], []
+        # A mask that was computed from something with padding may tell that of any argument.
+        has_padding_mask = any(id(mask) not in self._unpadded for mask in _get_key_masks(bound))
         for name, value in bound.items():
             for index, tensor in enumerate(_flatten_tensors(value)):
                 if "mask" in name:
@@ -205,7 +218,7 @@ class MaskTracker(Recorder):
                 if id(tensor) in self._paddings:
                     is_masked = id(tensor) in carried or _has_mask_argument(bound, own_name)
                     arguments.append(Argument(own_name, self._paddings[id(tensor)], is_masked))
-                elif id(tensor) in self._tensors and len(tensor.shape) > 2:
+                elif id(tensor) in self._unpadded and len(tensor.shape) > 2 and not has_padding_mask:
                     unpadded.append((own_name, int(tensor.shape[1])))
         return LayerCall(layer, tuple(arguments), tuple(unpadded), tuple(float_masks))
 
@@ -305,6 +318,7 @@ class MaskTracker(Recorder):
             self._set_padding(tensor, Padding(values.astype(bool), is_declared=True))
 
     def _set_padding(self, tensor: Any, padding: Padding) -> None:
+        self._unpadded.discard(id(tensor))
         self._tensors[id(tensor)] = tensor
         self._paddings[id(tensor)] = padding
 
@@ -316,6 +330,22 @@ def _has_mask_argument(bound: dict[str, Any], name: str) -> bool:
     mask = bound.get("mask")
     given += (mask[:1] if name == "query" else mask[1:]) if isinstance(mask, list) else [mask]
     return any(each is not None for each in given)
+
+
+def _get_key_masks(bound: dict[str, Any]) -> list[Any]:
+    """Return the masks among the arguments of a call, but for those of queries."""
+    given = [value for name, value in bound.items() if "mask" in name and name != "query_mask"]
+    return _flatten_tensors([value[1:] if isinstance(value, list) else value for value in given])
+
+
+def _get_sources(operation: Any, args: tuple, kwargs: dict[str, Any]) -> list[Any]:
+    """Return the tensors whose positions those of an output are: of attention the queries, else all."""
+    tensors = _flatten_tensors((args, kwargs))
+    return (
+        _flatten_tensors((kwargs.get("query"), args))[:1] or tensors
+        if isinstance(operation, ATTENTION_LAYERS)
+        else tensors
+    )
 
 
 def _agree(paddings: list[Padding]) -> bool:
