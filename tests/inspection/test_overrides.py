@@ -332,3 +332,16 @@ def test_forbidden_keys_of_unclear_axes_are_refused(batch):
             ll.inspection.override_attention(
                 build("keras"), batch, ll.inspection.forbid_keys(np.zeros((count, T, T), bool))
             )
+
+
+def test_a_pooling_of_several_sequences_with_padding_is_edited(random):
+    steps, mask = keras.Input((A, T, D)), keras.Input((A, T), dtype="bool")
+    model = keras.Model([steps, mask], ll.layers.AttentionPooling(name="pool")(steps, mask=mask))
+    real = random.uniform(size=(B, A, T)) < 0.7
+    real[..., 0] = True
+    batch = [random.normal(size=(B, A, T, D)).astype("float32"), real]
+    expected = real / real.sum(-1, keepdims=True)
+    outputs, used = ll.inspection.override_attention(model, batch, ll.inspection.uniform_weights, return_weights=True)
+    assert used["pool"].shape == ll.capture(model, batch)["pool"].shape == (B, A, 1, 1, T)
+    np.testing.assert_allclose(used["pool"][:, :, 0, 0], expected, atol=1e-6)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), np.einsum("bas,basd->bad", expected, batch[0]), atol=1e-5)

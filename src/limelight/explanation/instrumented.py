@@ -287,9 +287,8 @@ class InstrumentedModel:
             raise ValueError(
                 f"`layer` must be left out for documents, whose two levels belong together. Received: {layer!r}."
             )
-        # The sentences of all documents are one batch.
         outer = [key for key, shape in shapes.items() if shape == (1, 1, 1, sentences)]
-        inner = [key for key, shape in shapes.items() if shape == (sentences, 1, 1, self.subject.max_words)]
+        inner = [key for key, shape in shapes.items() if shape == (1, sentences, 1, 1, self.subject.max_words)]
         if outer and inner:
             self.levels = (outer[-1], inner[0])
 
@@ -307,7 +306,7 @@ class InstrumentedModel:
         if self.levels is None:
             return {self.key: packed}
         sentences, words = int(packed.shape[2]) - 1, self.subject.max_words
-        inner = ops.reshape(packed[:, 0, :sentences, :words], (-1, 1, 1, words))
+        inner = ops.reshape(packed[:, 0, :sentences, :words], (-1, sentences, 1, 1, words))
         return dict(zip(self.levels, (packed[:, :, sentences:, :sentences], inner), strict=True))
 
     @functools.cached_property

@@ -288,8 +288,8 @@ def get_tensors(heads: HeadOutputs) -> AttentionTensors:
     mask = ops.ones((), "bool") if call.mask is None else call.mask(call.block)
     permitted = ops.broadcast_to(mask, shape)
     # Values that stand for padding are zero, as in the layer itself.
-    value = upcast(call.prepare_value(heads.value))
-    value = ops.reshape(value, (-1, *tuple(ops.shape(value))[-3:]))
+    value = ops.reshape(heads.value, (-1, *tuple(ops.shape(heads.value))[-3:]))
+    value = upcast(call.prepare_value(value))
     value = ops.broadcast_to(repeat_heads(value, call.query), (*shape[:2], *tuple(ops.shape(value))[-2:]))
     tensors = (ops.reshape(tensor, (*batch, *tuple(ops.shape(tensor))[1:])) for tensor in (weights, permitted, value))
     return AttentionTensors(*tensors)
