@@ -28,6 +28,7 @@ __all__ = [
     "Functional",
     "any_symbolic_tensors",
     "backend",
+    "convert_own_arguments",
     "get_attention_scale",
     "get_compile_arguments",
     "get_flash_attention",
@@ -67,6 +68,11 @@ ATTENTION_METHODS = ("call", "_calculate_scores", "_apply_scores", "_calculate_s
 def get_keras_mask(tensor: Any) -> Any:
     """Return the implicit mask that a tensor carries, or None: `compute_mask` receives the first argument's alone."""
     return _backend.get_keras_mask(tensor)
+
+
+def convert_own_arguments(layer: Any) -> None:
+    """Let a layer convert the arguments of its calls itself: Keras casts all floats to one dtype, or with `autocast` none."""
+    layer._convert_input_args = False
 
 
 def iterate_layers(layer: Any, include_self: bool = True) -> Iterator[Any]:

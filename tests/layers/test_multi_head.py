@@ -88,6 +88,20 @@ def test_bias_is_added_to_the_scores(random, query, memory):
     np.testing.assert_allclose(array(biased), expected / expected.sum(-1, keepdims=True), atol=1e-5)
 
 
+def test_bias_beyond_the_range_of_float16(random, query, memory):
+    bias = random.normal(size=(B, 1, T, S)).astype("float32")
+    bias[0, :, 0, :3] -= 1e9
+    bias[1, :, 1] -= 1e6
+    bias[1, :, 2, 1] = 70000.0
+    layer = MultiHeadAttention(2, H, dtype="mixed_float16", kernel_initializer="zeros")
+    inputs = [keras.Input(given.shape[1:]) for given in (query, memory, bias)]
+    _, weights = layer(*inputs[:2], bias=inputs[2], return_attention_scores=True)
+    found = array(keras.Model(inputs, weights)([query, memory, bias]))
+    expected = np.exp(bias.astype("float64") - bias.max(axis=-1, keepdims=True))
+    expected /= expected.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(found, np.repeat(expected, 2, axis=1), atol=1e-3)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("axes", [(2,), (1, 2), (-2,), (1,)])
 def test_attention_axes_equal_attention_over_the_flattened_sequence(random, axes):
