@@ -85,6 +85,17 @@ def test_penalty_equals_the_loop(random: np.random.Generator, regularizer: Any, 
     assert copy.get_config() == regularizer.get_config()
 
 
+@pytest.mark.parametrize("elsewhere", [0.0, 1e-30])
+def test_diagonal_counts_keys_between_others_without_weight(elsewhere: float) -> None:
+    # Each of 4 queries attends to every second of 8 keys: (2 i + 1) / 8 is 1 / 8 from i / 4. The others are padding.
+    given = np.zeros((1, 6, 11), "float32")
+    given[:, :4, :8] = elsewhere
+    given[:, np.arange(4), 2 * np.arange(4) + 1] = 1
+    expected = 1 - math.exp(-((1 / 8) ** 2) / (2 * 0.2**2))
+    assert float(Diagonal(1.0, 0.2)(given)) == pytest.approx(expected, rel=1e-5)
+    assert float(Diagonal(1.0)(0 * given)) == 0
+
+
 @pytest.mark.full
 def test_orthogonality_of_queries(random: np.random.Generator) -> None:
     given = weights(random)[:, 0, :3]

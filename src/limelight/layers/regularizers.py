@@ -135,6 +135,8 @@ class Diagonal(WeightRegularizer):
 
     $$\sum_j w_{ij} \left(1 - \exp\frac{-(j / S - i / T)^2}{2 g^2}\right)$$
 
+    T and S count the queries and keys up to the last one with a weight: the others are taken for padding.
+
     Args:
         factor: Factor of the mean over queries.
         width: g, the distance from the diagonal as a fraction of the sequence.
@@ -158,11 +160,9 @@ class Diagonal(WeightRegularizer):
 
     def penalty(self, weights: Any) -> Any:
         num_queries, num_keys = ops.shape(weights)[-2:]
-        # Lengths without padding, which has no weight.
-        query_length = ops.sum(ops.cast(ops.any(weights > 0, axis=-1), weights.dtype), axis=-1)[..., None, None]
-        key_length = ops.sum(ops.cast(ops.any(weights > 0, axis=-2), weights.dtype), axis=-1)[..., None, None]
-        row = ops.expand_dims(ops.arange(num_queries, dtype=weights.dtype), 1) / ops.maximum(query_length, 1.0)
-        column = ops.arange(num_keys, dtype=weights.dtype) / ops.maximum(key_length, 1.0)
+        query_length, key_length = (_length_with_weight(weights, axis) for axis in (-1, -2))
+        row = ops.expand_dims(ops.arange(num_queries, dtype=weights.dtype), 1) / query_length
+        column = ops.arange(num_keys, dtype=weights.dtype) / key_length
         return ops.sum(weights * (1.0 - ops.exp(-ops.square((column - row) / self.width) / 2)), axis=-1)
 
     def get_config(self) -> dict[str, Any]:
@@ -208,3 +208,11 @@ class GuidedAlignment(keras.losses.Loss):
         cost = -ops.sum(alignment * ops.log(ops.maximum(weights, 1e-9)), axis=-1)  # (B, T)
         aligned = ops.cast(total[..., 0] > 0, cost.dtype)
         return ops.sum(cost * aligned, axis=-1) / ops.maximum(ops.sum(aligned, axis=-1), 1.0)
+
+
+def _length_with_weight(weights: Any, axis: int) -> Any:
+    """Return the number of queries (axis -1) or keys (axis -2) up to the last one with a weight, (..., 1, 1); at least 1."""
+    has_weight = ops.cast(ops.any(weights > 0, axis=axis), "int32")
+    numbers = ops.arange(1, ops.shape(has_weight)[-1] + 1, dtype="int32")
+    length = ops.max(has_weight * numbers, axis=-1, initial=1)
+    return ops.cast(length, weights.dtype)[..., None, None]
