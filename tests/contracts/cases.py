@@ -241,6 +241,12 @@ ERRORS: list[tuple[str, Callable[[], Any], type[Exception], str]] = [
         "same size.*query size 3, key size 5",
     ),
     (
+        "rotary of two sizes",
+        lambda: ll.attention_weights(np.ones((2, 6)), np.ones((2, 4)), score=ll.positions.Rotary(ll.scores.Bilinear())),
+        ValueError,
+        "query size 6, key size 4. Use rotary_dim=4",
+    ),
+    (
         "heads that do not divide",
         lambda: ll.attention_weights(np.ones((1, 3, 2, 4)), np.ones((1, 2, 2, 4))),
         ValueError,

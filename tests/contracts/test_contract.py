@@ -273,3 +273,24 @@ def test_a_block_equals_its_slice_of_the_whole(case: Case) -> None:
 def test_wrong_arguments_raise(wrong: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=f"(?s){message}"):
         wrong()
+
+
+@pytest.mark.full
+def test_cosine_of_short_vectors(random: np.random.Generator) -> None:
+    query, key = random.normal(size=(2, 5)).astype("float32"), random.normal(size=(3, 5)).astype("float32")
+    key[1] = 0
+    weights = numpy(ll.attention_weights(1e-9 * query, 1e-7 * key, score=ll.scores.Cosine(scale=10.0)))
+    lengths = np.linalg.norm(query, axis=1)[:, None] * np.linalg.norm(key, axis=1)
+    scores = 10 * query @ key.T / np.where(lengths == 0, 1, lengths)
+    expected = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+
+
+@pytest.mark.full
+def test_monotonic_attention_in_float64(random: np.random.Generator) -> None:
+    query, key = (ops.convert_to_tensor(random.normal(size=(length, 3)), "float64") for length in (2, 5))
+    weights, expected = (
+        ll.attention_weights(ops.cast(query, dtype), ops.cast(key, dtype), normalizer=ll.normalizers.Monotonic())
+        for dtype in ("float64", "float32")
+    )
+    np.testing.assert_allclose(numpy(weights), numpy(expected), atol=1e-6)

@@ -196,3 +196,12 @@ def test_features_are_in_the_config(kind: str) -> None:
 def test_invalid_arguments_raise(wrong: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"(?s){message}"):
         wrong()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["elu", "favor"])
+def test_without_keys_the_output_is_the_bias(random: np.random.Generator, name: str) -> None:
+    x, nothing = random.normal(size=(B, T, D)).astype("float32"), np.zeros((B, 0, D), "float32")
+    layer = randomize(LinearAttention(N, H, features=name), x, x)
+    np.testing.assert_array_equal(numpy(layer(x, nothing)), np.broadcast_to(numpy(layer.output_dense.bias), (B, T, D)))
+    assert layer(nothing, x).shape == (B, 0, D)

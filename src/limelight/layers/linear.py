@@ -115,7 +115,7 @@ class FavorFeatures(Features):
         exponent = self._compute_exponent(tensor)
         # A factor of each query, or of all keys of a head, cancels in the quotient: it keeps the exponential in range.
         masked = exponent if mask is None else ops.where(mask, exponent, -3.0e38)
-        maximum = ops.stop_gradient(ops.max(masked, axis=(-2, -1) if keys else -1, keepdims=True))
+        maximum = ops.stop_gradient(ops.max(masked, axis=(-2, -1) if keys else -1, keepdims=True, initial=-3.0e38))
         exponent = exponent - ops.where(maximum <= -3.0e38, 0.0, maximum)
         return ops.exp(exponent if mask is None else ops.where(mask, exponent, 0.0)) + 1e-10
 

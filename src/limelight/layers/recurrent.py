@@ -423,8 +423,9 @@ class AttentionRNN(keras.layers.RNN):
 
     Returns:
         The output (B, T, U), or (B, U) without `return_sequences`. With `return_attention_scores`, also the weights (B, T, S) or
-        (B, S). Weights of padded steps of the sequence are those of the step before. With `return_state`, then the states: the
-        last output, those of the inner cell, the position, the last weights and the sum of all weights.
+        (B, S). Weights of padded steps of the sequence are those of the step before, or 0 with `zero_output_for_mask`. With
+        `return_state`, then the states: the last output, those of the inner cell, the position, the last weights and the sum of
+        all weights.
 
     Raises:
         TypeError: The cell is not an `AttentionCell`.

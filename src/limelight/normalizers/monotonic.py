@@ -1,5 +1,6 @@
 """Monotonic attention."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -59,7 +60,7 @@ class Monotonic(LearnedComponent, Normalizer):
         self.noise_seed.build(scores_shape)
 
     def call(self, scores: Any, mask: Any, *, block: Block) -> Any:
-        stop = zero_masked(ops.sigmoid(scores + self.shift), mask)  # p, (b, n, t, s)
+        stop = zero_masked(ops.sigmoid(ops.add(scores, self.shift)), mask)  # p, (b, n, t, s)
         initial = ops.zeros_like(stop[..., :1, :])
         initial = ops.concatenate([ops.ones_like(initial[..., :1]), initial[..., 1:]], axis=-1)
         if block.history is not None:
@@ -85,7 +86,7 @@ class Monotonic(LearnedComponent, Normalizer):
 
     def add_noise(self, scores: Any, uniform: Any) -> Any:
         """Add normal noise, made from uniform random numbers."""
-        return scores + self.noise * ops.sqrt(2.0) * ops.erfinv(2.0 * uniform - 1.0)
+        return scores + self.noise * math.sqrt(2.0) * ops.erfinv(2.0 * uniform - 1.0)
 
 
 def linear_recurrence(factor: Any, term: Any) -> Any:

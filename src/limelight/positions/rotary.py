@@ -145,7 +145,8 @@ class Rotary(Wrapper):
     position of the last key. Angles are computed in float32.
 
     Raises:
-        ValueError: `rotary_dim` is not even and positive, or is more than the number of features.
+        ValueError: `rotary_dim` is not even and positive, or is more than the number of features; or it is None and queries and
+            keys differ in size.
         TypeError: `score` is not a score.
 
     Example:
@@ -177,6 +178,11 @@ class Rotary(Wrapper):
         self.scaling, self.interleaved = deserialize(scaling), interleaved
 
     def build(self, query_shape: tuple, key_shape: tuple) -> None:
+        if self.rotary_dim is None and query_shape[-1] != key_shape[-1]:
+            raise ValueError(
+                "Rotary rotates as many features of queries as of keys. Received: query size "
+                f"{query_shape[-1]}, key size {key_shape[-1]}. Use rotary_dim={min(query_shape[-1], key_shape[-1]) // 2 * 2}."
+            )
         for name, shape in (("query", query_shape), ("key", key_shape)):
             size = shape[-1] if self.rotary_dim is None else self.rotary_dim
             if size % 2 or size > shape[-1]:
