@@ -1,5 +1,8 @@
 """The axes of weights of layers that show only a softmax: told from the product that uses them."""
 
+import re
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -100,6 +103,57 @@ def test_weights_have_heads_queries_and_keys(function, steps):
     np.testing.assert_allclose(maps["block"].weights(), expected, atol=1e-5)
 
 
+def heads_first(x):
+    query = ops.transpose(split_heads(x), (2, 0, 1, 3))
+    return ops.matmul(ops.softmax(ops.matmul(query, ops.swapaxes(query, 2, 3))), query)
+
+
+@pytest.mark.parametrize(("count", "is_certain"), [(B, True), (N, True), (1, False)])
+def test_heads_before_the_batch(count, is_certain, random):
+    """The batch is the axis that has its size; two axes may, if examples could be folded into the first."""
+    x = random.normal(size=(count, T, D)).astype("float32")
+    tokens = [[f"{example}{step}" for step in range(T)] for example in range(count)]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        attention_map = ll.capture(build(heads_first), x, tokens=tokens)["block"]
+    messages = [str(each.message) for each in seen if issubclass(each.category, ll.inspection.CaptureWarning)]
+    assert [re.search("of shape .*taken as (.*?)\\.", message)[1] for message in messages] == (
+        [] if is_certain else ["heads, batch, queries, keys"]
+    )
+    heads = x.astype(float).reshape(count, T, N, D // N).transpose(0, 2, 1, 3)
+    expected = softmax(heads @ heads.swapaxes(2, 3))
+    if count == N:
+        expected = expected.swapaxes(0, 1)
+    np.testing.assert_allclose(attention_map.weights(), expected, atol=1e-5)
+    assert [list(each) for each in attention_map.tokens] == tokens
+
+
+def test_heads_before_a_batch_of_unknown_size(random):
+    """A compiled model does not know the size of its batch on TensorFlow."""
+    x = random.normal(size=(B, T, D)).astype("float32")
+    _, maps = ll.AttentionExtractor(build(heads_first)).predict(x)
+    np.testing.assert_allclose(maps["block"].weights(), expected_weights(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, N, B])
+def test_windows_that_are_folded_into_the_batch(count, random):
+    """As in Swin: a layer attends within windows that the layer around it has folded into the batch."""
+
+    class Windows(keras.Layer):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.inner = build(heads_second).layers[-1]
+
+        def call(self, x):
+            return self.inner(ops.reshape(x, (-1, T, D)))
+
+    x = random.normal(size=(count, N * T, D)).astype("float32")
+    steps = keras.Input((N * T, D))
+    attention_map = ll.capture(keras.Model(steps, Windows(name="windows")(steps)), x)["windows/block"]
+    heads = x.astype(float).reshape(count * N, T, N, D // N).transpose(0, 2, 1, 3)
+    np.testing.assert_allclose(attention_map.weights(), softmax(heads @ heads.swapaxes(2, 3)), atol=1e-5)
+
+
 @pytest.mark.full
 def test_further_batch_axes_are_no_heads(random):
     def rows(x):
@@ -128,7 +182,10 @@ def test_axes_that_cannot_be_told_are_named(steps):
         return ops.sum(ops.softmax(ops.einsum("btnh,bsnh->btns", query, query)), axis=(1, 2))
 
     model, expected = build(unused), expected_weights(steps)
-    with pytest.warns(ll.inspection.CaptureWarning, match=r"'block' \(Block\), of shape \(3, 7, 2, 7\), could not be"):
+    with pytest.warns(
+        ll.inspection.CaptureWarning,
+        match=r"'block' \(Block\), of shape \(3, 7, 2, 7\), could not be .*batch, heads, queries, keys\.",
+    ):
         maps = ll.capture(model, steps)
     np.testing.assert_allclose(maps["block"].weights(), expected.swapaxes(1, 2), atol=1e-5)
     # What changes weights takes the same axes, and says so too.

@@ -70,6 +70,12 @@ class Layout:
         """The number of axes."""
         return len((*self.batch, *self.heads, *self.queries, *self.keys))
 
+    @property
+    def names(self) -> list[str]:
+        """The meaning of each axis."""
+        names = {axis: name for name in ("batch", "heads", "queries", "keys") for axis in getattr(self, name)}
+        return [names[axis] for axis in sorted(names)]
+
     def to_heads(self, tensor: Any) -> Any:
         """Transpose a tensor of this layout to (B, ..., N, T, S)."""
         order = (*self.batch, *self.heads, *self.queries, *self.keys)
@@ -135,17 +141,20 @@ def infer_layout(
     keys: tuple[int, ...],
     use: WeightUse | None,
     heads_in_batch: int = 1,
+    batch_size: int | None = None,
 ) -> Layout:
     """Infer the layout of weights from the product that uses them.
 
-    The axes that the values have too are batch and heads, and an axis that they do not have is the queries. Without a product, or
-    where it leaves a choice, the layout is the usual one: (B, ..., N, T, S).
+    The axes that the values have too are batch and heads, of which the batch is the one with the size of the batch, and an axis
+    that they do not have is the queries. Without a product, or where it leaves a choice, the layout is the usual one:
+    (B, ..., N, T, S).
 
     Args:
         sizes: the lengths of the axes.
         keys: the axes of the softmax.
         use: how the weights are used, if it was seen.
         heads_in_batch: as in `Layout`.
+        batch_size: the number of examples that the layer receives, or None if it is unknown or differs from call to call.
     """
     others = [axis for axis in range(len(sizes)) if axis not in keys]
     long = [axis for axis in others if sizes[axis] != 1]
@@ -161,22 +170,41 @@ def infer_layout(
     # The first axis is the batch, but for groups of heads that `jax.vmap` has put in front.
     is_batch_first = 0 in others and (0 in use.shared or len(all_shared) < 2)
     first = others[:1] if is_batch_first else all_shared[:1]
+    is_certain = True
+    if heads_in_batch == 1:
+        # An axis of length 1 is one that the values may have too.
+        candidates = [axis for axis in others if axis in use.shared or (sizes[axis] == 1 and axis != others[-1])]
+        first, is_certain = _find_batch(sizes, first, candidates, batch_size)
     free = [axis for axis in others if axis not in use.shared and axis not in first]
     shared = [axis for axis in others if axis in use.shared and axis not in first]
     free_long = [axis for axis in free if axis in long] or free
-    is_certain = True
     queries = free_long[-len(keys) :]
     if len(free_long) > len(keys) and not shared:
         # Values without heads: queries are as many as keys in self-attention, and nothing else tells them from heads.
         equal = [axis for axis in free_long if sizes[axis] is not None and sizes[axis] == sizes[keys[-1]]]
-        is_certain = len(keys) == len(equal) == 1
-        queries = equal if is_certain else queries
+        is_clear = len(keys) == len(equal) == 1
+        queries, is_certain = (equal, is_certain) if is_clear else (queries, False)
     groups = [axis for axis in free if axis not in queries]
     heads = sorted([*shared[-1:], *groups], key=lambda axis: (axis < min(first, default=0), axis))
     batch = [*first, *shared[:-1]]
     return Layout(
         tuple(batch), tuple(heads), tuple(queries), keys, heads_in_batch, use.start, use.size, is_certain=is_certain
     )
+
+
+def _find_batch(
+    sizes: Sequence[int | None], usual: list[int], candidates: list[int], batch_size: int | None
+) -> tuple[list[int], bool]:
+    """Return the axis of the batch among those that the values have too, and True if nothing else can be meant."""
+    fitting = [axis for axis in candidates if sizes[axis] == batch_size]
+    length = sizes[usual[0]] if usual else 1
+    if length in (1, batch_size) or len(candidates) < 2 or (batch_size is None and len(fitting) != 1):
+        return usual, True
+    # Windows or steps may be folded into the batch.
+    may_be_folded = length is None or (bool(batch_size) and length % batch_size == 0)
+    if len(fitting) == 1:
+        return fitting, not may_be_folded
+    return usual, may_be_folded
 
 
 def _usual_layout(others: list[int], long: list[int], keys: tuple[int, ...], heads_in_batch: int) -> Layout:

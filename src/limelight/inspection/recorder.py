@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+from keras import ops
 
 from limelight import _keras_private
 from limelight.engine import backend
@@ -16,6 +17,8 @@ from limelight.engine.call import AttentionCall
 from limelight.inspection._observed_attention import ObservedAttention, compute_statistics
 from limelight.inspection.layouts import FollowedTensor, Layout, WeightUse
 
+# Layers that compute a softmax, and nothing else that attention consists of.
+SOFTMAX_LAYERS = (keras.layers.Softmax, keras.layers.Activation)
 _HIDDEN = "it runs inside a loop or transformation of the backend, which hides its tensors"
 # Functions that compute a compiled function operation by operation: what repeats in them is no loop of the model's own Python.
 _NOT_OF_THE_MODEL = ("_replay", "__torch_dispatch__")
@@ -131,6 +134,7 @@ class Recorder:
         self.observes_operations = True
         self.stack: list[Any] = []
         self._call_numbers: list[int] = []
+        self._batch_sizes: list[int | None] = []
         self._num_calls = 0
         self.records: list[Record] = []
         # The path of each record that has a number; and True if the observer has made one of them.
@@ -187,12 +191,14 @@ class Recorder:
         """Enter a layer or operation of the model."""
         self.stack.append(operation)
         self._call_numbers.append(self._num_calls)
+        self._batch_sizes.append(self.batch_size)
         self._num_calls += 1
         try:
             yield
         finally:
             self.stack.pop()
             self._call_numbers.pop()
+            self._batch_sizes.pop()
 
     @contextlib.contextmanager
     def loop_body(self) -> Iterator[list[Record]]:
@@ -207,8 +213,19 @@ class Recorder:
             self.records, self.followed, self._trace_state = records, followed, trace_state
             self._loop_depth -= 1
 
+    @property
+    def batch_size(self) -> int | None:
+        """The number of examples that the innermost layer received; None if it is unknown or differs from call to call."""
+        return self._batch_sizes[-1] if self._batch_sizes else None
+
     def on_enter(self, operation: Any, args: tuple, kwargs: dict[str, Any]) -> None:
-        """Called before each operation of the model, for subclasses that follow more than attention."""
+        """Called before each operation of the model; subclasses that follow more than attention extend it."""
+        # What scores have in front of them is not known of an operation or a softmax.
+        if isinstance(operation, keras.Layer) and not isinstance(operation, SOFTMAX_LAYERS):
+            leaves = keras.tree.flatten((args, kwargs))
+            shapes = [leaf.shape for leaf in leaves if ops.is_tensor(leaf) and len(leaf.shape) > 1]
+            if shapes:
+                self._batch_sizes[-1] = shapes[0][0]
 
     def on_exit(self, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
         """Called after each operation of the model."""
@@ -324,13 +341,13 @@ class Recorder:
             for number in [number for number, each in self.followed.items() if each.pending is pending]:
                 del self.followed[number]
 
-    def note_layout(self, record: Record) -> None:
-        """Remember that the axes of weights could not be told."""
+    def note_layout(self, record: Record, layout: Layout) -> None:
+        """Remember that the axes of weights could not be told, and how they were taken."""
         sizes = tuple(record.pending.result.shape)
         message = (
             f"The axes of the weights of {record.path!r} ({record.layer}), of shape {sizes}, could not be told from how they are "
-            "used: they were taken as batch, heads, queries and keys in the usual order. If they are others, capture "
-            'them with `layout`, such as layout="btns"; weights of such axes cannot be changed.'
+            f"used: they were taken as {', '.join(layout.names)}. If they are others, capture them with `layout`, such as "
+            'layout="btns"; weights of such axes cannot be changed.'
         )
         if message not in self.unclear:
             self.unclear.append(message)

@@ -18,7 +18,7 @@ from limelight import normalizers
 from limelight.inspection._observed_attention import ObservedAttention
 from limelight.inspection.exponentials import NormalizedExponentials
 from limelight.inspection.layouts import Layout, WeightUse, infer_layout
-from limelight.inspection.recorder import Record, Recorder
+from limelight.inspection.recorder import SOFTMAX_LAYERS, Record, Recorder
 
 # Layers that return their input in another form.
 _PASS_THROUGH = (
@@ -52,6 +52,7 @@ class PendingSoftmax:
         heads_in_batch: the number of heads that are folded into its batch.
         is_router: True if it chooses between experts.
         positions: where it stands among the outputs of the step of a loop.
+        batch_size: the number of examples that its layer received, or None.
     """
 
     layer: Any
@@ -66,6 +67,7 @@ class PendingSoftmax:
     heads_in_batch: int = 1
     is_router: bool = False
     positions: tuple[int, ...] = ()
+    batch_size: int | None = None
 
     @property
     def length(self) -> int | None:
@@ -142,6 +144,7 @@ def record_softmax(
     pending = PendingSoftmax(
         layer, result, keys, {id(result): result}, is_custom, needs_sequence, heads_in_batch=heads_in_batch
     )
+    pending.batch_size = recorder.batch_size
     record = recorder.record(layer, None, pending)
     if record is None:
         return result
@@ -161,7 +164,8 @@ def get_layout(recorder: Recorder, pending: PendingSoftmax) -> Layout:
     sizes = tuple(pending.result.shape)
     if recorder.layout is not None and recorder.layout.rank == len(sizes):
         return recorder.layout
-    return infer_layout(sizes, pending.keys, pending.use, max(recorder.heads_in_batch, pending.heads_in_batch))
+    heads_in_batch = max(recorder.heads_in_batch, pending.heads_in_batch)
+    return infer_layout(sizes, pending.keys, pending.use, heads_in_batch, pending.batch_size)
 
 
 def _find_layer(recorder: Recorder) -> tuple[Any, bool]:
@@ -176,8 +180,7 @@ def _find_layer(recorder: Recorder) -> tuple[Any, bool]:
 
 
 def _only_computes_softmax(operation: Any) -> bool:
-    softmax_layers = (keras.layers.Softmax, keras.layers.Activation)
-    return isinstance(operation, softmax_layers) or not isinstance(operation, keras.Layer)
+    return isinstance(operation, SOFTMAX_LAYERS) or not isinstance(operation, keras.Layer)
 
 
 def update_pending(recorder: Recorder, operation: Any, args: tuple, kwargs: dict[str, Any], outputs: Any) -> None:
@@ -268,7 +271,7 @@ def _finish(recorder: Recorder, record: Record) -> Record:
         return dataclasses.replace(record, pending=None)
     layout = get_layout(recorder, record.pending)
     if not layout.is_certain:
-        recorder.note_layout(record)
+        recorder.note_layout(record, layout)
     weights = layout.to_heads(record.pending.result)
     return dataclasses.replace(
         record, call=ObservedAttention(weights=weights).to_call(record.pending.layer), pending=None
