@@ -27,8 +27,8 @@ __all__ = [
     "DropoutRNNCell",
     "Functional",
     "any_symbolic_tensors",
+    "arguments_unconverted",
     "backend",
-    "convert_own_arguments",
     "get_attention_scale",
     "get_compile_arguments",
     "get_flash_attention",
@@ -70,9 +70,14 @@ def get_keras_mask(tensor: Any) -> Any:
     return _backend.get_keras_mask(tensor)
 
 
-def convert_own_arguments(layer: Any) -> None:
-    """Let a layer convert the arguments of its calls itself: Keras casts all floats to one dtype, or with `autocast` none."""
+@contextlib.contextmanager
+def arguments_unconverted(layer: Any) -> Iterator[None]:
+    """Let a layer take its arguments as they are: Keras casts all floats, or with `autocast=False` none."""
     layer._convert_input_args = False
+    try:
+        yield
+    finally:
+        layer._convert_input_args = True
 
 
 def iterate_layers(layer: Any, include_self: bool = True) -> Iterator[Any]:

@@ -103,6 +103,20 @@ def test_bias_beyond_the_range_of_float16(random, query, memory):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_implicit_masks_are_read_in_float16(has_bias):
+    steps = keras.layers.Embedding(3, D, mask_zero=True)(np.array([[1, 2, 0], [2, 1, 1]]))
+    bias = {"bias": np.zeros((1, 1, 3, 3), "float32")} if has_bias else {}
+    output, weights = MultiHeadAttention(2, H, dtype="mixed_float16")(
+        steps, steps, return_attention_scores=True, **bias
+    )
+    is_real = np.array([[True, True, False], [True] * 3])
+    np.testing.assert_array_equal(array(weights)[:, 0] > 0, is_real[:, :, None] & is_real[:, None])
+    np.testing.assert_array_equal(array(output._keras_mask), is_real)
+    assert {keras.backend.standardize_dtype(each.dtype) for each in (output, weights)} == {"float16"}
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("axes", [(2,), (1, 2), (-2,), (1,)])
 def test_attention_axes_equal_attention_over_the_flattened_sequence(random, axes):
     x = random.normal(size=(B, 3, 5, D)).astype("float32")

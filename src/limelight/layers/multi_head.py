@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from limelight import masks, scores
-from limelight._keras_private import convert_own_arguments, get_keras_mask
+from limelight._keras_private import arguments_unconverted, get_keras_mask
 from limelight.core.component import register
 from limelight.engine.call import make_call
 from limelight.layers.attention_core import AttentionCore
@@ -115,7 +115,6 @@ class MultiHeadAttention(keras.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        convert_own_arguments(self)
         self.core = AttentionCore(score, mask, normalizer, dropout, seed, attention_regularizer)
         _check_sizes(num_heads, key_dim, value_dim, num_kv_heads, sliding_window, latent_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
@@ -215,15 +214,16 @@ class MultiHeadAttention(keras.Layer):
             elif kwargs.get("key") is value:
                 kwargs = {**kwargs, "key": None}
 
-        def convert(argument: Any, dtype: Any) -> Any:
-            return keras.tree.map_structure(
-                lambda x: self.dtype_policy.convert_input(x, self.autocast, dtype), argument
-            )
-
-        # A bias belongs to the scores, which are float32 or wider: float16 has no -1e9.
-        dtypes = {"bias": keras.backend.result_type(self.input_dtype, "float32")}
-        kwargs = {name: convert(given, dtypes.get(name, self.input_dtype)) for name, given in kwargs.items()}
-        return super().__call__(*convert(args, self.input_dtype), **kwargs)
+        bias = kwargs.get("bias")
+        if bias is None or self.input_dtype not in ("float16", "bfloat16"):
+            return super().__call__(*args, **kwargs)
+        # Keras would cast the bias too, which belongs to the scores: float16 has no -1e9. The projections cast their inputs.
+        kwargs["bias"] = self.dtype_policy.convert_input(bias, self.autocast, "float32")
+        args, kwargs = keras.tree.map_structure(
+            lambda argument: self.dtype_policy.convert_input(argument, False, self.input_dtype), (args, kwargs)
+        )
+        with arguments_unconverted(self):
+            return super().__call__(*args, **kwargs)
 
     def call(
         self,
