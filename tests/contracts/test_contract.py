@@ -287,6 +287,7 @@ def test_cosine_of_short_vectors(random: np.random.Generator) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX has no float64 unless it is told to")
 def test_monotonic_attention_in_float64(random: np.random.Generator) -> None:
     query, key = (ops.convert_to_tensor(random.normal(size=(length, 3)), "float64") for length in (2, 5))
     weights, expected = (
