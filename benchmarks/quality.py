@@ -391,9 +391,9 @@ def page(results: dict[str, dict[str, str]]) -> str:
         "everything anew; the settings are in `benchmarks/quality.py`. Losses are printed too: on `arrow-head`, 36 series",
         "to train on are too few for this model, and deeper convolutions were no better in cross-validation; on",
         "`tourism-monthly` and `tourism-yearly` the seasonal naive forecast is better; on `greek-english`, whose 7,896 verses",
-        "are few for a vocabulary of 6,000, the weights align hardly better than by chance; on `movie-reviews`,",
-        "`bbc-news` and `reuters-r8` a linear model of words is better. The three rows of tourism were read twice: with absolute errors they were 24.2, 18.2",
-        "and 27.5 %, and relative ones were then chosen by the horizon before the test part.\n",
+        "are few for a vocabulary of 6,000, the weights align hardly better than by chance; on `movie-reviews`, `bbc-news` and",
+        "`reuters-r8` a linear model of words is better. The three rows of tourism were read twice: with absolute errors they",
+        "were 24.2, 18.2 and 27.5 %, and relative ones were then chosen by the horizon before the test part.\n",
         "| data | model | protocol | ours | time | published |",
         "|---|---|---|---|---|---|",
     ]
