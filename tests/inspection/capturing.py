@@ -39,3 +39,14 @@ def capture_both_ways(model, data):
     for key in maps:
         np.testing.assert_allclose(maps[key].weights(), predicted[key].weights(), atol=1e-6)
     return maps
+
+
+class StepByStep(keras.Layer):
+    """Attention in a loop of Python: of one step of the inputs after the other."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = ll.layers.Attention(name="attention")
+
+    def call(self, x):
+        return keras.ops.concatenate([self.attention(x[:, t : t + 1], x) for t in range(x.shape[1])], axis=1)

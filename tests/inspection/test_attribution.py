@@ -9,6 +9,7 @@ from keras import ops
 
 import limelight as ll
 from contracts.representative import full
+from inspection.capturing import StepByStep
 
 B, T, D, CLASSES = 3, 5, 8, 4
 LAYERS = {
@@ -219,17 +220,6 @@ def test_a_learned_query_for_all_examples(kind, data):
         np.testing.assert_allclose(attention_map.weights()[:, 0], ops.convert_to_numpy(expected), atol=1e-6)
     assert len(ll.inspection.gradient_times_attention(model, x, ops.sum)) == 1
     ll.lint(model, x)
-
-
-class StepByStep(keras.Layer):
-    """Attention in a loop of Python: of one step of the inputs after the other."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.attention = ll.layers.Attention(name="attention")
-
-    def call(self, x):
-        return ops.concatenate([self.attention(x[:, t : t + 1], x) for t in range(x.shape[1])], axis=1)
 
 
 def test_the_steps_of_a_loop_are_one_attention(data, random):

@@ -9,6 +9,7 @@ from keras import ops
 
 import limelight as ll
 from contracts.representative import full
+from inspection.capturing import StepByStep
 from limelight.exceptions import AttentionError
 from limelight.inspection.overrides import OverriddenModel
 
@@ -240,17 +241,6 @@ def test_weights_have_the_axes_of_the_map(random):
     expected = np.einsum("bnts,bsnv->btnv", weights, x.reshape(B, T, 2, D // 2)).reshape(B, T, D)
     np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, atol=1e-6)
     np.testing.assert_array_equal(used["mixing"], weights)
-
-
-class StepByStep(keras.Layer):
-    """Attention in a loop of Python: of one step of the inputs after the other."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.attention = ll.layers.Attention(name="attention")
-
-    def call(self, x):
-        return ops.concatenate([self.attention(x[:, t : t + 1], x) for t in range(x.shape[1])], axis=1)
 
 
 def test_all_steps_of_a_loop_are_edited(random):

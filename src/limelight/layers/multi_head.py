@@ -248,8 +248,7 @@ class MultiHeadAttention(keras.Layer):
         if bias is not None and self._is_overridden:
             raise ValueError(
                 "A layer that overrides `_compute_attention`, which has no argument for it, takes no `bias`. Received: "
-                f"`bias` in a call of {type(self).__name__}. Add a bias to the score: limelight.scores.Dot() + "
-                "limelight.scores.Bias(...)."
+                f"`bias` in a call of {type(self).__name__}. Leave the method as it is, or add the bias inside it."
             )
         if value is not None and self.latent_dim is not None:
             value = key = self._compute_latent(value, key)
