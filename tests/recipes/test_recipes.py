@@ -348,3 +348,15 @@ def test_gradients_equal_differences_of_the_formulas(model, inputs):
 def test_unknown_kind_raises():
     with pytest.raises(ValueError, match=r"general.*kind='dots'"):
         ll.recipes.luong("dots")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "size"),
+    [(ll.recipes.vaswani, {}), (ll.recipes.mistral, {"num_kv_heads": 1, "window": 3}), (ll.recipes.bigbird, {})],
+)
+def test_a_mask_holds_beside_that_of_the_recipe(recipe, size):
+    x = np.random.default_rng(3).normal(size=(1, 6, 8)).astype("float32")
+    layer, masked = recipe(2, 4, **size), recipe(2, 4, **size, mask=ll.masks.SlidingWindow(1, 1))
+    weights = [array(each(x, x, return_attention_scores=True)[1]) for each in (layer, masked)]
+    distances = np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
+    np.testing.assert_array_equal(weights[1] > 0, (weights[0] > 0) & (distances <= 1))

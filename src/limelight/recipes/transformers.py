@@ -3,7 +3,7 @@
 from typing import Any
 
 from limelight.layers import MultiHeadAttention
-from limelight.masks import BigBird, Causal, Mask, SlidingWindow
+from limelight.masks import BigBird, Causal, Mask, SlidingWindow, intersect
 from limelight.normalizers import Sink
 from limelight.positions import ALiBi, RelativePositionBias, Rotary, Shaw, TransformerXL
 from limelight.scores import Dot, SoftCap
@@ -33,7 +33,7 @@ def vaswani(num_heads: int, key_dim: int, *, causal: bool = False, **kwargs: Any
     References:
         Vaswani et al. 2017, arXiv:1706.03762.
     """
-    return _multi_head(num_heads, key_dim, mask=_causal_mask(causal), **kwargs)
+    return _multi_head(num_heads, key_dim, recipe_mask=_causal_mask(causal), **kwargs)
 
 
 def shaw(
@@ -64,7 +64,7 @@ def shaw(
     References:
         Shaw et al. 2018, arXiv:1803.02155.
     """
-    return _multi_head(num_heads, key_dim, score=Dot() + Shaw(max_distance), mask=_causal_mask(causal), **kwargs)
+    return _multi_head(num_heads, key_dim, score=Dot() + Shaw(max_distance), recipe_mask=_causal_mask(causal), **kwargs)
 
 
 def t5(
@@ -101,7 +101,7 @@ def t5(
         Raffel et al. 2020, arXiv:1910.10683.
     """
     score = Dot(scale=1.0) + RelativePositionBias(num_buckets, max_distance, bidirectional=not causal)
-    return _multi_head(num_heads, key_dim, score=score, mask=_causal_mask(causal), **kwargs)
+    return _multi_head(num_heads, key_dim, score=score, recipe_mask=_causal_mask(causal), **kwargs)
 
 
 def transformer_xl(
@@ -132,7 +132,7 @@ def transformer_xl(
     References:
         Dai et al. 2019, arXiv:1901.02860.
     """
-    return _multi_head(num_heads, key_dim, score=TransformerXL(size, base), mask=Causal(), **kwargs)
+    return _multi_head(num_heads, key_dim, score=TransformerXL(size, base), recipe_mask=Causal(), **kwargs)
 
 
 def alibi(num_heads: int, key_dim: int, *, causal: bool = True, **kwargs: Any) -> MultiHeadAttention:
@@ -157,7 +157,7 @@ def alibi(num_heads: int, key_dim: int, *, causal: bool = True, **kwargs: Any) -
     References:
         Press et al. 2022, arXiv:2108.12409.
     """
-    return _multi_head(num_heads, key_dim, score=Dot() + ALiBi(), mask=_causal_mask(causal), **kwargs)
+    return _multi_head(num_heads, key_dim, score=Dot() + ALiBi(), recipe_mask=_causal_mask(causal), **kwargs)
 
 
 def roformer(
@@ -188,7 +188,7 @@ def roformer(
         Su et al. 2021, arXiv:2104.09864.
     """
     return _multi_head(
-        num_heads, key_dim, score=Rotary(Dot(), base, interleaved=True), mask=_causal_mask(causal), **kwargs
+        num_heads, key_dim, score=Rotary(Dot(), base, interleaved=True), recipe_mask=_causal_mask(causal), **kwargs
     )
 
 
@@ -234,7 +234,7 @@ def bigbird(
         Zaheer et al. 2020, arXiv:2007.14062.
     """
     mask = BigBird(block_size, num_global, window, num_random, seed)
-    return _multi_head(num_heads, key_dim, use_bias=use_bias, mask=mask, **kwargs)
+    return _multi_head(num_heads, key_dim, use_bias=use_bias, recipe_mask=mask, **kwargs)
 
 
 def mistral(
@@ -264,7 +264,7 @@ def mistral(
         Jiang et al. 2023, arXiv:2310.06825.
     """
     score, mask = Rotary(Dot(), base), _causal_window(window)
-    return _multi_head(num_heads, key_dim, num_kv_heads=num_kv_heads, score=score, mask=mask, **kwargs)
+    return _multi_head(num_heads, key_dim, num_kv_heads=num_kv_heads, score=score, recipe_mask=mask, **kwargs)
 
 
 def gemma(
@@ -309,7 +309,7 @@ def gemma(
     scale = None if query_pre_attn_scalar is None else query_pre_attn_scalar**-0.5
     score = SoftCap(Rotary(Dot(scale), base), cap)
     return _multi_head(
-        num_heads, key_dim, num_kv_heads=num_kv_heads, score=score, mask=_causal_window(window), **kwargs
+        num_heads, key_dim, num_kv_heads=num_kv_heads, score=score, recipe_mask=_causal_window(window), **kwargs
     )
 
 
@@ -353,21 +353,29 @@ def gpt_oss(
     References:
         OpenAI 2025, arXiv:2508.10925; Xiao et al. 2023, arXiv:2309.17453 (sinks).
     """
-    parts: dict[str, Any] = {"score": Rotary(Dot(), base, scaling=scaling), "mask": _causal_window(window)}
     return _multi_head(
         num_heads,
         key_dim,
         use_bias=use_bias,
         num_kv_heads=num_kv_heads,
+        score=Rotary(Dot(), base, scaling=scaling),
+        recipe_mask=_causal_window(window),
         normalizer=Sink(learned=True),
-        **parts,
         **kwargs,
     )
 
 
-def _multi_head(num_heads: int, key_dim: int, *, use_bias: bool = False, **kwargs: Any) -> MultiHeadAttention:
-    """Return multi-head attention as most papers define it, without biases."""
-    return MultiHeadAttention(num_heads, key_dim, use_bias=use_bias, **kwargs)
+def _multi_head(
+    num_heads: int,
+    key_dim: int,
+    *,
+    recipe_mask: Mask | None,
+    mask: Mask | None = None,
+    use_bias: bool = False,
+    **kwargs: Any,
+) -> MultiHeadAttention:
+    """Return multi-head attention as most papers define it, without biases, in which both masks hold."""
+    return MultiHeadAttention(num_heads, key_dim, mask=intersect(recipe_mask, mask), use_bias=use_bias, **kwargs)
 
 
 def _causal_mask(causal: bool) -> Mask | None:
