@@ -1,5 +1,7 @@
 """Tests that every attention layer passes."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -192,3 +194,19 @@ def test_regularizer_is_applied_in_training_only(make):
     assert not layer.losses
     _, weights = call_layer(layer, steps, return_attention_scores=True, training=True)
     np.testing.assert_allclose(float(array(layer.losses[0])), np.square(array(weights)).sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [each for each in vars(ll.layers).values() if hasattr(each, "compute_output_spec")],
+    ids=lambda x: x.__name__,
+)
+def test_shapes_are_inferred_from_the_arguments_of_a_call(layer):
+    """One that only the call names, such as a cache, would be missing from the outputs of a symbolic call."""
+    inferred, called = (list(inspect.signature(each).parameters) for each in (layer.compute_output_spec, layer.call))
+    assert inferred == called or not is_defined_here(layer)
+
+
+def is_defined_here(layer):
+    """Return True if a layer defines the inference of its shapes, and does not inherit that of Keras."""
+    return layer.compute_output_spec.__module__.startswith("limelight.")

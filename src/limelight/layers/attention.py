@@ -171,8 +171,17 @@ class Attention(keras.Layer):
         """Return the shape of the output, without the weights."""
         return (*input_shape[0][:-1], input_shape[1][-1])
 
-    def compute_output_spec(self, inputs: Any, *args: Any, return_attention_scores: bool = False, **kwargs: Any) -> Any:
-        self._check_inputs(inputs, kwargs.get("mask"))
+    def compute_output_spec(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        attention_mask: Any = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
+        use_causal_mask: bool = False,
+        inputs_mask: Any = None,
+    ) -> Any:
+        self._check_inputs(inputs, mask)
         shape = self.compute_output_shape([tensor.shape for tensor in inputs])
         output = keras.KerasTensor(shape, dtype=self.compute_dtype)
         weights_shape = (*inputs[0].shape[:-1], inputs[-1].shape[-2])

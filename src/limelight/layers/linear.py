@@ -289,7 +289,14 @@ class LinearAttention(keras.Layer):
         return previous_mask
 
     def compute_output_spec(
-        self, query: Any, value: Any, *args: Any, return_attention_scores: bool = False, **kwargs: Any
+        self,
+        query: Any,
+        value: Any,
+        key: Any = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        return_attention_scores: bool = False,
     ) -> Any:
         shape = (*query.shape[:-1], self._output_width or query.shape[-1])
         output = keras.KerasTensor(shape, dtype=self.compute_dtype)

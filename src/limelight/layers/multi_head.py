@@ -473,11 +473,24 @@ class MultiHeadAttention(keras.Layer):
             _check_lengths(tuple(value_shape), tuple(key_shape))
         return (*query_shape[:-1], *(self._output_shape or (query_shape[-1],)))
 
-    def compute_output_spec(self, query: Any, value: Any = None, key: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def compute_output_spec(
+        self,
+        query: Any,
+        value: Any = None,
+        key: Any = None,
+        query_mask: Any = None,
+        value_mask: Any = None,
+        key_mask: Any = None,
+        attention_mask: Any = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        use_causal_mask: bool = False,
+        bias: Any = None,
+        cache: Any = None,
+    ) -> Any:
         shape = self.compute_output_shape(query.shape, *(None if each is None else each.shape for each in (value, key)))
         results: list[Any] = [keras.KerasTensor(shape, dtype=self.compute_dtype)]
-        cache = kwargs.get("cache")
-        if kwargs.get("return_attention_scores") or (len(args) > 4 and args[4]):
+        if return_attention_scores:
             axes = self._resolve_axes(len(query.shape))
             batch_shape = [query.shape[axis] for axis in range(len(query.shape) - 1) if axis not in axes]
             if cache is None:

@@ -512,7 +512,14 @@ class AttentionRNN(keras.layers.RNN):
         return [previous_mask if self.return_sequences else None, None]
 
     def compute_output_spec(
-        self, sequences: Any, memory: Any, *args: Any, return_attention_scores: bool = False, **kwargs: Any
+        self,
+        sequences: Any,
+        memory: Any,
+        initial_state: Any = None,
+        sequences_mask: Any = None,
+        memory_mask: Any = None,
+        training: bool | None = None,
+        return_attention_scores: bool = False,
     ) -> Any:
         leading = sequences.shape[:2] if self.return_sequences else sequences.shape[:1]
 
