@@ -3,9 +3,9 @@
     python benchmarks/serving.py                    60 seconds of load by 4 clients, and tiles of 100,000 tokens
     python benchmarks/serving.py --seconds 10 --tokens 20000
 
-Prints answers, errors and latency of the load, the memory of the process 10 seconds after its start and at its end, and the
-latency of tiles at random places of one head of size 64, over HTTP: of rows that are looked at for the first time, of the exact
-tile if that is a sample of the rows, and of other columns of the same rows. The clients are threads of the same process.
+Prints answers, errors and latency of the load, the memory of the process at six times from 10 seconds after its start to its end,
+and the latency of tiles at random places of one head of size 64, over HTTP: of rows that are looked at for the first time, of
+the exact tile if that is a sample of the rows, and of other columns of the same rows. The clients are threads of that process.
 """
 
 import argparse
@@ -76,20 +76,26 @@ def load(port: int, seconds: float, clients: int) -> None:
                 errors.append(f"{response.status} {content[:80]!r}")
 
     # The first texts of each length compile; memory is compared after them.
-    early: list[float] = []
-    timer = threading.Timer(min(10.0, seconds / 2), lambda: early.append(get_memory()))
-    timer.start()
+    first = min(10.0, seconds / 2)
+    times = np.linspace(first, seconds, 6)
+    memory: list[float] = []
+    timers = [threading.Timer(moment, lambda: memory.append(get_memory())) for moment in times]
+    for timer in timers:
+        timer.start()
     threads = [threading.Thread(target=run, args=(seed,)) for seed in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    timer.join()
+    for timer in timers:
+        timer.join()
     print(
         f"load: {clients} clients, {seconds:g} s: {len(latencies)} answers, {len(errors)} errors, median "
         f"{1e3 * np.median(latencies):.0f} ms, 99 % under {1e3 * np.quantile(latencies, 0.99):.0f} ms"
     )
-    print(f"memory: {early[0]:.0f} MB after {min(10.0, seconds / 2):g} s, {get_memory():.0f} MB at the end")
+    print(
+        f"memory: {', '.join(f'{used:.0f} MB at {moment:.0f} s' for used, moment in zip(memory, times, strict=True))}"
+    )
     print("\n".join(errors[:5]), end="")
 
 
