@@ -43,16 +43,16 @@ def test_measures_of_random_rankings(random):
 def test_random_orders_stand_beside_the_rankings():
     marks = [np.array([False, True, False, True, False]), np.array([True, False, False, False])]
     scores = [[0.1, 0.9, np.nan, 0.8, 0.3], [0.4, 0.1, 0.2, 0.3]]
-    result = evaluate.plausibility({"a": scores}, marks, draws=4000, resamples=100)
+    result = evaluate.plausibility({"a": scores}, marks, draws=600, resamples=100)
     # The token without a score is never chosen: four tokens of each example, of which two and one are marked.
     truths = [[False, True, True, False], marks[1]]
     expected = [
         np.mean([average_precision_score(truth, order) for order in itertools.permutations(range(4))])
         for truth in truths
     ]
-    assert result["random"]["auprc"].value == pytest.approx(np.mean(expected), abs=0.01)
+    assert result["random"]["auprc"].value == pytest.approx(np.mean(expected), abs=0.02)
     # 3 of 8 tokens are marked, so that two are chosen: on average 1 of them is right in the first example, 0.5 in the second.
-    assert result["random"]["token_f1"].value == pytest.approx((2 * 1 / 4 + 2 * 0.5 / 3) / 2, abs=0.01)
+    assert result["random"]["token_f1"].value == pytest.approx((2 * 1 / 4 + 2 * 0.5 / 3) / 2, abs=0.02)
     alone = evaluate.plausibility({"a": scores}, marks, draws=0, resamples=100)
     assert alone == {"a": result["a"]}
     own = evaluate.plausibility({"random": scores}, marks, resamples=100)
