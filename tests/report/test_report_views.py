@@ -201,6 +201,24 @@ def test_arcs_are_as_wide_as_the_weights(tab, models):
     assert_is_ranking(read_ranking(tab), weights[4], WORDS)
 
 
+# Press a tab, and return how often its figure was drawn until the page has been laid out anew.
+COUNT_DRAWINGS = """
+const [view, done] = arguments, drawn = [];
+const seen = new MutationObserver((changes) => drawn.push(...changes.filter(({target}) => target.matches(".figure"))));
+seen.observe(document.querySelector(".drawing"), {childList: true, subtree: true});
+document.querySelector(`[data-view="${view}"]`).click();
+let frames = 5;
+(function wait() { frames-- ? requestAnimationFrame(wait) : done(drawn.length); })();
+"""
+
+
+def test_a_figure_is_drawn_once_though_the_page_grows(tab, models):
+    tab.open(models, "map=0&head=1&other=-2")
+    height = tab.run("return document.querySelector('.stage').clientHeight")
+    assert tab.driver.execute_async_script(COUNT_DRAWINGS, "arcs") == 1
+    assert tab.run("return document.querySelector('.stage').clientHeight") != height
+
+
 def test_pooling_is_shown_as_text(tab, models):
     tab.open(models, "map=3&other=-2")
     weights = get_weights(FIRST, "pooling")[0]

@@ -264,7 +264,13 @@ export function startViewer(root, view, state, changed, id = "") {
       if (head) saveFigure(panes[index].toFigure(name), name);
     }
   }
-  new ResizeObserver(() => update()).observe(root);
+  // A view that is taller than the last one changes the height alone, for which nothing is drawn again.
+  let width = 0;
+  new ResizeObserver(() => {
+    if (root.clientWidth === width) return;
+    width = root.clientWidth;
+    update();
+  }).observe(root);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => update());
   return { root, apply, move, moveHead, zoom, save: saveView, search: find, pin: () => choose({ held: !state.held }) };
 }
