@@ -15,6 +15,9 @@ export const SVG = "http://www.w3.org/2000/svg";
 export const make = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 export const draw = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+// A name that may be broken after its slashes and underscores.
+export const breakable = (text) => text.split(/(?<=[/_])/).flatMap((part, index) => (index ? [make("wbr"), part] : [part]));
+
 // The colors of the page, for what is drawn; figures that are saved have those of a light page.
 export function readColors(node) {
   const style = getComputedStyle(node), color = (name) => style.getPropertyValue(name).trim();

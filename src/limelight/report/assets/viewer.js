@@ -1,7 +1,7 @@
 // The attention viewer: choose a head in the grid, see it as a matrix, as text, as arcs or along a series, pin a token and
 // compare what it reads with another model, another epoch or another ranking.
 import { chooseCurves, describeArcs, drawArcs } from "./arcs.js";
-import { LIGHT, make, ranking, readColors } from "./elements.js";
+import { breakable, LIGHT, make, ranking, readColors } from "./elements.js";
 import { effective, headGrid, measureHeads, MEASURES } from "./grid.js";
 import { readHead, readRanking } from "./heads.js";
 import { drawLines, short, stepAt } from "./lines.js";
@@ -91,7 +91,7 @@ export function startViewer(root, view, state, changed, id = "") {
     measure.value = state.measure;
     grid.update();
     const { head } = shown[0], kind = currentView();
-    title.textContent = map.heads > 1 ? `${map.name}, head ${state.head + 1} of ${map.heads}` : map.name;
+    title.replaceChildren(...breakable(map.heads > 1 ? `${map.name}, head ${state.head + 1} of ${map.heads}` : map.name));
     label.textContent = view.labels?.[state.text] ?? "";
     label.hidden = !label.textContent;
     for (const tab of tabs) {
