@@ -22,13 +22,15 @@ PRECOMPILED := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 LOCKED := $(PIP) --no-deps --only-binary=:all: --require-hashes -r
 ITSELF := $(PIP) --no-deps --no-build-isolation --editable .
 PYTEST := $(BIN)/python -m pytest --durations=30 --durations-min=0.5
+CHECK := KERAS_BACKEND=jax $(PYTEST) -q -m "backend_free and not browser and not subprocess"
+SECOND := tests/data tests/report
 # Each backend's output in one piece, where this make can do so (macOS has one from 2006 that cannot).
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --quiet \
   --custom-compile-command "make lock" pyproject.toml requirements/build.in --extra jax --extra study --extra serve
 
 .DELETE_ON_ERROR:
-.PHONY: help study check check-tests test test-all mutations lint format types test-jax test-tensorflow test-torch test-backend-free test-doctests docs pictures bench bench-longest results lock clean distclean
+.PHONY: help study check check-tests check-second-tests test test-all mutations lint format types test-jax test-tensorflow test-torch test-backend-free test-doctests docs pictures bench bench-longest results lock clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | awk -F@ '{ printf "%-24s%s\n", $$1, $$2 }'
@@ -37,10 +39,14 @@ study: $(STUDY) ## train with and without attention, compare, write a report (AR
 	@KERAS_BACKEND=jax $(BIN)/limelight study $(ARGS)
 
 check: $(TEST) ## before each commit, under a minute: lint, types, architecture, and the tests without a backend
-	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) lint types check-tests
+	@$(MAKE) --no-print-directory --keep-going -j $(JOBS) $(IN_ONE_PIECE) check-tests lint types check-second-tests
 
+# In two parts, so that no processor is idle after the types.
 check-tests: $(TEST)
-	KERAS_BACKEND=jax $(PYTEST) -q -m "backend_free and not browser and not subprocess" tests
+	$(CHECK) tests $(SECOND:%=--ignore=%)
+
+check-second-tests: $(TEST)
+	$(CHECK) $(SECOND)
 
 test: lint ## what CI runs: lint, types, tests on the three backends, docs
 	@echo "Testing on JAX, TensorFlow and PyTorch, $(JOBS) jobs at a time. Each is shown when it ends."

@@ -405,7 +405,7 @@ def test_level_is_nominal_with_few_examples(n, seeds):
         shared = random.normal(size=n)
         first = shared + 0.3 * random.normal(size=(seeds, n))
         second = -shared + 0.3 * random.normal(size=(seeds, n))
-        comparison = evaluate.paired_over_seeds(y_true, list(first), list(second), metric="mse", resamples=200)
+        comparison = evaluate.paired_over_seeds(y_true, list(first), list(second), metric="mse", resamples=100)
         rejections += comparison.p_value < 0.05
     assert rejections / 300 < 0.085
 
