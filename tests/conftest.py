@@ -70,8 +70,11 @@ def random() -> np.random.Generator:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _fast_compilation() -> Iterator[None]:
+def _fast_compilation(pytestconfig: pytest.Config) -> Iterator[None]:
     """Compile fast; `fast_compilation(False)` is for tests of optimized code."""
+    if asks_for_backend_free(pytestconfig):
+        yield
+        return
     from compiling import fast_compilation
 
     with fast_compilation():

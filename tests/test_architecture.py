@@ -67,7 +67,8 @@ def _walk(module: str, kind: Any) -> Iterator[Any]:
     return (node for node in ast.walk(_tree(module)) if isinstance(node, kind))
 
 
-def _imports(module: str) -> set[str]:
+@functools.cache
+def _imports(module: str) -> frozenset[str]:
     """Every module that this one imports anywhere, in functions and for type checking too."""
     found = {alias.name for node in _walk(module, ast.Import) for alias in node.names}
     for node in _walk(module, ast.ImportFrom):
@@ -77,7 +78,7 @@ def _imports(module: str) -> set[str]:
             whole = f"{node.module}.{alias.name}"
             whole = limelight._PUBLIC.get(alias.name, whole) if node.module == "limelight" else whole
             found.add(whole if whole in MODULES else node.module)
-    return found - {module}
+    return frozenset(found - {module})
 
 
 def _part(module: str) -> str:
