@@ -23,7 +23,7 @@ LOCKED := $(PIP) --no-deps --only-binary=:all: --require-hashes -r
 ITSELF := $(PIP) --no-deps --no-build-isolation --editable .
 PYTEST := $(BIN)/python -m pytest --durations=30 --durations-min=0.5
 CHECK := KERAS_BACKEND=jax $(PYTEST) -q -m "backend_free and not browser and not subprocess"
-SECOND := tests/data tests/report
+SECOND := tests/data
 # Each backend's output in one piece, where this make can do so (macOS has one from 2006 that cannot).
 IN_ONE_PIECE := $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --fork-strategy fewest --generate-hashes --quiet \
