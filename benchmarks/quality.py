@@ -58,12 +58,14 @@ class Row:
     higher_is_better: bool = True
 
 
-def cross_validate(name: str, make: Callable[[int], Any], folds: int, done: int) -> Iterator[float]:
-    """Yield the accuracy on each fold; the folds are stratified and fixed."""
+def cross_validate(
+    name: str, make: Callable[[int], Any], folds: int, done: int, stop: int | None = None
+) -> Iterator[float]:
+    """Yield the accuracy on each fold, or on the first `stop`; the folds are stratified and fixed."""
     dataset = data.load(name)
     inputs, labels = np.array(dataset.inputs, dtype=object), np.array(dataset.classes)[dataset.labels]
     splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(inputs, labels)
-    for seed, (train, test) in itertools.islice(enumerate(splits, start=1), done, None):
+    for seed, (train, test) in itertools.islice(enumerate(splits, start=1), done, stop):
         model = make(seed).fit(list(inputs[train]), labels[train])
         yield float(model.score(list(inputs[test]), labels[test]))
 
@@ -188,13 +190,16 @@ SMALL_SERIES = {
 # An LSTM of one layer with dropout, as in Lake and Baroni 2018; commands have one translation, so that a narrow search is enough.
 SCAN = {"units": 128, "dropout": 0.1, "epochs": 15, "learning_rate": 2e-3, "max_length": 64, "beam": 2}
 SCAN |= {"training": {"epoch_steps": 1, "patience": 4, "schedule": "cosine", "clip_norm": 5.0}}
-# Letters to phones: about the size of Toshniwal and Livescu 2016.
+# Letters to phones: a small model, so that 90,000 words train in less than an hour. Luong's attention takes half the time of
+# Bahdanau's here.
 PRONUNCIATIONS = {
     "source_unit": "character",
-    "units": 256,
-    "dropout": 0.3,
-    "epochs": 15,
+    "mechanism": "luong",
+    "units": 160,
+    "dropout": 0.2,
+    "epochs": 10,
     "batch_size": 128,
+    "learning_rate": 2e-3,
     "max_length": 48,
     "beam": 5,
     "training": {"epoch_steps": 1, "patience": 3, "schedule": "cosine", "clip_norm": 5.0},
@@ -217,8 +222,8 @@ ROWS = {
     "movie-reviews-minilm": Row(
         "movie-reviews",
         "TextClassifier: MiniLM, frozen, and attention",
-        "accuracy, 10 folds",
-        lambda done: cross_validate("movie-reviews", text(encoder=find_encoder(), **PRETRAINED), 10, done),
+        "accuracy, the first 3 of 10 folds",
+        lambda done: cross_validate("movie-reviews", text(encoder=find_encoder(), **PRETRAINED), 10, done, stop=3),
         "linear SVM 78.15 (recomputed)",
     ),
     "bbc-news": Row(
@@ -300,7 +305,7 @@ ROWS = {
     ),
     "pronunciations": Row(
         "pronunciations",
-        "Translator: Bahdanau's attention, letters to phones, beam 5",
+        "Translator: Luong's attention, letters to phones, beam 5",
         "words wrong, test part by hash, no stress",
         lambda done: mistranslate("pronunciations", translator("pronunciations", **PRONUNCIATIONS), 1, done),
         "Phonetisaurus 33.9, LSTM 2x512 about 31 (CMUSphinx g2p-seq2seq)",
@@ -392,8 +397,9 @@ def page(results: dict[str, dict[str, str]]) -> str:
         "to train on are too few for this model, and deeper convolutions were no better in cross-validation; on",
         "`tourism-monthly` and `tourism-yearly` the seasonal naive forecast is better; on `greek-english`, whose 7,896 verses",
         "are few for a vocabulary of 6,000, the weights align hardly better than by chance; on `movie-reviews`, `bbc-news` and",
-        "`reuters-r8` a linear model of words is better. The three rows of tourism were read twice: with absolute errors they",
-        "were 24.2, 18.2 and 27.5 %, and relative ones were then chosen by the horizon before the test part.\n",
+        "both sets of Reuters a linear model of words is better, and the frozen encoder is no better than it. The three rows of",
+        "tourism were read twice: with absolute errors they were 24.2, 18.2 and 27.5 %, and relative ones were then chosen by the",
+        "horizon before the test part.\n",
         "| data | model | protocol | ours | time | published |",
         "|---|---|---|---|---|---|",
     ]
