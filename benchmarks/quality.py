@@ -197,7 +197,7 @@ PRONUNCIATIONS = {
     "mechanism": "luong",
     "units": 160,
     "dropout": 0.2,
-    "epochs": 10,
+    "epochs": 6,
     "batch_size": 128,
     "learning_rate": 2e-3,
     "max_length": 48,
