@@ -107,7 +107,7 @@ def entmax(scores: Any, mask: Any, alpha: float) -> Any:
     newton_step = ops.where(is_empty, 0.0, excess / ops.where(is_empty, 1.0, derivative))
     if alpha <= 2:
         return compute_weights(threshold + newton_step)
-    # The slope is infinite at the threshold: a Newton step would overshoot, and rounding the threshold changes the sum.
+    # The derivative is infinite at the threshold: a Newton step would overshoot, and rounding the threshold changes the sum.
     weights = compute_weights(threshold + (newton_step - ops.stop_gradient(newton_step)))
     total = ops.stop_gradient(ops.sum(weights, axis=-1, keepdims=True))
     return weights / ops.where(is_empty, 1.0, total)
