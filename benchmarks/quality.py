@@ -178,7 +178,7 @@ def find_encoder() -> str:
 
 # Small sets of series: many passes, and all examples train (the best epoch is that of the lowest training loss).
 SMALL_SERIES = {
-    "encoder": "conv",
+    "encoder": "fcn",
     "units": 64,
     "dropout": 0.3,
     "epochs": 30,
@@ -251,26 +251,26 @@ ROWS = {
         "japanese-vowels",
         "SeriesClassifier: convolutions and attention",
         "accuracy on the published test part, 5 seeds",
-        lambda done: published_split("japanese-vowels", series(**SMALL_SERIES), 5, done),
+        lambda done: published_split("japanese-vowels", series(**{**SMALL_SERIES, "encoder": "conv"}), 5, done),
         "nearest neighbour 95.1 (recomputed); FCN 99.3, Encoder 97.6 (Fawaz 2019)",
     ),
     "italy-power-demand": Row(
         "italy-power-demand",
-        "SeriesClassifier: convolutions and attention",
+        "SeriesClassifier: FCN and attention",
         "accuracy on the published test part, 5 seeds",
         lambda done: published_split("italy-power-demand", series(**SMALL_SERIES), 5, done),
         "nearest neighbour 95.5 (recomputed); InceptionTime 96.5, Encoder 96.4 (Fawaz 2019)",
     ),
     "gun-point": Row(
         "gun-point",
-        "SeriesClassifier: convolutions and attention",
+        "SeriesClassifier: FCN and attention",
         "accuracy on the published test part, 5 seeds",
         lambda done: published_split("gun-point", series(**SMALL_SERIES), 5, done),
         "nearest neighbour 91.3 (recomputed); InceptionTime 100, Encoder 78.4 (Fawaz 2019)",
     ),
     "arrow-head": Row(
         "arrow-head",
-        "SeriesClassifier: convolutions and attention",
+        "SeriesClassifier: FCN and attention",
         "accuracy on the published test part, 5 seeds",
         lambda done: published_split("arrow-head", series(**SMALL_SERIES), 5, done),
         "nearest neighbour 80.0 (recomputed); InceptionTime 84.6, Encoder 63.0 (Fawaz 2019)",

@@ -87,6 +87,40 @@ def test_padding_has_no_effect_on_a_layer_without_a_mask():
         build_text_classifier(11, 3, pooling=keras.layers.GlobalMaxPooling1D())
 
 
+def test_fcn_against_numpy(random):
+    """Three convolutions, each normalized: with averages in use, and over the real steps of a batch in training."""
+    model = randomize(build_series_classifier(2, 3, encoder="fcn", pooling="mean", units=4, dropout=0.0))
+    for number in (1, 2, 3):
+        norm = model.get_layer(f"norm_{number}")
+        norm.moving_mean.assign(random.normal(size=norm.moving_mean.shape))
+        norm.moving_variance.assign(random.uniform(0.5, 2.0, size=norm.moving_variance.shape))
+    series = [random.normal(size=(length, 2)).astype("float32") for length in (9, 14)]
+
+    def convolve(steps, kernel):
+        width = len(kernel)
+        padded = np.pad(steps, (((width - 1) // 2, width // 2), (0, 0)))
+        return np.array([np.tensordot(padded[i : i + width], kernel, 2) for i in range(len(steps))])
+
+    def expected(series, training):
+        states = [each.astype("float64") for each in series]
+        for number in (1, 2, 3):
+            kernel = model.get_layer(f"conv_{number}").get_weights()[0]
+            gamma, beta, mean, variance = model.get_layer(f"norm_{number}").get_weights()
+            states = [convolve(each, kernel) for each in states]
+            if training:
+                mean, variance = np.concatenate(states).mean(0), np.concatenate(states).var(0)
+            states = [np.maximum((each - mean) / np.sqrt(variance + 1e-3) * gamma + beta, 0) for each in states]
+        kernel, bias = model.get_layer("classes").get_weights()
+        return np.array([softmax(each.mean(0) @ kernel + bias) for each in states])
+
+    steps, mask = data.pad(series, 16)
+    steps[~mask] = 77.0
+    for training in (False, True):
+        wanted = expected(series, training)
+        result = model({"steps": steps, "mask": mask}, training=training)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(result), wanted, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_series_are_scaled_in_float32(policy, random):
     # Large and small units, a channel of one value, and one that varies by less than float32 can tell.

@@ -13,7 +13,7 @@ from limelight.models.pretrained import BertEncoder
 from limelight.recipes import roformer
 from limelight.scores import Dot
 
-ENCODERS = ("bilstm", "lstm", "bigru", "gru", "conv", "transformer")
+ENCODERS = ("bilstm", "lstm", "bigru", "gru", "conv", "fcn", "transformer")
 POOLINGS = ("attention", "mean", "max", "last")
 
 
@@ -38,9 +38,9 @@ def build_text_classifier(
     Args:
         vocabulary_size: Number of token ids, including padding. Ids are in [0, vocabulary_size).
         num_classes: Number of classes K.
-        encoder: "bilstm", "lstm", "bigru", "gru", "conv" (two convolutions of width 5), "transformer" (two blocks with rotary
-            positions), None for the embeddings themselves, a layer from (B, T, D) to (B, T, E), whose padded steps are zero, or
-            a `BertEncoder`, which has embeddings of its own.
+        encoder: "bilstm", "lstm", "bigru", "gru", "conv" (two convolutions of width 5), "fcn" (three of widths 8, 5 and 3, each
+            normalized over the batch), "transformer" (two blocks with rotary positions), None for the embeddings themselves, a
+            layer from (B, T, D) to (B, T, E), whose padded steps are zero, or a `BertEncoder`, which has embeddings of its own.
         pooling: "attention" (an additive `AttentionPooling`), "mean", "max", "last" (the last real step), or a layer from
             (B, T, E) to (B, F) whose call takes a mask.
         units: Units of the encoder, in each direction if it has two.
@@ -327,6 +327,8 @@ def _apply_encoder(encoder: Any, vectors: Any, mask: Any, units: int, dropout: f
             convolution = keras.layers.Conv1D(2 * units, 5, padding="same", activation="relu", name=f"conv_{number}")
             vectors = convolution(_zero_padding(vectors, mask))
         return vectors
+    if encoder == "fcn":
+        return _apply_fcn(vectors, mask, units)
     if encoder == "transformer":
         return apply_transformer(vectors, mask, units, dropout)
     kind = keras.layers.LSTM if encoder.endswith("lstm") else keras.layers.GRU
@@ -334,6 +336,17 @@ def _apply_encoder(encoder: Any, vectors: Any, mask: Any, units: int, dropout: f
     if encoder.startswith("bi"):
         layer = keras.layers.Bidirectional(layer, name=encoder.removeprefix("bi"))
     return layer(vectors, mask=mask)
+
+
+def _apply_fcn(vectors: Any, mask: Any, units: int) -> Any:
+    """Return the states (B, T, units) of the fully convolutional network of Wang et al. 2017, arXiv:1611.06455."""
+    for number, (width, filters) in enumerate(((8, units), (5, 2 * units), (3, units)), start=1):
+        convolution = keras.layers.Conv1D(filters, width, padding="same", use_bias=False, name=f"conv_{number}")
+        # Few steps train a small set: the averages follow the last ten of them, not a hundred.
+        normalization = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{number}")
+        vectors = normalization(convolution(_zero_padding(vectors, mask)), mask=mask)
+        vectors = keras.layers.ReLU(name=f"relu_{number}")(vectors)
+    return vectors
 
 
 def apply_transformer(
