@@ -375,6 +375,20 @@ def test_headline_begins_with_a_plain_word(low, high, p_value, metric, word):
     assert f'<p class="verdict">{word} A said it.</p><p class="further">A caveat.</p>' in page
 
 
+@pytest.mark.parametrize(("claim", "evidence"), [
+    ("Attention raised accuracy against mean pooling ", "(difference 2, p = .01)."),
+    ("No difference in &lt;b&gt; could be shown: ", "difference 4, 3 seeds."),
+    ("It could not be compared: it is undefined.", ""),
+    ("One line\nand another", ""),
+])  # fmt: skip
+def test_numbers_follow_the_claim_in_smaller_type(claim, evidence):
+    page = report.render(results={"verdict": [html.unescape(claim + evidence)]})
+    found = re.search(r'<p class="verdict">(.*?)</p>', page, re.DOTALL)
+    assert found
+    shown = re.sub("</?span[^>]*>", "", found[1])
+    assert shown == (f"{claim.rstrip()} <small>{evidence}</small>" if evidence else claim)
+
+
 @pytest.mark.parametrize(("weights", "sentence"), [
     ([0.25] * 4, "spread over 4.0 of 4.0 tokens (nearly equal weights"),
     ([0.5, 0.5, 0, 0], "spread over 2.0 of 4.0 tokens (equal weights would use all"),

@@ -29,6 +29,9 @@ _MODULE_SYNTAX = re.compile(r"^import [^;]*;\n|^export (?=const|function|class|a
 # Not allowed as text in HTML: control characters except tabs and line ends, and lone surrogates.
 _INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
+# What follows the claim of a sentence on a comparison.
+_EVIDENCE = re.compile(r"(?<=:) (?=difference )| (?=\(difference )")
+
 _WHOLE = re.compile(r"(\(?[\d.,]+[\s\u202f]%\S*(?: CI)?|p [=<] [\d.]+|[−+][\d.]+ points|--[a-z][a-z-]*)")
 
 
@@ -74,6 +77,12 @@ def keep_whole(sentence: str) -> Markup:
     return Markup("").join(whole.format(part) if index % 2 else part for index, part in enumerate(parts))
 
 
+def split_evidence(sentence: str) -> tuple[str, str]:
+    """Split a sentence into its claim and the numbers that it follows from, which may be empty."""
+    claim, *evidence = _EVIDENCE.split(sentence, maxsplit=1)
+    return claim, "".join(evidence)
+
+
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -90,6 +99,7 @@ def _template() -> jinja2.Template:
         "keep_whole": keep_whole,
         "or_missing": lambda value: MISSING if value is None else value,
         "significant": "{:.3g}".format,
+        "split_evidence": split_evidence,
     }
     return environment.get_template("page.html")
 
