@@ -140,10 +140,10 @@ def test_padding_is_invisible(case: Case) -> None:
     parts = case.parts()
     variables, _ = randomize(parts, *arrays[:2])
     random = np.random.default_rng(37)
-    padded_arrays = [
-        np.concatenate([array, 30 * random.normal(size=(B, N, 3, array.shape[-1])).astype("float32")], axis=2)
-        for array in arrays
-    ]
+    paddings = [30 * random.normal(size=(B, N, 3, array.shape[-1])).astype("float32") for array in arrays]
+    for padding in paddings:
+        padding[:, :, 1] = np.nan
+    padded_arrays = [np.concatenate(pair, axis=2) for pair in zip(arrays, paddings, strict=True)]
     real = np.zeros((B, S + 3), bool)
     real[:, :S] = True
     rows = np.zeros((B, T + 3), bool)

@@ -4,7 +4,7 @@ A call of `limelight.attend` travels like this:
 
 1. `Backend.as_tensors` makes tensors of the arguments. (`backend.active()` is the `Backend` for Keras's backend.)
 2. `call.make_call` checks them and returns an `AttentionCall`: queries (B, N, T, H), keys (B, K, S, H), parts, and the block of
-   all scores, with padded keys zeroed.
+   all scores, with padded queries and keys zeroed.
 3. `Backend.prepare` applies what the score does to queries and keys alone, such as a rotation.
 4. `implementations.choose` returns "dense", "fused", "online_softmax" or "blockwise", by parts, sizes (`thresholds`) and device.
 5. `implementations.compute_output` runs it: "dense" is in `dense`, written with `keras.ops`; the others are methods of `Backend`,

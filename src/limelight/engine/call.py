@@ -109,7 +109,8 @@ def make_call(
         given_key_positions=None if key_positions is None else check_positions(key_positions, "key_positions"),
         kv_lengths=None if mask is None else mask.kv_lengths,
     )
-    key = key if mask is None else zero_padding(key, mask, block)
+    if mask is not None:
+        query, key = zero_padded_queries(query, mask, block), zero_padding(key, mask, block)
     # While whole shapes are known, not at the first block.
     scores.build(score, tuple(query.shape), tuple(key.shape))
     normalizers.build(normalizer, (batch, heads, rows, columns))
@@ -143,6 +144,13 @@ def zero_padding(tensor: Any, mask: Mask, block: Block) -> Any:
     for is_real in mask.padding_masks():
         tensor = ops.where(ops.swapaxes(block.slice(is_real, "bs"), -1, -2), tensor, ops.zeros((), dtype=tensor.dtype))
     return tensor
+
+
+def zero_padded_queries(query: Any, mask: Mask, block: Block) -> Any:
+    """Zero the padded queries (B, N, T, H): a NaN there, times a gradient of 0, would propagate to all keys."""
+    for is_real in mask.query_padding_masks():
+        query = ops.where(block.slice(is_real, "bt"), query, ops.zeros((), dtype=query.dtype))
+    return query
 
 
 def check_positions(positions: Any, name: str) -> Any:

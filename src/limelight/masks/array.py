@@ -65,6 +65,9 @@ class Padding(Mask):
     def padding_masks(self) -> list[Any]:
         return [] if self.keys is None else [self.keys]
 
+    def query_padding_masks(self) -> list[Any]:
+        return [] if self.queries is None else [self.queries]
+
     def static_shape(self) -> tuple[int, int, int, int]:
         return _static_shape(self.keys, self.queries)
 

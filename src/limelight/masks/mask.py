@@ -12,7 +12,15 @@ from limelight.core.component import Component, register
 BlockKind = Literal["empty", "partial", "full"]
 BLOCK_KINDS: tuple[BlockKind, ...] = ("empty", "partial", "full")
 # Methods that describe a mask, so that blocks can be skipped.
-_PROPERTIES = ("kv_range", "kv_full_range", "block_kind", "kv_lengths", "max_lookback", "padding_masks")
+_PROPERTIES = (
+    "kv_range",
+    "kv_full_range",
+    "block_kind",
+    "kv_lengths",
+    "max_lookback",
+    "padding_masks",
+    "query_padding_masks",
+)
 OPPOSITE: dict[BlockKind, BlockKind] = {"empty": "full", "partial": "partial", "full": "empty"}
 # The number of rows and columns that a printed mask shows.
 RENDER_SIZE = 8
@@ -81,6 +89,10 @@ class Mask(Component):
 
     def padding_masks(self) -> list[Any]:
         """Return the bool arrays (..., S) that are False for keys that no query may attend to."""
+        return []
+
+    def query_padding_masks(self) -> list[Any]:
+        """Return the bool arrays (..., T) that are False for queries that may attend to no key."""
         return []
 
     def block_kinds(self, rows: int, columns: int, size: int) -> np.ndarray:
@@ -163,6 +175,9 @@ class And(Mask):
 
     def padding_masks(self) -> list[Any]:
         return [*self.left.padding_masks(), *self.right.padding_masks()]
+
+    def query_padding_masks(self) -> list[Any]:
+        return [*self.left.query_padding_masks(), *self.right.query_padding_masks()]
 
     def max_lookback(self) -> int | None:
         lookbacks = (self.left.max_lookback(), self.right.max_lookback())
