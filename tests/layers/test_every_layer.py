@@ -9,6 +9,8 @@ from keras import ops
 
 import limelight as ll
 from compiling import predict
+from contracts.representative import full
+from gradients import gradients
 from limelight.functional import on_call
 
 array = ops.convert_to_numpy
@@ -118,6 +120,57 @@ def test_padding_has_no_effect(model, predicted, words):
         np.testing.assert_allclose(rows, 1, atol=1e-5, err_msg=name)
         number = output_name(name, "number")
         np.testing.assert_allclose(predicted[number][1], short[number][0], atol=1e-5, err_msg=name)
+
+
+def decode():
+    """Return an `AttentionRNN`, and a function that runs it over a sequence as its steps and its memory."""
+    cell = ll.layers.AttentionCell(keras.layers.SimpleRNNCell(5), WIDTH)
+    layer = ll.layers.AttentionRNN(cell, return_sequences=True)
+    return layer, lambda steps, real: layer(steps, steps, sequences_mask=real, memory_mask=real)
+
+
+def attend_with(layer, *names):
+    """Return a layer, and a function that calls it on one sequence with its padding mask under these names."""
+    takes_both = not isinstance(layer, ll.layers.SelfAttention | ll.layers.AttentionPooling)
+    return layer, lambda steps, real: layer(*[steps] * (1 + takes_both), **dict.fromkeys(names, real))
+
+
+def pool_document():
+    """Return a `HierarchicalPooling`, and a function that pools a sequence as a document of one sentence."""
+    layer = ll.layers.HierarchicalPooling(4, word_encoder=keras.layers.Dense(5))
+    return layer, lambda steps, real: layer(steps[:, None], mask=None if real is None else real[:, None])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: attend_with(ll.layers.SelfAttention(4), "mask"),
+        lambda: attend_with(ll.layers.MultiHeadAttention(2, 3, use_gate=True), "query_mask", "value_mask"),
+        full(lambda: attend_with(ll.layers.MultiHeadAttention(2, 3, latent_dim=4), "query_mask", "value_mask")),
+        lambda: attend_with(ll.layers.LinearAttention(2, 3), "query_mask", "value_mask"),
+        lambda: attend_with(ll.layers.AttentionPooling(4), "mask"),
+        full(pool_document),
+        full(decode),
+    ],
+    ids=["self", "multi-head", "latent", "linear", "pooling", "hierarchical", "recurrent"],
+)
+def test_nan_in_padding_leaves_the_gradients(make, random):
+    layer, call = make()
+    steps = random.normal(size=(1, 4, WIDTH)).astype("float32")
+    padded = np.concatenate([steps, np.full((1, 3, WIDTH), np.nan, "float32")], axis=1)
+    real = ~np.isnan(padded[..., 0])
+    call(steps, None)
+
+    def loss(steps, real=None):
+        output = call(steps, real)
+        return ops.sum(output[:, :4] ** 2)
+
+    variables = layer.trainable_variables
+    found = gradients(lambda steps: loss(steps, ops.convert_to_tensor(real)), [padded], variables)
+    by_steps, *expected = gradients(loss, [steps], variables)
+    assert not found[0][:, 4:].any()
+    for gradient, alone in zip([found[0][:, :4], *found[1:]], [by_steps, *expected], strict=True):
+        np.testing.assert_allclose(gradient, alone, atol=1e-5 * max(1, np.abs(alone).max()))
 
 
 def test_empty_sequence_gives_zeros(make, words):

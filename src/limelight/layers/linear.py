@@ -12,7 +12,12 @@ from limelight.core.precision import upcast
 from limelight.core.validation import check_positive_int
 from limelight.engine.call import AttentionCall, make_call
 from limelight.layers.kv_cache import zero_padding
-from limelight.layers.projections import ProjectionConfig, get_sublayer_policy, serialize_dtype_policies
+from limelight.layers.projections import (
+    ProjectionConfig,
+    get_sublayer_policy,
+    serialize_dtype_policies,
+    zero_padded_inputs,
+)
 
 # Number of steps that the causal form computes at once: the scores within a chunk are materialised, those between chunks are not.
 CHUNK_SIZE = 64
@@ -249,6 +254,8 @@ class LinearAttention(keras.Layer):
             if padding is not None:
                 padding = masks.as_bool(padding, "a mask")
                 mask = padding if mask is None else ops.logical_and(mask, padding)
+        query = zero_padded_inputs(query, query_mask)
+        key, value = (zero_padded_inputs(tensor, mask) for tensor in (key, value))
         projected = (self.query_dense(query), self.key_dense(key), self.value_dense(value))
         query_heads, key_heads, values = (upcast(ops.transpose(tensor, (0, 2, 1, 3))) for tensor in projected)
         if mask is not None:

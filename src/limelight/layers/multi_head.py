@@ -12,7 +12,12 @@ from limelight.engine.call import make_call
 from limelight.layers.attention_core import AttentionCore
 from limelight.layers.axes import AxisLayout
 from limelight.layers.kv_cache import KVCache, zero_padding
-from limelight.layers.projections import ProjectionConfig, get_sublayer_policy, serialize_dtype_policies
+from limelight.layers.projections import (
+    ProjectionConfig,
+    get_sublayer_policy,
+    serialize_dtype_policies,
+    zero_padded_inputs,
+)
 
 
 @register
@@ -250,6 +255,11 @@ class MultiHeadAttention(keras.Layer):
                 "A layer that overrides `_compute_attention`, which has no argument for it, takes no `bias`. Received: "
                 f"`bias` in a call of {type(self).__name__}. Leave the method as it is, or add the bias inside it."
             )
+        query = zero_padded_inputs(query, query_mask)
+        if value is not None:
+            has_own_key = key is not None and key is not value
+            value = zero_padded_inputs(value, value_mask, key_mask)
+            key = zero_padded_inputs(key, value_mask, key_mask) if has_own_key else None
         if value is not None and self.latent_dim is not None:
             value = key = self._compute_latent(value, key)
         elif key is None:

@@ -11,7 +11,7 @@ from limelight import masks, scores
 from limelight.core.component import Component, deserialize, register
 from limelight.core.validation import check_positive_int
 from limelight.layers.attention_core import AttentionCore
-from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
+from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies, zero_padded_inputs
 
 
 @register
@@ -113,6 +113,7 @@ class AttentionPooling(keras.Layer):
     def call(
         self, inputs: Any, mask: Any = None, return_attention_scores: bool = False, training: bool | None = None
     ) -> Any:
+        inputs = zero_padded_inputs(inputs, mask)
         key = inputs if self.hidden is None else self.hidden(inputs)
         query = ops.convert_to_tensor(self.query)
         query = ops.broadcast_to(query, (*tuple(ops.shape(key))[:-2], *query.shape))
@@ -251,6 +252,7 @@ class HierarchicalPooling(keras.Layer):
     ) -> Any:
         # Passed on only if it is set, because `keras.RematScope` traces what a layer is called with.
         settings = {"training": training, **({"return_attention_scores": True} if return_attention_scores else {})}
+        inputs = zero_padded_inputs(inputs, mask)
         sentences = _encode_and_pool(self.word_encoder, self.word_pooling, inputs, mask, settings)
         sentences, word_weights = sentences if return_attention_scores else (sentences, None)
         sentence_mask = None if mask is None else ops.any(mask, axis=-1)

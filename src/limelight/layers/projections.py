@@ -6,9 +6,10 @@ import string
 from typing import Any
 
 import keras
+from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
-from limelight import _keras_private
+from limelight import _keras_private, masks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,23 @@ class ProjectionConfig:
         for field in dataclasses.fields(self)[1:]:
             config[field.name] = modules[field.name.rpartition("_")[2]].serialize(getattr(self, field.name))
         return config
+
+
+def zero_padded_inputs(inputs: Any, *padding: Any) -> Any:
+    """Zero the padded positions of what a layer projects: a NaN there, times a gradient of 0, would propagate to the kernels.
+
+    Args:
+        inputs: (B, ..., D).
+        padding: Masks (B, ...), True where a position is real; None for one that is not given. A mask of fewer axes, which does
+            not say by itself where it belongs, is left to the attention.
+    """
+    for mask in padding:
+        if mask is None:
+            continue
+        mask = masks.as_bool(mask, "a mask")
+        if len(mask.shape) == len(inputs.shape) - 1:
+            inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros((), dtype=inputs.dtype))
+    return inputs
 
 
 def get_sublayer_policy(layer: keras.Layer, name: str) -> Any:

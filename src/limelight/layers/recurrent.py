@@ -16,7 +16,7 @@ from limelight.core.precision import upcast
 from limelight.core.random import dropout_mask, sample_seed
 from limelight.core.validation import check_positive_int
 from limelight.engine.call import flatten_leading, make_call
-from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
+from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies, zero_padded_inputs
 from limelight.scores.score import project_keys, score_projected_keys
 
 # A step's position is stored in two digits of this base, so that even bfloat16 holds it.
@@ -491,7 +491,7 @@ class AttentionRNN(keras.layers.RNN):
         return_attention_scores: bool = False,
     ) -> Any:
         cell = self.cell.cell
-        prepared = cell.prepare_memory(memory, memory_mask)
+        sequences, prepared = zero_padded_inputs(sequences, sequences_mask), cell.prepare_memory(memory, memory_mask)
         states = cell.initial_step_states(prepared, initial_state)
         output_and_weights = ops.concatenate([states[0], states[-2]], axis=-1)
         with self.cell.attending_to(prepared):

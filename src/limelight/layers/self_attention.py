@@ -10,7 +10,7 @@ from limelight.core.component import register
 from limelight.core.validation import check_positive_int
 from limelight.layers.attention_core import AttentionCore
 from limelight.layers.axes import to_mask
-from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies
+from limelight.layers.projections import get_sublayer_policy, serialize_dtype_policies, zero_padded_inputs
 
 
 @register
@@ -117,6 +117,7 @@ class SelfAttention(keras.Layer):
         shape = tuple(ops.shape(inputs))[:-1]
         mask = inputs_mask if mask is None else mask
         combined = None if mask is None else masks.Padding(keys=mask, queries=mask)
+        inputs = zero_padded_inputs(inputs, mask)
         if attention_mask is not None:
             combined = masks.intersect(combined, to_mask(attention_mask, shape, shape))
         output, weights = self.core.attend(
