@@ -208,6 +208,26 @@ def test_monotonic_attention_equals_the_loop(random: np.random.Generator) -> Non
             previous, fed = shown[b, t], numpy(output)[b, t]
 
 
+def test_monotonic_attention_goes_on_after_steps_without_keys(random: np.random.Generator) -> None:
+    mask = ll.masks.MaskFunction(lambda query, key: (query % 2 == 1) & (key != 1))
+    layer = make_layer(score=ll.scores.Bilinear(), normalizer=ll.normalizers.Monotonic(-1.0), mask=mask)
+    cell, (steps, memory) = layer.cell.cell, inputs(random)
+    resumable = AttentionRNN(cell, return_sequences=True, return_state=True)
+    output, weights, *states = resumable(steps[:, :3], memory, return_attention_scores=True)
+    more = resumable(steps[:, 3:], memory, initial_state=states, return_attention_scores=True)[:2]
+    pairs = zip((output, weights), more, strict=True)
+    output, weights = (np.concatenate([numpy(part) for part in pair], axis=1) for pair in pairs)
+    np.testing.assert_array_equal(weights.any(-1), [[False, True, False, True, False]] * B)
+    # With `attend="before"` the output is the state from which the next step's query comes.
+    queries = np.concatenate([np.zeros((B, 1, U)), output[:, :-1]], axis=1)
+    scores = np.einsum("btu,um,bsm->bts", queries, numpy(cell.score.kernel), memory)
+    permitted = [[row % 2 == 1 and column != 1 for column in range(S)] for row in range(T)]
+    for example in range(B):
+        place = oracles.Place(example, 0, 1, range(T), range(S), {"shift": numpy(cell.normalizer.shift)})
+        expected = oracles.monotonic(scores[example], permitted, place)
+        np.testing.assert_allclose(weights[example], expected, atol=2e-5)
+
+
 @pytest.mark.parametrize(
     ("inner", "attend"),
     [
@@ -420,9 +440,10 @@ def test_states_go_on_where_they_ended(random: np.random.Generator, attend: str,
 
 
 @pytest.mark.full
-def test_symbolic_states_equal_eager_states() -> None:
+@pytest.mark.parametrize("normalizer", [ll.normalizers.Softmax, ll.normalizers.Monotonic])
+def test_symbolic_states_equal_eager_states(normalizer: Any) -> None:
     stack = keras.layers.StackedRNNCells([keras.layers.LSTMCell(4), keras.layers.LSTMCell(U)])
-    layer = AttentionRNN(AttentionCell(stack, M), return_state=True)
+    layer = AttentionRNN(AttentionCell(stack, M, normalizer=normalizer()), return_state=True)
     symbolic = layer(keras.Input((T, D), batch_size=B), keras.Input((S, M), batch_size=B), return_attention_scores=True)
     eager = layer(np.zeros((B, T, D)), np.zeros((B, S, M)), return_attention_scores=True)
     shapes = [[tuple(tensor.shape) for tensor in keras.tree.flatten(results)] for results in (symbolic, eager)]

@@ -69,10 +69,13 @@ class History:
     Args:
         previous: The weights of the last step, (b, n, t, s).
         coverage: The sum of the weights of all earlier steps, (b, n, t, s).
+        reached: For a normalizer that `needs_all_rows`, the weights of the last step that was permitted any key, (b, n, t, s);
+            before the first such step, all on the first key.
     """
 
     previous: Any
     coverage: Any
+    reached: Any = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -35,10 +35,11 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
 
     $$h_t = \mathrm{cell}([x_t; y_{t-1}], h_{t-1}), \qquad c_t = \mathrm{attend}(h_t), \qquad y_t = \tanh(W [c_t; h_t])$$
 
-    Among the states are the previous step's weights (for `LocationSensitive` and `Monotonic`), the sum of all earlier weights
-    (coverage), and the position of the step. `AttentionRNN` takes the memory itself and projects it once for each sequence. To
-    decode step by step, or for `keras.layers.RNN`, pass `initial_state=cell.initial_state(memory)`: then the memory is among the
-    states too, and its projection with it, if the cell is built and `memory` is not symbolic.
+    Among the states are the previous step's weights (for `LocationSensitive`), the sum of all earlier weights (coverage), and the
+    position of the step; with `Monotonic` also the weights from which it moves on. `AttentionRNN` takes the memory itself and
+    projects it once for each sequence. To decode step by step, or for `keras.layers.RNN`, pass
+    `initial_state=cell.initial_state(memory)`: then the memory is among the states too, and its projection with it, if the cell
+    is built and `memory` is not symbolic.
 
     Args:
         cell: A recurrent cell of Keras's, such as `keras.layers.LSTMCell(64)`, or a `StackedRNNCells`.
@@ -115,9 +116,13 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
 
     @property
     def step_state_size(self) -> list[Any]:
-        """Widths of the states that a step changes: output, states of the inner cell, position, weights and coverage."""
+        """Widths of the states that a step changes: output, states of the inner cell, position, weights and coverage.
+
+        A normalizer that needs all rows has one more before the weights: those of the last step that was permitted any key.
+        """
         # `keras.layers.RNN` leaves out of its symbolic outputs a state whose width is None, but not one in a list.
-        return [self.units, *_to_list(self.cell.state_size), 2, [None], [None]]
+        weights = [[None]] * (3 if self.normalizer.needs_all_rows else 2)
+        return [self.units, *_to_list(self.cell.state_size), 2, *weights]
 
     @property
     def _context_size(self) -> int:
@@ -192,7 +197,9 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
                 f"An initial state must have the {len(cell_sizes)} states of the inner cell, or the {len(sizes)} that an "
                 f"AttentionRNN with `return_state` returns. Received: {len(states)} states."
             )
-        return [zeros(self.units), *states, zeros(2), no_weights, no_weights]
+        on_first_key = ops.concatenate([no_weights[:, :1] + 1, no_weights[:, 1:]], axis=-1)
+        reached = [on_first_key] if self.normalizer.needs_all_rows else []
+        return [zeros(self.units), *states, zeros(2), *reached, no_weights, no_weights]
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """Raise: there is no initial state without a memory."""
@@ -224,17 +231,19 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         Returns:
             The output (B, U), and the new states.
         """
-        output, *cell_states, position, weights, coverage = states
-        history = History(*(ops.expand_dims(ops.expand_dims(past, 1), 1) for past in (weights, coverage)))
+        output, *cell_states, weights, coverage = states
+        reached = [cell_states.pop()] if self.normalizer.needs_all_rows else []
+        position = cell_states.pop()
+        history = History(*(ops.expand_dims(ops.expand_dims(past, 1), 1) for past in (weights, coverage, *reached)))
         if self.attend == "before":
             query = _get_output_state(self.cell, cell_states)
-            context, weights = self._attend(query, memory, position, history, training)
+            context, weights, reached = self._attend(query, memory, position, history, training)
             output, cell_states = self._run_cell(inputs, context, cell_states, training)
         else:
             hidden, cell_states = self._run_cell(inputs, output, cell_states, training)
-            context, weights = self._attend(hidden, memory, position, history, training)
+            context, weights, reached = self._attend(hidden, memory, position, history, training)
             output = self.combine(ops.concatenate([context, hidden], axis=-1))
-        return output, [output, *cell_states, _increment(position), weights, coverage + weights]
+        return output, [output, *cell_states, _increment(position), *reached, weights, coverage + weights]
 
     def _run_cell(self, inputs: Any, context: Any, states: list[Any], training: bool | None) -> tuple[Any, list[Any]]:
         """Run one step of the inner cell."""
@@ -243,19 +252,20 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
 
     def _attend(
         self, query: Any, memory: "Memory", position: Any, history: History, training: bool | None
-    ) -> tuple[Any, Any]:
-        """Return the context (B, M) of a query (B, U), and the weights (B, S)."""
+    ) -> tuple[Any, Any, list[Any]]:
+        """Return the context (B, M) of a query (B, U), the weights (B, S), and the new `History.reached` if there is one."""
         digits = ops.cast(position, "int32")
         position = digits[:, :1] + BASE * digits[:, 1:]
         # Each step is a call with one row: its noise must depend on the position.
         step = ops.reshape(position, (-1, 1, 1, 1))
-        padding = masks.CacheSlots(keys=memory.mask > 0.5)
+        mask: masks.Mask = masks.CacheSlots(keys=memory.mask > 0.5)
+        mask = mask if self.mask is None else self.mask & mask
         # In a loop of TensorFlow the size of a state is not known without `reshape`.
         call = make_call(
             ops.reshape(query, (-1, 1, self.units)),
             memory.key,
             score=ScoreOfProjectedKeys(self.score),
-            mask=masks.intersect(self.mask, padding),
+            mask=mask,
             normalizer=self.normalizer if self._seeded_normalizer is None else self._seeded_normalizer.at_step(step),
             query_positions=position,
             layer=self,
@@ -270,7 +280,11 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
         if announced is not None:
             value = ops.expand_dims(memory.value, 1)
             context = functional.transform_output(announced, ops.expand_dims(context, 1), value)[:, 0]
-        return context[:, 0], ops.cast(weights[:, 0, 0], self.compute_dtype)
+        weights = ops.cast(weights[:, 0, 0], self.compute_dtype)
+        if history.reached is None:
+            return context[:, 0], weights, []
+        is_permitted_any = ops.any(mask(call.block), axis=-1)[:, 0]  # (B, 1)
+        return context[:, 0], weights, [ops.where(is_permitted_any, weights, history.reached[:, 0, 0])]
 
     def _drop(self, weights: Any, block: Block, step: Any, training: bool | None) -> Any:
         """Return the weights after dropout."""
@@ -425,7 +439,7 @@ class AttentionRNN(keras.layers.RNN):
         The output (B, T, U), or (B, U) without `return_sequences`. With `return_attention_scores`, also the weights (B, T, S) or
         (B, S). Weights of padded steps of the sequence are those of the step before, or 0 with `zero_output_for_mask`. With
         `return_state`, then the states: the last output, those of the inner cell, the position, the last weights and the sum of
-        all weights.
+        all weights; with `Monotonic`, the weights from which it moves on are before the last ones.
 
     Raises:
         TypeError: The cell is not an `AttentionCell`.
@@ -531,7 +545,7 @@ class AttentionRNN(keras.layers.RNN):
         if return_attention_scores:
             results.append(make_tensor(*leading, length))
         if self.return_state:
-            sizes = [*self.cell.cell.step_state_size[:-2], length, length]
+            sizes = [length if size == [None] else size for size in self.cell.cell.step_state_size]
             results += keras.tree.map_structure(lambda size: make_tensor(batch_size, size), sizes)
         return results[0] if len(results) == 1 else tuple(results)
 

@@ -64,11 +64,12 @@ class Monotonic(LearnedComponent, Normalizer):
         initial = ops.zeros_like(stop[..., :1, :])
         initial = ops.concatenate([ops.ones_like(initial[..., :1]), initial[..., 1:]], axis=-1)
         if block.history is not None:
-            # One step of a recurrent layer: continue from the weights of the step before.
-            has_started = ops.any(block.history.coverage > 0, axis=-1, keepdims=True)
-            initial = ops.where(has_started, ops.cast(block.history.previous, initial.dtype), initial)
+            # One step of a recurrent layer: continue from where the steps before have come to.
+            initial = ops.cast(block.history.reached, initial.dtype)
         move = ops.concatenate([ops.ones_like(stop[..., :1]), 1.0 - stop[..., :-1]], axis=-1)
-        can_move = ops.any(stop > 0, axis=-1, keepdims=True)
+        can_move = ops.ones_like(stop[..., :1])
+        if mask is not None:
+            can_move = ops.where(ops.any(mask, axis=-1, keepdims=True), can_move, 0.0)
         num_keys = ops.shape(stop)[-1]
 
         def step(previous: Any, row: Any) -> tuple[Any, Any]:
@@ -77,7 +78,7 @@ class Monotonic(LearnedComponent, Normalizer):
             return ops.where(can_move > 0, weights, previous), weights
 
         # One tensor, because on TensorFlow `ops.scan` over several fails if their length is not known.
-        rows = ops.concatenate([stop, move, ops.cast(can_move, stop.dtype)], axis=-1)
+        rows = ops.concatenate([stop, move, can_move], axis=-1)
         return ops.moveaxis(ops.scan(step, initial[..., 0, :], ops.moveaxis(rows, -2, 0))[1], 0, -2)
 
     def with_noise(self) -> Normalizer:
