@@ -492,6 +492,15 @@ def test_steps_in_mixed_precision_equal_the_sequence(random: np.random.Generator
         np.testing.assert_allclose(*(numpy(ops.cast(x, "float32")) for x in (output, expected[:, t])), atol=0.02)
 
 
+def test_coverage_of_many_steps_in_half_precision(random: np.random.Generator) -> None:
+    steps, memory = (random.normal(size=shape).astype("float32") for shape in ((1, 400, D), (1, 3, M)))
+    cell = AttentionCell(keras.layers.SimpleRNNCell(U, dtype="mixed_bfloat16"), M, dtype="mixed_bfloat16")
+    layer = AttentionRNN(cell, return_sequences=True, return_state=True, dtype="mixed_bfloat16")
+    _, weights, *_, coverage = layer(steps, memory, return_attention_scores=True)
+    weights, coverage = (numpy(ops.cast(tensor, "float32")) for tensor in (weights, coverage))
+    np.testing.assert_allclose(coverage, weights.sum(1), rtol=0.01)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("is_kept_in_states", [False, True])
 def test_dropout_drops_weights_anew_at_each_step(is_kept_in_states: bool) -> None:

@@ -199,7 +199,7 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             )
         on_first_key = ops.concatenate([no_weights[:, :1] + 1, no_weights[:, 1:]], axis=-1)
         reached = [on_first_key] if self.normalizer.needs_all_rows else []
-        return [zeros(self.units), *states, zeros(2), *reached, no_weights, no_weights]
+        return [zeros(self.units), *states, zeros(2), *reached, no_weights, upcast(no_weights)]
 
     def get_initial_state(self, batch_size: Any = None) -> Any:
         """Raise: there is no initial state without a memory."""
@@ -243,7 +243,14 @@ class AttentionCell(keras.Layer, DropoutRNNCell):
             hidden, cell_states = self._run_cell(inputs, output, cell_states, training)
             context, weights, reached = self._attend(hidden, memory, position, history, training)
             output = self.combine(ops.concatenate([context, hidden], axis=-1))
-        return output, [output, *cell_states, _increment(position), *reached, weights, coverage + weights]
+        return output, [
+            output,
+            *cell_states,
+            _increment(position),
+            *reached,
+            weights,
+            coverage + ops.cast(weights, coverage.dtype),
+        ]
 
     def _run_cell(self, inputs: Any, context: Any, states: list[Any], training: bool | None) -> tuple[Any, list[Any]]:
         """Run one step of the inner cell."""
@@ -376,7 +383,8 @@ class OutputAndWeightsCell(keras.Layer, DropoutRNNCell):
     """
 
     def __init__(self, cell: AttentionCell, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # States keep their dtypes: the coverage is wider than the rest.
+        super().__init__(autocast=False, **kwargs)
         self.cell = cell
         self.output_size = cell.units
         self.get_dropout_mask = cell.get_dropout_mask
@@ -408,6 +416,7 @@ class OutputAndWeightsCell(keras.Layer, DropoutRNNCell):
             object.__setattr__(self, "_memory", None)
 
     def call(self, inputs: Any, states: Any, training: bool | None = None) -> tuple[Any, list[Any]]:
+        inputs = ops.cast(inputs, self.compute_dtype)
         output, states = self.cell.step(inputs, states[1:], self._memory, training)
         output_and_weights = ops.concatenate([output, states[-2]], axis=-1)
         return output_and_weights, [output_and_weights, *states]
@@ -520,6 +529,11 @@ class AttentionRNN(keras.layers.RNN):
             self.add_loss(self.attention_regularizer(weights * real))
         results = [output, *([weights] if return_attention_scores else []), *states[1:]]
         return output if len(results) == 1 else tuple(results)
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """Run the loop. Keras casts all states to the dtype of the cell, in which a sum of many weights would stop to grow."""
+        *states, coverage = initial_state
+        return super().inner_loop(sequences, [*states, upcast(coverage)], mask, training)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         """Return the mask of the sequences if their steps are returned."""
