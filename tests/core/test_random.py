@@ -141,3 +141,17 @@ class AttentionInTraining(keras.Layer):
 
     def call(self, query: Any, key: Any, training: bool | None = None) -> Any:
         return ll.attend(query, key, key, mask=ll.masks.Causal(), normalizer=self.normalizer)
+
+
+@pytest.mark.parametrize("heads", [(), (N,)])
+def test_dropout_differs_between_examples_that_share_their_queries(heads: tuple[int, ...]) -> None:
+    # Uniform weights of values that are the identity: the output is the weights after dropout.
+    size, rate = 40, 0.5
+    query, key = np.zeros((1, *heads, size, H), "float32"), np.zeros((3, *heads, size, H), "float32")
+    value = np.broadcast_to(np.eye(size, dtype="float32"), (3, *heads, size, size)).copy()
+    output = numpy(ll.attend(query, key, value, dropout=rate, seed=1))
+    is_dropped = output == 0
+    np.testing.assert_allclose(output[~is_dropped], 1 / (1 - rate) / size, rtol=1e-5)
+    assert is_dropped.mean() == pytest.approx(rate, abs=0.03)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert (is_dropped[one] == is_dropped[other]).mean() == pytest.approx(0.5, abs=0.05)

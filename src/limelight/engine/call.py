@@ -98,7 +98,9 @@ def make_call(
         # One sequence of queries may serve several examples.
         leading_shape = (broadcast_length(query, key, 0),)
     query, key = flatten_leading(query), flatten_leading(key)
-    batch, heads, rows, _ = shape_of(query)
+    _, heads, rows, _ = shape_of(query)
+    # One example of queries or keys may serve several, of which each has its own dropout and noise.
+    batch = broadcast_length(query, key, 0)
     heads, columns = heads if is_static(heads) else size_of(query, 1), shape_of(key)[2]
     block = Block.full(
         batch,
