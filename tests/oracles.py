@@ -359,7 +359,7 @@ def block_pattern(size: int, everywhere: int, window: int, partners: int, seed: 
 
     def permits(i: int, j: int, place: Place) -> bool:
         a, b = place.queries[i] // size, place.keys[j] // size
-        if min(a, b) < everywhere or abs(a - b) <= window:
+        if 0 <= a < everywhere or 0 <= b < everywhere or abs(a - b) <= window:
             return True
         return min(a, b) in drawn(max(a, b))
 

@@ -81,6 +81,14 @@ def test_random_blocks_do_not_depend_on_the_length() -> None:
     assert (dense(mask, 40, 40) != dense(ll.masks.BigBird(2, 1, 1, 2, seed=4), 40, 40)).any()
 
 
+def test_blocks_of_queries_before_the_first_key_are_not_global() -> None:
+    # Queries 0 to 3 are at positions -4 to -1.
+    nearest = np.arange(-4, 4)[:, None] == np.arange(4)
+    np.testing.assert_array_equal(dense(ll.masks.BigBird(1, 0, 0, 0), 8, 4), nearest)
+    expected = nearest | (np.arange(-4, 4)[:, None] == 0) | (np.arange(4) == 0)
+    np.testing.assert_array_equal(dense(ll.masks.BigBird(1, 1, 0, 0), 8, 4), expected)
+
+
 def test_given_positions_replace_implicit_ones() -> None:
     block = Block.full(1, 1, 2, 3, given_query_positions=np.array([[4, 9]]), given_key_positions=np.array([[4, 5, 9]]))
     expected = {

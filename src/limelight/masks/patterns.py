@@ -121,7 +121,12 @@ class BigBird(Mask):
     def _permits_blocks(self, row: Any, column: Any) -> Any:
         """Return True if a block of queries attends to a block of keys; ints or int tensors that broadcast."""
         earlier, later = ops.minimum(row, column), ops.maximum(row, column)
-        mask = ops.logical_or(earlier < self.num_global_blocks, later - earlier <= self.num_window_blocks)
+        # Where there are more queries than keys, the first ones are at negative positions, which are in no global block.
+        is_global_row, is_global_column = (
+            ops.logical_and(index >= 0, index < self.num_global_blocks) for index in (row, column)
+        )
+        mask = ops.logical_or(is_global_row, is_global_column)
+        mask = ops.logical_or(mask, later - earlier <= self.num_window_blocks)
         for draw in range(self.num_random_blocks):
             number = ((later * 1103 + draw * 4099 + self.seed * 7919 % PRIME + 12345) % PRIME) ** 2 % PRIME
             number = (number * 181 + later + draw) % PRIME
