@@ -216,6 +216,7 @@ def test_forecasts(predict, folder):
         ),
         (("lines.txt", "text"), 3, "It is damaged"),
         (("text.keras", "none.csv"), 3, "'none.csv' must be a file. There is none."),
+        (("text.keras", "none.npy"), 3, "'none.npy' must be a file. There is none."),
         (("text.keras", "."), 3, "'.' must be a file. It is a folder."),
         (("text.keras", " "), 2, "INPUT must be a file, a text or -. Received: ' ', which has no words."),
         (("text.keras", "reviews.csv", "--text", "id_"), 3, "There is no column 'id_'. Did you mean 'id'?"),

@@ -17,6 +17,8 @@ from limelight.exceptions import DataError, UsageError
 
 SCHEMA = 1
 _CHUNK = 1000
+# Files that hold no table of texts: a wrong path must not be taken for a text.
+_OTHER_SUFFIXES = (".arff", ".json", ".keras", ".npy", ".npz", ".png", ".jpg", ".jpeg", ".tmx", ".ts", ".zip")
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -149,7 +151,7 @@ def read_texts(
     if not source.strip():
         raise UsageError(f"INPUT must be a file, a text or -. Received: {source!r}, which has no words.")
     path = Path(source)
-    suffixes = (*tables.SUFFIXES, ".tmx") if is_translator else tables.SUFFIXES
+    suffixes = (*tables.SUFFIXES, *_OTHER_SUFFIXES)
     is_path = len(source) < 1000 and (path.exists() or any(suffix in path.suffixes for suffix in suffixes))
     if not is_path:
         return ["text"], iter([source]), iter([[source]])
