@@ -206,6 +206,18 @@ def test_forecasts(predict, folder):
     assert predict("forecaster.keras", "gap.csv") == (0, out, "limelight: missing steps filled by interpolation: 1\n")
 
 
+def test_a_few_business_days_are_followed_by_business_days(predict, folder):
+    days = np.busday_offset("2025-01-06", np.arange(30)).astype(str)
+    for name, count in (("long", 30), ("short", 9)):
+        rows = [f"{day},{number % 4}" for number, day in enumerate(days[:count])]
+        (folder / f"{name}.csv").write_text("\n".join(["day,value", *rows]), encoding="utf-8")
+    model = models.Forecaster(horizon=3, past=5, season=1, units=4, **FAST).fit(data.load_panel(folder / "long.csv"))
+    model.save(folder / "forecaster.keras")
+    code, out, err = predict("forecaster.keras", "short.csv")
+    assert (code, err) == (0, "")
+    assert [row.split(",")[1] for row in out.splitlines()[1:]] == days[9:12].tolist()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

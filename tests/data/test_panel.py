@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from limelight import data
 from limelight.data import DataError, Panel, load_panel
+from limelight.data.timesteps import Grid
 
 pytestmark = pytest.mark.backend_free
 
@@ -167,6 +168,22 @@ def test_business_days(write):
     assert values(panel) == [list(range(20))]
     assert panel.times[0].tolist() == days.tolist()
     assert (panel.season, repairs(panel)) == (5, ["missing steps filled by interpolation: 1"])
+
+
+@pytest.mark.parametrize(("days", "grid", "filled"), [
+    (["2025-01-09", "2025-01-10", "2025-01-13", "2025-01-14"], Grid("B", 1), 0),
+    (["2025-01-09", "2025-01-10", "2025-01-13", "2025-01-14"], None, 2),
+    (["2025-01-09", "2025-01-10", "2025-01-11", "2025-01-12"], Grid("B", 1), 0),
+    (["2025-01-09", "2025-01-13", "2025-01-17"], Grid("D", 2), 2),
+    (["2025-01-09", "2025-01-10", "2025-01-11"], Grid("D", 2), 0),
+    (["2025-01-01", "2025-01-08", "2025-01-15"], Grid("D", 1), 0),
+    (["2025-01", "2025-02", "2025-03"], Grid("B", 1), 0),
+])  # fmt: skip
+def test_few_times_are_put_on_the_grid_of_a_training_if_they_fit(write, days, grid, filled):
+    panel = load_panel(write("date,value\n" + "".join(f"{day},{day[-2:]}\n" for day in days)), grid=grid)
+    assert [repair.count for repair in panel.repairs] == ([filled] if filled else [])
+    assert len(panel.times[0]) == len(days) + filled
+    assert np.isin(np.array(days, panel.times[0].dtype), panel.times[0]).all()
 
 
 @pytest.mark.parametrize(

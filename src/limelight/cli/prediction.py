@@ -105,7 +105,7 @@ def _print_forecasts(arguments: argparse.Namespace, estimator: Any) -> None:
         print(f"limelight: {repair}", file=sys.stderr)
     forecasts, quantiles = estimator.predict(panel), estimator.target_.quantiles
     names = ["forecast"] if quantiles is None else [f"forecast_{level:g}" for level in quantiles]
-    steps = future_times(panel, estimator.inputs_.horizon)
+    steps = future_times(panel, estimator.inputs_.horizon, estimator.inputs_.grid)
     rows = [
         [name, str(time), *(float(value) for value in forecast.reshape(-1))]
         for name, times, series in zip(panel.ids, steps, forecasts, strict=True)
@@ -133,6 +133,7 @@ def read_panel(source: str, estimator: Any) -> Any:
         known=columns.known,
         observed=columns.observed,
         static=columns.static,
+        grid=estimator.inputs_.grid,
     )
 
 

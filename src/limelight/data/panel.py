@@ -127,6 +127,7 @@ def load_panel(
     known: Sequence[str] = (),
     observed: Sequence[str] = (),
     static: Sequence[str] = (),
+    grid: Grid | None = None,
 ) -> Panel:
     """Load a table of time series, put it on a grid of equal steps, and count what was changed.
 
@@ -147,6 +148,8 @@ def load_panel(
         observed: Columns of covariates that are known up to the present.
         static: Columns that are constant within each series. Covariates are numbers or categories, which become columns of 0
             and 1.
+        grid: Steps that are taken for those of the table if its times fit them, such as the `inputs_.grid` of a `Forecaster`:
+            a few times may fit several. A named data set has its own.
 
     Returns:
         The series in the order in which the table names them, with the repairs.
@@ -181,7 +184,7 @@ def load_panel(
     repairs: list[Repair] = []
     table = Frame(path, repairs)
     layout = _choose_layout(table, columns, covariates)
-    return _build(textfiles.stem_of(path), table, layout, covariates, repairs)
+    return _build(textfiles.stem_of(path), table, layout, covariates, grid, repairs)
 
 
 def _names(columns: Sequence[str]) -> tuple[str, ...]:
@@ -290,7 +293,12 @@ class _Series(NamedTuple):
 
 
 def _build(
-    name: str, table: Frame, layout: _Layout, covariates: dict[str, tuple[str, ...]], repairs: list[Repair]
+    name: str,
+    table: Frame,
+    layout: _Layout,
+    covariates: dict[str, tuple[str, ...]],
+    preferred: Grid | None,
+    repairs: list[Repair],
 ) -> Panel:
     """Build the panel: sort each series, fill its gaps, and encode the covariates."""
     try:
@@ -304,7 +312,7 @@ def _build(
     add_repair(repairs, "rows without a time dropped", len(table) - len(rows))
     series = list(_split_series(table, layout, times, rows, repairs))
     encoded = {role: _encode(table, names) for role, names in covariates.items()}
-    grid = find_grid([each.times for each in series]) if series else Grid("", 1)
+    grid = find_grid([each.times for each in series], preferred) if series else Grid("", 1)
     filled = _Filled()
     for each in series:
         _fill(each, grid, encoded, table, filled)

@@ -190,10 +190,15 @@ def _coarsen(times: np.ndarray) -> np.ndarray:
     return times
 
 
-def find_grid(series: Sequence[np.ndarray]) -> Grid:
+def find_grid(series: Sequence[np.ndarray], preferred: Grid | None = None) -> Grid:
     """Return the grid of the most frequent step between sorted times, over all series.
 
     Daily times without a Saturday or Sunday over more than two weeks are business days.
+
+    Args:
+        series: The times of each series.
+        preferred: A grid that is returned if at least half of its steps are there and no time is between them, because a few
+            times may fit several grids.
 
     Example:
         >>> find_grid([np.array([10, 12, 14, 18])])
@@ -201,6 +206,9 @@ def find_grid(series: Sequence[np.ndarray]) -> Grid:
     """
     first = series[0]
     unit = np.datetime_data(first.dtype)[0] if first.dtype.kind == "M" else ""
+    has_unit = preferred is not None and {"B": "D"}.get(preferred.unit, preferred.unit) == unit
+    if preferred is not None and has_unit and all(_fits(preferred, times) for times in series):
+        return preferred
     steps = Counter[int]()
     for times in series:
         differences, counts = np.unique(np.diff(times).astype(np.int64), return_counts=True)
@@ -213,3 +221,13 @@ def find_grid(series: Sequence[np.ndarray]) -> Grid:
         if len(distinct) > 10 and (weekdays < 5).all():
             return Grid("B", 1)
     return Grid(unit, step)
+
+
+def _fits(grid: Grid, times: np.ndarray) -> bool:
+    """Return True if at least half of the steps of a grid are among the times, and no time is between them."""
+    if not len(times):
+        return True
+    if grid.unit == "B" and not np.is_busday(times).all():
+        return False
+    positions = grid.positions(times)
+    return bool((positions == np.floor(positions)).all() and positions[-1] + 1 <= 2 * len(times))
