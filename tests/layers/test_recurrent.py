@@ -140,7 +140,7 @@ def test_window_moves_with_the_steps(random: np.random.Generator) -> None:
 
 @pytest.mark.full
 def test_position_carries_to_the_second_digit() -> None:
-    from limelight.layers.recurrent import _increment
+    from limelight.layers.attention_cell import _increment
 
     step = ops.zeros((1, 2), dtype="bfloat16")
     for _ in range(300):
