@@ -1,5 +1,7 @@
 """Raw inputs of estimators: check them, learn a vocabulary from them, and encode them as examples of a Keras model."""
 
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
@@ -13,6 +15,8 @@ from limelight.models.pretrained import PretrainedTokenizer
 
 # Texts that are encoded at a time.
 _CHUNK = 10_000
+# A word, and the white space after it: some signs are one grapheme with it.
+_WORD = re.compile(r"[^ \t\r\n]+[ \t\r\n]?")
 _SENTENCE_ENDS = frozenset(".!?…。！？")
 
 
@@ -57,9 +61,26 @@ class TextInputs:
         texts = as_texts(X)
         sequences: Any = store_ids() if isinstance(texts, Stored) else []
         for start in range(0, len(texts), _CHUNK):
-            encodings = self.tokenizer.encode(texts[start : start + _CHUNK], self.max_length)
-            sequences.extend(np.asarray(encoding.ids, np.int32) for encoding in encodings)
+            sequences.extend(self._encode(texts[start : start + _CHUNK]))
         return Sequences(sequences, targets, weights)
+
+    def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Return the ids of the first `max_length` tokens of each text; what follows them is not tokenized."""
+        if isinstance(self.tokenizer, PretrainedTokenizer):
+            return [np.asarray(each.ids, np.int32) for each in self.tokenizer.encode(texts, self.max_length)]
+        starts = [take_words(text, self.max_length) for text in texts]
+        ids = [each.ids for each in self.tokenizer.encode(starts, self.max_length)]
+        # A word of signs that the tokenizer leaves out is no token.
+        short = [
+            index
+            for index, (start, text) in enumerate(zip(starts, texts, strict=True))
+            if len(start) < len(text) and len(ids[index]) < self.max_length
+        ]
+        for index, encoding in zip(
+            short, self.tokenizer.encode([texts[index] for index in short], self.max_length), strict=True
+        ):
+            ids[index] = encoding.ids
+        return ids
 
     def count_cut(self, X: Any) -> int:
         """Count the texts that are longer than the words that are read of a text."""
@@ -337,3 +358,16 @@ def _to_list(X: Any) -> list[Any]:
             raise ValueError(f"`X` must be a list of texts. Received: an array of shape {X.shape}.")
         return X.tolist()
     return list(X)
+
+
+def take_words(text: str, count: int) -> str:
+    """Return the beginning of a text up to the end of its word number `count`, or all of it.
+
+    Example:
+        >>> take_words("one  two three", 2)
+        'one  two '
+    """
+    if len(text) <= count:
+        return text
+    word = next(itertools.islice(_WORD.finditer(text), count - 1, None), None)
+    return text if word is None else text[: word.end()]
