@@ -70,7 +70,7 @@ class TextInputs:
             return [np.asarray(each.ids, np.int32) for each in self.tokenizer.encode(texts, self.max_length)]
         starts = [take_words(text, self.max_length) for text in texts]
         ids = [each.ids for each in self.tokenizer.encode(starts, self.max_length)]
-        # A word of signs that the tokenizer leaves out is no token.
+        # White space of another kind, or a sign that the tokenizer leaves out, is no token.
         short = [
             index
             for index, (start, text) in enumerate(zip(starts, texts, strict=True))
