@@ -16,6 +16,7 @@ TOKENIZER = Tokenizer.train(["a b . aa ab σ ς ' - 1 🙂 aΣ\u0301 é"] * 2)
 @example(["a \u0301 b a"], 1)
 @example(["\u0600 a b"], 1)
 @example(["\u00a0 \u00a0 a b"], 2)
+@example(["\u00a0 1"], 1)
 @example(["aΣ b", "aΣ"], 1)
 def test_ids_are_those_of_the_whole_text(texts, length):
     expected = [encoding.ids.tolist() for encoding in TOKENIZER.encode(texts, length)]

@@ -69,18 +69,19 @@ class TextInputs:
         if isinstance(self.tokenizer, PretrainedTokenizer):
             return [np.asarray(each.ids, np.int32) for each in self.tokenizer.encode(texts, self.max_length)]
         starts = [take_words(text, self.max_length) for text in texts]
-        ids = [each.ids for each in self.tokenizer.encode(starts, self.max_length)]
-        # White space of another kind, or a sign that the tokenizer leaves out, is no token.
+        encodings = self.tokenizer.encode(starts, self.max_length)
+        # White space of another kind, or a sign that the tokenizer leaves out, is no token; without any, there is an unknown one
+        # that spans nothing.
         short = [
             index
-            for index, (start, text) in enumerate(zip(starts, texts, strict=True))
-            if len(start) < len(text) and len(ids[index]) < self.max_length
+            for index, (each, start, text) in enumerate(zip(encodings, starts, texts, strict=True))
+            if len(start) < len(text) and (len(each.ids) < self.max_length or not each.spans.any())
         ]
         for index, encoding in zip(
             short, self.tokenizer.encode([texts[index] for index in short], self.max_length), strict=True
         ):
-            ids[index] = encoding.ids
-        return ids
+            encodings[index] = encoding
+        return [each.ids for each in encodings]
 
     def count_cut(self, X: Any) -> int:
         """Count the texts that are longer than the words that are read of a text."""
