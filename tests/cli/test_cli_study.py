@@ -150,6 +150,8 @@ def test_a_forecast_is_found_studied_and_predicted(tmp_path, monkeypatch, capsys
     assert "mean absolute scaled error (95 % interval)" in out
     assert "\nSeasonal naive " in out
     assert "\nCannot tell. No claim about the mean absolute scaled error of attention can be made: " in out
+    explanation = json.loads(Path("limelight-study/sea/results.json").read_text())["explanation"]
+    assert f"\n{explanation['verdict'][0]}\n\nReport: " in out
     assert main(["predict", "limelight-study/sea/model.keras", "sea.csv"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header == "series,time,forecast_0.1,forecast_0.5,forecast_0.9"

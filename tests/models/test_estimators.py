@@ -168,6 +168,35 @@ def test_weights_take_examples_out_of_the_loss():
 
 
 @pytest.mark.full
+def test_validation_data_are_weighted_as_the_examples_of_training():
+    texts, labels = TEXTS[:8], LABELS[:8]
+    sample_weight = np.linspace(0, 2, 8)
+    settings = {"epochs": 1, "learning_rate": 0.05, "class_weight": {"pos": 3.0, "neg": 0.5}}
+    for weights, validation_data in [
+        (np.ones(8), (texts, labels)),
+        (sample_weight, (texts, labels, sample_weight)),
+    ]:
+        estimator = make("TextClassifier", **settings).fit(TEXTS, LABELS, validation_data=validation_data)
+        probabilities = estimator.predict_proba(texts)[np.arange(8), (labels == "pos").astype(int)]
+        weights = weights * np.where(labels == "pos", 3.0, 0.5)
+        (loss,) = estimator.history_["history"]["val_loss"]
+        assert loss == pytest.approx(-np.average(np.log(probabilities), weights=weights), rel=1e-5)
+
+
+@pytest.mark.backend_free
+def test_wrong_validation_data_are_rejected():
+    estimator = make("TextClassifier")
+    for validation_data, message in [
+        (TEXTS, "a tuple \\(X, y\\) or \\(X, y, sample_weight\\). Received: list of 24."),
+        ((TEXTS, LABELS, np.ones(24), 1), "Received: tuple of 4"),
+        ((TEXTS, LABELS[:3]), "one target for each input. Received: 24 inputs and 3 targets"),
+        ((TEXTS, LABELS, np.ones(3)), "one weight for each input. Received: 3 for 24"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            estimator.fit(TEXTS, LABELS, validation_data=validation_data)
+
+
+@pytest.mark.full
 def test_one_example_with_a_weight_trains_and_stops():
     weights = (np.arange(24) == 5).astype(float)
     estimator = make("TextClassifier", learning_rate=0.05, training={"epoch_steps": 50})

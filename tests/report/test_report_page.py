@@ -375,18 +375,25 @@ def test_headline_begins_with_a_plain_word(low, high, p_value, metric, word):
     assert f'<p class="verdict">{word} A said it.</p><p class="further">A caveat.</p>' in page
 
 
-@pytest.mark.parametrize(("claim", "evidence"), [
-    ("Attention raised accuracy against mean pooling ", "(difference 2, p = .01)."),
-    ("No difference in &lt;b&gt; could be shown: ", "difference 4, 3 seeds."),
-    ("It could not be compared: it is undefined.", ""),
-    ("One line\nand another", ""),
+@pytest.mark.parametrize(("sentence", "claim", "evidence"), [
+    ("It raised accuracy (difference 2, p = .01).", "It raised accuracy", "(difference 2, p = .01)."),
+    ("None in <b> could be shown: difference 4.", "None in &lt;b&gt; could be shown.", "Difference 4."),
+    ("It could not be compared: it is undefined.", "It could not be compared: it is undefined.", ""),
+    ("One line\nand another", "One line\nand another", ""),
 ])  # fmt: skip
-def test_numbers_follow_the_claim_in_smaller_type(claim, evidence):
-    page = report.render(results={"verdict": [html.unescape(claim + evidence)]})
+def test_numbers_follow_the_claim_in_smaller_type(sentence, claim, evidence):
+    page = report.render(results={"verdict": [sentence]})
     found = re.search(r'<p class="verdict">(.*?)</p>', page, re.DOTALL)
     assert found
     shown = re.sub("</?span[^>]*>", "", found[1])
-    assert shown == (f"{claim.rstrip()} <small>{evidence}</small>" if evidence else claim)
+    assert shown == (f"{claim} <small>{evidence}</small>" if evidence else claim)
+
+
+def test_first_screen_answers_whether_the_attention_explains():
+    results = {"verdict": ["A said it."], "explanation": {"verdict": ["These tests <b> contradict.", "It beats none."]}}
+    screen = report.render(results=results).partition('<section id="verdict"')[2].partition("</section>")[0]
+    assert '<p class="further">These tests &lt;b&gt; contradict.</p>' in screen
+    assert "It beats none." not in screen
 
 
 @pytest.mark.parametrize(("weights", "sentence"), [

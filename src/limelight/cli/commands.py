@@ -95,6 +95,8 @@ def _summarize(results: dict[str, Any]) -> Iterator[str]:
     headline = next((sentence for sentence in results["verdict"] if sentence in compared), None)
     yield from (f"{results['answer']} {each}" if each == headline else each for each in results["verdict"])
     yield from (caveat for caveat in results["caveats"] if not any(caveat in each for each in results["verdict"]))
+    # The answer to the second question; the sentences that it follows from are in the report.
+    yield from (results.get("explanation") or {}).get("verdict", [])[:1]
     yield ""
 
 

@@ -88,8 +88,9 @@ class Estimator(BaseEstimator):
                 or a dataset of `tf.data`, `grain` or torch that is not batched.
             y: The targets (n,), or (n, K) for several numbers.
             sample_weight: The weight of each example (n,).
-            validation_data: A pair of inputs and targets for early stopping; without it, `validation` of the examples are held
-                out. With fewer than 20 examples, or if one side has no weight, training is stopped by its own loss.
+            validation_data: Inputs and targets for early stopping, and weights if they have some: (X, y) or
+                (X, y, sample_weight). Weights of classes are those of the training. Without it, `validation` of the examples are
+                held out. With fewer than 20 examples, or if one side has no weight, training is stopped by its own loss.
 
         Returns:
             The estimator.
@@ -120,7 +121,7 @@ class Estimator(BaseEstimator):
 
         training = encode(train)
         if validation_data is not None:
-            validation = inputs.encode(self._check_inputs(validation_data[0]), target.encode(validation_data[1]))
+            validation = self._encode_validation_data(validation_data, inputs, target, y) or training
         else:
             validation = training if held_out is None else encode(held_out)
         model, history = self._train(functools.partial(self._build, inputs, target), training, validation, seed)
@@ -212,7 +213,25 @@ class Estimator(BaseEstimator):
         train, held_out = train_test_split(np.arange(count), test_size=size, random_state=seed, stratify=stratify)
         return np.sort(train), np.sort(held_out)
 
-    def _make_weights(self, y: Any, sample_weight: Any, count: int) -> np.ndarray:
+    def _encode_validation_data(self, data: Any, inputs: Any, target: Any, train_y: Any) -> Any:
+        """Return the examples for validation; None if they have no weight."""
+        if not isinstance(data, tuple | list) or len(data) not in (2, 3):
+            size = f" of {len(data)}" if isinstance(data, tuple | list) else ""
+            raise ValueError(
+                "`validation_data` must be a tuple (X, y) or (X, y, sample_weight). Received: "
+                f"{type(data).__name__}{size}."
+            )
+        X, y = self._check_inputs(data[0]), data[1]
+        targets = target.encode(y)
+        if len(targets) != len(X):
+            raise ValueError(
+                f"`validation_data` must hold one target for each input. Received: {len(X)} inputs and {len(targets)} targets."
+            )
+        weights = self._make_weights(y, data[2] if len(data) == 3 else None, len(X), train_y)
+        return inputs.encode(X, targets, weights) if weights.any() else None
+
+    def _make_weights(self, y: Any, sample_weight: Any, count: int, train_y: Any = None) -> np.ndarray:
+        """Return the weight of each example; those of classes are of `train_y`, or of `y` itself."""
         weights = np.ones(count) if sample_weight is None else column_or_1d(np.asarray(sample_weight, float))
         if len(weights) != count:
             raise ValueError(
@@ -221,7 +240,13 @@ class Estimator(BaseEstimator):
         if not weights.any():
             raise ValueError("`sample_weight` must hold a weight above zero. Received: only zeros.")
         class_weight = getattr(self, "class_weight", None)
-        return weights if class_weight is None else weights * compute_sample_weight(class_weight, to_array(y))
+        if class_weight is None:
+            return weights
+        if train_y is None:
+            return weights * compute_sample_weight(class_weight, to_array(y))
+        labels = to_array(train_y)
+        of_classes = dict(zip(labels.tolist(), compute_sample_weight(class_weight, labels).tolist(), strict=True))
+        return weights * [of_classes[label] for label in to_array(y).tolist()]
 
 
 class TextEstimator(Estimator):

@@ -30,7 +30,7 @@ _MODULE_SYNTAX = re.compile(r"^import [^;]*;\n|^export (?=const|function|class|a
 _INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 # What follows the claim of a sentence on a comparison.
-_EVIDENCE = re.compile(r"(?<=:) (?=difference )| (?=\(difference )")
+_EVIDENCE = re.compile(r": (?=difference )| (?=\(difference )")
 
 _WHOLE = re.compile(r"(\(?[\d.,]+[\s\u202f]%\S*(?: CI)?|p [=<] [\d.]+|[−+][\d.]+ points|--[a-z][a-z-]*)")
 
@@ -78,9 +78,15 @@ def keep_whole(sentence: str) -> Markup:
 
 
 def split_evidence(sentence: str) -> tuple[str, str]:
-    """Split a sentence into its claim and the numbers that it follows from, which may be empty."""
-    claim, *evidence = _EVIDENCE.split(sentence, maxsplit=1)
-    return claim, "".join(evidence)
+    """Split a sentence into its claim and the numbers that it follows from, which may be empty; a colon parts two sentences.
+
+    Example:
+        >>> split_evidence("None could be shown: difference +0.1 points, 3 seeds.")
+        ('None could be shown.', 'Difference +0.1 points, 3 seeds.')
+    """
+    claim, *rest = _EVIDENCE.split(sentence, maxsplit=1)
+    evidence = "".join(rest)
+    return (f"{claim}.", evidence[0].upper() + evidence[1:]) if evidence.startswith("d") else (claim, evidence)
 
 
 @functools.cache
@@ -122,6 +128,7 @@ def build(
         title: The title.
         facts, notes: As for `Report`.
     """
+    explained = explanation.build(results)
     page = _template().render(
         title=title,
         generator=f"limelight {__version__}",
@@ -129,11 +136,11 @@ def build(
         style=Markup(style()),
         script=Markup(script()),
         data=to_json({"texts": examples, "views": views}),
-        sentences=_verdict(results),
+        sentences=[*_verdict(results), *explained["sentences"][:1]],
         summary=_summary(results) if facts is None else [(name, value) for name, value in facts.items() if value],
         notes=notes,
         quality=quality.build(results),
-        explanation=explanation.build(results),
+        explanation=explained,
         examples=examples,
         spread=describe_spread(examples),
         heatmap=figures.heatmap(examples),
