@@ -190,10 +190,11 @@ test("steps are summarized by their extremes", () => {
 });
 
 test("layers are named without the folders that they share", () => {
-  assert.deepEqual(shortNames(["encoder/block_1/attention", "encoder/block_2/attention"]), ["block_1/attention", "block_2/attention"]);
+  assert.deepEqual(shortNames(["encoder/block_1/attention", "encoder/block_2/attention"]), ["block_1", "block_2"]);
   assert.deepEqual(shortNames(["encoder/a", "pooling"]), ["encoder/a", "pooling"]);
   assert.deepEqual(shortNames(["encoder/a"]), ["encoder/a"]);
   assert.deepEqual(shortNames(["encoder/a", "encoder/a"]), ["a", "a"]);
+  assert.deepEqual(shortNames(["a/attention/softmax", "b/softmax"]), ["a/attention", "b"]);
 });
 
 test("long names of layers are cut where they do not differ", () => {

@@ -19,12 +19,16 @@ export function measureHeads(map, text, measure) {
   return Array.from({ length: map.heads }, (_, head) => values?.[head] ?? null);
 }
 
-// Names without the folders that all of them share: their ends tell them apart.
+// Names without the folders that all of them share, at the beginning and at the end: what is left tells them apart.
 export function shortNames(names) {
-  const folders = names.map((name) => name.split("/").slice(0, -1));
-  let shared = names.length > 1 ? folders[0].length : 0;
-  while (shared && !folders.every((parts) => parts.slice(0, shared).join("/") === folders[0].slice(0, shared).join("/"))) shared--;
-  return names.map((name) => name.split("/").slice(shared).join("/"));
+  let parts = names.map((name) => name.split("/"));
+  if (names.length < 2) return names;
+  const drop = (place, cut) => {
+    while (parts.every((each) => each.length > 1 && each.at(place) === parts[0].at(place))) parts = parts.map(cut);
+  };
+  drop(0, (each) => each.slice(1));
+  drop(-1, (each) => each.slice(0, -1));
+  return parts.map((each) => each.join("/"));
 }
 
 // Long names with at most so many letters: the first three, and those where a name differs from the one before or after it.
