@@ -132,11 +132,23 @@ def test_a_stopped_command_goes_on(explain, monkeypatch, tmp_path):
     assert not list((tmp_path / "explanations").iterdir())
 
 
+def test_examples_of_one_class_and_longer_than_the_model_reads(explain, folder):
+    rows = ["good film " * 300 + ",1", "a good film,1", "so good,1"]
+    (folder / "good.csv").write_text("review,stars\n" + "\n".join(rows), encoding="utf-8")
+    code, out, err = explain("text.keras", "good.csv", "--label", "stars", "--json", "--quiet")
+    assert (code, err) == (0, "limelight: 1 of 3 texts is longer than the model reads: its end is left out.\n")
+    assert json.loads(out)["n"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (("text.keras", "reviews.csv", "--sample", "1"), 2, "--sample must be at least 2. Received: 1."),
-        (("text.keras", "others.csv", "--label", "stars"), 3, "must be those of the model: 0, 1. Received: '5'"),
+        (
+            ("text.keras", "others.csv", "--label", "stars"),
+            3,
+            "must be those of the model: 0, 1. Column 'stars' holds '5'",
+        ),
         (("mean.keras", "reviews.csv"), 3, "must have attention whose weights can be changed"),
         (("text.keras", "reviews.csv", "--layer", "x"), 3, "`layer` must be an attention that reads the tokens"),
         (("text.keras", "reviews.csv", "--steps", "2"), 2, "--steps needs a translator. Received: TextClassifier."),

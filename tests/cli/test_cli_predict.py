@@ -73,6 +73,19 @@ def test_standard_input(predict, monkeypatch):
     assert [row[0] for row in csv.reader(io.StringIO(out))] == ["text", "a good film", "bad"]
 
 
+def test_standard_input_is_utf_8(predict, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("\ufeffein güter\r\nfilm\n".encode()), "ascii"))
+    code, out, _ = predict("text.keras", "-")
+    assert (code, [row[0] for row in csv.reader(io.StringIO(out))]) == (0, ["text", "ein güter", "film"])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"good\ngreat \xff film\n"), "ascii"))
+    code, out, err = predict("text.keras", "-")
+    assert code == 3
+    assert err == (
+        "limelight: Standard input must be UTF-8. Line 2 has the byte 0xff, which is not. Convert it first, for example with "
+        "iconv.\n"
+    )
+
+
 def test_json_has_probabilities_tokens_and_weights(predict, folder):
     code, out, _ = predict("text.keras", "A good film", "--json", "--attention")
     document = json.loads(out)

@@ -110,6 +110,12 @@ def test_other_models_and_inputs(show, arguments, lines):
     assert data is not None
 
 
+def test_a_text_that_is_not_read_whole_is_said_once(show):
+    code, lines, err, _ = show("text.keras", "good film " * 300)
+    assert (code, err) == (0, "")
+    assert sum("1 of 1 texts is longer than the model reads: its end is left out" in line for line in lines) == 1
+
+
 def test_model_without_attention_says_why(show):
     code, out, err, data = show("dense.keras", "four.npy")
     assert (code, data) == (3, None)

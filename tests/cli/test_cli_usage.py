@@ -94,7 +94,12 @@ def test_the_installed_command():
             "argument COMMAND: invalid choice: 'stud' (choose from 'study', 'predict', 'explain', 'show', 'compare', 'serve'). "
             "See `limelight --help`.",
         ),
-        (["study", "--seed", "3"], "unrecognized arguments: --seed. See `limelight --help`."),
+        (
+            ["study", "--seed", "3"],
+            "unrecognized arguments: --seed. Did you mean --seeds? See `limelight study --help`.",
+        ),
+        (["explain", "m.keras", "a.csv", "--txt", "b"], "unrecognized arguments: --txt b. Did you mean --text? See"),
+        (["predict", "m.keras", "a", "b", "more"], "unrecognized arguments: more. See `limelight predict --help`."),
         (
             ["study", "--seeds"],
             "argument --seeds: expected one argument. See `limelight study --help`.",

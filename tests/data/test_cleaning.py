@@ -19,6 +19,16 @@ def pairs(dataset):
     return [(text, dataset.classes[label]) for text, label in zip(dataset.inputs, dataset.labels, strict=True)]
 
 
+def test_classes_of_a_model_may_be_rare_or_missing():
+    raw = RawExamples(["good film", "fine plot"], ["b", "b"])
+    dataset = build_dataset("d", raw, "the file 'd'", "column 'label'", classes=("c", "b", "a"))
+    assert (dataset.classes, dataset.labels.tolist()) == (("c", "b", "a"), [1, 1])
+    with pytest.raises(
+        DataError, match=r"must be those of the model: c, a\. Column 'label' holds 'b'\. Name another column"
+    ):
+        build_dataset("d", raw, "the file 'd'", "column 'label'", classes=("c", "a"))
+
+
 def test_clean_rows_are_unchanged():
     dataset = clean(["good", "bad", "great", "awful"], ["p", "n", "p", "n"])
     assert pairs(dataset) == [("good", "p"), ("bad", "n"), ("great", "p"), ("awful", "n")]

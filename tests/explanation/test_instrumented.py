@@ -183,3 +183,20 @@ def test_a_fused_attention_of_torch_is_explained(random):
     weights /= weights.sum(-1, keepdims=True)
     for scores, each in zip(attributions.rankings["attention"], weights, strict=True):
         np.testing.assert_allclose(scores, each.mean(0), atol=1e-6)
+
+
+@pytest.mark.full
+def test_a_model_without_an_output_for_an_empty_text_is_rejected_with_a_way_out(random):
+    """The mean over the positions that Keras's mask permits is 0 / 0 where it permits none."""
+    keras.utils.set_random_seed(0)
+    words = keras.Input((12,), dtype="int32")
+    vectors = keras.layers.Embedding(20, 8, mask_zero=True)(words)
+    vectors = keras.layers.MultiHeadAttention(2, 4)(vectors, vectors)
+    model = keras.Model(words, keras.layers.Dense(2, "softmax")(keras.layers.GlobalAveragePooling1D()(vectors)))
+    ids = random.integers(2, 20, (6, 12))
+    ids[:, 9:] = 0
+    assert np.isnan(model.predict(np.zeros((1, 12)), verbose=0)).all()
+    settings = {"restarts": 0, "permutations": 3, "verbose": False}
+    with pytest.raises(ValueError, match=r"finite output where all tokens are removed.*nan for an input of \[0\]"):
+        ll.explanation.explain(model, ids, **settings)
+    assert ll.explanation.explain(model, ids, perturbation=evaluate.Delete(1), **settings).n == 6

@@ -16,7 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from contracts.representative import full
 from limelight import data, models
 from limelight.exceptions import DataError
-from limelight.models.inputs import as_series, as_texts, collect_pairs
+from limelight.models.inputs import CutWarning, as_series, as_texts, collect_pairs
 from limelight.models.targets import Classes, Numbers
 
 FAST = {"epochs": 1, "batch_size": 8, "training": {"epoch_steps": 1}, "random_state": 3, "verbose": False}
@@ -194,6 +194,19 @@ def test_wrong_validation_data_are_rejected():
     ]:
         with pytest.raises(ValueError, match=message):
             estimator.fit(TEXTS, LABELS, validation_data=validation_data)
+
+
+# Tensors of PyTorch predate numpy 2's `copy` argument; other warnings are raised again by `pytest.warns`.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.full
+def test_texts_longer_than_the_model_reads_are_warned_of():
+    estimator = make("TextClassifier", max_length=3).fit(TEXTS, LABELS)
+    texts = ["good good bad film", "good bad film", "one two three four five"]
+    assert estimator.count_cut(texts) == 2
+    message = r"must have at most 3 words to be read whole. Received: 2 longer of 3. Their ends are left out"
+    for call in (estimator.predict, estimator.predict_proba, estimator.attention):
+        with pytest.warns(CutWarning, match=message):
+            call(texts)
 
 
 @pytest.mark.full

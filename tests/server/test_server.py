@@ -104,6 +104,11 @@ def test_a_run_is_the_prediction_of_the_estimator_and_its_attention(server, esti
         np.testing.assert_allclose(each["weights"], maps[each["key"]].weights()[0], atol=1e-6)
 
 
+def test_a_text_that_is_not_read_whole_is_marked(estimator):
+    runs = [Explorer(estimator).run(text).describe() for text in ("good " * 512, "good " * 513)]
+    assert [run["cut"] for run in runs] == [False, True]
+
+
 def test_a_run_is_kept_for_a_page_that_is_loaded_again(server):
     _, run = server.post({"text": TEXT})
     status, _, content = server.request("GET", f"/runs/{run['run']}")
@@ -517,6 +522,9 @@ def test_the_page_in_a_browser(server, tmp_path):
             driver.execute_script("return JSON.parse(sessionStorage.getItem('limelight')).text") == "the plot was bad"
         )
         assert [option.text for option in Select(driver.find_element(By.ID, "head")).options][:1] == ["1"]
+        driver.execute_script("document.getElementById('text').value = arguments[0]", "a " * 513)
+        driver.find_element(By.ID, "submit").click()
+        wait(lambda: "its end is left out" in driver.find_element(By.ID, "hint").text)
         assert [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
         for width, scheme in ((1280, "light"), (390, "dark")):
             metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}

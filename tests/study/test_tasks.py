@@ -138,6 +138,11 @@ def test_a_named_data_set_of_another_task_is_refused():
             {"folds": 1, "width": 8},
             r"--width is a setting of --task classify or regress or translate\..*--folds is",
         ),
+        (
+            "classes",
+            {"horizon": 3, "text": "review"},
+            r"--text is a setting of --task classify or regress\. The task is forecast \(--horizon is given\)\. Leave it out",
+        ),
         ("rated", {"task": "regress", "require_accuracy": 0.5}, r"--require-accuracy is a setting of --task classify"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from limelight._progress import Interruption, make_printable
+from limelight.cli import prediction
 from limelight.exceptions import UsageError
 
 SCHEMA = 1
@@ -75,13 +76,14 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     first, second = (load(path) for path in paths)
     names = _name(arguments.first, arguments.second)
     inputs, targets = _read(arguments, first, second)
-    document = {
-        "schema_version": SCHEMA,
-        "data": str(arguments.data),
-        "examples": len(inputs),
-        **compare_predictions((first, second), inputs, targets, names),
-        "attention": compare_attention(first, second, inputs[: arguments.sample]),
-    }
+    with prediction.report_cut(inputs, first, second):
+        document = {
+            "schema_version": SCHEMA,
+            "data": str(arguments.data),
+            "examples": len(inputs),
+            **compare_predictions((first, second), inputs, targets, names),
+            "attention": compare_attention(first, second, inputs[: arguments.sample]),
+        }
     if arguments.json:
         print(json.dumps(document, indent=1, allow_nan=False))
         return

@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     else:
         inputs, targets = read_examples(arguments, estimator)
     try:
-        with Progress(arguments.quiet, interruption) as progress:
+        with prediction.report_cut(inputs, estimator), Progress(arguments.quiet, interruption) as progress:
             result = explain(
                 estimator,
                 inputs,
@@ -208,8 +208,14 @@ def read_examples(arguments: argparse.Namespace, estimator: Any, labelled: bool 
             else prediction.read_texts(arguments.data, arguments.text)
         )
         return list(inputs), None
+    # Labels of a file are text; those of an estimator may be numbers.
+    names = None if is_regressor else {str(value): value for value in estimator.classes_}
     dataset = data.load(
-        arguments.data, text=arguments.text, label=arguments.label, task="regress" if is_regressor else None
+        arguments.data,
+        text=arguments.text,
+        label=arguments.label,
+        task="regress" if is_regressor else None,
+        classes=None if names is None else tuple(names),
     )
     if not isinstance(dataset, data.Dataset) or (dataset.kind == "series") != is_series:
         kind = "series" if is_series else "texts"
@@ -218,10 +224,9 @@ def read_examples(arguments: argparse.Namespace, estimator: Any, labelled: bool 
         )
     indices = data.split(dataset).test if is_named else range(len(dataset))
     inputs = [dataset.inputs[index] for index in indices]
-    if dataset.targets is not None:
-        return inputs, dataset.targets[list(indices)]
-    # Labels of a file are text; those of an estimator may be numbers.
-    names = {str(value): value for value in estimator.classes_}
+    targets: Any = dataset.targets
+    if names is None or targets is not None:
+        return inputs, targets[list(indices)]
     labels = [dataset.classes[dataset.labels[index]] for index in indices]
     unknown = sorted(set(labels) - set(names))
     if unknown:

@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import difflib
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -66,7 +68,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     _add_show(commands)
     comparing.add_parser(commands)
     serving.add_parser(commands)
-    namespace = parser.parse_args(arguments)
+    namespace, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        chosen = commands.choices.get(namespace.command, parser)
+        options = re.findall(r"(?<![\w-])--[a-z-]+", chosen.format_help())
+        similar = difflib.get_close_matches(unknown[0].split("=")[0], options, n=1)
+        hint = f". Did you mean {similar[0]}?" if similar else ""
+        chosen.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
     if namespace.command is None:
         parser.error("a command is required: study, predict, explain, compare, show or serve")
     if namespace.command == "study":
@@ -222,4 +230,4 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message}. See `{self.prog} --help`.")
+        raise UsageError(f"{message}{'' if message.endswith('?') else '.'} See `{self.prog} --help`.")

@@ -1,6 +1,7 @@
 """The command `limelight predict`: predictions of a saved estimator for a file, a text or standard input."""
 
 import argparse
+import contextlib
 import csv
 import functools
 import itertools
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from limelight._progress import Interruption
+from limelight.cli.streams import read_stdin
 from limelight.exceptions import DataError, UsageError
 
 SCHEMA = 1
@@ -36,7 +38,6 @@ def check(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Print the predictions: the rows of the input with new columns as CSV, or one JSON document."""
     from limelight.models import load
-    from limelight.models.translator import CutWarning
 
     estimator = load(arguments.model)
     if not hasattr(estimator, "beam"):
@@ -63,9 +64,8 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
         predict_chunk = functools.partial(_translate, arguments, estimator)
     else:
         predict_chunk = functools.partial(predict, estimator)
-    with warnings.catch_warnings():
-        # They are counted over all chunks.
-        warnings.simplefilter("ignore", CutWarning)
+    # They are counted over all chunks.
+    with ignore_cut():
         if arguments.json:
             _print_json(arguments, estimator, predict_chunk, chunks)
         else:
@@ -146,8 +146,7 @@ def read_texts(
     from limelight.data.tables import Role
 
     if source == "-":
-        lines = (line.rstrip("\n") for line in sys.stdin)
-        texts, rows = itertools.tee(lines)
+        texts, rows = itertools.tee(read_stdin())
         return ["text"], texts, ([line] for line in rows)
     if not source.strip():
         raise UsageError(f"INPUT must be a file, a text or -. Received: {source!r}, which has no words.")
@@ -221,25 +220,44 @@ def _count_unread(estimator: Any, counts: Counter[str], inputs: list[Any]) -> No
     """Count the texts that are empty, and the inputs of which a model does not read the end."""
     counts["inputs"] += len(inputs)
     counts["empty"] += sum(isinstance(each, str) and not each.strip() for each in inputs)
-    if hasattr(estimator, "beam"):
-        counts["cut"] += sum(len(estimator.inputs_.split(text)) > estimator.max_length for text in inputs)
-    else:
-        counts["cut"] += estimator.inputs_.count_cut(inputs)
+    counts["cut"] += estimator.count_cut(inputs)
 
 
 def _report_unread(estimator: Any, counts: Counter[str]) -> None:
     noun = "series" if hasattr(estimator, "n_channels_in_") else "texts"
-    for name, one, several in (
-        ("empty", "is empty: its prediction says nothing", "are empty: their predictions say nothing"),
-        (
-            "cut",
-            "is longer than the model reads: its end is left out",
-            "are longer than the model reads: their ends are left out",
-        ),
-    ):
-        if count := counts[name]:
-            reason = one if count == 1 else several
-            print(f"limelight: {count:,} of {counts['inputs']:,} {noun} {reason}.", file=sys.stderr)
+    if count := counts["empty"]:
+        reason = "is empty: its prediction says" if count == 1 else "are empty: their predictions say"
+        print(f"limelight: {count:,} of {counts['inputs']:,} {noun} {reason} nothing.", file=sys.stderr)
+    if counts["cut"]:
+        print(f"limelight: {describe_cut(estimator, counts['cut'], counts['inputs'])}.", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def ignore_cut() -> Iterator[None]:
+    """Ignore warnings of inputs that are longer than a model reads, where they are counted."""
+    from limelight.models.inputs import CutWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CutWarning)
+        yield
+
+
+def report_cut(inputs: Any, *estimators: Any) -> contextlib.AbstractContextManager[None]:
+    """Print how many inputs are longer than models read, and return `ignore_cut`."""
+    # A forecaster reads the end of a series, as far back as it was trained.
+    counts = {each: each.count_cut(inputs) for each in estimators if not hasattr(each, "horizon")}
+    for line in {describe_cut(each, cut, len(inputs)): None for each, cut in counts.items() if cut}:
+        print(f"limelight: {line}.", file=sys.stderr)
+    return ignore_cut()
+
+
+def describe_cut(estimator: Any, cut: int, total: int) -> str:
+    """Return how many inputs are longer than what a model reads of them, in words."""
+    noun = "series" if hasattr(estimator, "n_channels_in_") else "texts"
+    reason = (
+        "is longer than the model reads: its end is" if cut == 1 else "are longer than the model reads: their ends are"
+    )
+    return f"{cut:,} of {total:,} {noun} {reason} left out"
 
 
 def _chunk(

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,8 +60,11 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
     """Serve until Ctrl-C, which is the usual end."""
     from limelight import server
     from limelight.models import load
+    from limelight.models.inputs import CutWarning
 
     estimator = load(arguments.model)
+    # The page says it of each text.
+    warnings.simplefilter("ignore", CutWarning)
     try:
         with _ignore_repeated_signals():
             server.serve(estimator, host=arguments.host, port=arguments.port, on_start=_announce)

@@ -158,11 +158,15 @@ def _capture_estimator(arguments: argparse.Namespace) -> Capture:
     more = next(given, None) is not None
     if not examples:
         raise DataError(f"{source!r} must hold at least one {noun}. Received: none.")
-    maps = _ask(estimator, examples)
+    with prediction.ignore_cut():
+        maps = _ask(estimator, examples)
+        view["labels"] = _label_estimator(estimator, examples)
     if noun == "series":
         view["series"] = examples
-    view["labels"] = _label_estimator(estimator, examples)
-    return Capture(description, [_describe_examples(source, len(examples), more, noun)], maps, view=view)
+    described = _describe_examples(source, len(examples), more, noun)
+    if cut := estimator.count_cut(examples):
+        described += f"; {prediction.describe_cut(estimator, cut, len(examples))}"
+    return Capture(description, [described], maps, view=view)
 
 
 def _ask(estimator: Any, data: Any) -> Any:

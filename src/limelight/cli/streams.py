@@ -3,7 +3,14 @@
 import codecs
 import io
 import os
+import re
 import sys
+from collections.abc import Iterator
+
+from limelight.exceptions import DataError
+
+# What `surrogateescape` makes of a byte that is not UTF-8.
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 # What a terminal of another encoding shows instead.
 _REPLACEMENTS = {
@@ -36,6 +43,23 @@ def prepare() -> None:
         elif isinstance(stream, io.TextIOWrapper):
             codecs.register_error("limelight.replace", _replace)
             stream.reconfigure(errors="limelight.replace")
+
+
+def read_stdin() -> Iterator[str]:
+    """Yield the lines of stdin, without their ends, as UTF-8 whatever the locale is.
+
+    Raises:
+        DataError: A line is not UTF-8.
+    """
+    buffer = getattr(sys.stdin, "buffer", None)
+    lines = sys.stdin if buffer is None else io.TextIOWrapper(buffer, encoding="utf-8-sig", errors="surrogateescape")
+    for number, line in enumerate(lines, start=1):
+        if wrong := _NOT_UTF8.search(line):
+            raise DataError(
+                f"Standard input must be UTF-8. Line {number} has the byte 0x{ord(wrong[0]) - 0xDC00:02x}, which is not. "
+                "Convert it first, for example with iconv."
+            )
+        yield line.rstrip("\n")
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:

@@ -47,7 +47,14 @@ class RawExamples:
         return RawExamples([self.texts[row] for row in rows], [self.labels[row] for row in rows], repairs, groups, test)
 
 
-def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regression: bool = False) -> Dataset:
+def build_dataset(
+    name: str,
+    raw: RawExamples,
+    source: str,
+    label: str,
+    is_regression: bool = False,
+    classes: Sequence[str] | None = None,
+) -> Dataset:
     """Clean the examples and number their classes.
 
     Args:
@@ -56,10 +63,11 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regre
         source: Where they came from, in words.
         label: What messages call the labels: "column 'sentiment'".
         is_regression: True if the labels are numbers to predict rather than classes.
+        classes: The classes, in their order; those of the labels when not given.
 
     Raises:
-        DataError: no example is left; there are not two classes of at least two examples each; or, in a regression, a label
-            is no number, or all are equal.
+        DataError: no example is left; a label is none of `classes`, or without them there are not two classes of at least two
+            examples each; or, in a regression, a label is no number, or all are equal.
     """
     num_rows, repairs = len(raw.texts), list(raw.repairs)
     raw = _drop_unlabelled(raw, repairs, is_regression)
@@ -80,7 +88,7 @@ def build_dataset(name: str, raw: RawExamples, source: str, label: str, is_regre
     raw = raw.take(_drop_duplicates(raw, repairs), repairs)
     test = None if raw.test is None else np.array(raw.test, dtype=bool)
     _count_near_duplicates(raw, repairs)
-    classes = sort_classes(raw.labels, label)
+    classes = choose_classes(raw.labels, label, classes)
     index = {name: position for position, name in enumerate(classes)}
     class_ids = np.array([index[name] for name in raw.labels], dtype=np.int64)
     groups = None if raw.groups is None else tuple(name_group(group) for group in raw.groups)
@@ -281,6 +289,22 @@ def _class_name(label: Any) -> str:
     name = unicodedata.normalize("NFC", _SURROGATES.sub("\ufffd", str(label))).strip()
     integer = _INTEGER.fullmatch(name)
     return integer[1] if integer else name
+
+
+def choose_classes(labels: list[str], source: str, classes: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return `classes`, to which all labels must belong, or else the classes of the labels.
+
+    Raises:
+        DataError: a label is none of `classes`, or a classifier cannot be trained on the labels.
+    """
+    if classes is None:
+        return sort_classes(labels, source)
+    if unknown := sorted(set(labels) - set(classes)):
+        raise DataError(
+            f"The classes of the data must be those of the model: {', '.join(classes)}. {capitalize(source)} holds "
+            f"{_quote(unknown[0])}. Name another column."
+        )
+    return tuple(classes)
 
 
 def sort_classes(labels: list[str], source: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ def load(
     label: str | None = None,
     group: str | None = None,
     task: Literal["classify", "regress"] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Dataset | Pairs | Panel:
     """Load a data set by its name, or labelled texts and series from a file, clean them, and count what was changed.
 
@@ -42,6 +44,8 @@ def load(
         group: The column of the groups (patients, authors, threads): `split` keeps the examples of a group in one part.
         task: "classify" if the labels are classes, "regress" if they are numbers to predict (`Dataset.targets`). By default
             what a .ts file says, and classes elsewhere.
+        classes: The classes of a model that is to be tested, in their order: labels must be of them, and each may be rare or
+            missing. By default those of the labels, two or more with two examples each.
 
     Returns:
         The data set, with its repairs: of a file or folder a `Dataset`; of a name also `Pairs` or a `Panel`. Files of pairs
@@ -88,7 +92,8 @@ def load(
             )
         if columns_given:
             raise DataError(f"A folder's texts are its files, and its labels are its subfolders. {received}")
-        return build_dataset(path.resolve().name, readers.read_folder(path), f"the folder {str(path)!r}", "the folder")
+        raw = readers.read_folder(path)
+        return build_dataset(path.resolve().name, raw, f"the folder {str(path)!r}", "the folder", classes=classes)
     if not exists:
         similar = difflib.get_close_matches(str(source).casefold(), registry.NAMES, n=1)
         hint = f" Did you mean {similar[0]!r}?" if similar else ""
@@ -97,13 +102,20 @@ def load(
             f"{str(source)[:100]!r}.{hint}"
         )
     if textfiles.suffix_of(path) != ".ts":
-        return _load_table(path, text, label, group, is_regression)
+        return _load_table(path, text, label, group, is_regression, classes)
     if columns_given:
         raise DataError(f"A .ts file has no columns. {received}")
-    return seriesfiles.read_series(path, None if task is None else is_regression)
+    return seriesfiles.read_series(path, None if task is None else is_regression, classes)
 
 
-def _load_table(path: Path, text: str | None, label: str | None, group: str | None, is_regression: bool) -> Dataset:
+def _load_table(
+    path: Path,
+    text: str | None,
+    label: str | None,
+    group: str | None,
+    is_regression: bool,
+    classes: Sequence[str] | None,
+) -> Dataset:
     """Load labelled texts from a file of a table."""
     suffix = textfiles.suffix_of(path)
     if suffix not in _SUFFIXES:
@@ -117,4 +129,4 @@ def _load_table(path: Path, text: str | None, label: str | None, group: str | No
         )
     raw, label = readers.read_examples(path, text, label, group, is_regression)
     name = textfiles.stem_of(path)
-    return build_dataset(name, raw, f"the file {str(path)!r}", f"column {label!r}", is_regression)
+    return build_dataset(name, raw, f"the file {str(path)!r}", f"column {label!r}", is_regression, classes)

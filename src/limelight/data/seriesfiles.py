@@ -1,13 +1,14 @@
 """Read labelled series from .ts files, the format of aeon and sktime."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from limelight.data import textfiles
-from limelight.data.cleaning import add_repair, sort_classes
+from limelight.data.cleaning import add_repair, choose_classes
 from limelight.data.dataset import Dataset, Repair
 from limelight.exceptions import DataError
 
@@ -22,13 +23,14 @@ class _Part:
     num_missing: int = 0
 
 
-def read_series(path: Path, is_regression: bool | None) -> Dataset:
+def read_series(path: Path, is_regression: bool | None, classes: Sequence[str] | None = None) -> Dataset:
     """Read a .ts file; `X_TRAIN.ts` is read with the file `X_TEST.ts` beside it, the published test part.
 
     Args:
         path: The file.
         is_regression: True if the labels must be numbers to predict, False if they must be classes, None for what the file
             says.
+        classes: The classes, in their order; those of the labels when not given.
 
     Raises:
         DataError: the file cannot be read, or does not hold labelled series.
@@ -43,7 +45,7 @@ def read_series(path: Path, is_regression: bool | None) -> Dataset:
         texts.append("".join(textfiles.iterate_lines(each)))
     name = textfiles.stem_of(path) if len(paths) == 1 or parts is None else parts[1]
     where = f"the file{'s' if len(paths) > 1 else ''} {' and '.join(repr(str(each)) for each in paths)}"
-    dataset = build_series(name, texts, where, repairs)
+    dataset = build_series(name, texts, where, repairs, classes)
     if is_regression not in (None, dataset.targets is not None):
         holds, other = ("classes", "classify") if is_regression else ("numeric targets", "regress")
         raise DataError(
@@ -52,7 +54,9 @@ def read_series(path: Path, is_regression: bool | None) -> Dataset:
     return dataset
 
 
-def build_series(name: str, texts: list[str], source: str, repairs: list[Repair]) -> Dataset:
+def build_series(
+    name: str, texts: list[str], source: str, repairs: list[Repair], classes: Sequence[str] | None = None
+) -> Dataset:
     """Build a data set from the content of one .ts file, or of two, the second being the published test part.
 
     Raises:
@@ -70,7 +74,7 @@ def build_series(name: str, texts: list[str], source: str, repairs: list[Repair]
     if parts[0].is_regression:
         targets = np.array([_parse_target(label, source) for label in labels])
         return Dataset(name, "series", tuple(series), repairs=tuple(repairs), source=source, test=test, targets=targets)
-    classes = sort_classes(labels, source)
+    classes = choose_classes(labels, source, classes)
     index = {label: position for position, label in enumerate(classes)}
     numbers = np.array([index[label] for label in labels], dtype=np.int64)
     return Dataset(name, "series", tuple(series), numbers, classes, tuple(repairs), source, test)

@@ -416,7 +416,22 @@ def _subject_of_model(
     if subject.output == "probabilities":
         subject.explained = "the predicted class"
         subject.memory.clear()
+    _check_empty_input(subject)
     return subject
+
+
+def _check_empty_input(subject: Subject) -> None:
+    """Raise ValueError if the model has no finite output where no token is left, as a mean over no position has none."""
+    sequence = subject.sequences[0]
+    empty = subject.perturbation(sequence, np.zeros(len(sequence), bool))
+    outputs = np.asarray(subject.predict([empty]), float)
+    if not np.isfinite(outputs).all() and np.isfinite(subject.predict([sequence])).all():
+        raise ValueError(
+            "The model must have a finite output where all tokens are removed, as the tests do at their end. Received: "
+            f"{outputs.ravel()[0]} for an input of {empty.ravel()[:3].tolist()}, which is probably a mean over no position. Pass "
+            'perturbation=limelight.evaluate.Replace(id, "replaced by the unknown token"), or limelight.evaluate.Delete(id), '
+            "with the id that remains where no other is left."
+        )
 
 
 def _ignores_padding(subject: Subject) -> bool:

@@ -21,6 +21,7 @@ from limelight.maps import AttentionMaps
 from limelight.models import files, frozen
 from limelight.models.builders import ENCODERS
 from limelight.models.inputs import (
+    CutWarning,
     DocumentInputs,
     Inputs,
     SeriesInputs,
@@ -138,6 +139,7 @@ class Estimator(BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check_inputs(X)
+        self._warn_of_cut(X)
         examples = self.inputs_.encode(X)
         longest = int(examples.lengths.max())
         inputs, _, _ = examples.batch(np.arange(len(examples)), longest)
@@ -151,6 +153,11 @@ class Estimator(BaseEstimator):
                 f"pooling={self.pooling!r}. Set pooling='attention' and fit again."
             )
         return maps
+
+    def count_cut(self, X: Any) -> int:
+        """Count the inputs of which the model does not read the end, because they are longer than what is read of one."""
+        check_is_fitted(self)
+        return self.inputs_.count_cut(self._check_inputs(X))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the estimator to one .keras file, atomically; `limelight.models.load` reads it on any backend.
@@ -180,9 +187,20 @@ class Estimator(BaseEstimator):
             history = trainer.fit(seed)
         return trainer.export(), history
 
+    def _warn_of_cut(self, X: Any) -> None:
+        if cut := self.inputs_.count_cut(X):
+            warnings.warn(
+                f"Inputs must have at most {self.inputs_.limit} to be read whole. Received: {cut:,} longer of {len(X):,}. Their "
+                "ends are left out.",
+                CutWarning,
+                stacklevel=4,
+            )
+
     def _predict_outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        examples = self.inputs_.encode(self._check_inputs(X))
+        X = self._check_inputs(X)
+        self._warn_of_cut(X)
+        examples = self.inputs_.encode(X)
         rows = 1 << max(min(self.batch_size, len(examples)) - 1, 0).bit_length()
         return predict(self.model_, examples, rows)
 

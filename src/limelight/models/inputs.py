@@ -20,8 +20,18 @@ _WORD = re.compile(r"[^ \t\r\n]+[ \t\r\n]?")
 _SENTENCE_ENDS = frozenset(".!?…。！？")
 
 
+class CutWarning(UserWarning):
+    """Inputs are longer than a model reads."""
+
+
 class Inputs(Protocol):
-    """The encoding of one kind of raw inputs, learned from training inputs."""
+    """The encoding of one kind of raw inputs, learned from training inputs.
+
+    Attributes:
+        limit: How much is read of an input, such as "512 words".
+    """
+
+    limit: str
 
     def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Examples:
         """Return inputs as examples."""
@@ -55,6 +65,7 @@ class TextInputs:
 
     def __init__(self, tokenizer: Tokenizer | PretrainedTokenizer, max_length: int) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
+        self.limit = f"{max_length:,} {'tokens' if isinstance(tokenizer, PretrainedTokenizer) else 'words'}"
 
     def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Sequences:
         """Return the texts as sequences of ids. Those of texts in a file are in a file too."""
@@ -85,7 +96,9 @@ class TextInputs:
 
     def count_cut(self, X: Any) -> int:
         """Count the texts that are longer than the words that are read of a text."""
-        encodings: Any = self.tokenizer.encode(as_texts(X), self.max_length)
+        # A word has a letter at least, and a pretrained tokenizer adds two special tokens.
+        texts = [text for text in as_texts(X) if len(text) > self.max_length - 2]
+        encodings: Any = self.tokenizer.encode(texts, self.max_length)
         if isinstance(self.tokenizer, PretrainedTokenizer):
             return sum(bool(encoding.overflowing) for encoding in encodings)
         return sum(encoding.truncated > 0 for encoding in encodings)
@@ -123,6 +136,7 @@ class DocumentInputs:
 
     def __init__(self, tokenizer: Tokenizer, max_sentences: int, max_words: int) -> None:
         self.tokenizer, self.max_sentences, self.max_words = tokenizer, max_sentences, max_words
+        self.limit = f"{max_sentences:,} sentences of {max_words:,} words"
 
     @classmethod
     def fit(cls, texts: Sequence[str], vocabulary: int, max_sentences: int, max_words: int) -> Self:
@@ -179,6 +193,7 @@ class SeriesInputs:
 
     def __init__(self, num_channels: int, max_length: int) -> None:
         self.num_channels, self.max_length = num_channels, max_length
+        self.limit = f"{max_length:,} steps"
 
     def encode(self, X: Any, targets: Any = None, weights: Any = None) -> Sequences:
         """Return the series, cut to the maximum length."""

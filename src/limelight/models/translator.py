@@ -20,7 +20,7 @@ from limelight.exceptions import AttentionError
 from limelight.maps import AttentionMaps
 from limelight.models._estimator import Estimator
 from limelight.models.decoding import BeamSearch, Sampling
-from limelight.models.inputs import as_texts
+from limelight.models.inputs import CutWarning, as_texts
 from limelight.models.objectives import Classification
 from limelight.models.translation import ATTENTIONS, END, START, build_transformer_translator, build_translator
 from limelight.models.units import Units, compose
@@ -29,10 +29,6 @@ _ROWS = 64
 _MAX_WEIGHTS = 2**24
 # Of log probabilities.
 _POSSIBLE = -1e20
-
-
-class CutWarning(UserWarning):
-    """Texts are longer than a model reads."""
 
 
 class TranslationPairs:
@@ -287,8 +283,8 @@ class Translator(Estimator):
                 "The model must have attention. Received: mechanism=None. Set mechanism='bahdanau' and fit again."
             )
         texts = as_texts(X)
+        sources = self._encode_sources(texts, warn=True)
         if y is None:
-            sources = self._encode_sources(texts)
             best = [decoded["ids"][0] for decoded in self._search(sources)]
             targets, ended = [ids[ids > END] for ids in best], [bool((ids == END).any()) for ids in best]
             pieces = [self.target_.pieces_of(ids) for ids in targets]
@@ -299,7 +295,7 @@ class Translator(Estimator):
                     f"`y` must hold one translation for each source. Received: {len(texts)} sources, {len(translations)} "
                     "translations."
                 )
-            sources, targets, ended = self._encode(self.inputs_, self.target_, texts, translations)
+            _, targets, ended = self._encode(self.inputs_, self.target_, texts, translations)
             pieces = [self.target_.split(text)[: self.max_length] for text in translations]
         pairs = TranslationPairs(sources, targets, ended)
         batch, _, _ = pairs.batch(np.arange(len(pairs)), int(pairs.lengths.max()))
@@ -312,6 +308,11 @@ class Translator(Estimator):
                 if self.mechanism != "transformer" or attention_map.path.startswith("cross_attention")
             ]
         )
+
+    def count_cut(self, X: Any) -> int:
+        """Count the texts of which the model does not read the end, because they have more than `max_length` units."""
+        check_is_fitted(self)
+        return sum(len(self.inputs_.split(text)) > self.max_length for text in as_texts(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the share of translations that equal a reference, but for white space."""

@@ -73,15 +73,18 @@ class Run(NamedTuple):
         number: An unguessable name, for later requests of tiles.
         prediction: The prediction, ready for JSON.
         maps: The attention.
+        is_cut: True if the text is longer than the model reads.
     """
 
     number: str
     prediction: dict[str, Any]
     maps: AttentionMaps
+    is_cut: bool = False
 
     def describe(self) -> dict[str, Any]:
         """Return the run ready for JSON: the prediction, the tokens, and the weights of maps that are small."""
-        return {"run": self.number, **self.prediction, "maps": [_describe_map(each) for each in self.maps.values()]}
+        maps = [_describe_map(each) for each in self.maps.values()]
+        return {"run": self.number, **self.prediction, "cut": self.is_cut, "maps": maps}
 
 
 class Explorer:
@@ -143,7 +146,7 @@ class Explorer:
             )
         if changes:
             prediction, maps = run_with_changes(self.estimator, self._changed_model, batch, maps, changes)
-        run = Run(secrets.token_urlsafe(9), prediction, maps)
+        run = Run(secrets.token_urlsafe(9), prediction, maps, bool(self.estimator.count_cut([text])))
         with self._lock:
             self._runs[run.number] = run
             sizes = {number: sum(each.nbytes for each in kept.maps.values()) for number, kept in self._runs.items()}

@@ -55,6 +55,7 @@ def read(settings: Settings) -> Task:
     if given := _find_given(settings):
         task, name = given
         reason = "there are two files of lines" if name == "translations" else f"{flag(name)} is given"
+        settings.for_task(task, reason)  # raises for a setting of another task
         return Task(task, reason, _read_for(settings, task))
     suffix = textfiles.suffix_of(Path(os.path.expanduser(source)))
     if suffix == ".tmx":

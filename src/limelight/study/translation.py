@@ -24,9 +24,10 @@ from limelight.evaluate.translations import (
 )
 from limelight.explanation import Explanation, explain
 from limelight.models import Translator
+from limelight.models.inputs import CutWarning
 from limelight.models.objectives import Classification, Objective
 from limelight.models.training import Trainer
-from limelight.models.translator import CutWarning, Hypothesis, TranslationPairs
+from limelight.models.translator import Hypothesis, TranslationPairs
 from limelight.models.units import Units
 from limelight.study.baselines import Dictionary
 from limelight.study.evaluation import (

@@ -136,6 +136,7 @@ function showAttention() {
   element("words").replaceChildren(...words);
   const hidden = tokens.length - words.length;
   element("hint").textContent = [
+    current.cut ? "The text is longer than the model reads: its end is left out." : "",
     map.shape.at(-2) > 1 ? "A word is as bright as the attention that it receives on average." : "A word is as bright as its weight.",
     amounts ? describeSpread(amounts.slice(0, tokens.length)) : "",
     "Choose a word to forbid it.",
