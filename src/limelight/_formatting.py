@@ -182,7 +182,7 @@ def format_p_value(value: Any) -> str:
 
 def format_percent(fraction: float) -> str:
     """Return a fraction as a whole number of percent."""
-    return f"{100 * fraction:.0f}{NARROW_SPACE}%"
+    return f"{format_decimals(100 * fraction, 0)}{NARROW_SPACE}%"
 
 
 def format_ticks(ticks: Sequence[float], *, percent: bool = False) -> list[str]:

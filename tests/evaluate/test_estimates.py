@@ -16,6 +16,7 @@ from limelight.evaluate.estimates import (
     bootstrap_means,
     jackknife_weights,
     resample_counts,
+    widen_constant,
     wilson,
 )
 
@@ -104,7 +105,7 @@ def test_interval_has_nominal_coverage():
     assert hits > 0.9 * 300
 
 
-@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 11), (1061, 1061), (821, 1061)])
+@pytest.mark.parametrize(("hits", "n"), [(0, 7), (3, 11), (1061, 1061), (821, 1061), (2.75, 3), (0.1, 5)])
 def test_wilson_equals_statsmodels(hits, n):
     estimate = wilson(hits, n, 0.9)
     assert (estimate.low, estimate.high) == pytest.approx(proportion_confint(hits, n, alpha=0.1, method="wilson"))
@@ -122,6 +123,7 @@ def test_interval_depends_only_on_the_seed(random):
 
 def test_estimate_as_string_and_json():
     assert str(Estimate(0.5, 0.25, 0.75, "Wilson", 9, 0.9)) == "0.500 (90 % CI 0.250 to 0.750)"
+    assert str(Estimate(-0.5, -0.75, -0.0001, "t", 9)) == "−0.500 (95 % CI −0.750 to 0.000)"
     assert str(Estimate(0.5, None, None, "1 seed", 1)) == "0.500 (no interval: 1 seed)"
     assert str(Estimate(math.nan, None, None, "one class", 1)) == "undefined (one class)"
     stored = json.loads(json.dumps(Estimate(math.nan, None, math.inf, "none", 3).to_dict(), allow_nan=False))
@@ -161,7 +163,7 @@ def test_the_interval_of_a_mean_of_few_or_nearly_constant_values(random):
     rare[7] = 1
     assert bootstrap_means({"mean": rare})["mean"].method == "BCa bootstrap, 1000 resamples"
     constant = bootstrap_means({"mean": np.full(40, 0.3)})["mean"]
-    assert (constant.low, constant.high) == pytest.approx((0.3, 0.3))
+    assert (constant.low, constant.high, constant.method) == (None, None, "all resamples have the same value")
     assert bootstrap_means({"mean": np.ones(1)})["mean"].method == "one example"
     assert bootstrap_means({"mean": np.array([1.0, math.nan] * 10)})["mean"].low is None
 
@@ -179,6 +181,45 @@ def test_the_interval_of_a_skewed_mean_covers_it(random):
             covered[name] += estimate.low <= 1 <= estimate.high
     assert covered["studentized"] > 930, covered
     assert covered["studentized"] > covered["bca"]
+
+
+def test_the_interval_of_a_mean_stays_within_its_bounds():
+    values = np.array([1.0, 1.0, 0.9, 0.2])
+    low = values.mean() - stats.t.ppf(0.975, 3) * stats.sem(values)
+    columns = {"unbounded": values, "bounded": values, "two": np.stack([values, -values], axis=1)}
+    estimates = bootstrap_means(columns, bounds={"bounded": (0.0, 1.0), "two": (-1.0, 1.0)})
+    assert estimates["unbounded"].high == pytest.approx(2 * values.mean() - low)
+    assert estimates["unbounded"].high > 1
+    assert (estimates["bounded"].low, estimates["bounded"].high) == (pytest.approx(low), 1)
+    assert [(estimate.low, estimate.high) for estimate in estimates["two"]] == [
+        (pytest.approx(low), 1),
+        (-1, pytest.approx(-low)),
+    ]
+
+
+@pytest.mark.parametrize("value", [1.0, -1.0, 0.0, 0.25])
+@pytest.mark.parametrize("n", [2, 23])
+def test_equal_values_permit_as_many_others_as_wilson(value, n):
+    """The mean is furthest away if the examples that none of n shows are all at one of the bounds."""
+    others = proportion_confint(0, n, method="wilson")[1]
+    estimate = bootstrap_means({"mean": np.full(n, value)}, bounds={"mean": (-1.0, 1.0)})["mean"]
+    expected = [(1 - others) * value + others * end for end in (-1, 1)]
+    assert (estimate.low, estimate.high) == pytest.approx(expected)
+    assert estimate.method == "Wilson, as all resamples have the same value"
+    assert widen_constant(Estimate(value, value, value, "", n), (-1.0, math.inf), n).low is None
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
+def test_wilson_of_shares_of_groups_covers_their_mean(spread):
+    """2,000 studies of 12 groups of 4: from independent members to groups whose members are all alike."""
+    random, rate, hits = np.random.default_rng(5), 0.7, 0
+    for _ in range(2000):
+        group = random.uniform(size=(12, 1)) < rate
+        own = random.uniform(size=(12, 4)) < rate
+        members = np.where(random.uniform(size=(12, 4)) < spread, group, own)
+        estimate = wilson(float(members.mean(1).sum()), 12)
+        hits += estimate.low <= rate <= estimate.high
+    assert hits > 0.94 * 2000
 
 
 def test_groups_are_averaged(random):

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from limelight import evaluate
 from limelight.evaluate import Delete, Replace
@@ -268,6 +269,43 @@ def test_rankings_are_compared_pair_by_pair():
     assert compared.difference.value == pytest.approx(0.8)
     assert compared.better
     assert compared.p_value < 0.001
+
+
+def test_intervals_stay_within_the_range_of_each_measure():
+    def predict_parity(batch):  # certain, and nearly always class 1
+        positive = np.array([float(np.any(example == 7)) for example in batch])
+        return np.stack([1 - positive, positive], axis=1)
+
+    examples = [np.array([7, 1, 2]), np.array([7, 1, 2]), np.array([7, 7, 2]), np.array([7, 7, 7])]
+    ranking = {"first": [[3.0, 2.0, 1.0]] * 4, "last": [[1.0, 2.0, 3.0]] * 4}
+    result = evaluate.faithfulness(predict_parity, examples, ranking, shares=(0.3,), steps=3, resamples=100)
+    comprehensiveness = result.measures["first"]["comprehensiveness"]
+    half = stats.t.ppf(0.975, 3) * stats.sem([1, 1, 0, 0])
+    assert (comprehensiveness.value, comprehensiveness.high) == (0.5, 1)
+    assert comprehensiveness.low == pytest.approx(0.5 - half)
+    z2 = stats.norm.ppf(0.975) ** 2
+    kept = result.measures["first"]["sufficiency"]  # the first token alone gives the prediction, of each example
+    assert (kept.low, kept.value, kept.high) == pytest.approx((-z2 / (4 + z2), 0, z2 / (4 + z2)))
+    for curves in (result.deletion, result.insertion):
+        for curve in curves.values():
+            assert curve.low.min() >= 0
+            assert curve.high.max() <= 1
+    assert result.deletion["first"].low[0] == pytest.approx(4 / (4 + z2))
+    for name, measures in result.measures.items():
+        for measure in ("deletion_auc", "insertion_auc"):
+            assert 0 <= measures[measure].low <= measures[measure].high <= 1, (name, measure)
+    for against in result.against_random.values():
+        for measure in ("comprehensiveness", "sufficiency", "deletion_auc", "insertion_auc"):
+            assert -1 <= against[measure].difference.low <= against[measure].difference.high <= 1, measure
+    moved = evaluate.faithfulness(
+        lambda batch: predict_parity(batch)[:, 1], examples, ranking, shares=(0.3,), steps=3, resamples=100,
+        output="values",
+    )  # fmt: skip
+    comprehensiveness = moved.measures["first"]["comprehensiveness"]
+    assert (comprehensiveness.low, comprehensiveness.high) == (0, pytest.approx(0.5 + half))
+    # No bound says how far other predictions may move.
+    assert moved.measures["first"]["sufficiency"].method == "all resamples have the same value"
+    assert moved.deletion["first"].high.max() <= 0
 
 
 def test_labels_and_groups():

@@ -277,6 +277,14 @@ def test_perfect_predictions_have_the_interval_of_wilson():
     assert "all resamples have the same value" in result["f1_macro"].method
 
 
+def test_perfect_predictions_of_groups_permit_the_errors_of_as_many_examples():
+    values = np.arange(1.0, 13.0)
+    z2 = stats.norm.ppf(0.975) ** 2
+    for settings, count in (({"groups": np.repeat([0, 1, 2], 4)}, 3), ({"block_length": 2}, 6), ({}, 12)):
+        estimate = evaluate.regression(values, values, **settings)["smape"]
+        assert (estimate.low, estimate.high) == (0, pytest.approx(2 * z2 / (count + z2)))
+
+
 def test_constant_error_without_bounds_has_no_interval():
     result = evaluate.regression([1.0, 2.0, 4.0], [2.0, 3.0, 5.0])
     assert (result["mae"].value, result["mae"].low, result["mae"].high) == (1.0, None, None)

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn.metrics import average_precision_score, f1_score
 
 from limelight import evaluate
@@ -66,6 +67,18 @@ def test_mistakes():
         ValueError, match=r"'a' must have a score for each token of `marks`\. Received: shapes \(3,\) and \(2,\)"
     ):
         evaluate.plausibility({"a": [[1.0, 2.0, 3.0]]}, [[False, True]])
+
+
+def test_intervals_stay_within_0_and_1():
+    marks = [[True, False, False]] * 3
+    estimates = evaluate.plausibility({"attention": [[3, 2, 1], [3, 2, 1], [2, 3, 1]]}, marks, draws=0)["attention"]
+    assert estimates["auprc"].value == pytest.approx((1 + 1 + 1 / 2) / 3)
+    assert estimates["auprc"].low == pytest.approx(5 / 6 - stats.t.ppf(0.975, 2) * stats.sem([1, 1, 0.5]))
+    assert {name: estimate.high for name, estimate in estimates.items()} == dict.fromkeys(estimates, 1)
+    assert estimates["token_f1"].low == 0
+    equal = evaluate.plausibility({"attention": [[3, 2, 1]] * 3}, marks, draws=0)["attention"]["auprc"]
+    z2 = stats.norm.ppf(0.975) ** 2
+    assert (equal.low, equal.high) == (pytest.approx(3 / (3 + z2)), 1)
 
 
 def test_tokens_without_a_score_are_left_out():

@@ -31,6 +31,18 @@ def test_agreement_is_the_mean_tau_b(random):
     assert estimate.n == 4
 
 
+def test_the_interval_of_tau_stays_within_its_range():
+    estimate = evaluate.agreement([[1, 2, 3]] * 4, [[1, 2, 3], [1, 3, 2], [3, 2, 1], [1, 2, 3]])
+    taus = [1, 1 / 3, -1, 1]
+    half = stats.t.ppf(0.975, 3) * stats.sem(taus)
+    assert np.mean(taus) - half < -1
+    assert np.mean(taus) + half > 1
+    assert (estimate.value, estimate.low, estimate.high) == (pytest.approx(1 / 3), -1, 1)
+    equal = evaluate.agreement([[1, 2, 3]] * 2, [[1, 2, 3]] * 2)
+    others = stats.norm.ppf(0.975) ** 2 / (2 + stats.norm.ppf(0.975) ** 2)
+    assert (equal.value, equal.low, equal.high) == (1, pytest.approx(1 - 2 * others), 1)
+
+
 def test_constant_rankings_are_excluded():
     estimate = evaluate.agreement([[1, 2, 3], [1, 1, 1], [1], [3, 2, 1]], [[1, 2, 3], [1, 2, 3], [1], [1, 2, 3]])
     assert estimate.value == 0.0

@@ -35,6 +35,15 @@ def test_other_attention_is_what_a_search_found():
     )
 
 
+def test_percentages_have_a_real_minus_sign():
+    share = Estimate(0.1, -0.07, 0.27, "t", 40)
+    adversarial = {**explain("planted").adversarial, "share": share}
+    assert any(
+        sentence.startswith("For 10 % of the examples (95 % CI −7 % to 27 %)")
+        for sentence in write(adversarial=adversarial)
+    )
+
+
 def test_distances_of_values_have_a_unit():
     uniform = {"moved": Estimate(0.5, 0.4, 0.6, "", 40)}
     sentences = write(output="values", uniform=uniform)

@@ -32,6 +32,22 @@ RANDOM = "random"
 
 _MIN_PROBABILITY = 1e-12  # in a logarithm
 
+# The smallest and largest value of each measure that has any, of a classifier and of a regressor.
+_BOUNDS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    "probabilities": {
+        "comprehensiveness": (-1.0, 1.0),
+        "sufficiency": (-1.0, 1.0),
+        "deletion_auc": (0.0, 1.0),
+        "insertion_auc": (0.0, 1.0),
+    },
+    "values": {
+        "comprehensiveness": (0.0, math.inf),
+        "sufficiency": (0.0, math.inf),
+        "deletion_auc": (-math.inf, 0.0),
+        "insertion_auc": (-math.inf, 0.0),
+    },
+}
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -119,7 +135,7 @@ class Faithfulness:
         pairs = {
             (name, measure): self.per_example[first][measure] - self.per_example[name][measure] for name in seconds
         }
-        compared = _compare(pairs, settings, np.random.default_rng(seed + 1))
+        compared = _compare(pairs, self.output, settings, np.random.default_rng(seed + 1))
         return {name: comparison for (name, _), comparison in compared.items()}
 
     def sentence(self, ranking: str = "attention", share: float = 0.2) -> str:
@@ -249,10 +265,14 @@ def faithfulness(
     return Faithfulness(
         n=len(next(iter(per_example[RANDOM].values()))),
         perturbation=cache.perturbation.name,
-        measures={name: bootstrap_means(each, **settings) for name, each in per_example.items()},
-        against_random=_compare_with_random(per_example, settings, np.random.default_rng(seed + 1)),
-        deletion=_compute_curves("deletion", probabilities, levels, groups, settings),
-        insertion=_compute_curves("insertion", probabilities, levels, groups, settings),
+        measures={
+            name: bootstrap_means(each, bounds=_BOUNDS[output], **settings) for name, each in per_example.items()
+        },
+        against_random=_compare_with_random(per_example, output, settings, np.random.default_rng(seed + 1)),
+        **{
+            name: _compute_curves(name, probabilities, levels, groups, _BOUNDS[output][f"{name}_auc"], settings)
+            for name in ("deletion", "insertion")
+        },
         output=output,
         per_example=per_example,
     )
@@ -377,24 +397,31 @@ def _compute_curves(
     probabilities: Mapping[str, Mapping[str, np.ndarray]],
     levels: np.ndarray,
     groups: Sequence[Any] | np.ndarray | None,
+    bounds: tuple[float, float],
     settings: Mapping[str, Any],
 ) -> dict[str, Curve]:
     """Return the curve of "deletion" or "insertion" of each ranking."""
     return {
-        name: _curve(levels, average_groups(each[direction], groups), settings) for name, each in probabilities.items()
+        name: _curve(levels, average_groups(each[direction], groups), bounds, settings)
+        for name, each in probabilities.items()
     }
 
 
-def _curve(levels: np.ndarray, probabilities: np.ndarray, settings: Mapping[str, Any]) -> Curve:
-    points = bootstrap_means({"curve": probabilities}, **settings)["curve"]
-    # A point without an interval (one example, or equal values) has an interval of length 0.
+def _curve(
+    levels: np.ndarray, probabilities: np.ndarray, bounds: tuple[float, float], settings: Mapping[str, Any]
+) -> Curve:
+    points = bootstrap_means({"curve": probabilities}, bounds={"curve": bounds}, **settings)["curve"]
+    # A point without an interval (one example, or equal distances) has an interval of length 0.
     intervals = [[point.value if end is None else end for end in (point.low, point.high)] for point in points]
     low, high = np.array(intervals).T
     return Curve(levels, np.array([point.value for point in points]), low, high)
 
 
 def _compare_with_random(
-    per_example: Mapping[str, Mapping[str, np.ndarray]], settings: Mapping[str, Any], rng: np.random.Generator
+    per_example: Mapping[str, Mapping[str, np.ndarray]],
+    output: str,
+    settings: Mapping[str, Any],
+    rng: np.random.Generator,
 ) -> dict[str, dict[str, AgainstRandom]]:
     """Compare each ranking with the random rankings, paired by example."""
     differences = {
@@ -404,19 +431,25 @@ def _compare_with_random(
         for measure, values in each.items()
     }
     comparisons: dict[str, dict[str, AgainstRandom]] = {}
-    for (name, measure), comparison in _compare(differences, settings, rng).items():
+    for (name, measure), comparison in _compare(differences, output, settings, rng).items():
         comparisons.setdefault(name, {})[measure] = comparison
     return comparisons
 
 
 def _compare(
-    differences: Mapping[tuple[str, str], np.ndarray], settings: Mapping[str, Any], rng: np.random.Generator
+    differences: Mapping[tuple[str, str], np.ndarray],
+    output: str,
+    settings: Mapping[str, Any],
+    rng: np.random.Generator,
 ) -> dict[tuple[str, str], AgainstRandom]:
     """Test whether the mean of each array of differences (N,) is 0, by ranking and measure."""
     p_values = holm([_sign_flip_test(difference, rng) for difference in differences.values()])
     comparisons = {}
     for ((name, measure), difference), p_value in zip(differences.items(), p_values, strict=True):
-        estimate = bootstrap_means({"difference": difference}, **settings)["difference"]
+        # Two probabilities differ by at most 1, and so do two measures of one example.
+        is_bounded = output == "probabilities" and measure in _BOUNDS[output]
+        bounds = {"difference": (-1.0, 1.0)} if is_bounded else None
+        estimate = bootstrap_means({"difference": difference}, bounds=bounds, **settings)["difference"]
         direction = 1 if MEASURES[measure].higher_is_better else -1
         better = direction * estimate.value > 0 and p_value < 1 - estimate.confidence
         if estimate.low is not None:

@@ -83,7 +83,7 @@ def plausibility(
         ]
         values = average_groups(np.mean(rows, axis=0), None if groups is None else [groups[index] for index in marked])
         columns: dict[str, np.ndarray] = dict(zip(MEASURES, values.T, strict=True))
-        results[name] = bootstrap_means(columns, **settings)
+        results[name] = bootstrap_means(columns, bounds=dict.fromkeys(MEASURES, (0.0, 1.0)), **settings)
     return results
 
 

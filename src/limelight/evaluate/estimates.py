@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from limelight._formatting import to_finite
+from limelight._formatting import format_decimals, to_finite
 
 # Takes weights of examples (R, n), returns the values of each metric, (R,) or (R, K).
 Statistics = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -62,8 +62,9 @@ class Estimate:
         if math.isnan(self.value):
             return f"undefined ({self.method})"
         if self.low is None or self.high is None:
-            return f"{self.value:.3f} (no interval: {self.method})"
-        return f"{self.value:.3f} ({100 * self.confidence:g} % CI {self.low:.3f} to {self.high:.3f})"
+            return f"{format_decimals(self.value)} (no interval: {self.method})"
+        value, low, high = map(format_decimals, (self.value, self.low, self.high))
+        return f"{value} ({100 * self.confidence:g} % CI {low} to {high})"
 
 
 def check_confidence(confidence: float, resamples: int) -> None:
@@ -82,11 +83,12 @@ def check_confidence(confidence: float, resamples: int) -> None:
         )
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float, n: int, confidence: float = 0.95) -> Estimate:
     """Return a proportion with Wilson's score interval.
 
     Args:
-        successes: Number of successes.
+        successes: Number of successes; of a mean of n shares their sum. The shares of groups vary at most as much as single
+            trials do, so the interval is then conservative, however alike the members of a group are.
         n: Number of trials, at least 1.
         confidence: Level of the interval.
 
@@ -94,12 +96,16 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Estimate:
         >>> print(wilson(8, 10))
         0.800 (95 % CI 0.490 to 0.943)
     """
-    interval = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    return Estimate(successes / n, float(interval.low), float(interval.high), "Wilson", n, confidence)
+    # scipy's interval takes whole numbers of successes only.
+    share, z = successes / n, float(stats.norm.ppf((1 + confidence) / 2))
+    center = (successes + z**2 / 2) / (n + z**2)
+    half = z * math.sqrt(n * share * (1 - share) + z**2 / 4) / (n + z**2)
+    low, high = (0.0 if share == 0 else center - half), (1.0 if share == 1 else center + half)
+    return Estimate(share, low, high, "Wilson", n, confidence)
 
 
-def constant_half_width(n: float, confidence: float) -> float:
-    """Return how far a fraction that is 0 or 1 in n examples may be from its true value, by Wilson's interval: z^2 / (n + z^2).
+def unseen_share(n: float, confidence: float) -> float:
+    """Return how frequent what none of n examples shows may be, by Wilson's interval: z^2 / (n + z^2).
 
     At 95 % it is about 3.8 / n, which is close to the rule of three for each of the two sides.
     """
@@ -118,8 +124,9 @@ def clip_interval(estimate: Estimate, bounds: tuple[float, float]) -> Estimate:
 def widen_constant(estimate: Estimate, bounds: tuple[float, float], n: float, share: float = 1.0) -> Estimate:
     """Return the estimate with an interval of some width if it has none because all resamples have the same value.
 
-    All resamples of a perfect prediction are perfect, and so are those of two equal predictions. The errors that n examples
-    without any still permit are Wilson's. A metric without two finite bounds has no interval then.
+    All resamples of a perfect prediction are perfect, and so are those of two equal predictions. The share of other examples
+    that n examples without any still permit is Wilson's, and they may lie anywhere within the bounds. A metric without two finite
+    bounds has no interval then.
 
     Args:
         estimate: An estimate with its interval.
@@ -129,13 +136,12 @@ def widen_constant(estimate: Estimate, bounds: tuple[float, float], n: float, sh
     """
     if estimate.low is None or estimate.high is None or estimate.high - estimate.low > 1e-12:
         return estimate
-    width = bounds[1] - bounds[0]
-    if not math.isfinite(width):
+    if not all(map(math.isfinite, bounds)):
         return dataclasses.replace(estimate, low=None, high=None, method="all resamples have the same value")
-    # Bounds of a difference, -1 to 1, are twice as far apart as those of the metric.
-    half = share * constant_half_width(n, estimate.confidence) * (width / 2 if bounds[0] < 0 else width)
-    widened = dataclasses.replace(estimate, low=estimate.value - half, high=estimate.value + half)
-    return clip_interval(dataclasses.replace(widened, method="Wilson, as all resamples have the same value"), bounds)
+    value, others = estimate.value, share * unseen_share(n, estimate.confidence)
+    low, high = (value + others * (end - value) for end in bounds)
+    method = "Wilson, as all resamples have the same value"
+    return clip_interval(dataclasses.replace(estimate, low=low, high=high, method=method), bounds)
 
 
 def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -284,17 +290,23 @@ def bootstrap(
 
 
 def bootstrap_means(
-    values: Mapping[str, np.ndarray], *, confidence: float = 0.95, resamples: int = 1000, seed: int = 0
+    values: Mapping[str, np.ndarray],
+    *,
+    bounds: Mapping[str, tuple[float, float]] | None = None,
+    confidence: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     r"""Return the mean over examples of each array with its studentized bootstrap interval (bootstrap-t).
 
     Of each resample the mean is divided by its own standard error, $t^* = (\bar x^* - \bar x) / s^*$, and the interval is
     $\bar x - t^*_{1 - \alpha / 2}\, s$ to $\bar x - t^*_{\alpha / 2}\, s$. Of skewed values it covers better than the BCa
     interval, which takes the variance of few examples as known. With fewer than 10 examples it is a t interval, and BCa where
-    too many resamples are constant.
+    too many resamples are constant. No interval leaves the bounds of its values; if all values are equal, see `widen_constant`.
 
     Args:
         values: Arrays (n,), or (n, K) for K means at once.
+        bounds: The smallest and largest possible value of arrays that have any, by their name.
         confidence: Level of the intervals.
         resamples: Number of resamples.
         seed: Seed of the resampling: the same seed gives the same interval.
@@ -330,6 +342,9 @@ def bootstrap_means(
     results, start = {}, 0
     for name, each in values.items():
         width = int(np.prod(np.shape(each)[1:], dtype=int))
+        limits = (bounds or {}).get(name, (-math.inf, math.inf))
+        for index in range(start, start + width):
+            estimates[index] = clip_interval(widen_constant(estimates[index], limits, n), limits)
         results[name] = estimates[start] if np.ndim(each) == 1 else estimates[start : start + width]
         start += width
     return results

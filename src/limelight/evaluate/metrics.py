@@ -311,7 +311,8 @@ def regression(
     else:
         intervals = block_jackknife(statistics, units, confidence=confidence)
         metrics = {name: clip_interval(estimate, value_range(name)) for name, estimate in intervals.items()}
-    metrics = {name: widen_constant(estimate, value_range(name), n) for name, estimate in metrics.items()}
+    size = n if units is None else len(np.unique(units))
+    metrics = {name: widen_constant(estimate, value_range(name), size) for name, estimate in metrics.items()}
     if math.isnan(metrics["mape"].value):
         metrics["mape"] = Estimate(math.nan, None, None, "undefined: a true value is 0", n, confidence)
     return RegressionResult(n, metrics)

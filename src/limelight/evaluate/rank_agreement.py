@@ -52,7 +52,10 @@ def agreement(
     defined = of_groups[np.isfinite(of_groups)]
     if not defined.size:
         return Estimate(math.nan, None, None, "undefined: every ranking is constant", 0, confidence)
-    mean: Estimate = bootstrap_means({"tau": defined}, confidence=confidence, resamples=resamples, seed=seed)["tau"]
+    bounds = {"tau": (-1.0, 1.0)}
+    mean: Estimate = bootstrap_means(
+        {"tau": defined}, bounds=bounds, confidence=confidence, resamples=resamples, seed=seed
+    )["tau"]
     num_undefined = int((~np.isfinite(taus)).sum())
     note = f", {num_undefined} of {len(taus)} examples without a tau left out" if num_undefined else ""
     return Estimate(mean.value, mean.low, mean.high, mean.method + note, len(defined), confidence)

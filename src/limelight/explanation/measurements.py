@@ -156,8 +156,8 @@ def _search_adversarial(
     )
     divergence, statistics = adversarial.divergence, settings.statistics
     return {
-        "divergence": _mean(divergence, model.subject, statistics),
-        "share": _share(divergence >= _DIFFERENT, model.subject, statistics),
+        "divergence": _mean(divergence, (0.0, math.log(2)), model.subject, statistics),
+        "share": _share(divergence >= _DIFFERENT, model.subject),
     }
 
 
@@ -189,11 +189,11 @@ def summarize(model: InstrumentedModel, measured: Measurements, targets: Any, se
             name: evaluate.agreement(*pair, groups=subject.groups, **statistics) for name, pair in scores.items()
         },
         agreement_by_class=_agree_by_class(subject, attributions, scores, statistics) if has_classes else {},
-        permutation=_mean(measured.permutation, subject, statistics),
+        permutation=_mean(measured.permutation, _bound_distances(subject), subject, statistics),
         adversarial=measured.adversarial,
         uniform=_compare_uniform(subject, attributions, targets, measured.scale, statistics),
         variables={
-            name: _mean(moved / measured.scale, subject, statistics)
+            name: _mean(moved / measured.scale, _bound_distances(subject), subject, statistics)
             for name, moved in forecasts.measure_variables(subject).items()
         },
         plausibility={},
@@ -248,12 +248,11 @@ def _compare_uniform(
     """Return what equal weights do to the predictions, and with targets what they cost."""
     before, after = attributions.outputs, attributions.uniform
     moved = output_distance(after, before, subject.output) / scale
-    result: dict[str, Any] = {"moved": _mean(moved, subject, statistics)}
+    result: dict[str, Any] = {"moved": _mean(moved, _bound_distances(subject), subject, statistics)}
     if subject.labels is not None:
         return result
     if subject.output == "probabilities":
-        changed = int((before.argmax(1) != after.argmax(1)).sum())
-        result["changed"] = wilson(changed, len(before))
+        result["changed"] = _share(before.argmax(1) != after.argmax(1), subject)
     if subject.targets is not None:
         # The mean of an example is the mean absolute difference of its errors from 0.
         first, second = (
@@ -282,13 +281,19 @@ def _compute_cost(
     return {"metric": metric, "cost": difference, "p_value": comparison.p_value}
 
 
-def _mean(values: np.ndarray, subject: Subject, statistics: Mapping[str, Any]) -> Estimate:
-    """Return the mean over examples with its interval."""
-    return bootstrap_means({"mean": average_groups(values, subject.groups)}, **statistics)["mean"]
+def _bound_distances(subject: Subject) -> tuple[float, float]:
+    """Return the smallest and largest distance of two outputs."""
+    return 0.0, 1.0 if subject.output == "probabilities" else math.inf
 
 
-def _share(chosen: np.ndarray, subject: Subject, statistics: Mapping[str, Any]) -> Estimate:
-    """Return the share of the outputs that are chosen, with its interval."""
-    if subject.groups is None:
-        return wilson(int(chosen.sum()), len(chosen))
-    return _mean(chosen.astype(np.float64), subject, statistics)
+def _mean(values: np.ndarray, bounds: tuple[float, float], subject: Subject, statistics: Mapping[str, Any]) -> Estimate:
+    """Return the mean over examples with its interval, which stays within the bounds of the values."""
+    means = {"mean": average_groups(values, subject.groups)}
+    return bootstrap_means(means, bounds={"mean": bounds}, **statistics)["mean"]
+
+
+def _share(chosen: np.ndarray, subject: Subject) -> Estimate:
+    """Return the share of the outputs that are chosen, with Wilson's interval; of groups their mean share, each counted once."""
+    shares = average_groups(chosen.astype(np.float64), subject.groups)
+    estimate = wilson(float(shares.sum()), len(shares))
+    return estimate if subject.groups is None else dataclasses.replace(estimate, method="Wilson, with groups as trials")

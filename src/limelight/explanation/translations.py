@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from limelight import evaluate
-from limelight.evaluate.estimates import Estimate, bootstrap
+from limelight.evaluate.estimates import Estimate, bootstrap, widen_constant
 from limelight.exceptions import AttentionError
 from limelight.explanation.checkpoint import Checkpoint, compute_fingerprint
 from limelight.explanation.instrumented import InstrumentedModel
@@ -285,7 +285,7 @@ def compare_with_links(
             len(sums[0]),
             **settings,
         )
-        results[name]["alignment_error_rate"] = rates["rate"]
+        results[name]["alignment_error_rate"] = widen_constant(rates["rate"], (0.0, 1.0), len(sums[0]))
     return results
 
 

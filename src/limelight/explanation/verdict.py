@@ -18,7 +18,14 @@ With fewer than 20 examples nothing is claimed, and the range of published model
 from collections.abc import Mapping
 from typing import Any
 
-from limelight._formatting import METRICS, format_count, format_difference, format_p_value, format_probability_change
+from limelight._formatting import (
+    METRICS,
+    format_count,
+    format_decimals,
+    format_difference,
+    format_p_value,
+    format_probability_change,
+)
 from limelight.evaluate.estimates import Estimate
 from limelight.explanation.alternatives import TOLERANCE
 from limelight.explanation.rankings import TITLES
@@ -258,7 +265,7 @@ def _number(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "no bound" if value is None else f"{100 * value:.0f} %"
+    return "no bound" if value is None else f"{format_decimals(100 * value, 0)} %"
 
 
 def _interval(estimate: Estimate, write: Any = _change) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from limelight.data import Panel
 from limelight.evaluate import Comparison, paired_over_seeds
-from limelight.evaluate.estimates import Statistics, block_jackknife, clip_interval
+from limelight.evaluate.estimates import Statistics, block_jackknife, clip_interval, widen_constant
 from limelight.evaluate.metrics import regression_statistics, value_range
 from limelight.exceptions import DataError, UsageError
 from limelight.explanation import Explanation, explain
@@ -154,7 +154,9 @@ class Forecasting:
         for name, each in forecasts.items():
             statistics = [self._statistics(forecast) for forecast in each]
             intervals = block_jackknife(mean_over_seeds(statistics), self.units)
-            estimates = {metric: clip_interval(value, value_range(metric)) for metric, value in intervals.items()}
+            count = len(np.unique(self.units))
+            bounded = {metric: clip_interval(value, value_range(metric)) for metric, value in intervals.items()}
+            estimates = {metric: widen_constant(value, value_range(metric), count) for metric, value in bounded.items()}
             details = self._describe_steps(each)
             evaluations[name] = summarize_seeds(statistics, estimates, len(self.units), METRICS, details=details)
         others = [name for name in self.names if name != ATTENTION]
