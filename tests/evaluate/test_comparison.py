@@ -172,6 +172,14 @@ def test_over_seeds_has_a_t_interval(random):
     assert (comparison.n, comparison.method) == (7, "t over 7 seeds")
 
 
+@pytest.mark.parametrize("values", [[0.7, 0.7, 0.7], [0.0, 0.0], [1 / 3, 1 - 2 / 3]])
+def test_seeds_that_agree_have_no_interval(values):
+    estimate = evaluate.over_seeds(values, metric="accuracy")
+    assert (estimate.low, estimate.high) == (None, None)
+    assert estimate.value == pytest.approx(values[0])
+    assert estimate.method == f"all {len(values)} seeds have the same value"
+
+
 def test_one_seed_has_no_interval_and_a_failed_seed_no_mean():
     comparison = evaluate.over_seeds([0.75])
     assert (comparison.value, comparison.low, comparison.high, comparison.n) == (0.75, None, None, 1)

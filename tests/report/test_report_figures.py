@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from limelight.report import examples, figures
+from limelight.report import examples, figures, quality
 from limelight.report.examples import read_examples
 from limelight.report.figures import MAX_COLUMNS, MAX_ROWS, heatmap, shade
+from report.studies import make_results
 
 pytestmark = pytest.mark.backend_free
 
@@ -96,6 +97,20 @@ def test_coordinates_of_a_forest_plot():
     assert f'x2="{axis(0.8)}"' in drawing
     assert drawing.count('class="ring"') == 2
     assert 'class="kind-1"' in drawing
+
+
+def test_only_seeds_that_differ_have_a_line():
+    results = make_results()
+    metric = results["comparisons"][0]["metric"]
+    (figure, *_) = quality.build(results)["intervals"]
+    assert 'class="seeds"' in figure.drawing
+    assert figure.note.endswith("Rings: single seeds; thin line: the 95 % interval over seeds.")
+    for model in results["models"]:
+        if metric in model["seeds"]:
+            model["seeds"][metric] |= {"low": None, "high": None}
+    (figure, *_) = quality.build(results)["intervals"]
+    assert 'class="seeds"' not in figure.drawing
+    assert figure.note.endswith("Rings: single seeds.")
 
 
 def test_elements_escape_everything():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn import metrics
+from statsmodels.stats.proportion import proportion_confint
 
 from limelight.evaluate import holm, paired_over_seeds
 from limelight.study import evaluation
@@ -59,6 +60,27 @@ def test_one_seed_has_a_wilson_interval_and_none_over_seeds(random):
     result = evaluation.evaluate_predictions(truth, predictions, CLASSES)
     assert result.metrics["accuracy"].method == "Wilson"
     assert result.seeds == {}
+
+
+def test_seeds_that_are_right_on_the_same_examples_have_the_interval_of_one(random):
+    truth, predictions = draw_predictions(random, 1)
+    sharper = predictions[0] ** 2 / (predictions[0] ** 2).sum(-1, keepdims=True)
+    one = evaluation.evaluate_predictions(truth, predictions, CLASSES).metrics["accuracy"]
+    two = evaluation.evaluate_predictions(truth, [predictions[0], sharper], CLASSES)
+    assert two.metrics["accuracy"] == one
+    assert (two.seeds["accuracy"].low, two.seeds["accuracy"].method) == (None, "all 2 seeds have the same value")
+    assert two.seeds["log_loss"].low < two.seeds["log_loss"].high
+
+
+def test_seeds_that_differ_have_a_shorter_interval_than_a_proportion(random):
+    truth, predictions = draw_predictions(random, 5)
+    accuracy = evaluation.evaluate_predictions(truth, predictions, CLASSES).metrics["accuracy"]
+    assert accuracy.method == "BCa bootstrap, 1000 resamples"
+    shares = (np.stack(predictions).argmax(-1) == truth).mean(0)
+    low, high = proportion_confint(shares.sum(), len(shares), method="wilson")
+    assert low < accuracy.low < accuracy.value < accuracy.high < high
+    # The standard error is that of the shares, so a normal interval is about as long.
+    assert accuracy.high - accuracy.low == pytest.approx(3.92 * shares.std(ddof=1) / len(shares) ** 0.5, rel=0.1)
 
 
 def test_an_undefined_metric_has_no_interval_over_seeds(random):

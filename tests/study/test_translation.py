@@ -4,6 +4,7 @@ import jiwer
 import numpy as np
 import pytest
 import sacrebleu
+from statsmodels.stats.proportion import proportion_confint
 
 from limelight import models
 from limelight.data import Pairs, load_pairs, split
@@ -77,6 +78,10 @@ def test_metrics_are_those_of_sacrebleu_and_jiwer(finished):
                 assert metrics["error_rate"] == pytest.approx(jiwer.wer(streams[0], translations))
         for name, estimate in model["metrics"].items():
             assert estimate["value"] == pytest.approx(np.mean([each["metrics"][name] for each in model["runs"]]))
+        if len(model["runs"]) == 1:
+            exact = model["metrics"]["exact_match"]
+            wilson = proportion_confint(exact["value"] * len(test), len(test), method="wilson")
+            assert (exact["low"], exact["high"]) == pytest.approx(wilson, abs=1e-9)
     assert results["data"]["signatures"]["bleu"].startswith(f"nrefs:{'var' if len(streams) > 1 else 1}|")
 
 

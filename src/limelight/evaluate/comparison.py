@@ -181,7 +181,7 @@ def over_seeds(values: Sequence[float], *, confidence: float = 0.95, metric: str
     """Return the mean over seeds with its t interval.
 
     It measures the randomness of training, not of the choice of test examples: do not confuse it with the interval over
-    examples.
+    examples. Equal values have no interval: a few trainings that agree do not show that training is not random.
 
     Args:
         values: A metric, one value for each seed. If one is NaN, so is the mean: a failed training is never left out
@@ -206,6 +206,8 @@ def over_seeds(values: Sequence[float], *, confidence: float = 0.95, metric: str
         )
     if n < 2:
         return Estimate(mean, None, None, "1 seed: the variation between seeds is unknown", n, confidence)
+    if np.ptp(array) <= 1e-12 * abs(mean):
+        return Estimate(mean, None, None, f"all {n} seeds have the same value", n, confidence)
     half = float(stats.t.ppf((1 + confidence) / 2, n - 1) * array.std(ddof=1) / math.sqrt(n))
     estimate = Estimate(mean, mean - half, mean + half, f"t over {n} seeds", n, confidence)
     return estimate if metric is None else clip_interval(estimate, value_range(metric, num_classes=3))

@@ -68,7 +68,8 @@ def _draw_intervals(
     if intervals:
         note = "Dot and line: the value over all test examples with its 95 % interval."
         if any(interval.points for interval in intervals):
-            note += " Rings: single seeds; thin line: the 95 % interval over seeds."
+            has_lines = any(interval.seeds for interval in intervals)
+            note += " Rings: single seeds" + "; thin line: the 95 % interval over seeds" * has_lines + "."
         title = format_title(metric)
         drawing = figures.forest(intervals, _format_with(format_value, metric), label=f"{title} of each model")
         drawn.append(Figure(f"{title} on the test part", drawing, note))

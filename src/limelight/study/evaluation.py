@@ -136,6 +136,19 @@ def summarize_seeds(
     return Evaluation(runs, {name: estimates[name] for name in metrics}, seeds, **others)
 
 
+def estimate_proportion(correct: np.ndarray, mean: Estimate) -> Estimate:
+    """Return the share of correct examples, the mean over seeds, with its interval over examples.
+
+    It is Wilson's if all seeds are right on the same examples. Otherwise the share of the seeds that are right on an example
+    varies less than a single trial, Wilson's interval would be too long, and that of the mean stays.
+
+    Args:
+        correct: For each seed whether each example is correct (S, n).
+        mean: The mean over seeds with the bootstrap interval over examples.
+    """
+    return wilson(int(correct[0].sum()), correct.shape[1]) if (correct == correct[0]).all() else mean
+
+
 def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], classes: Sequence[str]) -> Evaluation:
     """Evaluate the predictions of one model on the test part.
 
@@ -149,9 +162,7 @@ def evaluate_predictions(truth: np.ndarray, predictions: Sequence[np.ndarray], c
     intervals = bootstrap(mean_over_seeds(per_seed), len(truth))
     estimates: dict[str, Any] = widen_constant_metrics(intervals, truth, predicted, len(classes))
     correct = predicted == truth
-    if len(predictions) == 1 or correct.all() or not correct.any():
-        # If all predictions are right, so are those of each resample: the bootstrap interval would have no width.
-        estimates["accuracy"] = wilson(int(correct[0].sum()), len(truth))
+    estimates["accuracy"] = estimate_proportion(correct, estimates["accuracy"])
     confusion = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(confusion, (np.broadcast_to(truth, predicted.shape), predicted), 1)
     confidence = np.concatenate([each.max(1) for each in predictions])

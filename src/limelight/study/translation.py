@@ -38,6 +38,7 @@ from limelight.study.evaluation import (
     Outcome,
     Samples,
     compare_models,
+    estimate_proportion,
     mean_over_seeds,
     note_groups,
     summarize_seeds,
@@ -168,12 +169,15 @@ class Translation:
         references = [list(each) for each in self.references["test"]]
         evaluations = {}
         for name, each in runs.items():
-            statistics = [self._statistics(run.predictions["test"].tolist()) for run in each]
+            per_seed = [run.predictions["test"].tolist() for run in each]
+            statistics = [self._statistics(texts) for texts in per_seed]
             estimates = {
                 metric: widen_constant(estimate, value_range(metric), len(references))
                 for metric, estimate in bootstrap(mean_over_seeds(statistics), len(references)).items()
                 if not isinstance(estimate, list)
             }
+            matches = np.stack([sentence_statistics("exact_match", references, texts)[:, 0] for texts in per_seed])
+            estimates["exact_match"] = estimate_proportion(matches, estimates["exact_match"])
             evaluations[name] = summarize_seeds(statistics, estimates, len(references), TRANSLATION_METRICS)
         exact = max(self._validate(run) for each in runs.values() for run in each)
         metric = "exact_match" if exact >= _MIN_EXACT else "bleu"
