@@ -44,6 +44,27 @@ def test_percentages_have_a_real_minus_sign():
     )
 
 
+def test_examples_without_a_tau_are_counted():
+    agreement = {**explain("planted").agreement, "gradients": Estimate(0.33, -0.53, 1.0, "t", 4)}
+    start = "The attention and gradients have a mean Kendall tau of .33 (95 % CI −.53 to 1.00"
+    for changes, expected in (
+        (
+            {"without_tau": {"gradients": 2, "leave_one_out": 0}, "num_outputs": 6},
+            "; 2 of 6 examples without a tau left out).",
+        ),
+        (
+            {"without_tau": {"gradients": 1002}, "num_outputs": 1024},
+            "; 1,002 of 1,024 outputs without a tau left out).",
+        ),
+        ({"without_tau": {"gradients": 0}}, ")."),
+    ):
+        assert start + expected in write(agreement=agreement, n=6, **changes)
+    alone = Estimate(0.33, None, None, "one example", 1)
+    assert "The attention and gradients have a mean Kendall tau of .33 (no interval: one example)." in write(
+        agreement={**agreement, "gradients": alone}
+    )
+
+
 def test_distances_of_values_have_a_unit():
     uniform = {"moved": Estimate(0.5, 0.4, 0.6, "", 40)}
     sentences = write(output="values", uniform=uniform)

@@ -42,12 +42,7 @@ def agreement(
     Jain and Wallace, "Attention is not explanation" (arXiv:1902.10186). The mean tau is returned instead of their fraction
     of significant taus, which grows with the length of the text.
     """
-    if len(first) != len(second) or not len(first):
-        raise ValueError(
-            f"`first` and `second` must rank the same number of examples, at least 1. "
-            f"Received: {len(first)}, {len(second)}."
-        )
-    taus = np.array([_kendall_tau(*pair, index) for index, pair in enumerate(zip(first, second, strict=True))])
+    taus = kendall_taus(first, second)
     of_groups = average_groups(taus, groups)
     defined = of_groups[np.isfinite(of_groups)]
     if not defined.size:
@@ -59,6 +54,16 @@ def agreement(
     num_undefined = int((~np.isfinite(taus)).sum())
     note = f", {num_undefined} of {len(taus)} examples without a tau left out" if num_undefined else ""
     return Estimate(mean.value, mean.low, mean.high, mean.method + note, len(defined), confidence)
+
+
+def kendall_taus(first: Sequence[Any], second: Sequence[Any]) -> np.ndarray:
+    """Return tau-b of each example (n,); NaN where a ranking is constant. Arguments are those of `agreement`."""
+    if len(first) != len(second) or not len(first):
+        raise ValueError(
+            f"`first` and `second` must rank the same number of examples, at least 1. "
+            f"Received: {len(first)}, {len(second)}."
+        )
+    return np.array([_kendall_tau(*pair, index) for index, pair in enumerate(zip(first, second, strict=True))])
 
 
 def _kendall_tau(first: Any, second: Any, index: int) -> float:

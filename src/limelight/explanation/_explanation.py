@@ -34,6 +34,7 @@ class Explanation:
         rival: the paired difference in comprehensiveness between attention and the best ranking by gradients: `ranking`, `value`,
             `low`, `high`, `p_value`; None without one.
         agreement: mean tau-b of attention with "gradients" (attention held fixed) and "leave_one_out", both as absolute values.
+        without_tau: by the same names, the number of outputs without a tau, which are left out: a ranking is constant there.
         agreement_by_class: the same of the examples of each predicted class, by its name.
         permutation: mean over examples of the median distance that permuted weights move the prediction.
         adversarial: `divergence`, the mean largest divergence of attention with the same prediction, and `share`, that of the
@@ -70,6 +71,7 @@ class Explanation:
     variables: Mapping[str, Estimate]
     plausibility: Mapping[str, Mapping[str, Estimate]]
     rankings: Mapping[str, Scores] = dataclasses.field(repr=False)
+    without_tau: Mapping[str, int] = dataclasses.field(default_factory=dict)
     left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
     verdict: Sequence[str] = ()
     cost: Mapping[str, float] = dataclasses.field(default_factory=dict)
@@ -109,6 +111,7 @@ class Explanation:
             "faithfulness": self.faithfulness.to_dict(),
             "rival": None if self.rival is None else dict(self.rival),
             "agreement": _to_dicts(self.agreement),
+            "without_tau": dict(self.without_tau),
             "agreement_by_class": {name: _to_dicts(each) for name, each in self.agreement_by_class.items()},
             "permutation": self.permutation.to_dict(),
             "adversarial": None if self.adversarial is None else _to_dicts(self.adversarial),

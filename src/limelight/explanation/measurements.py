@@ -12,6 +12,7 @@ from limelight._progress import Progress
 from limelight.evaluate import Estimate, Faithfulness
 from limelight.evaluate.estimates import average_groups, bootstrap_means, wilson
 from limelight.evaluate.perturbation import output_distance
+from limelight.evaluate.rank_agreement import kendall_taus
 from limelight.explanation import forecasts
 from limelight.explanation._explanation import Explanation
 from limelight.explanation.alternatives import find_adversarial, permute_attention
@@ -197,6 +198,7 @@ def summarize(model: InstrumentedModel, measured: Measurements, targets: Any, se
             for name, moved in forecasts.measure_variables(subject).items()
         },
         plausibility={},
+        without_tau={name: int(np.isnan(kendall_taus(*pair)).sum()) for name, pair in scores.items()},
         rankings=measured.rankings,
         words=subject.tokens,
         outputs=subject.outputs,

@@ -15,6 +15,7 @@ With fewer than 20 examples nothing is claimed, and the range of published model
 "Contradict": it does not beat random, or it is weaker than gradients and the prediction does not depend on the weights.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,7 +49,7 @@ def write(explanation: Any) -> list[str]:
         _describe_removal(explanation),
         *_describe_rivals(explanation),
         *(
-            _describe_agreement(name, estimate, explanation.n)
+            _describe_agreement(name, estimate, explanation)
             for name, estimate in explanation.agreement.items()
             if name in PUBLISHED
         ),
@@ -159,13 +160,17 @@ def _describe_rivals(explanation: Any) -> list[str]:
     return sentences
 
 
-def _describe_agreement(name: str, estimate: Estimate, n: int) -> str:
+def _describe_agreement(name: str, estimate: Estimate, explanation: Any) -> str:
     title = {"gradients": "gradients", "leave_one_out": "leave-one-out"}[name]
     low, high = PUBLISHED[name]
-    if estimate.low is None or estimate.high is None:
+    if math.isnan(estimate.value):
         return f"The agreement of the attention with {title} is undefined ({estimate.method})."
-    tau = f"a mean Kendall tau of {_number(estimate.value)} ({_interval(estimate, _number)})"
-    if n < MIN_EXAMPLES:
+    left_out = ""
+    if count := explanation.without_tau.get(name, 0):
+        of = "examples" if explanation.num_outputs == explanation.n else "outputs"
+        left_out = f"; {format_count(count)} of {format_count(explanation.num_outputs)} {of} without a tau left out"
+    tau = f"a mean Kendall tau of {_number(estimate.value)} ({_interval(estimate, _number)}{left_out})"
+    if explanation.n < MIN_EXAMPLES or estimate.low is None or estimate.high is None:
         return f"The attention and {title} have {tau}."
     if low <= estimate.value <= high:
         place = "within"
