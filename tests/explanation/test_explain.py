@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import stats
 
 import limelight as ll
 from contracts.representative import full
@@ -86,6 +87,23 @@ def test_rankings_of_removal_agree_with_the_model():
     np.testing.assert_allclose(result.rankings["leave_one_out"][3], outputs[0, label] - outputs[1:, label], atol=1e-5)
     weights = ll.capture(model, ids[None])["pool"].weights()[0, 0, 0]
     np.testing.assert_allclose(result.rankings["attention"][3], weights, atol=1e-6)
+
+
+def test_agreement_with_leave_one_out_has_no_sign():
+    result = explain("planted")
+    model, (texts, _, _) = planted.planted_model(), planted.make_texts(40)
+    taus = {"distance": [], "signed": []}
+    for ids, attention, signed in zip(
+        texts, result.rankings["attention"], result.rankings["leave_one_out"], strict=True
+    ):
+        rows = np.stack([ids, *[np.where(np.arange(len(ids)) == place, 1, ids) for place in range(len(ids))]])
+        outputs = ops.convert_to_numpy(model(rows)).astype(float)
+        distance = np.abs(outputs[1:] - outputs[0]).sum(1) / 2
+        taus["distance"].append(stats.kendalltau(attention, distance).statistic)
+        taus["signed"].append(stats.kendalltau(attention, signed).statistic)
+    value = result.agreement["leave_one_out"].value
+    assert value == pytest.approx(np.mean(taus["distance"]), abs=0.01)
+    assert abs(value - np.mean(taus["signed"])) > 0.05
 
 
 def test_gradient_times_input_is_the_slope_of_a_gate():
