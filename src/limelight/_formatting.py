@@ -141,6 +141,35 @@ def format_difference(value: Any, metric: Metric | str) -> str:
     return _sign(f"{100 * number:+.1f}" if metric.percent else f"{number:+{_precision(number)}}")
 
 
+def format_differences(values: Sequence[Any], metric: Metric | str, digits: int = 3) -> list[str]:
+    """Return differences of one sentence, such as one and its interval, all with the same decimals.
+
+    Args:
+        values: The differences.
+        metric: Their metric; percentages differ in points with one decimal.
+        digits: The number of decimals, and of digits of the largest value if it has none in these decimals.
+
+    Example:
+        >>> format_differences([0.0000441, -0.000339, 0.000644], "mae", digits=2)
+        ['+0.00004', '−0.00034', '+0.00064']
+        >>> format_differences([0.0000441, -0.2], "mae"), format_differences([1234.5, -20.0], "mae")
+        (['0.000', '−0.200'], ['+1,234', '−20'])
+    """
+    metric = metric if isinstance(metric, Metric) else get_metric(metric)
+    numbers = [to_finite(value) for value in values]
+    if metric.percent:
+        return [format_difference(number, metric) for number in numbers]
+    largest = max((abs(number) for number in numbers if number is not None), default=0.0)
+    if largest >= 100:
+        form = ",.0f" if largest >= 1000 else ",.1f"
+    elif largest >= 10.0**-digits or not largest:
+        form = f".{digits}f"
+    else:
+        decimals = digits - 1 - math.floor(math.log10(largest))
+        form = f".{decimals}f" if decimals < 8 else f".{digits - 1}e"
+    return [MISSING if number is None else _sign(f"{number:+{form}}") for number in numbers]
+
+
 def format_probability_change(value: float) -> str:
     """Return a change of a probability with its sign and two decimals.
 

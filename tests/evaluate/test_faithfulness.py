@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -243,7 +244,7 @@ def test_measures_of_a_regressor():
     assert result.insertion["size"].mean == pytest.approx([-8, -3, -2, -1, 0])
     assert "log_odds" not in measures
     assert result.sentence("size", share=0.25).startswith(
-        "Removing the top 25 % of tokens by size changes the prediction by 5,"
+        "Removing the top 25 % of tokens by size changes the prediction by 5.000, random tokens by "
     )
     assert result.to_dict()["output"] == "values"
     moved = evaluate.leave_one_out(predict, examples[:1], perturbation=evaluate.Replace(0.0), output="values")
@@ -252,6 +253,23 @@ def test_measures_of_a_regressor():
         evaluate.leave_one_out(predict, examples)
     with pytest.raises(ValueError, match="`output` must be"):
         evaluate.leave_one_out(predict, examples, output="logits")
+
+
+def test_small_changes_of_values_have_the_same_decimals():
+    examples = [np.array([4.0 + index % 2, -1, 1, 0]) for index in range(20)]
+    result = evaluate.faithfulness(
+        lambda batch: np.array([example.sum() * 1e-5 for example in batch]), examples, {"last": [[0, 1, 2, 3]] * 20},
+        perturbation=evaluate.Replace(0.0), output="values", shares=(0.25,), steps=4,
+    )  # fmt: skip
+    sentence = result.sentence("last", share=0.25)
+    numbers = re.findall(r"[−-]?\d*\.\d+(?:e.\d+)?", sentence.split(", p ")[0])
+    expected = [0.0, -result.deletion["random"].mean[1]]
+    difference = result.against_random["last"]["comprehensiveness"].difference
+    expected += [difference.value, difference.low, difference.high]
+    # The largest has three digits, all others as many decimals; the minus is a real one.
+    decimals = 2 - int(np.floor(np.log10(np.abs(expected).max())))
+    assert numbers == [f"{each:.{decimals}f}".replace("-", "−") for each in expected]
+    assert difference.value < 0
 
 
 def test_rankings_are_compared_pair_by_pair():

@@ -47,6 +47,21 @@ def test_differences(value, metric, expected):
     assert formatting.format_difference(value, metric) == expected
 
 
+@pytest.mark.parametrize(("values", "digits", "expected"), [
+    ((4.41e-5, -3.39e-4, 6.44e-4), 2, ["+0.00004", "−0.00034", "+0.00064"]),
+    ((4.41e-5, -3.39e-4, 6.44e-4), 3, ["+0.000044", "−0.000339", "+0.000644"]),
+    ((4.41e-5, -0.02, 0.51), 2, ["0.00", "−0.02", "+0.51"]),
+    ((0.0, None), 2, ["0.00", "–"]),
+    ((4.4e-9, -3.4e-8), 2, ["+4.4e−09", "−3.4e−08"]),
+    ((12.345, -0.5), 2, ["+12.35", "−0.50"]),
+    ((123.45, -0.5), 3, ["+123.5", "−0.5"]),
+    ((12345.6, -1234.5), 3, ["+12,346", "−1,234"]),
+])  # fmt: skip
+def test_differences_beside_each_other_have_the_same_decimals(values, digits, expected):
+    assert formatting.format_differences(values, "mae", digits) == expected
+    assert formatting.format_differences([0.0151, -0.0001], "accuracy", digits) == ["+1.5", "0.0"]
+
+
 @pytest.mark.parametrize(("p_value", "expected"), [
     (0.0, "p < .001"), (0.0004, "p < .001"), (0.00099, "p < .001"), (0.001, "p = .001"), (0.004, "p = .004"),
     (0.0094, "p = .009"), (0.0096, "p = .010"), (0.0099, "p = .010"), (0.049, "p = .049"), (0.0502, "p = .050"),

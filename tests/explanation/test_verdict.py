@@ -83,6 +83,17 @@ def test_a_cost_in_the_scale_of_windows_says_so():
     assert "in units of the scale of the window" in sentence
 
 
+def test_the_amounts_of_a_sentence_have_the_same_decimals():
+    cost = {"metric": "mae", "cost": Estimate(4.41e-5, -3.39e-4, 6.44e-4, "", 40)}
+    rival = {"ranking": "integrated_gradients", "value": -0.002, "low": -0.00441, "high": 0.0001, "p_value": 0.07}
+    changed = {"output": "values", "uniform": {**explain("planted").uniform, **cost}}
+    sentences = write(rival=rival, **changed)
+    assert sentences[-1] == ("Equal weights cost +0.00004 of mean absolute error (95 % CI −0.00034 to +0.00064).")
+    assert any("(difference −0.0020, 95 % CI −0.0044 to +0.0001, p = .07)" in each for each in sentences)
+    without = {**rival, "low": None, "high": None}
+    assert any("(difference −0.0020, no interval, p = .07)" in each for each in write(rival=without, **changed))
+
+
 def test_rankings_that_are_not_shown_to_beat_random_are_not_said_to_fail():
     result = explain("planted")
     against = result.faithfulness.against_random

@@ -7,7 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from limelight._formatting import Metric, format_count, format_p_value, format_probability_change, to_finite
+from limelight._formatting import (
+    Metric,
+    format_count,
+    format_differences,
+    format_p_value,
+    format_probability_change,
+    to_finite,
+)
 from limelight.evaluate.comparison import holm
 from limelight.evaluate.estimates import Estimate, average_groups, bootstrap_means, check_confidence
 from limelight.evaluate.perturbation import (
@@ -148,15 +155,21 @@ class Faithfulness:
         curve, random_curve = self.deletion[ranking], self.deletion[RANDOM]
         step = int(np.abs(curve.shares - share).argmin())
         of_classifier = self.output == "probabilities"
-        write = format_probability_change if of_classifier else "{:.3g}".format
-        sign = 1 if of_classifier else -1  # a regressor's curve falls by the size of the change
-        change, random_change = (write(sign * float(each.mean[step] - each.mean[0])) for each in (curve, random_curve))
+        changes = [float(each.mean[step] - each.mean[0]) for each in (curve, random_curve)]
         against = self.against_random[ranking]["comprehensiveness"]
         difference, claim = against.difference, "beats" if against.better else "could not be shown to beat"
-        evidence = f"difference {write(difference.value)}"
-        if difference.low is not None and difference.high is not None:
-            low, high = write(difference.low), write(difference.high)
-            evidence += f", {100 * difference.confidence:g} % CI {low} to {high}"
+        ends = [] if difference.low is None or difference.high is None else [difference.low, difference.high]
+        if of_classifier:
+            written = [format_probability_change(each) for each in (*changes, difference.value, *ends)]
+        else:
+            # A regressor's curve falls by the size of the change, which has no direction.
+            amounts = [*(-each for each in changes), difference.value, *ends]
+            written = format_differences(amounts, "mae")
+            written[:2] = [each.removeprefix("+") for each in written[:2]]
+        change, random_change, value, *interval = written
+        evidence = f"difference {value}"
+        if interval:
+            evidence += f", {100 * difference.confidence:g} % CI {' to '.join(interval)}"
         return (
             f"Removing the top {100 * curve.shares[step]:.0f} % of tokens by {ranking} changes the "
             f"{'predicted probability' if of_classifier else 'prediction'} by "

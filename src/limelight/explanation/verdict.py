@@ -16,14 +16,14 @@ With fewer than 20 examples nothing is claimed, and the range of published model
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from limelight._formatting import (
     METRICS,
     format_count,
     format_decimals,
-    format_difference,
+    format_differences,
     format_p_value,
     format_probability_change,
 )
@@ -124,7 +124,7 @@ def _describe_removal(explanation: Any) -> str:
     }[judge_removal(explanation)]
     unit = "" if explanation.output == "probabilities" else ", in the unit of the output"
     return (
-        f"{claim} in comprehensiveness (difference {_change(against.difference.value)}, {_interval(against.difference)}, "
+        f"{claim} in comprehensiveness ({_difference(explanation, against.difference)}, "
         f"{format_p_value(against.p_value)}; tokens {explanation.perturbation}{unit})."
     )
 
@@ -145,10 +145,8 @@ def _describe_rivals(explanation: Any) -> list[str]:
         sentences.append(f"Of the other rankings none is shown to beat random ones ({_list(missing)}).")
     rival = explanation.rival
     if rival is not None:
-        difference = (
-            f"difference {_change(rival['value'])}, 95 % CI {_change(rival['low'])} to {_change(rival['high'])}"
-        )
-        evidence = f"({difference}, {format_p_value(rival['p_value'])})"
+        difference = Estimate(rival["value"], rival["low"], rival["high"], "", explanation.n)
+        evidence = f"({_difference(explanation, difference)}, {format_p_value(rival['p_value'])})"
         if judge_weakness(explanation):
             sentences.append(f"It finds less than {TITLES[rival['ranking']]} does {evidence}.")
         elif (
@@ -222,10 +220,10 @@ def _describe_uniform(explanation: Any) -> str:
         )
     metric = METRICS[uniform["metric"]]
     unit = " points" if metric.percent else ""
-    value = format_difference(cost.value, metric)
+    value, low, high = format_differences([cost.value, cost.low, cost.high], metric, digits=2)
     if cost.low is None or cost.high is None:
         return f"The cost of equal weights in {metric.label} is {value}{unit} (no interval: {cost.method})."
-    interval = f"95 % CI {format_difference(cost.low, metric)} to {format_difference(cost.high, metric)}"
+    interval = f"95 % CI {low} to {high}"
     side = _side(cost, MARGIN) if metric.percent and explanation.n >= MIN_EXAMPLES else None
     if side is False:
         claim = "The weights can be replaced by equal ones"
@@ -256,24 +254,31 @@ def _unit(explanation: Any) -> str:
     return "" if explanation.output == "probabilities" else " times the spread of the predictions"
 
 
-def _change(value: float | None) -> str:
-    return "no bound" if value is None else format_probability_change(value)
+def _difference(explanation: Any, estimate: Estimate) -> str:
+    """Return a difference of probabilities with two decimals, or of values with the decimals that they need, and its interval."""
+    ends = [] if estimate.low is None or estimate.high is None else [estimate.low, estimate.high]
+    numbers = [estimate.value, *ends]
+    if explanation.output == "probabilities":
+        written = [format_probability_change(number) for number in numbers]
+    else:
+        written = format_differences(numbers, METRICS["mae"], digits=2)
+    if not ends:
+        return f"difference {written[0]}, no interval" + (f": {estimate.method}" if estimate.method else "")
+    return f"difference {written[0]}, {100 * estimate.confidence:g} % CI {written[1]} to {written[2]}"
 
 
-def _number(value: float | None) -> str:
+def _number(value: float) -> str:
     """Return a number between -1 and 1 with two decimals and no leading zero."""
-    if value is None:
-        return "no bound"
     text = f"{abs(value):.2f}"
     text = text[1:] if text.startswith("0.") else text
     return f"−{text}" if round(value, 2) < 0 else text
 
 
-def _percent(value: float | None) -> str:
-    return "no bound" if value is None else f"{format_decimals(100 * value, 0)} %"
+def _percent(value: float) -> str:
+    return f"{format_decimals(100 * value, 0)} %"
 
 
-def _interval(estimate: Estimate, write: Any = _change) -> str:
+def _interval(estimate: Estimate, write: Callable[[float], str]) -> str:
     if estimate.low is None or estimate.high is None:
         return f"no interval: {estimate.method}"
     return f"{100 * estimate.confidence:g} % CI {write(estimate.low)} to {write(estimate.high)}"
