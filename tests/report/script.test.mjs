@@ -85,6 +85,15 @@ test("levels of a long map hold the means and maxima of their blocks", () => {
   assert.match(head.tell(query, sorted.at(-1)[0]), /on average, .* at most$/);
 });
 
+test("an equal share is that of the keys that a query may attend to", () => {
+  const { document } = cases.masked, example = document.sets[0].maps[0].examples[0], head = readHead(document, example, 1);
+  assert.deepEqual([head.rows, head.permitted(0), head.permitted(5)], [12, 0, 9]);
+  close(Math.exp(example.entropy[1]), 9, 0.01);
+  assert.equal(head.tell(5, 4), "“w5” reads “w4”: 11\u202f% of the attention, 1.0 times its equal share, 1st of 9");
+  assert.equal(head.tell(5, 1), "“w5” reads “w1”: 0\u202f% of the attention");
+  assert.equal(words.describe("a", 0.5, [0.5, 0.25, 0.25]), "“a”: 50\u202f% of the attention, 1.5 times its equal share, 1st of 3");
+});
+
 test("without room for the keys of each query blocks stand for them", () => {
   const { document } = cases.blocks, [rows] = cases.long.weights, example = document.sets[0].maps[0].examples[0], head = readHead(document, example, 0);
   assert.deepEqual([head.isExact, head.hasKeys, example.top, example.grid], [false, false, null, { rows: 300, columns: 300 }]);

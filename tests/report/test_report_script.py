@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from limelight.maps import AttentionMap, StatisticsSource
+from limelight.maps.sources import QKSource
+from limelight.maps.stored_mask import StoredMask
 from limelight.report import View, page, views
 from limelight.report.figures import shade
 
@@ -48,6 +50,10 @@ def make_cases(random, monkeypatch) -> dict:
         patch.setattr(views, "MAX_CELLS", 2 * 64 * 64)
         patch.setattr(views, "MAX_FINE", 0)
         blocks = View(AttentionMap("blocks", StatisticsSource(**fields))).to_document()
+    length, real = 12, np.arange(12) >= 3
+    zeros = np.zeros((1, 2, length, 4), np.float32)
+    masked = QKSource(zeros, zeros, mask=StoredMask(keys=real[None], queries=real[None]))
+    names = [f"w{place}" for place in range(length)]
     weights = [0.0, 1e-9, 0.003, 0.01, 0.02, 0.05, 0.11, 0.25, 0.6, 1.0]
     return {
         "exact": {
@@ -59,6 +65,7 @@ def make_cases(random, monkeypatch) -> dict:
         },
         "long": {"document": document, "weights": long.tolist()},
         "blocks": {"document": blocks},
+        "masked": {"document": View(AttentionMap("mha", masked).with_tokens(names)).to_document()},
         "shades": {"weights": weights, "count": 37, "shades": [shade(weight, 37) for weight in weights]},
     }
 

@@ -10,6 +10,8 @@ import pytest
 from browsing import DOWN, ENTER, LEFT, RIGHT, UP
 from limelight import report
 from limelight.maps import AttentionMap, AttentionMaps
+from limelight.maps.sources import QKSource
+from limelight.maps.stored_mask import StoredMask
 from limelight.report import View
 from limelight.report.figures import shade
 
@@ -82,6 +84,16 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with the epochs of a model of a series."""
     view = View(TRAINING, series=[SERIES], epochs=True)
     return report.write(tmp_path_factory.mktemp("training") / "training.html", view)
+
+
+@pytest.fixture(scope="module")
+def padded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page with a text that is padded by three tokens on the left, and that attends evenly."""
+    zeros, real = np.zeros((1, 1, len(WORDS), 2), np.float32), np.arange(len(WORDS))[None] >= 3
+    source = QKSource(zeros, zeros, mask=StoredMask(keys=real, queries=real))
+    return report.write(
+        tmp_path_factory.mktemp("padded") / "padded.html", AttentionMap("mha", source).with_tokens(WORDS)
+    )
 
 
 def get_weights(maps: AttentionMaps, layer: str, head: int = 0, example: int = 0) -> np.ndarray:
@@ -325,6 +337,18 @@ def test_series_is_drawn_above_its_weights(tab, training):
     assert pytest.approx((SERIES - SERIES.min()) / np.ptp(SERIES), abs=0.01) == heights.T
     values = [float(value.replace("−", "-")) for value in tab.text("#map-status").split("Value: ")[1].split(", ")]
     assert values == pytest.approx(SERIES[3], rel=0.01)
+
+
+@pytest.mark.parametrize("view", ["matrix", "text", "arcs"])
+def test_padding_changes_no_share_and_no_count(tab, padded, view):
+    tab.open(padded, f"row=6&column=5&view={view}")
+    assert "In effect a token reads 6.0 tokens." in tab.text(".explained")
+    assert tab.text("#map-status").startswith(
+        f"“{WORDS[6]}” reads “{WORDS[5]}”: 17\u202f% of the attention, 1.0 times its equal share, 1st of 6"
+    )
+    if view == "text":
+        shades = [name.split()[0] for (name,) in tab.attributes(".tokens mark", "class")]
+        assert shades == ["weight-0"] * 3 + ["weight-2"] * 6
 
 
 @pytest.mark.parametrize("kind", ["matrix", "text", "arcs", "lines"])

@@ -1,14 +1,17 @@
 """Weights in the page: equal to those of the map up to the quantization error, and without padding."""
 
 import base64
+import dataclasses
 import itertools
 import zlib
 
 import numpy as np
 import pytest
 
+from limelight import report
 from limelight.maps import AttentionMap, AttentionMaps, WeightSource
 from limelight.maps.sources import QKSource
+from limelight.maps.stored_mask import StoredMask
 from limelight.report import payload, views
 from limelight.report.views import View
 
@@ -89,6 +92,51 @@ def test_self_attention_without_padding(random):
             )
             assert example["entropy"][head] == pytest.approx(entropy, rel=1e-3)
             assert example["distance"][head] == pytest.approx(distance, rel=1e-3)
+
+
+@pytest.mark.parametrize("is_left", [True, False])
+@pytest.mark.parametrize("has_tokens", [True, False])
+def test_padded_queries_count_in_no_mean(random, is_left, has_tokens):
+    length, heads, count = 11, 2, 7
+    real = np.arange(length) >= length - count if is_left else np.arange(length) < count
+    mask = StoredMask(keys=real[None], queries=real[None])
+    source = QKSource(*random.normal(size=(2, 1, heads, length, 3)).astype(np.float32), mask=mask)
+    tokens = [f"t{place}" for place in range(length)] if has_tokens else None
+    attention = AttentionMap("mha", source).with_tokens(tokens)
+    ((example,),) = [entry["examples"] for entry in read_maps(attention)]
+    held = softmax(source.query[0] @ source.key[0].swapaxes(-1, -2) - np.where(real, 0, 1e9))
+    for head in range(heads):
+        entropies, distances = [], []
+        for row in np.flatnonzero(real):
+            entropies.append(-sum(w * np.log(w) for w in held[head, row] if w > 0))
+            distances.append(sum(w * abs(row - column) for column, w in enumerate(held[head, row])))
+        assert example["entropy"][head] == pytest.approx(np.mean(entropies), rel=1e-3)
+        assert example["distance"][head] == pytest.approx(np.mean(distances), rel=1e-3)
+    if example["columns"] == count:
+        assert example["permitted"] is None
+    else:
+        (packed,) = example["permitted"]
+        assert unpack(packed, np.uint32).tolist() == [count if place else 0 for place in real[: example["rows"]]]
+
+
+def test_head_that_attends_to_nothing_has_no_mean(random):
+    mask = StoredMask(array=np.array([True, False]).reshape(1, 2, 1, 1))
+    source = QKSource(*random.normal(size=(2, 1, 2, 5, 3)).astype(np.float32), mask=mask)
+    ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap("mha", source))]
+    assert [value is None for value in example["entropy"]] == [False, True]
+    assert report.render(AttentionMap("mha", source)).count("<td>–</td>") == 2
+
+
+def test_permitted_keys_of_each_query_and_head(random):
+    source = QKSource(*random.normal(size=(2, 1, 3, 5, 2)).astype(np.float32), mask=StoredMask(right=0))
+    ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap("causal", source))]
+    assert [unpack(packed, np.uint32).tolist() for packed in example["permitted"]] == [[1, 2, 3, 4, 5]]
+    array = random.uniform(size=(1, 3, 5, 5)) < 0.6
+    source = dataclasses.replace(source, mask=StoredMask(array=array))
+    ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap("own", source))]
+    assert np.array([unpack(packed, np.uint32) for packed in example["permitted"]]).tolist() == [
+        [sum(array[0, head, row, : example["columns"]]) for row in range(example["rows"])] for head in range(3)
+    ]
 
 
 def test_padding_is_left_out_without_tokens(random):

@@ -104,7 +104,7 @@ def _template() -> jinja2.Template:
         "highlight": highlight,
         "keep_whole": keep_whole,
         "or_missing": lambda value: MISSING if value is None else value,
-        "significant": "{:.3g}".format,
+        "significant": lambda value: MISSING if value is None else f"{value:.3g}",
         "split_evidence": split_evidence,
     }
     return environment.get_template("page.html")

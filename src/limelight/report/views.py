@@ -244,9 +244,12 @@ class _Reader:
         queries, keys = self._store(example.queries, example.rows), self._store(example.keys, example.columns)
         is_square = attention.shape[-2] == attention.shape[-1]
         unpadded = slice(0, min(example.rows, len(example.queries or ())) or example.rows)
-        entropy, distance = (
-            each[example.index][:, unpadded].mean(-1) for each in (statistics.entropy, statistics.distance)
+        entropy, distance, mass = (
+            each[example.index][:, unpadded] for each in (statistics.entropy, statistics.distance, statistics.mass)
         )
+        # Padding may stand anywhere, and may have tokens: such queries attend to nothing.
+        attends = mass != 0
+        entropy, distance = (_mean_where(each, attends) for each in (entropy, distance))
         grid = example.maxima.shape[-2:]
         levels = _read_levels(example, resolution.num_blocks, self.steps)
         is_exact = (levels[-1]["rows"], levels[-1]["columns"]) == (example.rows, example.columns)
@@ -256,8 +259,9 @@ class _Reader:
             "grid": {"rows": grid[0], "columns": grid[1]},
             "queries": None if queries == keys else queries,
             "keys": keys,
-            "entropy": [round_digits(value) for value in entropy],
-            "distance": [round_digits(value) for value in distance] if is_square else None,
+            "permitted": _count_permitted(attention, example),
+            "entropy": _round_finite(entropy),
+            "distance": _round_finite(distance) if is_square else None,
             "levels": levels,
             "top": None if is_exact or not resolution.num_keys else _read_top(statistics, example),
         }
@@ -340,6 +344,33 @@ def _unpadded_shape(
         # A padded query may have weights too; the tokens determine where the text ends.
         return len(query_tokens), columns
     return (columns if weights.shape[1] == weights.shape[2] else used_rows), columns
+
+
+def _mean_where(values: np.ndarray, is_counted: np.ndarray) -> np.ndarray:
+    """Return the mean over the last axis of the values that count; NaN where none does."""
+    counts = is_counted.sum(axis=-1)
+    sums = values.sum(axis=-1, dtype=np.float64, where=is_counted)
+    return np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+
+
+def _count_permitted(attention: AttentionMap, example: _Example) -> list[str] | None:
+    """Return the packed numbers of keys that each query may attend to, once if the heads agree, else for each head.
+
+    None if a query may attend to all keys or to none, or if the mask is not known.
+    """
+    heads, columns = np.arange(attention.num_heads), slice(0, example.columns)
+    size = max(1, MAX_CELLS // (example.columns * len(heads)))
+    parts = []
+    for start in range(0, example.rows, size):
+        rows = np.arange(start, min(start + size, example.rows))
+        mask = attention.source.mask.for_rows(example.index, heads, rows, attention.shape[-1], columns)
+        if mask is None:
+            return None
+        parts.append(np.broadcast_to(mask, (len(mask), len(rows), example.columns)).sum(axis=-1))
+    counts = np.concatenate(parts, axis=-1)
+    if np.isin(counts, (0, example.columns)).all():
+        return None
+    return [pack(each.astype(np.uint32)) for each in (counts[:1] if (counts == counts[:1]).all() else counts)]
 
 
 def _drift(first: AttentionMap | None, second: AttentionMap) -> list[float] | None:
@@ -442,4 +473,9 @@ def _rank_pairs(title: str, values: Any, attention: AttentionMap, example: _Exam
 def _read_series(values: Any) -> list[list[float | None]]:
     """Return the channels of a series."""
     channels = np.atleast_2d(np.asarray(values, np.float64).T)
-    return [[round_digits(value) if math.isfinite(value) else None for value in channel] for channel in channels[:8]]
+    return [_round_finite(channel) for channel in channels[:8]]
+
+
+def _round_finite(values: np.ndarray) -> list[float | None]:
+    """Return numbers of four significant digits, and None for those that are missing."""
+    return [round_digits(value) if math.isfinite(value) else None for value in values]

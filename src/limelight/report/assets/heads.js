@@ -34,13 +34,24 @@ export function readCells(level, packed, head) {
   };
 }
 
+// Number `index` of an array of little-endian numbers of 2 or 4 bytes.
+const integer = (data, bytes, index) => data[bytes * index] + 256 * data[bytes * index + 1] +
+  (bytes === 4 ? 65536 * data[bytes * index + 2] + 16777216 * data[bytes * index + 3] : 0);
+
+// A function of a query: the number of keys that it may attend to, as far as the mask is known.
+function readPermitted({ permitted, rows, columns }, number) {
+  if (!permitted) return () => columns;
+  const counts = unpack(permitted[Math.min(number, permitted.length - 1)], 4 * rows);
+  return (query) => integer(counts, 4, query);
+}
+
 export function readHead(view, example, number) {
   const { rows, columns, levels, grid, top } = example, finest = levels[levels.length - 1];
   const keys = view.tokens[example.keys] ?? null;
   const queries = view.tokens[example.queries] ?? (rows === columns ? keys : null);
   const queryName = (token) => queries?.[token] ?? `#${token + 1}`, keyName = (token) => keys?.[token] ?? `#${token + 1}`;
   // Of a head with keys the strongest keys of each query are known, and shown by their names. `reads` begins a line about a query.
-  const head = { example, number, rows, columns, queries, keys, queryName, keyName, most: finest.maxima.scale[number] || 1,
+  const head = { example, number, rows, columns, queries, keys, queryName, keyName, permitted: readPermitted(example, number), most: finest.maxima.scale[number] || 1,
     isExact: finest.rows === rows && finest.columns === columns, hasKeys: true, isSquare: rows === columns && example.queries === null && rows > 1,
     reads: (query) => `“${visible(queryName(query))}” reads`, entryName: keyName, entryOf: (key) => key };
 
@@ -75,7 +86,7 @@ function everyKey(head, level) {
     tell: (query, key) => {
       // The rank compares numbers of one precision.
       const values = weights(query);
-      return (head.rows > 1 ? `${head.reads(query)} ` : "") + describe(head.keyName(key), values[key], values);
+      return (head.rows > 1 ? `${head.reads(query)} ` : "") + describe(head.keyName(key), values[key], values, head.permitted(query));
     },
   };
 }
@@ -105,8 +116,6 @@ function strongestKeys(head) {
     top.decoded[`${name}/${number}`] = top.decoded[`${name}/${number}`] ?? unpack(top[name][number], rows * perQuery * bytes);
     return top.decoded[`${name}/${number}`];
   };
-  const integer = (data, bytes, index) => data[bytes * index] + 256 * data[bytes * index + 1] +
-    (bytes === 4 ? 65536 * data[bytes * index + 2] + 16777216 * data[bytes * index + 3] : 0);
   const width = top.wide ? 4 : 2, scale = top.scale[number] / 65025;
   const entriesOf = (query) => {
     const keys = read("keys", width, top.count), levels = read("weights", 1, top.count), entries = [];

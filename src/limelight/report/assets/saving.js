@@ -44,14 +44,14 @@ export function matrixFigure(head, title) {
 }
 
 // Words with their shades, in lines of at most 640 units.
-export function textFigure(names, weightOf, title, note = "") {
+export function textFigure(names, weightOf, count, title, note = "") {
   const pen = make("canvas").getContext("2d"), pieces = [];
   pen.font = `15px ${LIGHT.font}`;
   let x = 16, y = 62;
   for (const [index, name] of names.slice(0, 2000).entries()) {
     const text = shorten(visible(name), 60), wide = pen.measureText(text).width;
     if (x + wide > 640 && x > 16) [x, y] = [16, y + 27];
-    const level = shade(weightOf(index), names.length);
+    const level = shade(weightOf(index), count);
     if (level) pieces.push(draw("rect", { x: x - 2, y: y - 15, width: wide + 4, height: 21, rx: 3, fill: LIGHT.lamp, "fill-opacity": AMBER[level] }));
     pieces.push(draw("text", { x, y, "font-size": 15 }, text));
     x += wide + 6;

@@ -8,7 +8,7 @@ const MOST_AT_ONCE = 1024;
 // `onhover` and `onpick` receive the index of a token, -1 for none.
 export function tokenText({ label, onhover, onpick }) {
   const box = make("div", { class: "reading tokens", dir: "auto", tabindex: "0", role: "group", "aria-label": label });
-  let names = null, chunks = [], observer = null, look = { weightOf: () => 0, row: -1, column: -1, pinned: -1 };
+  let names = null, chunks = [], observer = null, look = { weightOf: () => 0, count: 0, row: -1, column: -1, pinned: -1 };
 
   function setNames(next) {
     if (next === names) return;
@@ -48,7 +48,7 @@ export function tokenText({ label, onhover, onpick }) {
   }
   function paintChunk({ start, marks }) {
     marks.forEach((mark, index) => {
-      const token = start + index, level = shade(look.weightOf(token), names.length);
+      const token = start + index, level = shade(look.weightOf(token), look.count);
       const name = `weight-${level}${token === look.row || token === look.column ? " cursor" : ""}${token === look.pinned ? " pinned" : ""}`;
       if (mark.className !== name) mark.className = name;
     });

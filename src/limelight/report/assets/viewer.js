@@ -216,11 +216,11 @@ export function startViewer(root, view, state, changed, id = "") {
       const names = (total, name) => Array.from({ length: total }, (_, index) => name(index));
       head.keyNames = head.keyNames ?? head.keys ?? names(head.columns, head.keyName);
       parts.keys.setNames(head.keyNames);
-      parts.keys.paint({ weightOf, row: head.isSquare ? row : -1, column, pinned: head.isSquare ? pinned : head.rows === 1 && pinned >= 0 ? column : -1 });
+      parts.keys.paint({ weightOf, count: head.permitted(row), row: head.isSquare ? row : -1, column, pinned: head.isSquare ? pinned : head.rows === 1 && pinned >= 0 ? column : -1 });
       if (head.rows === 1 || head.isSquare) return;
       head.queryNames = head.queryNames ?? head.queries ?? names(head.rows, head.queryName);
       parts.queries.setNames(head.queryNames);
-      parts.queries.paint({ weightOf: () => 0, row, column: -1, pinned });
+      parts.queries.paint({ weightOf: () => 0, count: 0, row, column: -1, pinned });
     }
     const drawFigure = (head, mark, width, colors, top = 0) => (kind === "arcs" ? drawArcs(head, mark, choice, width, colors, top) : drawLines(head, mark, channelsOf(), width, colors, top));
     // The view as a figure of its own.
@@ -228,7 +228,7 @@ export function startViewer(root, view, state, changed, id = "") {
       const { head } = current, row = clamp(state.row, 0, head.rows - 1), mark = { row, column: state.column, pinned: state.held ? row : -1 };
       if (kind === "matrix") return head.rows === 1 && head.isExact ? stripFigure(Array.from({ length: head.columns }, (_, key) => head.keyName(key)), head.weights(0), name) : matrixFigure(head, name);
       if (kind === "text") {
-        return textFigure(head.keyNames, (key) => head.weight(row, key), name, head.rows > 1 ? `What ${head.reads(row)}` : "");
+        return textFigure(head.keyNames, (key) => head.weight(row, key), head.permitted(row), name, head.rows > 1 ? `What ${head.reads(row)}` : "");
       }
       const drawn = drawFigure(head, mark, 680, LIGHT, 34);
       return figureFrame(680, Number(drawn.getAttribute("height")), name, drawn);
@@ -283,9 +283,9 @@ function opening(view, index) {
 }
 
 function explain(head, kind, zoom) {
-  const effect = effective(Math.exp(head.example.entropy[head.number])), { rows, columns } = head;
-  if (rows === 1) return `One row over ${columns} tokens, of which ${effect} are read in effect.`;
-  const reads = `In effect a token reads ${effect} others.`;
+  const { rows, columns } = head, entropy = head.example.entropy[head.number], effect = effective(Math.exp(entropy ?? 0));
+  if (rows === 1) return `One row over ${head.permitted(0)} tokens${entropy === null ? "" : `, of which ${effect} are read in effect`}.`;
+  const reads = entropy === null ? "" : `In effect a token reads ${effect} tokens.`;
   const finest = head.example.levels[head.example.levels.length - 1], block = `${Math.round(rows / finest.rows)} × ${Math.round(columns / finest.columns)}`;
   if (kind === "text") return `The shade is what the current token reads. ${reads}${head.hasKeys ? "" : ` Too long to show each token: shades and list are means of blocks of ${block} weights.`}`;
   if (kind === "arcs") return `Curves lead from the token that reads to those that it reads. ${reads}`;

@@ -48,11 +48,12 @@ export function shade(weight, count) {
   return times > 0 ? clamp(Math.round(2 * (Math.log2(times) + 1)), 0, 8) : 0;
 }
 
-export function describe(token, weight, weights) {
+// `count` is the number of keys that the query may attend to.
+export function describe(token, weight, weights, count = weights.length) {
   const rank = 1 + weights.reduce((above, other) => above + (other > weight ? 1 : 0), 0);
-  const times = weight * weights.length;
-  return `“${visible(token)}”: ${percent(weight)} of the attention, ${times.toFixed(times < 9.95 ? 1 : 0)} times its equal share, ` +
-    `${ordinal(rank)} of ${weights.length}`;
+  const times = weight * count, share = `“${visible(token)}”: ${percent(weight)} of the attention`;
+  // A masked key comes after all others.
+  return rank > count ? share : `${share}, ${times.toFixed(times < 9.95 ? 1 : 0)} times its equal share, ${ordinal(rank)} of ${count}`;
 }
 
 export const strongest = (weights, most) =>
