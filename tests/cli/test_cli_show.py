@@ -50,6 +50,8 @@ def folder(tmp_path_factory):
     np.savez(folder / "cross.npz", **arrays)  # pyright: ignore[reportArgumentType]
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
+    arrays["source"][1, 3, 2], arrays["source"][1, 4, 0] = np.nan, np.inf
+    np.save(folder / "nan.npy", arrays["source"])
     (folder / "words.txt").write_text("\n".join(" ".join(f"w{j}" for j in range(7)) for _ in range(11)))
     keras.utils.save_img(folder / "photo.png", random.integers(0, 255, (9, 8, 3)))
     (folder / "damaged.keras").write_bytes((folder / "ids.keras").read_bytes()[:-100])
@@ -116,6 +118,11 @@ def test_a_text_that_is_not_read_whole_is_said_once(show):
     assert sum("1 of 1 texts is longer than the model reads: its end is left out" in line for line in lines) == 1
 
 
+def test_what_is_not_shown_may_hold_anything(show):
+    code, _, err, _ = show("cross.keras", "nan.npy", "target.npy", "--examples", "1")
+    assert (code, err) == (0, "")
+
+
 def test_model_without_attention_says_why(show):
     code, out, err, data = show("dense.keras", "four.npy")
     assert (code, data) == (3, None)
@@ -134,6 +141,8 @@ def test_model_without_attention_says_why(show):
         (["ids.keras", "gone.npy"], 3, "'gone.npy' must be a .npy file that can be read. No such file"),
         (["ids.keras", "objects.npy"], 3, "'objects.npy' must be a .npy file that can be read"),
         (["ids.keras", "halves.npy"], 3, "must hold whole numbers for input 'ids' of int32. Received: float64"),
+        (["cross.keras", "nan.npy", "target.npy"], 3, "nan.npy must hold finite numbers. Received: NaN or infinity in 2 of 70"),
+        (["cross.keras", "nan.npy", "target.npy"], 3, "of 70 numbers, the first at (1, 3, 2). Fill them, or leave out these"),
         (["cross.keras", "source.npy"], 3, "The model takes 2 inputs: source (batch, any, 5), target (batch, any, 5)"),
         (["cross.keras", "ids.npy", "ids.npy"], 3, "must have shape (batch, any, 5). Received: (11, 7)"),
         (["ids.keras", "photo.png"], 3, "An image needs a model with an input (batch, height, width, channels)"),

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import warnings
 
 import keras
 import numpy as np
@@ -258,6 +259,43 @@ def test_threads_capture_only_their_own(steps):
         np.testing.assert_allclose(
             maps[4][name].weights(), multi_head_weights(models[name].get_layer(name), steps), atol=1e-5
         )
+
+
+def make_pair():
+    x = keras.Input((T, D))
+    first = layers.MultiHeadAttention(2, 3, name="first")(x, x)
+    return keras.Model(x, ll.layers.SelfAttention(4, name="second")(first))
+
+
+@pytest.mark.parametrize("store", ["qk", "statistics"])
+def test_weights_that_are_not_finite_are_named(steps, store):
+    model = make_pair()
+    steps[1, 2, 3] = np.nan
+    steps[3] = np.inf
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", ll.inspection.CaptureWarning)
+        maps = ll.capture(model, steps, store=store)
+    (message,) = [str(warning.message) for warning in caught]
+    assert message.startswith(
+        "No finite attention was captured of 'first' in 2 of 4 examples, 'second' in 2 of 4 examples: weights there are NaN or "
+        "infinity. Check that the inputs"
+    )
+    with np.errstate(invalid="ignore"):
+        entropy = maps["first"].statistics().entropy
+    assert np.isfinite(entropy).all(axis=(1, 2)).tolist() == [True, False, True, False]
+
+
+def test_what_a_mask_hides_need_not_be_finite(steps):
+    mask = np.ones((1, T, T), bool)
+    mask[:, :, 4] = mask[:, 4] = False
+    x = keras.Input((T, D))
+    model = keras.Model(x, layers.MultiHeadAttention(2, 3, name="first")(x, x, attention_mask=mask))
+    steps[:, 4] = np.nan
+    # A warning is an error.
+    maps = ll.capture(model, steps)
+    assert np.isfinite(maps["first"].weights()).all()
+    assert np.isnan(maps["first"].source.key[:, :, 4]).all()
 
 
 @pytest.mark.full

@@ -335,3 +335,14 @@ def test_a_pooling_of_several_sequences_with_padding_is_edited(random):
     assert used["pool"].shape == ll.capture(model, batch)["pool"].shape == (B, A, 1, 1, T)
     np.testing.assert_allclose(used["pool"][:, :, 0, 0], expected, atol=1e-6)
     np.testing.assert_allclose(ops.convert_to_numpy(outputs), np.einsum("bas,basd->bad", expected, batch[0]), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -0.25])
+@pytest.mark.parametrize("is_function", [False, True])
+def test_weights_are_finite_and_not_negative(batch, value, is_function):
+    weights = np.full((T,), 0.2)
+    weights[2] = value
+    given = (lambda own, permitted: ops.convert_to_tensor(weights, own.dtype)) if is_function else weights
+    message = rf"weights of 'mixing' must be finite and not negative\. Received: 1 of 5 that are not, such as {value}\. Use zero"
+    with pytest.raises(ValueError, match=message):
+        ll.inspection.override_attention(build("keras"), batch, given)

@@ -94,6 +94,23 @@ test("an equal share is that of the keys that a query may attend to", () => {
   assert.equal(words.describe("a", 0.5, [0.5, 0.25, 0.25]), "“a”: 50\u202f% of the attention, 1.5 times its equal share, 1st of 3");
 });
 
+test("weights that are not finite are missing, and no zeros", () => {
+  for (const [name, hasTop] of [["exact", false], ["top", true], ["blocks", false]]) {
+    const example = cases.gaps[name].sets[0].maps[0].examples[0], [whole, head] = [0, 1].map((number) => readHead(cases.gaps[name], example, number));
+    assert.equal(head.isExact, name === "exact");
+    assert.equal(Boolean(example.top), hasTop);
+    assert.equal(example.entropy[1], null);
+    assert.ok(Number.isNaN(head.weight(7, 3)) && Number.isNaN(head.row(7)(3)));
+    assert.deepEqual(head.top(7, 3), { entries: [], rest: 0 });
+    assert.match(head.tell(7, 3), /: weights that are not finite$/);
+    const level = head.level(head.rows, "rows", Infinity), cell = level.rowOf(7), far = level.rowOf(0);
+    assert.ok(Number.isNaN(level.maximum(cell, 0)) && (level.rows < head.rows || level.maximum(cell + 1, 0) >= 0));
+    assert.ok(far === cell || level.maximum(far, 0) >= 0);
+    assert.ok(whole.weight(7, 3) >= 0 && !whole.tell(7, 3).includes("finite"));
+  }
+  assert.equal(words.percent(NaN), "missing");
+});
+
 test("without room for the keys of each query blocks stand for them", () => {
   const { document } = cases.blocks, [rows] = cases.long.weights, example = document.sets[0].maps[0].examples[0], head = readHead(document, example, 0);
   assert.deepEqual([head.isExact, head.hasKeys, example.top, example.grid], [false, false, null, { rows: 300, columns: 300 }]);

@@ -53,6 +53,13 @@ def make_cases(random, monkeypatch) -> dict:
     length, real = 12, np.arange(12) >= 3
     zeros = np.zeros((1, 2, length, 4), np.float32)
     masked = QKSource(zeros, zeros, mask=StoredMask(keys=real[None], queries=real[None]))
+    broken = softmax(random.normal(0, 2, (2, 600, 600)))
+    broken[1, 7] = np.nan
+    gaps = {"exact": View(AttentionMap.from_weights(broken[:, :9, :9])).to_document()}
+    for name, cells in {"top": 200_000, "blocks": 2 * 2 * 64 * 64}.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(views, "MAX_CELLS", cells)
+            gaps[name] = View(AttentionMap.from_weights(broken)).to_document()
     names = [f"w{place}" for place in range(length)]
     weights = [0.0, 1e-9, 0.003, 0.01, 0.02, 0.05, 0.11, 0.25, 0.6, 1.0]
     return {
@@ -65,6 +72,7 @@ def make_cases(random, monkeypatch) -> dict:
         },
         "long": {"document": document, "weights": long.tolist()},
         "blocks": {"document": blocks},
+        "gaps": gaps,
         "masked": {"document": View(AttentionMap("mha", masked).with_tokens(names)).to_document()},
         "shades": {"weights": weights, "count": 37, "shades": [shade(weight, 37) for weight in weights]},
     }

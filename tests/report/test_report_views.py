@@ -351,6 +351,26 @@ def test_padding_changes_no_share_and_no_count(tab, padded, view):
         assert shades == ["weight-0"] * 3 + ["weight-2"] * 6
 
 
+@pytest.mark.parametrize("view", ["matrix", "text", "arcs"])
+def test_what_is_missing_is_not_drawn_as_zero(tab, tmp_path, view):
+    weights = make_weights(np.random.default_rng(5), 1, len(WORDS), len(WORDS))
+    weights[0, 4] = np.nan
+    path = report.write(tmp_path / "missing.html", AttentionMap.from_weights(weights, path="mha", tokens=WORDS))
+    tab.reload(path, f"row=4&column=3&view={view}")
+    assert tab.texts(".attention > .note") == ["Weights that are NaN or infinity are missing, and not drawn, in: mha."]
+    assert tab.text("#map-status").startswith(f"“{WORDS[4]}” reads: weights that are not finite")
+    assert "In effect" not in tab.text(".explained")
+    assert "\u202f%" not in tab.text(".side")
+    if view == "matrix":
+        alpha = tab.run(
+            "const canvas = document.querySelector('.matrix canvas'), copy = document.createElement('canvas');"
+            "[copy.width, copy.height] = [canvas.width, canvas.height];"
+            "const pen = copy.getContext('2d', { willReadFrequently: true }); pen.drawImage(canvas, 0, 0);"
+            "return [3.5, 4.5].map((row) => pen.getImageData(96 + 7.5 * 30, 96 + row * 30, 1, 1).data[3])"
+        )
+        assert alpha == [255, 0]
+
+
 @pytest.mark.parametrize("kind", ["matrix", "text", "arcs", "lines"])
 def test_each_view_is_saved(tab, models, training, tmp_path, kind):
     tab.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from limelight import report
-from limelight.maps import AttentionMap, AttentionMaps, WeightSource
+from limelight.maps import AttentionMap, AttentionMaps, StatisticsSource, WeightSource
 from limelight.maps.sources import QKSource
+from limelight.maps.statistics import find_finite_examples
 from limelight.maps.stored_mask import StoredMask
 from limelight.report import payload, views
 from limelight.report.views import View
@@ -125,6 +126,54 @@ def test_head_that_attends_to_nothing_has_no_mean(random):
     ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap("mha", source))]
     assert [value is None for value in example["entropy"]] == [False, True]
     assert report.render(AttentionMap("mha", source)).count("<td>–</td>") == 2
+
+
+def test_weights_that_are_not_finite_are_missing(random):
+    held = softmax(random.normal(0, 1, (2, 3, 5, 7)))
+    held[1, 2, 3, 1], held[1, 2, 4, 6] = np.nan, np.inf
+    view = View({"cross": AttentionMap.from_weights(held), "other": AttentionMap.from_weights(held[0])})
+    document = view.to_document()
+    whole, broken = document["sets"][0]["maps"][0]["examples"]
+    assert whole["missing"] is None
+    assert [unpack(packed).tolist() for packed in broken["missing"]] == [[0] * 5, [0] * 5, [0, 0, 0, 1, 1]]
+    assert [value is None for value in broken["entropy"]] == [False, False, True]
+    assert document["notes"] == ["Weights that are NaN or infinity are missing, and not drawn, in: cross."]
+
+
+def test_statistics_that_are_not_finite_are_missing(random):
+    held = softmax(random.normal(0, 1, (1, 2, 5, 7)))
+    held[0, 1, 2] = np.nan
+    statistics = AttentionMap.from_weights(held).statistics(top_k=3, num_blocks=4)
+    fields = {name: getattr(statistics, name) for name in statistics._fields if name != "output"}
+    ((example,),) = [entry["examples"] for entry in read_maps(AttentionMap("long", StatisticsSource(**fields)))]
+    assert [unpack(packed).tolist() for packed in example["missing"]] == [[0] * 5, [0, 0, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("place", ["query", "key", "bias", "vector", "overflow", "masked", "minus infinity"])
+def test_which_examples_are_finite(random, place):
+    query, key = random.normal(size=(2, 3, 2, 5, 4)).astype(np.float32)
+    bias = np.zeros((3, 1, 5, 5), np.float32)
+    mask, vector = StoredMask(), None
+    if place in ("query", "key"):
+        (query if place == "query" else key)[1, 0, 2, 3] = np.nan
+    elif place == "bias":
+        bias[1, 0, 2, 3] = np.nan
+    elif place == "vector":
+        vector = np.full(4, np.nan)
+    elif place == "overflow":
+        query[1, 0, 2], key[1, 0, 3] = 1e20, 1e20
+    elif place == "masked":
+        query[1, 0, 2], key[1, 0, 2] = np.nan, np.inf
+        real = np.arange(5)[None].repeat(3, 0) != 2
+        mask = StoredMask(keys=real, queries=real)
+    else:
+        bias[1, 0, 2] = -np.inf
+    source = QKSource(query, key, vector=vector, bias=bias, mask=mask)
+    expected = {"vector": [False] * 3, "masked": [True] * 3, "minus infinity": [True] * 3}
+    assert find_finite_examples(source).tolist() == expected.get(place, [True, False, True])
+    with np.errstate(all="ignore"):
+        weights = AttentionMap("mha", source).weights()
+    assert np.isfinite(weights).all(axis=(1, 2, 3)).tolist() == expected.get(place, [True, False, True])
 
 
 def test_permitted_keys_of_each_query_and_head(random):

@@ -301,6 +301,7 @@ def _read_inputs(model: Any, sources: Sequence[str], limit: int) -> tuple[Any, l
         for name, array in _read_source(source, spec).items():
             target = next((each for each in specs if each.name == name), spec)
             array = _fit(array, target, f"{source}{f' ({name})' if name else ''}")
+            _check_finite(array[:limit], source if not name else f"{source} ({name})")
             count, shape = len(array), " × ".join(map(str, array.shape[1:])) or "one number each"
             shown = (
                 f"{count} of {shape}" if count <= limit else f"the first {limit} of {format_count(count)}, of {shape}"
@@ -408,6 +409,25 @@ def _fit(array: Any, spec: Any, name: str) -> Any:
             f"{name} must hold whole numbers for input {spec.name!r} of {spec.dtype}. Received: {array.dtype}."
         )
     return array.astype(str(spec.dtype))
+
+
+def _check_finite(array: Any, name: str) -> None:
+    """Check the numbers that a model is to read.
+
+    Raises:
+        DataError: some are NaN or infinity: so would be the weights.
+    """
+    import numpy as np
+
+    if array.dtype.kind != "f":
+        return
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        first = tuple(map(int, np.argwhere(~is_finite)[0]))
+        raise DataError(
+            f"{name} must hold finite numbers. Received: NaN or infinity in {format_count(int((~is_finite).sum()))} of "
+            f"{format_count(array.size)} numbers, the first at {first}. Fill them, or leave out these examples."
+        )
 
 
 def _write_shape(spec: Any) -> str:

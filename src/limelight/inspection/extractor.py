@@ -18,6 +18,7 @@ from limelight.inspection.layouts import check_layout
 from limelight.inspection.recorder import CaptureWarning, Recorder, StatisticsSpec, check_model
 from limelight.inspection.token_axes import add_tokens
 from limelight.maps import AttentionMap, AttentionMaps
+from limelight.maps.statistics import find_finite_examples
 
 # What identifies one map of a run, besides its tensors: path, class of the layer, number of the call, settings.
 _Entry = tuple[str, str, int, dict[str, Any]]
@@ -261,7 +262,8 @@ def capture(
         layout, heads_in_batch: the axes of weights of layers that show only a softmax, as in `AttentionExtractor`.
 
     Returns:
-        Maps by layer path. The second call of a layer has "#1" behind its path, and so on.
+        Maps by layer path. The second call of a layer has "#1" behind its path, and so on. A `CaptureWarning` names the layers
+        that were not captured, and those whose weights hold NaN or infinity.
 
     Raises:
         TypeError: `model` is no model or layer of Keras.
@@ -278,11 +280,28 @@ def capture(
     extractor = AttentionExtractor(model, layers, store, top_k, num_blocks, layout, heads_in_batch)
     inputs = (batch, dict(kwargs or {}))
     maps = _capture(extractor, inputs, training)
+    _warn_of_missing(maps)
 
     def run(inputs: Any) -> AttentionMaps:
         return _capture(AttentionExtractor(model, layers, layout=layout, heads_in_batch=heads_in_batch), inputs, False)
 
     return add_tokens(maps, tokens, model, inputs, run)
+
+
+def _warn_of_missing(maps: AttentionMaps) -> None:
+    """Warn of maps with weights that are not finite."""
+    names = []
+    for key, attention in maps.items():
+        is_finite = find_finite_examples(attention.source)
+        if not is_finite.all():
+            names.append(f"{key!r} in {(~is_finite).sum()} of {len(is_finite)} examples")
+    if names:
+        warnings.warn(
+            f"No finite attention was captured of {', '.join(names)}: weights there are NaN or infinity. Check that the inputs "
+            "and the variables of the model are finite.",
+            CaptureWarning,
+            stacklevel=3,
+        )
 
 
 def _capture(extractor: AttentionExtractor, inputs: tuple[Any, dict[str, Any]], training: bool) -> AttentionMaps:

@@ -47,7 +47,7 @@ def override_attention(
     Raises:
         TypeError: `model` is no model or layer of Keras.
         AttentionError: the weights of no layer can be changed, or the model attends in another way in each run.
-        ValueError: a name of the dict matches none, or the shape of weights does not fit.
+        ValueError: a name of the dict matches none, the shape of weights does not fit, or weights are negative or not finite.
 
     Example:
         >>> import keras, numpy as np, limelight as ll
@@ -62,7 +62,7 @@ def override_attention(
         array([[3., 4.]], dtype=float32)
     """
     overridden = OverriddenModel(model, batch, layers)
-    replacements = overridden.match(weights)
+    replacements = {key: _check_weights(key, value) for key, value in overridden.match(weights).items()}
     variables = model.non_trainable_variables
     values = [variable.value for variable in variables]
     with backend.active().no_gradient():
@@ -70,6 +70,27 @@ def override_attention(
     if not return_weights:
         return outputs
     return outputs, {key: to_numpy(attention.weights) for key, attention in used.items()}
+
+
+def _check_weights(key: str, replacement: Any) -> Any:
+    """Check an array of weights, and return it; of a function, return one whose results are checked.
+
+    Raises:
+        ValueError: weights are negative or not finite.
+    """
+    if replacement is None:
+        return None
+    if callable(replacement):
+        return lambda weights, permitted: _check_weights(key, replacement(weights, permitted))
+    array = to_numpy(replacement) if ops.is_tensor(replacement) else np.asarray(replacement)
+    is_valid = np.isfinite(array) & (array >= 0)
+    if not is_valid.all():
+        invalid = array[~is_valid]
+        raise ValueError(
+            f"The weights of {key!r} must be finite and not negative. Received: {len(invalid)} of {array.size} that are not, "
+            f"such as {invalid[0]}. Use zero where a query is not to attend."
+        )
+    return replacement
 
 
 def uniform_weights(weights: Any, permitted: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from limelight._attention_statistics import AttentionStatistics, block_edges, check_statistics_arguments
 from limelight._distributions import entropy, jensen_shannon, top_k
 from limelight._indexing import resolve_indices
-from limelight.maps.sources import RowBlock, Source, iter_row_blocks, require_weights
+from limelight.maps.sources import QKSource, RowBlock, Source, StatisticsSource, iter_row_blocks, require_weights
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -127,6 +127,47 @@ def compute_difference(first: Source, second: Source) -> Difference:
             count[head] += both.sum(axis=-1)
     matrix = np.where(count > 0, sums / np.maximum(count, 1), 0.0)
     return Difference(matrix, np.stack(linear_sum_assignment(matrix), axis=-1))
+
+
+def find_finite_examples(source: Source) -> np.ndarray:
+    """Return which examples have no weight that is NaN or infinity, (B,).
+
+    Weights are computed only where queries and keys, bias or captured weights leave a doubt: a mask may hide those.
+    """
+    is_finite = _are_surely_finite(source)
+    if isinstance(source, StatisticsSource):
+        return is_finite
+    heads, rows = (np.arange(length) for length in source.shape[-3:-1])
+    for example in np.flatnonzero(~is_finite):
+        with np.errstate(over="ignore", invalid="ignore"):
+            blocks = iter_row_blocks(source, heads, rows, np.array([example]))
+            is_finite[example] = all(np.isfinite(block.weights).all() for block in blocks)
+    return is_finite
+
+
+def _are_surely_finite(source: Source) -> np.ndarray:
+    """Return of which examples all weights are finite, whatever the mask, (B,)."""
+    batch = source.shape[0]
+    if not isinstance(source, QKSource):
+        # Inside a model the mass is 1 wherever the mask permits a key.
+        values = source.entropy if isinstance(source, StatisticsSource) else source.array
+        return np.asarray(np.isfinite(values).reshape(batch, -1).all(axis=-1))
+    # The largest score that could be: NaN if there is a NaN.
+    query, key = (_largest(array.reshape(batch, -1)) for array in (source.query, source.key))
+    if source.vector is None:
+        bound = query * key * source.query.shape[-1]
+    else:
+        bound = query + key + np.abs(source.vector).sum(dtype=np.float64)
+    bound = bound * abs(source.scale)
+    if source.bias is not None:
+        # Of a bias, minus infinity is a mask.
+        bias = np.where(np.isneginf(source.bias), 0, source.bias)
+        bound = bound + _largest(bias.reshape(len(bias), -1))
+    return bound < np.finfo(np.float32).max
+
+
+def _largest(array: np.ndarray) -> np.ndarray:
+    return np.maximum(array.max(axis=-1, initial=0), -array.min(axis=-1, initial=0)).astype(np.float64)
 
 
 class _Blocks:

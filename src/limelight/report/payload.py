@@ -19,7 +19,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 def quantize(weights: np.ndarray, steps: int = 255) -> tuple[float, np.ndarray]:
     """Quantize weights to bytes q with w = scale (q / steps)^2, where scale is the largest weight.
 
-    The square root distinguishes small weights, which are the most frequent. Negative and non-finite values become 0.
+    The square root distinguishes small weights, which are the most frequent. Negative and non-finite values become 0; a view
+    says in `missing` which queries have the latter.
 
     Example:
         >>> scale, levels = quantize(np.array([0.0, 0.01, 0.25]))

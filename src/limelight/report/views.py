@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from limelight.maps import AttentionMap, StatisticsSource
+from limelight.maps.statistics import find_finite_examples
 from limelight.report.payload import pack, pack_signed, pack_tiles, quantize, round_digits
 
 # Maps up to this length have every weight in the page, as long as there are at most so many weights in all: those of 12 layers
@@ -166,6 +167,7 @@ class _Reader:
         return fitting
 
     def read(self) -> dict[str, Any]:
+        self._note_missing()
         sets = [
             {"title": title, "maps": [self._read_map(name, attention, number) for name, attention in maps.items()]}
             for number, (title, maps) in enumerate(self.sets)
@@ -180,6 +182,16 @@ class _Reader:
             "labels": None if self.view.labels is None else [str(each) for each in self._per_example("labels")],
             "notes": self.notes,
         }
+
+    def _note_missing(self) -> None:
+        """Say of which maps weights are missing."""
+        names: dict[str, None] = {}
+        for title, maps in self.sets:
+            for name, attention in maps.items():
+                if not find_finite_examples(attention.source)[: self.num_examples].all():
+                    names[f"{name} ({title})" if title else name] = None
+        if names:
+            self.notes.append(f"Weights that are NaN or infinity are missing, and not drawn, in: {', '.join(names)}.")
 
     def _per_example(self, name: str) -> Sequence[Any]:
         values = list(getattr(self.view, name))
@@ -263,6 +275,7 @@ class _Reader:
             "entropy": _round_finite(entropy),
             "distance": _round_finite(distance) if is_square else None,
             "levels": levels,
+            "missing": _pack_missing(statistics.entropy[example.index][:, : example.rows]),
             "top": None if is_exact or not resolution.num_keys else _read_top(statistics, example),
         }
 
@@ -373,6 +386,12 @@ def _count_permitted(attention: AttentionMap, example: _Example) -> list[str] | 
     return [pack(each.astype(np.uint32)) for each in (counts[:1] if (counts == counts[:1]).all() else counts)]
 
 
+def _pack_missing(entropy: np.ndarray) -> list[str] | None:
+    """Return for each head a packed byte for each query, 1 if not all of its weights are finite; None if all are."""
+    is_missing = ~np.isfinite(entropy)
+    return [pack(each.astype(np.uint8)) for each in is_missing] if is_missing.any() else None
+
+
 def _drift(first: AttentionMap | None, second: AttentionMap) -> list[float] | None:
     """Return the divergence between the heads of the same index in two maps; None if they cannot be compared."""
     if first is None or first.shape != second.shape:
@@ -428,7 +447,7 @@ def _read_top(statistics: Any, example: _Example) -> dict[str, Any]:
     # A missing key has index -1 and weight 0, so any index will do.
     keys = np.maximum(statistics.top_keys[example.index][:, : example.rows], 0)
     weights = statistics.top_weights[example.index][:, : example.rows]
-    rest = np.clip(statistics.mass[example.index][:, : example.rows] - weights.sum(-1), 0, 1)
+    rest = np.nan_to_num(np.clip(statistics.mass[example.index][:, : example.rows] - weights.sum(-1), 0, 1))
     quantized = [quantize(each) for each in weights]
     dtype = np.uint16 if example.columns <= 1 << 16 else np.uint32
     return {

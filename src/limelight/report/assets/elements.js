@@ -31,6 +31,7 @@ export const LIGHT = { ink: "#1b1a18", soft: "#5f5b54", faint: "#c9c3b8", accent
 // Bars from the strongest down, each with its token and its value, and where it matters the rest that they leave out.
 // `entries` are pairs of an index and a value; values may be negative if `isSigned`.
 export function ranking(entries, name, { caption, current = -1, onpick = null, rest = 0, isSigned = false }) {
+  if (!entries.length) return [];
   const most = Math.max(...entries.map(([, value]) => Math.abs(value))) || 1;
   const rows = entries.map(([index, value]) => {
     const bar = make("i", { class: value < 0 ? "bar negative" : "bar" });

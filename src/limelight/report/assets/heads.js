@@ -45,8 +45,27 @@ function readPermitted({ permitted, rows, columns }, number) {
   return (query) => integer(counts, 4, query);
 }
 
+// Cells of a level are missing where a weight of one of their queries is: `bytes` is 1 for each query whose weights are.
+function leaveGaps(read, bytes, rowStart) {
+  const gaps = [], hasGap = (row) => bytes.subarray(rowStart(row), rowStart(row + 1)).includes(1);
+  return (row, column) => ((gaps[row] = gaps[row] ?? hasGap(row)) ? NaN : read(row, column));
+}
+
+// A query without finite weights reads nothing that could be said.
+function withoutMissing(head, bytes) {
+  const { columns, weight, weights, row, top, tell } = head;
+  return Object.assign(head, {
+    weight: (query, key) => (bytes[query] ? NaN : weight(query, key)),
+    weights: weights && ((query) => (bytes[query] ? new Float32Array(columns).fill(NaN) : weights(query))),
+    row: (query) => (bytes[query] ? () => NaN : row(query)),
+    top: (query, most) => (bytes[query] ? { entries: [], rest: 0 } : top(query, most)),
+    tell: (query, key) => (bytes[query] ? `${head.reads(query)}: weights that are not finite` : tell(query, key)),
+  });
+}
+
 export function readHead(view, example, number) {
   const { rows, columns, levels, grid, top } = example, finest = levels[levels.length - 1];
+  const missing = example.missing ? unpack(example.missing[number], rows) : null;
   const keys = view.tokens[example.keys] ?? null;
   const queries = view.tokens[example.queries] ?? (rows === columns ? keys : null);
   const queryName = (token) => queries?.[token] ?? `#${token + 1}`, keyName = (token) => keys?.[token] ?? `#${token + 1}`;
@@ -59,13 +78,14 @@ export function readHead(view, example, number) {
   // joins 2^shift of the blocks of the grid along both axes.
   head.level = (tokens, total, most) => {
     const index = levels.findLastIndex(({ shift }) => (tokens * grid[total]) / head[total] / 2 ** shift <= most);
-    const level = levels[Math.max(index, 0)], { shift } = level;
-    return { ...level, maximum: readCells(level, level.maxima, number),
+    const level = levels[Math.max(index, 0)], { shift } = level, rowStart = (cell) => startOf(Math.min(cell << shift, grid.rows), grid.rows, rows);
+    const read = (packed) => (missing ? leaveGaps(readCells(level, packed, number), missing, rowStart) : readCells(level, packed, number));
+    return { ...level, rowStart, maximum: read(level.maxima), mean: level.means && read(level.means),
       rowOf: (token) => cellOf(token, grid.rows, rows) >> shift, columnOf: (token) => cellOf(token, grid.columns, columns) >> shift,
-      rowStart: (cell) => startOf(Math.min(cell << shift, grid.rows), grid.rows, rows),
       columnStart: (cell) => startOf(Math.min(cell << shift, grid.columns), grid.columns, columns) };
   };
-  return Object.assign(head, head.isExact ? everyKey(head, finest) : top ? strongestKeys(head) : blocksAlone(head));
+  Object.assign(head, head.isExact ? everyKey(head, finest) : top ? strongestKeys(head) : blocksAlone(head));
+  return missing ? withoutMissing(head, missing) : head;
 }
 
 function everyKey(head, level) {
@@ -95,7 +115,7 @@ const numbersOf = (start, end) => (end - start < 2 ? `#${end}` : `#${start + 1} 
 
 // The finest blocks, each with the tokens from its first to its last.
 function readBlocks(head) {
-  const finest = head.level(1, "rows", Infinity), mean = readCells(finest, finest.means, head.number);
+  const finest = head.level(1, "rows", Infinity), { mean } = finest;
   const span = (names, name, start, end) => {
     if (end - start < 2) return `“${visible(name(start))}”`;
     return names ? `“${visible(name(start))}” to “${visible(name(end - 1))}” (${numbersOf(start, end)})` : numbersOf(start, end);

@@ -142,11 +142,12 @@ function paint(head, down, across, mostWide, mostHigh) {
     const line = Math.floor((row * high) / rows) * wide;
     for (let column = 0; column < columns; column++) {
       const at = line + places[column], value = level.maximum(top + row, left + column);
-      if (value > maxima[at]) maxima[at] = value;
+      if (value > maxima[at] || Number.isNaN(value)) maxima[at] = value;
     }
   }
   const image = make("canvas", { width: wide, height: high }), pen = image.getContext("2d"), pixels = pen.createImageData(wide, high);
   const colors = new Uint32Array(pixels.data.buffer);
+  // What is missing has no color of the palette, and stays transparent.
   for (let index = 0; index < maxima.length; index++) colors[index] = PALETTE[Math.round(255 * Math.sqrt(Math.min(maxima[index] / head.most, 1)))];
   pen.putImageData(pixels, 0, 0);
   return { image, box: { top: level.rowStart(top), bottom: level.rowStart(top + rows), left: level.columnStart(left), right: level.columnStart(left + columns) } };

@@ -16,7 +16,7 @@ export function stripFigure(tokens, weights, title) {
     draw("text", { x: 46, y: top + 8, "text-anchor": "end" }, percent(most)),
     draw("line", { x1: 50, x2: width - 10, y1: top + height, y2: top + height, stroke: "#888" }),
     tokens.map((token, index) => {
-      const tall = (height * weights[index]) / most, x = 54 + index * step;
+      const tall = (height * weights[index]) / most || 0, x = 54 + index * step;
       return [draw("rect", { x, y: top + height - tall, width: step - 4, height: tall, fill: "#b98900" }),
         draw("text", { transform: `translate(${x + 10} ${top + height + 6}) rotate(-90)`, "text-anchor": "end" }, shorten(visible(token), 14))];
     }));
@@ -33,7 +33,7 @@ export function matrixFigure(head, title) {
     for (let start = 0, end; start < columns; start = end) {
       const value = tone(row, start);
       for (end = start + 1; end < columns && tone(row, end) === value;) end++;
-      if (value > 0) svg.append(draw("rect", { x: left + start * cell, y: top + row * cell, width: (end - start) * cell, height: cell, fill: rgb(value / 32) }));
+      if (value !== 0) svg.append(draw("rect", { x: left + start * cell, y: top + row * cell, width: (end - start) * cell, height: cell, fill: value > 0 ? rgb(value / 32) : LIGHT.paper }));
     }
     if (named) svg.append(draw("text", { x: left - 6, y: top + row * cell + cell / 2 + 4, "text-anchor": "end" }, shorten(visible(head.queryName(row)), 14)));
   }

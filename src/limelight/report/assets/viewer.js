@@ -16,7 +16,8 @@ const MOST_HEADS_KEPT = 12;
 export function startViewer(root, view, state, changed, id = "") {
   const { sets } = view, count = Math.max(...sets.flatMap((set) => set.maps.map((map) => map.examples.length)));
   const statusId = `${id}map-status`, heads = new Map();
-  const measures = Object.keys(MEASURES).filter((measure) => sets.some((set) => set.maps.some((map) => measureHeads(map, 0, measure).some((value) => value !== null))));
+  const found = Object.keys(MEASURES).filter((measure) => sets.some((set) => set.maps.some((map) => map.examples.some((_, text) => measureHeads(map, text, measure).some((value) => value !== null)))));
+  const measures = found.length ? found : ["entropy"];
   let hover = null, shown = [];
 
   const option = (value, text) => make("option", { value }, text);

@@ -16,6 +16,7 @@ export function fit(text, room, widthOf) {
 
 export function percent(share) {
   const value = 100 * share;
+  if (Number.isNaN(value)) return "missing";
   if (!(value > 0)) return "0\u202f%";
   if (value < 0.01) return "< 0.01\u202f%";
   // Nearly all is not all.
