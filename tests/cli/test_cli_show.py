@@ -147,6 +147,8 @@ def test_model_without_attention_says_why(show):
         (["cross.keras", "ids.npy", "ids.npy"], 3, "must have shape (batch, any, 5). Received: (11, 7)"),
         (["ids.keras", "photo.png"], 3, "An image needs a model with an input (batch, height, width, channels)"),
         (["text.keras", "a", "b"], 2, "A TextClassifier takes one INPUT. Received: 2"),
+        (["text.keras", "a", "--layout", "btns"], 2, "--layout is for models of other libraries: the axes of an estimator are"),
+        (["text.keras", "a", "--layout", "xyz"], 2, "--layout is for models of other libraries: the axes of an estimator are"),
         (["ids.keras", "ids.npy", "--examples", "0"], 2, "--examples must be at least 1"),
         (["ids.keras", "ids.npy", "--import", "no_such_package"], 2, "--import no_such_package failed: ModuleNotFoundError"),
         (["ids.keras", "ids.npy", "--tokens", "gone.txt"], 3, "gone.txt: No such file"),

@@ -142,6 +142,8 @@ def _capture_estimator(arguments: argparse.Namespace) -> Capture:
     (source,) = arguments.inputs
     if arguments.tokens:
         raise UsageError("--tokens is for models without a vocabulary of their own. Leave it out.")
+    if arguments.layout:
+        raise UsageError("--layout is for models of other libraries: the axes of an estimator are known. Leave it out.")
     description = f"{Path(arguments.model).name}, {type(estimator).__name__}, {_count_parameters(estimator.model_)}"
     view: dict[str, Any] = {}
     if hasattr(estimator, "horizon"):
