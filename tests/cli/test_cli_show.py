@@ -54,6 +54,8 @@ def folder(tmp_path_factory):
     np.save(folder / "nan.npy", arrays["source"])
     (folder / "words.txt").write_text("\n".join(" ".join(f"w{j}" for j in range(7)) for _ in range(11)))
     keras.utils.save_img(folder / "photo.png", random.integers(0, 255, (9, 8, 3)))
+    for name, shape in {"gray": (5, 7, 1), "clear": (4, 6, 4), "exact": (4, 6, 3)}.items():
+        keras.utils.save_img(folder / f"{name}.png", random.integers(0, 255, shape))
     (folder / "damaged.keras").write_bytes((folder / "ids.keras").read_bytes()[:-100])
     return folder
 
@@ -98,8 +100,17 @@ def test_array_of_ids_with_words(show, folder):
         (["cross.keras", "source.npy", "target.npy"], ["  cross  MultiHeadAttention, 2 heads, 3 × 7"]),
         (
             ["image.keras", "photo.png"],
-            ["Input: photo.png: 1 of 4 × 6 × 3, float32", "  patches  Attention, 1 head, 24 × 24"],
+            ["Input: photo.png: 1 of 4 × 6 × 3, float32, resized from 9 × 8", "  patches  Attention, 1 head, 24 × 24"],
         ),
+        (
+            ["image.keras", "gray.png"],
+            ["Input: gray.png: 1 of 4 × 6 × 3, float32, resized from 5 × 7, converted from grayscale to color"],
+        ),
+        (
+            ["image.keras", "clear.png"],
+            ["Input: clear.png: 1 of 4 × 6 × 3, float32, converted from color with transparency to color"],
+        ),
+        (["image.keras", "exact.png"], ["Input: exact.png: 1 of 4 × 6 × 3, float32"]),
         (["ids.keras", "one.npy"], ["Input: one.npy: 1 of 5, int32", "  mixing  MultiHeadAttention, 3 heads, 5 × 5"]),
         (["text.keras", "a good film"], ["Input: a good film, 1 text", "Found: 1 attention map"]),
         (["series.keras", "series.npy"], ["Input: series.npy, 3 series", "Found: 1 attention map"]),

@@ -22,6 +22,8 @@ from limelight.cli import prediction
 from limelight.exceptions import DataError, UsageError
 
 _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
+# The colors of images in words; other modes have the name that Pillow gives them.
+_MODES = {"L": "grayscale", "RGB": "color", "RGBA": "color with transparency", "P": "a palette", "1": "black and white"}
 # Maps of longer inputs are computed inside the model, as statistics.
 _MAX_EXACT_LENGTH = 4096
 _MAX_INPUT_BYTES = 4 << 30
@@ -300,7 +302,9 @@ def _read_inputs(model: Any, sources: Sequence[str], limit: int) -> tuple[Any, l
     lines = []
     for index, source in enumerate(sources):
         spec = specs[index] if index < len(specs) else None
-        for name, array in _read_source(source, spec).items():
+        arrays = _read_source(source, spec)
+        changes = _describe_image(Path(source), spec) if _is_image(source) else ""
+        for name, array in arrays.items():
             target = next((each for each in specs if each.name == name), spec)
             array = _fit(array, target, f"{source}{f' ({name})' if name else ''}")
             _check_finite(array[:limit], source if not name else f"{source} ({name})")
@@ -309,7 +313,7 @@ def _read_inputs(model: Any, sources: Sequence[str], limit: int) -> tuple[Any, l
                 f"{count} of {shape}" if count <= limit else f"the first {limit} of {format_count(count)}, of {shape}"
             )
             label = source if len(source) <= 60 else source[:59] + "…"
-            lines.append(f"{label}{f', {name}' if name else ''}: {shown}, {array.dtype}")
+            lines.append(f"{label}{f', {name}' if name else ''}: {shown}, {array.dtype}{changes}")
             parts[name or (target.name if target is not None else str(index))] = array[:limit]
     names = [spec.name for spec in specs]
     if specs and set(parts) != set(names):
@@ -371,6 +375,25 @@ def _read_source(source: str, spec: Any) -> dict[str, Any]:
         f"The model takes numbers, and its file holds no vocabulary.{wanted} Received: {source[:60]!r}. Save the input as a .npy "
         "or .npz file, and its words in a text file: --tokens FILE."
     )
+
+
+def _is_image(source: str) -> bool:
+    return len(source) < 1000 and Path(source).suffix.lower() in _IMAGES
+
+
+def _describe_image(path: Path, spec: Any) -> str:
+    """Return how `_read_image` changes an image for an input of a model: its size, height first, and its colors."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        mode, old = image.mode, (image.height, image.width)
+    new, wanted = tuple(spec.shape[1:3]), "L" if spec.shape[3] == 1 else "RGB"
+    changes = []
+    if None not in new and new != old:
+        changes.append(f"resized from {old[0]} × {old[1]}")
+    if mode != wanted:
+        changes.append(f"converted from {_MODES.get(mode, mode)} to {_MODES[wanted]}")
+    return "".join(f", {change}" for change in changes)
 
 
 def _read_image(path: Path, spec: Any) -> Any:
