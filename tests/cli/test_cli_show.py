@@ -27,6 +27,9 @@ def folder(tmp_path_factory):
     hidden = keras.layers.MultiHeadAttention(3, 4, name="mixing")(hidden, hidden)
     pooled = keras.layers.GlobalAveragePooling1D()(hidden)
     keras.Model(ids, keras.layers.Dense(2, "softmax")(pooled), name="encoder").save(folder / "ids.keras")
+    inner = keras.Sequential([keras.Input((None,), dtype="int32"), keras.layers.Embedding(4, 8)])
+    hidden = inner(ids)
+    keras.Model(ids, keras.layers.MultiHeadAttention(1, 4)(hidden, hidden)).save(folder / "nested.keras")
     source, target = (keras.Input((None, 5), name=name) for name in ("source", "target"))
     crossed = keras.layers.MultiHeadAttention(2, 4, name="cross")(target, source)
     keras.Model([source, target], crossed).save(folder / "cross.keras")
@@ -42,6 +45,8 @@ def folder(tmp_path_factory):
     random = np.random.default_rng(7)
     np.save(folder / "ids.npy", random.integers(1, 30, (11, 7)))
     np.save(folder / "one.npy", np.arange(1.0, 6.0))
+    np.save(folder / "big.npy", np.array([[3, 30, -1]]))
+    (folder / "six.json").write_text(json.dumps(["a"] * 6))
     np.save(folder / "halves.npy", np.full((2, 3), 0.5))
     np.save(folder / "four.npy", np.ones((2, 4)))
     np.save(folder / "series.npy", series[:3])
@@ -158,6 +163,14 @@ def test_model_without_attention_says_why(show):
         (["cross.keras", "ids.npy", "ids.npy"], 3, "must have shape (batch, any, 5). Received: (11, 7)"),
         (["ids.keras", "photo.png"], 3, "An image needs a model with an input (batch, height, width, channels)"),
         (["text.keras", "a", "b"], 2, "A TextClassifier takes one INPUT. Received: 2"),
+        (["ids.keras", "ids.npy", "--layout", "xyz"], 2, "limelight: --layout must have one letter for each axis of the weights"),
+        (["ids.keras", "ids.npy", "--layout", "xyz"], 2, "any other letter is a further batch axis. Received: xyz.\n"),
+        (["ids.keras", "one.npy", "--tokens", "words.txt"], 3, "'words.txt' must have one line or list of tokens for each"),
+        (["ids.keras", "one.npy", "--tokens", "words.txt"], 3, "Received: 8 for 1 example.\n"),
+        (["ids.keras", "one.npy", "--tokens", "six.json"], 3, "'six.json' must have at most 5 tokens for an example"),
+        (["ids.keras", "one.npy", "--tokens", "six.json"], 3, "position. Received: 6 for example 1.\n"),
+        (["ids.keras", "big.npy"], 3, "The ids of input 'ids' must be from 0 to 29, for the 30 rows of layer 'embedding"),
+        (["ids.keras", "big.npy"], 3, "Received: ids from -1 to 30. Make them with the vocabulary of the model.\n"),
         (["text.keras", "a", "--layout", "btns"], 2, "--layout is for models of other libraries: the axes of an estimator are"),
         (["text.keras", "a", "--layout", "xyz"], 2, "--layout is for models of other libraries: the axes of an estimator are"),
         (["ids.keras", "ids.npy", "--examples", "0"], 2, "--examples must be at least 1"),
@@ -171,6 +184,15 @@ def test_errors_are_one_line(show, arguments, code, message):
     assert err.startswith("limelight: ")
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_errors_of_layers_have_their_reason(show):
+    code, _, err, _ = show("nested.keras", "big.npy")
+    assert code == 3
+    if keras.backend.backend() == "torch":
+        assert err == (
+            "limelight: 'nested.keras' cannot run on this input. IndexError: index out of range in self (in Embedding.call())\n"
+        )
 
 
 def test_hostile_files_are_refused_without_a_traceback(show, folder):

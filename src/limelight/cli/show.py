@@ -126,9 +126,15 @@ def _has_display() -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    """Return the name and the first sentence or two of an error of another library."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return the name and the first sentence or two of an error of another library.
+
+    Keras puts a line about the layer before the message of an error, and marks this as bold.
+    """
+    lines = [line for line in map(str.strip, re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines()) if line]
     text = lines[0] if lines else ""
+    wrapped = re.match(r"Exception encountered when calling (.+?)\.?$", text)
+    if wrapped and len(lines) > 1:
+        text = f"{lines[1]} (in {wrapped[1]})"
     return f"{type(error).__name__}: {text[:300]}" if text else type(error).__name__
 
 
@@ -212,10 +218,15 @@ def _capture_model(arguments: argparse.Namespace) -> Capture:
     from limelight import inspection
 
     model = _load_model(arguments.model)
+    if arguments.layout:
+        _check_layout(arguments.layout)
     batch, lines = _read_inputs(model, arguments.inputs, arguments.examples)
     longest = max((max(array.shape[1:2], default=1) for array in _arrays(batch)), default=1)
     store = "statistics" if longest > _MAX_EXACT_LENGTH else "qk"
-    tokens = _read_tokens(arguments.tokens) if arguments.tokens else None
+    _check_ids(model, batch)
+    tokens = _read_tokens(arguments.tokens)[: arguments.examples] if arguments.tokens else None
+    if tokens is not None:
+        _check_tokens(arguments.tokens, tokens, _arrays(batch))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", inspection.CaptureWarning)
@@ -223,7 +234,7 @@ def _capture_model(arguments: argparse.Namespace) -> Capture:
             maps = inspection.capture(
                 model,
                 batch,
-                tokens=tokens and tokens[: arguments.examples],
+                tokens=tokens,
                 store=store,
                 num_blocks=512 if store == "statistics" else 64,
                 layout=arguments.layout,
@@ -234,6 +245,66 @@ def _capture_model(arguments: argparse.Namespace) -> Capture:
     name = f"{Path(arguments.model).name}, {type(model).__name__} {model.name!r}, {_count_parameters(model)}"
     view = {} if store == "statistics" or not maps else _explain(model, batch, maps)
     return Capture(name, lines, maps, missing, view)
+
+
+def _check_layout(layout: str) -> None:
+    from limelight.inspection.layouts import check_layout
+
+    try:
+        check_layout(layout, 1)
+    except ValueError as error:
+        raise UsageError(
+            "--layout must have one letter for each axis of the weights, with s for the keys: b batch, n heads, t queries, as in "
+            f"btns; any other letter is a further batch axis. Received: {layout}."
+        ) from error
+
+
+def _check_ids(model: Any, batch: Any) -> None:
+    """Check the ids that a model looks up in the tables of its embeddings: not every backend does.
+
+    Raises:
+        DataError: an id has no row.
+    """
+    import keras
+
+    specs = list(getattr(model, "inputs", None) or [])
+    arrays = (
+        batch if isinstance(batch, dict) else dict(zip((spec.name for spec in specs), _arrays(batch), strict=False))
+    )
+    for layer in getattr(model, "layers", ()):
+        read = None
+        if isinstance(layer, keras.layers.Embedding):
+            with contextlib.suppress(AttributeError, ValueError):  # It was called several times or never.
+                read = layer.input
+        name = next((spec.name for spec in specs if spec is read), None)
+        array = arrays.get(name)
+        if array is None or (array.min() >= 0 and array.max() < layer.input_dim):
+            continue
+        raise DataError(
+            f"The ids of input {name!r} must be from 0 to {layer.input_dim - 1}, for the {layer.input_dim} rows of layer "
+            f"{layer.name!r}. Received: ids from {array.min()} to {array.max()}. Make them with the vocabulary of the model."
+        )
+
+
+def _check_tokens(source: str, tokens: Sequence[Sequence[str]], arrays: Sequence[Any]) -> None:
+    """Check that there are tokens for each example, and not more than an input has positions.
+
+    Raises:
+        DataError: they do not fit.
+    """
+    count = len(arrays[0])
+    if len(tokens) != count:
+        raise DataError(
+            f"{source!r} must have one line or list of tokens for each example. Received: {len(tokens)} for "
+            f"{_count(count, 'example')}."
+        )
+    longest = max((array.shape[1] for array in arrays if array.ndim > 1), default=None)
+    for number, each in enumerate(tokens, start=1):
+        if longest is not None and len(each) > longest:
+            raise DataError(
+                f"{source!r} must have at most {_count(longest, 'token')} for an example, one for each position. Received: "
+                f"{len(each)} for example {number}."
+            )
 
 
 def _explain(model: Any, batch: Any, attention: Any) -> dict[str, Any]:
