@@ -45,6 +45,8 @@ def folder(tmp_path_factory):
     random = np.random.default_rng(7)
     np.save(folder / "ids.npy", random.integers(1, 30, (11, 7)))
     np.save(folder / "one.npy", np.arange(1.0, 6.0))
+    np.save(folder / "empty.npy", np.zeros((0, 7), int))
+    (folder / "bad.png").write_bytes(b"nope")
     np.save(folder / "big.npy", np.array([[3, 30, -1]]))
     (folder / "six.json").write_text(json.dumps(["a"] * 6))
     np.save(folder / "halves.npy", np.full((2, 3), 0.5))
@@ -161,6 +163,8 @@ def test_model_without_attention_says_why(show):
         (["cross.keras", "nan.npy", "target.npy"], 3, "of 70 numbers, the first at (1, 3, 2). Fill them, or leave out these"),
         (["cross.keras", "source.npy"], 3, "The model takes 2 inputs: source (batch, any, 5), target (batch, any, 5)"),
         (["cross.keras", "ids.npy", "ids.npy"], 3, "must have shape (batch, any, 5). Received: (11, 7)"),
+        (["ids.keras", "empty.npy"], 3, "empty.npy must have at least one example, and one position. Received: shape (0, 7)."),
+        (["image.keras", "bad.png"], 3, "limelight: 'bad.png' must be an image that Pillow can read. It is none, or of a format"),
         (["ids.keras", "photo.png"], 3, "An image needs a model with an input (batch, height, width, channels)"),
         (["text.keras", "a", "b"], 2, "A TextClassifier takes one INPUT. Received: 2"),
         (["ids.keras", "ids.npy", "--layout", "xyz"], 2, "limelight: --layout must have one letter for each axis of the weights"),

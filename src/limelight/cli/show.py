@@ -477,9 +477,15 @@ def _read_image(path: Path, spec: Any) -> Any:
     height, width, channels = spec.shape[1:]
     size = (height, width) if height and width else None
     try:
+        import PIL
+
         image = keras.utils.load_img(path, color_mode="grayscale" if channels == 1 else "rgb", target_size=size)
     except ImportError as error:
         raise UsageError("Images need Pillow. Run: pip install pillow") from error
+    except PIL.UnidentifiedImageError as error:
+        raise DataError(
+            f"{str(path)!r} must be an image that Pillow can read. It is none, or of a format unknown to it."
+        ) from error
     return np.asarray(image, "float32").reshape(1, image.height, image.width, -1)
 
 
@@ -495,7 +501,9 @@ def _fit(array: Any, spec: Any, name: str) -> Any:
     fits = array.ndim == len(shape) and all(
         wanted in (None, size) for wanted, size in zip(shape[1:], array.shape[1:], strict=True)
     )
-    if not fits or not array.size:
+    if fits and not array.size:
+        raise DataError(f"{name} must have at least one example, and one position. Received: shape {received}.")
+    if not fits:
         raise DataError(f"{name} must have shape {_write_shape(spec)}. Received: {received}.")
     if array.dtype.kind == "O":
         return array
