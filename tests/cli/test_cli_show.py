@@ -136,6 +136,13 @@ def test_a_text_that_is_not_read_whole_is_said_once(show):
     assert sum("1 of 1 texts is longer than the model reads: its end is left out" in line for line in lines) == 1
 
 
+def test_words_from_right_to_left_leave_the_line_in_order(show, tmp_path):
+    code, out, _, _ = show("text.keras", "שלום film")
+    assert code == 0
+    assert "Input: שלום film, 1 text" in out
+    assert "<dt>Input</dt><dd>\u2068שלום film\u2069, 1 text</dd>" in (tmp_path / "page.html").read_text()
+
+
 def test_what_is_not_shown_may_hold_anything(show):
     code, _, err, _ = show("cross.keras", "nan.npy", "target.npy", "--examples", "1")
     assert (code, err) == (0, "")

@@ -173,6 +173,15 @@ test("names show what would not be seen, and stay short", () => {
   assert.equal(words.visible("<img src=x onerror=alert(1)>"), "<img src=x onerror=alert(1)>");
 });
 
+test("words written from right to left are isolated inside sentences", () => {
+  const isolated = "“\u2068שלום\u2069”";
+  assert.deepEqual(["שלום", "سلام", "film", "12", "𐤀"].map(words.quote), [isolated, "“\u2068سلام\u2069”", "“film”", "“12”", "“\u2068𐤀\u2069”"]);
+  assert.equal(words.describe("שלום", 0.25, [0.25, 0.75]), `${isolated}: 25\u202f% of the attention, 0.5 times its equal share, 2nd of 2`);
+  const { document } = cases.rightToLeft, head = readHead(document, document.sets[0].maps[0].examples[0], 0);
+  assert.equal(head.reads(0), `${isolated} reads`);
+  assert.equal(head.tell(0, 1), `${isolated} reads “film”: 75\u202f% of the attention, 1.5 times its equal share, 1st of 2`);
+});
+
 test("a name is found from a place on and around the end", () => {
   const names = ["a", "film", "Filmed", "b"];
   assert.deepEqual([words.findName(names, "FILM", 0), words.findName(names, "film", 2), words.findName(names, "film", 3), words.findName(names, "zz", 0), words.findName(names, " ", 0)], [1, 2, 1, -1, -1]);

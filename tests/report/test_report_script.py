@@ -73,6 +73,11 @@ def make_cases(random, monkeypatch) -> dict:
         "long": {"document": document, "weights": long.tolist()},
         "blocks": {"document": blocks},
         "gaps": gaps,
+        "rightToLeft": {
+            "document": View(
+                AttentionMap.from_weights(np.array([[0.25, 0.75], [0.5, 0.5]]), tokens=["שלום", "film"])
+            ).to_document()
+        },
         "masked": {"document": View(AttentionMap("mha", masked).with_tokens(names)).to_document()},
         "shades": {"weights": weights, "count": 37, "shades": [shade(weight, 37) for weight in weights]},
     }

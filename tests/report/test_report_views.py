@@ -371,6 +371,30 @@ def test_what_is_missing_is_not_drawn_as_zero(tab, tmp_path, view):
         assert alpha == [255, 0]
 
 
+@pytest.mark.parametrize("view", ["matrix", "text"])
+def test_tokens_from_right_to_left_leave_the_sentence_in_order(tab, tmp_path, view):
+    words = ["שלום", "עולם", "great", "film", "السلام"]
+    weights = make_weights(np.random.default_rng(8), 1, 5, 5)
+    path = report.write(tmp_path / "bidi.html", AttentionMap.from_weights(weights, path="mha", tokens=words))
+    tab.reload(path, f"row=1&column=0&view={view}")
+    status = tab.text("#map-status")
+    assert status.startswith("“\u2068עולם\u2069” reads “\u2068שלום\u2069”: ")
+    # Where each part is drawn: query, "reads", key and share stand from left to right.
+    lefts = tab.run(
+        """
+        const node = document.querySelector("#map-status").firstChild, text = node.textContent;
+        return [1, text.indexOf("reads"), text.indexOf("שלום"), text.indexOf("%")].map((at) => {
+          const range = document.createRange();
+          range.setStart(node, at);
+          range.setEnd(node, at + 2);
+          return range.getBoundingClientRect().left;
+        });
+        """
+    )
+    assert lefts == sorted(lefts)
+    assert {name for name, _ in read_ranking(tab)} <= set(words)
+
+
 @pytest.mark.parametrize("kind", ["matrix", "text", "arcs", "lines"])
 def test_each_view_is_saved(tab, models, training, tmp_path, kind):
     tab.driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tempfile
+import unicodedata
 import warnings
 import webbrowser
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ _IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp")
 _MODES = {"L": "grayscale", "RGB": "color", "RGBA": "color with transparency", "P": "a palette", "1": "black and white"}
 # Maps of longer inputs are computed inside the model, as statistics.
 _MAX_EXACT_LENGTH = 4096
+# The classes of characters that leave the direction of what stands beside them as it is.
+_LEFT_TO_RIGHT = frozenset(("", "L", "EN", "ES", "ET", "CS", "NSM", "BN", "B", "S", "WS", "ON"))
+_ISOLATE, _END_ISOLATE = "\u2068", "\u2069"
 _MAX_INPUT_BYTES = 4 << 30
 
 
@@ -102,7 +106,14 @@ def run(arguments: argparse.Namespace, interruption: Interruption) -> None:
 
 
 def _print(line: str) -> None:
-    print(make_printable(line), flush=True)
+    # Terminals show marks of direction as characters, or not at all.
+    print(make_printable(line.translate({ord(_ISOLATE): None, ord(_END_ISOLATE): None})), flush=True)
+
+
+def _isolate(text: str) -> str:
+    """Return a text that leaves what stands beside it in a sentence where it is, if it is written from right to left."""
+    is_isolated = any(unicodedata.bidirectional(character) not in _LEFT_TO_RIGHT for character in text)
+    return f"{_ISOLATE}{text}{_END_ISOLATE}" if is_isolated else text
 
 
 def _list_maps(maps: Any) -> list[str]:
@@ -156,7 +167,7 @@ def _capture_estimator(arguments: argparse.Namespace) -> Capture:
     view: dict[str, Any] = {}
     if hasattr(estimator, "horizon"):
         panel = prediction.read_panel(source, estimator)
-        maps, inputs = _ask(estimator, panel), f"{source}, {len(panel.ids)} series"
+        maps, inputs = _ask(estimator, panel), f"{_isolate(source)}, {len(panel.ids)} series"
         return Capture(description, [inputs], maps)
     if hasattr(estimator, "n_channels_in_"):
         _, given, _ = prediction.read_series(source)
@@ -195,13 +206,14 @@ def _label_estimator(estimator: Any, examples: list[Any]) -> list[str]:
         value, probabilities = entry["prediction"], entry.get("probabilities")
         value = f"{value:.4g}" if isinstance(value, float) else str(value)
         labels.append(
-            f"Predicted: {value}" + ("" if probabilities is None else f" ({max(probabilities.values()):.0%})")
+            f"Predicted: {_isolate(value)}" + ("" if probabilities is None else f" ({max(probabilities.values()):.0%})")
         )
     return labels
 
 
 def _describe_examples(source: str, count: int, more: bool, noun: str) -> str:
     name = source if len(source) <= 60 else source[:59] + "…"
+    name = _isolate(name)
     if not more:
         return f"{name}, {count} {noun}{'' if count == 1 or noun == 'series' else 's'}"
     return f"{name}, the first {count}; --examples shows more"
@@ -383,7 +395,7 @@ def _read_inputs(model: Any, sources: Sequence[str], limit: int) -> tuple[Any, l
             shown = (
                 f"{count} of {shape}" if count <= limit else f"the first {limit} of {format_count(count)}, of {shape}"
             )
-            label = source if len(source) <= 60 else source[:59] + "…"
+            label = _isolate(source if len(source) <= 60 else source[:59] + "…")
             lines.append(f"{label}{f', {name}' if name else ''}: {shown}, {array.dtype}{changes}")
             parts[name or (target.name if target is not None else str(index))] = array[:limit]
     names = [spec.name for spec in specs]

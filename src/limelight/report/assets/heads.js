@@ -1,7 +1,7 @@
 // One head on one example: with every weight, with blocks and the strongest keys of each query, or with blocks alone. Cells are
 // what a level stores; rows and columns of an example count tokens.
 import { unpack } from "./decode.js";
-import { describe, percent, strongest, visible } from "./words.js";
+import { describe, percent, quote, strongest } from "./words.js";
 
 // Token `token` of `total` lies in this one of `count` blocks of nearly equal size, and a block begins at this token.
 export const cellOf = (token, count, total) => Math.floor(((token + 1) * count - 1) / total);
@@ -72,7 +72,7 @@ export function readHead(view, example, number) {
   // Of a head with keys the strongest keys of each query are known, and shown by their names. `reads` begins a line about a query.
   const head = { example, number, rows, columns, queries, keys, queryName, keyName, permitted: readPermitted(example, number), most: finest.maxima.scale[number] || 1,
     isExact: finest.rows === rows && finest.columns === columns, hasKeys: true, isSquare: rows === columns && example.queries === null && rows > 1,
-    reads: (query) => `“${visible(queryName(query))}” reads`, entryName: keyName, entryOf: (key) => key };
+    reads: (query) => `${quote(queryName(query))} reads`, entryName: keyName, entryOf: (key) => key };
 
   // A level by the number of cells that a window of tokens may have at most: the finest that fits, else the coarsest. A cell of it
   // joins 2^shift of the blocks of the grid along both axes.
@@ -117,8 +117,8 @@ const numbersOf = (start, end) => (end - start < 2 ? `#${end}` : `#${start + 1} 
 function readBlocks(head) {
   const finest = head.level(1, "rows", Infinity), { mean } = finest;
   const span = (names, name, start, end) => {
-    if (end - start < 2) return `“${visible(name(start))}”`;
-    return names ? `“${visible(name(start))}” to “${visible(name(end - 1))}” (${numbersOf(start, end)})` : numbersOf(start, end);
+    if (end - start < 2) return quote(name(start));
+    return names ? `${quote(name(start))} to ${quote(name(end - 1))} (${numbersOf(start, end)})` : numbersOf(start, end);
   };
   const queries = (block) => span(head.queries, head.queryName, finest.rowStart(block), finest.rowStart(block + 1));
   const keys = (block) => span(head.keys, head.keyName, finest.columnStart(block), finest.columnStart(block + 1));
@@ -157,7 +157,7 @@ function strongestKeys(head) {
     },
     tell: (query, key) => {
       const known = entriesOf(query).find(([index]) => index === key);
-      return known ? `${head.reads(query)} “${visible(head.keyName(key))}”: ${percent(known[1])} of the attention` : blocks.tell(query, key);
+      return known ? `${head.reads(query)} ${quote(head.keyName(key))}: ${percent(known[1])} of the attention` : blocks.tell(query, key);
     },
   };
 }

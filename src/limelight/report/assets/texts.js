@@ -80,7 +80,7 @@ function textCard(text, index, kinds, state, changed) {
   const status = make("p", { class: "status", id: `status-${index}`, role: "status" });
   const known = text.truth !== null && text.prediction !== null;
   const answer = make("p", { class: "answer" },
-    known ? [make("b", {}, String(text.truth)), right ? ", predicted" : [", predicted ", make("b", {}, String(text.prediction))]] : null,
+    known ? [make("b", { dir: "auto" }, String(text.truth)), right ? ", predicted" : [", predicted ", make("b", { dir: "auto" }, String(text.prediction))]] : null,
     text.probability === null ? null : ` with ${percent(text.probability)}`);
   const side = make("div", { class: "side" }, text.weights.length ? ranking(strongest(text.weights, 4).map((token) => [token, text.weights[token]]), (token) => text.pieces[token],
     { caption: text.series ? "Strongest steps" : "Strongest tokens" }) : null);

@@ -8,7 +8,7 @@ import { drawLines, short, stepAt } from "./lines.js";
 import { matrixView } from "./matrix.js";
 import { figureFrame, matrixFigure, saveFigure, stripFigure, textFigure } from "./saving.js";
 import { tokenText } from "./tokens.js";
-import { clamp, findName, percent, shorten, visible } from "./words.js";
+import { clamp, findName, isolate, percent, shorten, visible } from "./words.js";
 
 const VIEWS = { matrix: "Matrix", text: "Text", arcs: "Arcs", lines: "Series" };
 const MOST_HEADS_KEPT = 12;
@@ -280,7 +280,7 @@ export function startViewer(root, view, state, changed, id = "") {
 function opening(view, index) {
   const keys = view.sets.flatMap((set) => set.maps).map((map) => view.tokens[map.examples[index]?.keys]).find(Boolean);
   if (!keys) return `of ${view.sets[0].maps[0].examples.length}`;
-  return keys.slice(0, 100).every((key) => /^\d+$/.test(key)) ? `${keys.length} steps` : shorten(keys.slice(0, 12).map(visible).join(" "), 44);
+  return keys.slice(0, 100).every((key) => /^\d+$/.test(key)) ? `${keys.length} steps` : isolate(shorten(keys.slice(0, 12).map(visible).join(" "), 44));
 }
 
 function explain(head, kind, zoom) {

@@ -43,6 +43,11 @@ const MOST_LETTERS = 120;
 export const visible = (token) => shorten(token, MOST_LETTERS).replace(/\n/g, "↵").replace(/^[^\S↵]+$/, "␣")
   .replace(HIDDEN, (character) => `⟨${character.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`) || "∅";
 
+// Letters that are written from right to left would take along what stands beside them in a sentence, unless they are isolated.
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc\u{10800}-\u{10fff}\u{1e800}-\u{1efff}]/u;
+export const isolate = (text) => (RIGHT_TO_LEFT.test(text) ? `\u2068${text}\u2069` : text);
+export const quote = (token) => `“${isolate(visible(token))}”`;
+
 // The shade of a token, 0 to 8: 2 is its equal share of the attention, two more for each doubling.
 export function shade(weight, count) {
   const times = weight * count;
@@ -52,7 +57,7 @@ export function shade(weight, count) {
 // `count` is the number of keys that the query may attend to.
 export function describe(token, weight, weights, count = weights.length) {
   const rank = 1 + weights.reduce((above, other) => above + (other > weight ? 1 : 0), 0);
-  const times = weight * count, share = `“${visible(token)}”: ${percent(weight)} of the attention`;
+  const times = weight * count, share = `${quote(token)}: ${percent(weight)} of the attention`;
   // A masked key comes after all others.
   return rank > count ? share : `${share}, ${times.toFixed(times < 9.95 ? 1 : 0)} times its equal share, ${ordinal(rank)} of ${count}`;
 }
