@@ -1,5 +1,6 @@
 """Attention in custom code: recognised by its softmax, and told from predictions."""
 
+import re
 import warnings
 
 import keras
@@ -274,6 +275,22 @@ def test_a_pattern_that_matches_no_attention_is_an_error(steps):
     for patterns in ("typo/*", ["first", "typo/*"]):
         with pytest.raises(ValueError, match=r"Received: \['typo/\*'\].*\['first', 'second'\]"):
             ll.capture(model, steps, layers=patterns)
+
+
+@pytest.mark.parametrize("pattern", ["nope", "answer", "gate*"])
+def test_predictions_are_no_layers_in_which_attention_was_seen(steps, pattern):
+    x = keras.Input((T, D))
+    hidden = layers.MultiHeadAttention(2, 4, name="mha")(x, x)
+    weights = layers.Softmax(name="weights")(layers.Dot(2)([hidden, x]))
+    hidden = layers.Dot((2, 1), name="mixing")([weights, hidden])
+    # As long as no sequence, and used inside the model.
+    gates = layers.Dense(C, "softmax", name="gates")(hidden)
+    pooled = layers.GlobalAveragePooling1D()(layers.Dense(3)(gates))
+    model = keras.Model(x, layers.Dense(C, "softmax", name="answer")(pooled))
+    message = rf"Received: \['{re.escape(pattern)}'\], which match none of the layers in which .*: \['mha', 'weights'\]"
+    with pytest.raises(ValueError, match=message):
+        ll.capture(model, steps, layers=pattern)
+    assert list(ll.capture(model, steps, layers=["mha", "weights"])) == ["mha", "weights"]
 
 
 @pytest.mark.full

@@ -1,5 +1,6 @@
 """The recorder: what was seen while a model ran, and where in the model."""
 
+import collections
 import contextlib
 import contextvars
 import dataclasses
@@ -141,7 +142,11 @@ class Recorder:
         self.numbered: list[str] = []
         self.is_observed = False
         self.skipped: list[str] = []
-        self.paths: list[str] = []
+        # How often attention was seen at each path, and how often it turned out to be a prediction.
+        self.paths: collections.Counter[str] = collections.Counter()
+        self.predictions: collections.Counter[str] = collections.Counter()
+        # The softmaxes that no pattern matches, and that may be predictions: their paths are no suggestions then.
+        self.unmatched: list[Record] = []
         self.unclear: list[str] = []
         self.followed: dict[int, FollowedTensor] = {}
         self.observer: Any = None
@@ -242,8 +247,7 @@ class Recorder:
 
     def matches(self, path: str) -> bool:
         """Return True if one of the user's patterns matches the path of an attention; remember the path."""
-        if path not in self.paths:
-            self.paths.append(path)
+        self.paths[path] += 1
         return self.layers is None or any(fnmatch.fnmatchcase(path, pattern) for pattern in self.layers)
 
     def check_patterns(self) -> None:
@@ -252,11 +256,12 @@ class Recorder:
         Raises:
             ValueError: a pattern matched none.
         """
-        unmatched = [pattern for pattern in self.layers or () if not fnmatch.filter(self.paths, pattern)]
+        seen = list(self.paths - self.predictions)
+        unmatched = [pattern for pattern in self.layers or () if not fnmatch.filter(seen, pattern)]
         if unmatched:
             raise ValueError(
                 f"`layers` must match the paths of attention layers. Received: {unmatched}, which match none of the "
-                f"layers in which attention was seen: {self.paths}."
+                f"layers in which attention was seen: {seen}."
             )
 
     def warnings(self) -> list[str]:
@@ -282,7 +287,11 @@ class Recorder:
             pending: as in `Record`.
         """
         path, class_name = self.path(layer), type(layer).__name__
-        if self.is_muted or not self.matches(path):
+        if self.is_muted:
+            return None
+        if not self.matches(path):
+            if pending is not None and not pending.is_custom and not self._loop_depth:
+                self.unmatched.append(Record(path, class_name, None, pending))
             return None
         if self.is_hidden():
             self.skip_hidden(path, class_name)

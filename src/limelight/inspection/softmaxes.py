@@ -193,7 +193,7 @@ def update_pending(recorder: Recorder, operation: Any, args: tuple, kwargs: dict
         recorder.sequence_lengths.update(_get_sequence_lengths(tensor))
     results = {id(tensor): tensor for tensor in output_tensors}
     is_time_distributed = isinstance(operation, keras.layers.TimeDistributed)
-    for record in recorder.records:
+    for record in (*recorder.records, *recorder.unmatched):
         pending = record.pending
         if pending is None:
             continue
@@ -226,8 +226,15 @@ def drop_predictions(recorder: Recorder, outputs: Any) -> None:
     recorder.followed.clear()
 
     def finish(record: Record, pending: PendingSoftmax) -> Record | None:
-        return _finish(recorder, record) if _is_attention(recorder, pending, output_ids) else None
+        if _is_attention(recorder, pending, output_ids):
+            return _finish(recorder, record)
+        recorder.predictions[record.path] += 1
+        return None
 
+    for record in recorder.unmatched:
+        if not _is_attention(recorder, record.pending, output_ids):
+            recorder.predictions[record.path] += 1
+    recorder.unmatched.clear()
     _replace_pending(recorder, finish)
 
 
