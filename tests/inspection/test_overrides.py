@@ -1,6 +1,7 @@
 """A model with attention weights of one's own, against numpy and against the model as it is."""
 
 import functools
+import re
 
 import keras
 import numpy as np
@@ -346,3 +347,51 @@ def test_weights_are_finite_and_not_negative(batch, value, is_function):
     message = rf"weights of 'mixing' must be finite and not negative\. Received: 1 of 5 that are not, such as {value}\. Use zero"
     with pytest.raises(ValueError, match=message):
         ll.inspection.override_attention(build("keras"), batch, given)
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (ll.inspection.forbid_keys, (T - 1,)),
+        (ll.inspection.forbid_keys, (B, T + 2)),
+        (ll.inspection.forbid_keys, (B - 1, T)),
+        (ll.inspection.forbid_keys, (B, 1, T, T - 2)),
+        (ll.inspection.permute_keys, (T - 1,)),
+        (ll.inspection.permute_keys, (B - 1, 1, 1, T)),
+    ],
+)
+def test_keys_of_another_shape_are_named(batch, make, shape):
+    name = "forbidden" if make is ll.inspection.forbid_keys else "permutation"
+    received = re.escape(f"Received: shape {shape} for weights (3, 2, 5, 5). Give it 5 keys, and 3 examples if")
+    message = rf"^`{name}` must have the shape \(S,\), or one that broadcasts .*{received}"
+    with pytest.raises(ValueError, match=message):
+        ll.inspection.override_attention(build("keras"), batch, make(np.zeros(shape, int)))
+
+
+@pytest.mark.parametrize("kind", ["limelight", "keras", "softmax"])
+def test_errors_of_a_function_are_raised_as_they_are(kind, batch):
+    class Refused(Exception):
+        pass
+
+    def refuse(weights, permitted):
+        raise Refused("no")
+
+    with pytest.raises(Refused, match=r"^no$") as caught:
+        ll.inspection.override_attention(build(kind), batch, refuse)
+    assert caught.value.__suppress_context__
+    with pytest.raises(ValueError, match=r"^`heads` must be from 0 to \d\. Received: heads=\[7\]\.$"):
+        ll.inspection.override_attention(build(kind), batch, ll.inspection.silence_heads(7))
+    shape = (B, 1, T, T + 1)
+    with pytest.raises(
+        ValueError,
+        match=r"^The weights of 'mixing' must broadcast to \(3, \d, 5, 5\)\. Received: shape \(3, 1, 5, 6\)\.$",
+    ):
+        ll.inspection.override_attention(build(kind), batch, np.ones(shape))
+
+
+def test_one_example_with_several_sets_of_keys(batch):
+    weights = np.full((1, 2, T, T), 0.2, "float32")
+    forbidden = np.eye(T, dtype=bool)[:2]
+    given = ops.convert_to_numpy(ll.inspection.forbid_keys(forbidden)(ops.convert_to_tensor(weights), None))
+    expected = np.where(forbidden[:, None, None], 0, 0.25) * np.ones((2, 2, T, 1))
+    np.testing.assert_allclose(given, expected, atol=1e-6)

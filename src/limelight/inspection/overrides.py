@@ -116,6 +116,7 @@ def permute_keys(permutation: Any) -> WeightFunction:
     """
 
     def permute(weights: Any, permitted: Any) -> Any:
+        _check_keys("permutation", np.shape(permutation), np.shape(permutation), weights)
         indices = ops.broadcast_to(ops.convert_to_tensor(np.asarray(permutation), dtype="int32"), weights.shape)
         return ops.take_along_axis(weights, indices, axis=-1)
 
@@ -153,7 +154,7 @@ def forbid_keys(forbidden: Any) -> WeightFunction:
             weights of zero.
 
     Raises:
-        ValueError: `forbidden` has another number of axes.
+        ValueError: `forbidden` has another shape.
 
     Example:
         >>> weights = ops.convert_to_tensor([[[[0.5, 0.25, 0.25]]]])
@@ -170,10 +171,33 @@ def forbid_keys(forbidden: Any) -> WeightFunction:
                 f"{mask.shape}. Add the axes that are missing, of length 1."
             )
         expanded = np.expand_dims(mask, tuple(range(1, rank - 1))) if mask.ndim == 2 else mask
+        # For one example there may be several sets of keys.
+        _check_keys("forbidden", mask.shape, expanded.shape[weights.shape[0] == 1 and mask.ndim > 1 :], weights)
         kept = ops.where(ops.convert_to_tensor(expanded), ops.zeros_like(weights), weights)
         return _normalize(kept, ops.sum(weights, axis=-1, keepdims=True))
 
     return forbid
+
+
+def _check_keys(name: str, received: tuple[int, ...], shape: tuple[int, ...], weights: Any) -> None:
+    """Check that an argument about keys broadcasts to weights.
+
+    Args:
+        name: its name.
+        received: its shape, as the user gave it.
+        shape: its shape, as it is used.
+        weights: the weights (B, ..., N, T, S).
+
+    Raises:
+        ValueError: it does not broadcast.
+    """
+    sizes = tuple(weights.shape)
+    pairs = zip(shape[::-1], sizes[::-1], strict=False)
+    if len(shape) > len(sizes) or not all(size is None or length in (1, size) for length, size in pairs):
+        raise ValueError(
+            f"`{name}` must have the shape (S,), or one that broadcasts to the weights (B, ..., N, T, S). Received: shape "
+            f"{received} for weights {sizes}. Give it {sizes[-1]} keys, and {sizes[0]} examples if it is to have examples."
+        )
 
 
 def _normalize(weights: Any, total: Any) -> Any:
@@ -245,17 +269,28 @@ class OverriddenModel:
             AttentionError: the model attends in another way than in the run that found its attention.
         """
         used: dict[str, list[AttentionTensors]] = {key: [] for key in self.keys if key in replacements}
+        errors: list[Exception] = []
 
         def change(found: HeadOutputs, heads: HeadOutputs) -> Any:
             attention = self._by_step[found]
             key = attention.key
             if key not in replacements:
                 return heads.output
-            output, tensors = replace_weights(heads, _take_step(attention, found, replacements[key]))
+            try:
+                output, tensors = replace_weights(heads, _take_step(attention, found, replacements[key]))
+            except Exception as error:
+                errors.append(error)
+                raise
             used[key].append(tensors)
             return output
 
-        outputs = self._editable.run(batch, change, embed)
+        try:
+            outputs = self._editable.run(batch, change, embed)
+        except Exception:
+            if errors:
+                # Keras has raised another error in its place, whose message is about the layer and its arguments.
+                raise errors[0] from None
+            raise
         return outputs, {key: _join_steps(steps) for key, steps in used.items()}
 
 
