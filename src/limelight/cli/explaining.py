@@ -40,8 +40,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        help="the name of a data set; a .csv, .tsv, .jsonl, .parquet or .txt file of texts; a .npy or .ts file of series; "
-        "for a forecaster a table like that of its training",
+        help="the name of a data set; a .csv, .tsv, .jsonl, .parquet or .txt file of texts, or - for lines of stdin; a .npy or "
+        ".ts file of series; for a forecaster a table like that of its training",
     )
     parser.add_argument(
         "translations",

@@ -107,7 +107,10 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with open_archive(path) as archive:
             if _MEMBER not in archive.namelist():
-                raise DataError(f"{requirement}. It holds a Keras model alone: load it with keras.models.load_model.")
+                raise DataError(
+                    f"{requirement}. It holds a Keras model alone: see it with `limelight show`, or load it with "
+                    "keras.models.load_model."
+                )
             if archive.getinfo(_MEMBER).file_size > _MAX_BYTES:
                 raise DataError(f"{requirement}. Its description is larger than {_MAX_BYTES >> 20} MiB.")
             document = json.loads(archive.read(_MEMBER))
