@@ -78,7 +78,9 @@ def test_constant_statistic_has_percentile_interval():
 def test_value_outside_its_resamples_has_percentile_interval():
     resampled = np.arange(100.0)
     low, high, method = bca(-1.0, resampled, np.arange(20.0), 0.9)
-    assert (low, high) == pytest.approx((4.95, 94.05))
+    # The 5 % and 95 % quantiles, and the value itself.
+    assert (low, high) == pytest.approx((-1.0, 94.05))
+    assert bca(120.0, resampled, np.arange(20.0), 0.9)[:2] == pytest.approx((4.95, 120.0))
     assert method.startswith("percentile")
 
 

@@ -184,8 +184,8 @@ def bca(
         confidence: Level of the interval.
 
     Returns:
-        The ends of the interval and the name of the method. Both ends are None if fewer than half of the resamples have a
-        value.
+        The ends of the interval, which reaches at least to `value`, and the name of the method. Both ends are None if fewer than
+        half of the resamples have a value.
 
     Efron, "Better bootstrap confidence intervals", JASA 82 (1987), 171-185.
     """
@@ -209,7 +209,8 @@ def bca(
         if np.all(1 - acceleration * shifted > 0):
             levels, method = adjusted, "BCa bootstrap"
     low, high = np.quantile(defined, levels)
-    return float(low), float(high), method + note
+    # A statistic that is biased, such as a calibration error near 0, may lie outside its resamples.
+    return min(float(low), value), max(float(high), value), method + note
 
 
 def block_jackknife(statistics: Statistics, units: np.ndarray, *, confidence: float = 0.95) -> dict[str, Estimate]:
