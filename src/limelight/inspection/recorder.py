@@ -142,7 +142,7 @@ class Recorder:
         self.numbered: list[str] = []
         self.is_observed = False
         self.skipped: list[str] = []
-        # How often attention was seen at each path, and how often it turned out to be a prediction.
+        # The number of attentions seen at each path, and of softmaxes there that are predictions.
         self.paths: collections.Counter[str] = collections.Counter()
         self.predictions: collections.Counter[str] = collections.Counter()
         # The softmaxes that no pattern matches, and that may be predictions: their paths are no suggestions then.
