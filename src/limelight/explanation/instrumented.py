@@ -245,7 +245,7 @@ class InstrumentedModel:
             limit: how far the outputs may move.
         """
 
-        def weigh(data: Any, logits: Any) -> Any:
+        def build_weights(data: Any, logits: Any) -> Any:
             permitted, own = data["permitted"], data["own"]
             changed = ops.softmax(ops.where(permitted, logits, -1e9), axis=-1)
             total = ops.sum(ops.where(permitted, own, 0.0), axis=-1, keepdims=True)
@@ -253,7 +253,7 @@ class InstrumentedModel:
 
         def step(data: Any) -> Any:
             def loss(tensors: list[Any]) -> Any:
-                weights = weigh(data, tensors[0])
+                weights = build_weights(data, tensors[0])
                 outputs, _ = self.overridden.run(data["inputs"], self._unpack(weights))
                 moved = self._as_rows(outputs) - data["outputs"]
                 # The share of probability that moves, or the mean movement of values.
@@ -264,7 +264,7 @@ class InstrumentedModel:
                 return ops.sum(20.0 * ops.relu(moved - 0.9 * data["limit"]) - divergence)
 
             gradient = backend.active().gradients(loss, [data["logits"]])[0]
-            weights = weigh(data, data["logits"])
+            weights = build_weights(data, data["logits"])
             return gradient, weights, self.overridden.run(data["inputs"], self._unpack(weights))[0]
 
         raw = outputs if self.subject.output == "values" or not self._is_sigmoid else outputs[:, 1:]

@@ -31,7 +31,7 @@ class AbandonedError(Exception):
     """Nobody waits for a tile any more."""
 
 
-class Tile(NamedTuple):
+class WeightTile(NamedTuple):
     """The weights of a square region of a map in blocks of 2^zoom queries and keys; at the end of a map they are smaller.
 
     Args:
@@ -138,7 +138,7 @@ class TileCache:
         *,
         sampled: bool = False,
         is_wanted: Callable[[], bool] = lambda: True,
-    ) -> Tile:
+    ) -> WeightTile:
         """Compute the weights of a square of a map: the means and maxima of at most 256 x 256 blocks.
 
         Args:
@@ -173,9 +173,9 @@ class TileCache:
         largest = _reduce(np.maximum, np.concatenate(maxima), factor)
         sizes = (_measure_blocks(each, zoom) for each in (place.rows, place.columns))
         means = total / np.multiply.outer(*sizes).astype(np.float32)
-        return Tile(means.astype(np.float32), largest)
+        return WeightTile(means.astype(np.float32), largest)
 
-    def _sample(self, name: tuple[str, str, int], place: _Place) -> Tile:
+    def _sample(self, name: tuple[str, str, int], place: _Place) -> WeightTile:
         """Compute a tile from some of its queries; a query may stand for several rows of blocks."""
         rows, repeats = _sample_rows(place)
         key = (*name, place.zoom, place.rows.start)
@@ -193,7 +193,7 @@ class TileCache:
             np.repeat(each, repeats, axis=0)[:count].astype(np.float32)
             for each in (means, maxima.reshape(shape).max(axis=1))
         )
-        return Tile(means, largest, rows.size / len(place.rows))
+        return WeightTile(means, largest, rows.size / len(place.rows))
 
     def discard(self, run: str) -> None:
         """Forget the strips of a run."""

@@ -177,7 +177,7 @@ export function startViewer(root, view, state, changed, id = "") {
         return query !== undefined ? { row: Number(query) } : key !== undefined ? { column: Number(key) } : null;
       };
       drawn.addEventListener("pointermove", (event) => hoverOn(change(event)));
-      drawn.addEventListener("click", (event) => { const picked = change(event); if (picked) pick(picked); });
+      drawn.addEventListener("click", (event) => { const place = change(event); if (place) pick(place); });
       return drawn;
     }
     function chooseParts(next, nextKind) {
