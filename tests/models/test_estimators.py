@@ -16,6 +16,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from contracts.representative import full
 from limelight import data, models
 from limelight.exceptions import DataError
+from limelight.explanation import explain
 from limelight.models.inputs import CutWarning, as_series, as_texts, collect_pairs
 from limelight.models.targets import Classes, Numbers
 
@@ -205,8 +206,12 @@ def test_texts_longer_than_the_model_reads_are_warned_of():
     assert estimator.count_cut(texts) == 2
     message = r"must have at most 3 words to be read whole. Received: 2 longer of 3. Their ends are left out"
     for call in (estimator.predict, estimator.predict_proba, estimator.attention):
-        with pytest.warns(CutWarning, match=message):
+        with pytest.warns(CutWarning, match=message) as warned:
             call(texts)
+        assert [each.filename for each in warned if each.category is CutWarning] == [__file__]
+    with pytest.warns(CutWarning, match=message) as warned:
+        explain(estimator, texts, verbose=False)
+    assert __file__ in [each.filename for each in warned if each.category is CutWarning]
 
 
 @pytest.mark.full

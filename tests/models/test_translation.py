@@ -262,7 +262,9 @@ def test_long_texts_are_cut_counted_and_have_no_end():
     assert targets.tolist() == [[ids["A"], ids["B"], ids["C"], 0], [ids["A"], ids["B"], END, 0]]
     assert inputs["previous"].tolist() == [[START, ids["A"], ids["B"], 0]] * 2
     assert weights.tolist() == [[1, 1, 1, 0]] * 2
-    with pytest.warns(UserWarning, match=r"at most 3 units to be read whole. Received: 1 longer of 2. They are cut"):
+    with pytest.warns(
+        UserWarning, match=r"at most 3 units to be read whole. Received: 1 longer of 2. Their ends are left out"
+    ):
         translations = model.predict(["a b c d", "a b c"])
     assert translations[0] == translations[1]
 

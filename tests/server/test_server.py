@@ -269,7 +269,7 @@ def test_a_change_is_seen_in_the_layers_behind_it(server, estimator):
 
 
 @pytest.mark.full
-@pytest.mark.filterwarnings("ignore:Texts must have at most 5 units")
+@pytest.mark.filterwarnings("ignore:(Texts|Inputs) must have at most 5 units")
 def test_translators(monkeypatch):
     texts = [" ".join(words) for words in itertools.permutations(WORDS[:4], 3)]
     settings = {"max_length": 5, "beam": 1, "epochs": 1, "training": {"epoch_steps": 1}, "verbose": False}

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import time
-import warnings
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -23,7 +22,7 @@ from limelight.explanation.measurements import Settings, estimate_cost, measure,
 from limelight.explanation.rankings import list_rankings
 from limelight.explanation.subjects import Subject, check_fitted, make_subject
 from limelight.models import Forecaster, Translator
-from limelight.models.inputs import CutWarning
+from limelight.models.inputs import warn_of_cut
 
 
 def explain(
@@ -118,7 +117,9 @@ def explain(
     own_progress = Progress(quiet=not verbose) if progress is None else None
     progress = progress or own_progress or Progress(quiet=True)
     chosen = _choose_examples(model, len(X), sample, seed)
-    _warn_of_cut(model, X)
+    # A forecaster reads the end of a series, as far back as it was trained.
+    if hasattr(model, "inputs_") and not isinstance(model, Forecaster):
+        warn_of_cut(model._input_limit, model.count_cut(X), len(X), stacklevel=2)
     subject = _make_subject(
         model, X, y, chosen, marks=marks, tokens=tokens, perturbation=perturbation, output=output, sample=sample,
         output_steps=output_steps, horizon_step=horizon_step, folds=folds, known=known, seed=seed,
@@ -167,17 +168,6 @@ def _choose_examples(model: Any, count: int, sample: int | None, seed: int) -> n
     if sample is None or sample >= count or isinstance(model, Forecaster):
         return None
     return np.sort(np.random.default_rng(seed).choice(count, sample, replace=False))
-
-
-def _warn_of_cut(model: Any, X: Any) -> None:
-    cut = 0 if isinstance(model, Forecaster) or not hasattr(model, "inputs_") else model.count_cut(X)
-    if cut:
-        warnings.warn(
-            f"Inputs must not be longer than the model reads, to be explained whole. Received: {cut:,} longer of {len(X):,}. "
-            "Their ends are left out.",
-            CutWarning,
-            stacklevel=3,
-        )
 
 
 def _get_indices(chosen: np.ndarray | None, count: int) -> np.ndarray:

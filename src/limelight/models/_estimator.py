@@ -21,7 +21,6 @@ from limelight.maps import AttentionMaps
 from limelight.models import files, frozen
 from limelight.models.builders import ENCODERS
 from limelight.models.inputs import (
-    CutWarning,
     DocumentInputs,
     Inputs,
     SeriesInputs,
@@ -30,6 +29,7 @@ from limelight.models.inputs import (
     as_texts,
     collect_pairs,
     take,
+    warn_of_cut,
 )
 from limelight.models.objectives import Classification, Regression
 from limelight.models.pretrained import PretrainedTokenizer, load_encoder, read_encoder_config
@@ -139,7 +139,7 @@ class Estimator(BaseEstimator):
         """
         check_is_fitted(self)
         X = self._check_inputs(X)
-        self._warn_of_cut(X)
+        warn_of_cut(self._input_limit, self.inputs_.count_cut(X), len(X), stacklevel=2)
         examples = self.inputs_.encode(X)
         longest = int(examples.lengths.max())
         inputs, _, _ = examples.batch(np.arange(len(examples)), longest)
@@ -187,19 +187,15 @@ class Estimator(BaseEstimator):
             history = trainer.fit(seed)
         return trainer.export(), history
 
-    def _warn_of_cut(self, X: Any) -> None:
-        if cut := self.inputs_.count_cut(X):
-            warnings.warn(
-                f"Inputs must have at most {self.inputs_.limit} to be read whole. Received: {cut:,} longer of {len(X):,}. Their "
-                "ends are left out.",
-                CutWarning,
-                stacklevel=4,
-            )
+    @property
+    def _input_limit(self) -> str:
+        """Return how much is read of an input, such as "512 words"."""
+        return self.inputs_.limit
 
     def _predict_outputs(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         X = self._check_inputs(X)
-        self._warn_of_cut(X)
+        warn_of_cut(self._input_limit, self.inputs_.count_cut(X), len(X), stacklevel=3)
         examples = self.inputs_.encode(X)
         rows = 1 << max(min(self.batch_size, len(examples)) - 1, 0).bit_length()
         return predict(self.model_, examples, rows)
@@ -449,12 +445,12 @@ class Classifier(ClassifierMixin):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of each input (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        return self.classes_[self._predict_outputs(X).argmax(1)]
 
     def evaluate(self, X: Any, y: Any) -> evaluate.ClassificationResult:
         """Return the metrics on inputs and their classes, each with its interval over examples."""
         names = [str(value) for value in self.classes_]
-        return evaluate.classification(self.target_.encode(y), self.predict_proba(X), names)
+        return evaluate.classification(self.target_.encode(y), self._predict_outputs(X), names)
 
 
 class Regressor(RegressorMixin):

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
@@ -22,6 +23,23 @@ _SENTENCE_ENDS = frozenset(".!?…。！？")
 
 class CutWarning(UserWarning):
     """Inputs are longer than a model reads."""
+
+
+def warn_of_cut(limit: str, cut: int, total: int, stacklevel: int) -> None:
+    """Warn if a model does not read some inputs to their end.
+
+    Args:
+        limit: How much is read of an input, such as "512 words".
+        cut: The number of inputs that are longer.
+        total: The number of all inputs.
+        stacklevel: As in `warnings.warn`, counted from the caller.
+    """
+    if cut:
+        warnings.warn(
+            f"Inputs must have at most {limit} to be read whole. Received: {cut:,} longer of {total:,}. Their ends are left out.",
+            CutWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 class Inputs(Protocol):

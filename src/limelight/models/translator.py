@@ -20,7 +20,7 @@ from limelight.exceptions import AttentionError
 from limelight.maps import AttentionMaps
 from limelight.models._estimator import Estimator
 from limelight.models.decoding import BeamSearch, Sampling
-from limelight.models.inputs import CutWarning, as_texts
+from limelight.models.inputs import as_texts, warn_of_cut
 from limelight.models.objectives import Classification
 from limelight.models.translation import ATTENTIONS, END, START, build_transformer_translator, build_translator
 from limelight.models.units import Units, compose
@@ -346,17 +346,17 @@ class Translator(Estimator):
             )
         return build_translator(inputs.size, target.size, attention=self.mechanism, **common)
 
+    @property
+    def _input_limit(self) -> str:
+        """Return how much is read of a text, such as "512 units"."""
+        return f"{self.max_length} units"
+
     def _encode_sources(self, texts: Sequence[str], warn: bool = False) -> list[np.ndarray]:
         """Return the ids of sources, cut to `max_length`; warn of those that are longer on request."""
         encoded = [self.inputs_.encode(text) for text in texts]
-        cut = sum(len(ids) > self.max_length for ids in encoded)
-        if warn and cut:
-            warnings.warn(
-                f"Texts must have at most {self.max_length} units to be read whole. Received: {cut:,} longer of {len(texts):,}. "
-                "They are cut.",
-                CutWarning,
-                stacklevel=3,
-            )
+        if warn:
+            cut = sum(len(ids) > self.max_length for ids in encoded)
+            warn_of_cut(self._input_limit, cut, len(texts), stacklevel=3)
         return [ids[: self.max_length] for ids in encoded]
 
     def _encode(
