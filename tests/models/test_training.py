@@ -267,9 +267,33 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     relabelled.train_set.targets[7] ^= 1
     with pytest.raises(UsageError, match=r"another data\."):
         relabelled.fit(1)
+    assert path.exists()
     path.write_bytes(b"nonsense")
     with pytest.raises(UsageError, match=r"must be a file that `fit` wrote"):
         make_trainer(checkpoint=path).fit(1)
+
+
+def test_one_changed_example_of_a_thousand_is_found(tmp_path):
+    ids = np.random.default_rng(3).integers(1, 9, (1_000, 4)).astype(np.int32)
+    texts, labels = list(ids), (ids[:, 0] > 4).astype(float)
+
+    def make(texts, labels, on_step=lambda: None):
+        config = dataclasses.replace(CONFIG, checkpoint=tmp_path / "state.npz", checkpoint_seconds=0.0, epochs=1)
+        build = functools.partial(bag_of_words, 0.0)
+        return Trainer(build, Sequences(texts, labels), make_subset(13, seed=2), Classification(), config, on_step)
+
+    def stop():
+        if (tmp_path / "state.npz").exists():
+            raise Stop
+
+    with pytest.raises(Stop):
+        make(texts, labels, stop).fit(1)
+    relabelled, rewritten = labels.copy(), [*texts[:500], 9 - texts[500], *texts[501:]]
+    relabelled[7] = 1 - relabelled[7]
+    for changed in ((texts, relabelled), (rewritten, labels)):
+        with pytest.raises(UsageError, match=r"another data\."):
+            make(*changed).fit(1)
+    make(texts, labels).fit(1)
 
 
 @pytest.mark.full

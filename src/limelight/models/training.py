@@ -22,6 +22,9 @@ from limelight.models.examples import Examples
 from limelight.models.objectives import Objective
 from limelight.models.tensorboard import EventWriter, describe_heads
 
+# The examples that tell the data of a checkpoint from other data; reading millions from a disk would take minutes.
+_MAX_HASHED = 20_000
+
 
 @dataclasses.dataclass
 class TrainingConfig:
@@ -118,6 +121,7 @@ class Trainer:
         self._mean_weight = None if weights is None or np.ptp(weights) == 0 else float(np.mean(weights, dtype=float))
         self.model: keras.Model | None = None
         self._first_optimizer_state: list[np.ndarray] = []
+        self._data_hashes: list[str] = []
 
     @property
     def _steps_of_pass(self) -> int:
@@ -140,6 +144,8 @@ class Trainer:
             TrainingError: The loss is not finite.
             UsageError: The checkpoint is of another training.
         """
+        if self.config.checkpoint is not None:
+            self._data_hashes = [_hash_examples(examples) for examples in (self.train_set, self.validation_set)]
         with self._scope():
             model = self._reset(seed)
             run = self._resume(model, seed) or _Run(self.objective.metric, copy_weights(model), self.config.averaging)
@@ -308,7 +314,7 @@ class Trainer:
             "examples": [len(self.train_set), len(self.validation_set)],
             "shapes": [list(variable.shape) for variable in model.variables],
             "backend": keras.backend.backend(),
-            "data": [_hash_examples(examples) for examples in (self.train_set, self.validation_set)],
+            "data": self._data_hashes,
             **{name: config[name] for name in names},
         }
 
@@ -461,12 +467,15 @@ def fill_batch(examples: Examples, indices: np.ndarray, length: int, rows: int) 
 
 
 def _hash_examples(examples: Examples) -> str:
-    """Return a hash of the lengths of examples, and of the inputs, targets and weights of up to 64 of them."""
-    indices = np.unique(np.linspace(0, len(examples) - 1, 64).astype(int))
-    inputs, targets, weights = examples.batch(indices, int(examples.lengths[indices].max()))
-    total = hashlib.blake2b(np.asarray(examples.lengths).tobytes(), digest_size=16)
-    for array in keras.tree.flatten((inputs, targets, weights)):
-        total.update(np.ascontiguousarray(array).tobytes())
+    """Return a hash of the lengths of examples, and of the inputs, targets and weights of up to `_MAX_HASHED` of them."""
+    lengths = np.asarray(examples.lengths)
+    total = hashlib.blake2b(lengths.tobytes(), digest_size=16)
+    indices = np.unique(np.linspace(0, len(examples) - 1, min(len(examples), _MAX_HASHED)).astype(int))
+    # Each is padded to a length close to its own.
+    indices = indices[np.argsort(lengths[indices], kind="stable")]
+    for chunk in np.array_split(indices, -(-len(indices) // 64)):
+        for array in keras.tree.flatten(examples.batch(chunk, int(lengths[chunk].max()))):
+            total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
 
 
