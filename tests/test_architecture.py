@@ -246,6 +246,20 @@ def test_private_keras_is_used_in_one_module() -> None:
 
 
 @pytest.mark.backend_free
+def test_no_length_of_an_example_is_decided_on() -> None:
+    """An exporter traces one example: only `core.shapes` tells whether a length is known to be 1 for all of them."""
+    folders = ("core", "masks", "positions", "scores", "normalizers", "engine")
+    decides = re.compile(r"(\.shape\[[^]]*\]|\.total) (==|!=|<=|>) 1\b")
+    users = {
+        name
+        for name, path in MODULES.items()
+        if name.split(".")[1:2] and name.split(".")[1] in folders and decides.search(path.read_text(encoding="utf-8"))
+    }
+    # There a mask becomes floats if it is the same for all queries, which changes no result.
+    assert users == {"limelight.engine.torch.fused"}
+
+
+@pytest.mark.backend_free
 def test_summaries_are_imperative() -> None:
     summaries = {
         f"{module}:{node.lineno}": summary

@@ -93,6 +93,23 @@ def iterate_output_shapes(layer: Any) -> Iterator[tuple[int | None, ...]]:
                 yield tuple(tensor.shape)
 
 
+def iterate_model_inputs(model: Any, layer: Any) -> Iterator[Any]:
+    """Iterate over the inputs of a model that a layer inside it is called on, directly or by the input of a nested model.
+
+    Only the nodes of a graph tell what a nested model is called on.
+    """
+    nested = [inner for inner in iterate_layers(model, include_self=False) if getattr(inner, "inputs", None)]
+    tensors = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
+    while tensors:
+        tensor = tensors.pop()
+        if any(tensor is each for each in model.inputs):
+            yield tensor
+        for inner in nested:
+            for position, each in enumerate(inner.inputs):
+                if each is tensor:
+                    tensors += [node.input_tensors[position] for node in inner._inbound_nodes]
+
+
 @dataclasses.dataclass
 class VariableLimit:
     """A limit of the bytes of new variables. See `limit_variables`.

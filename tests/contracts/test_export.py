@@ -59,7 +59,7 @@ PARTS = {
     for case in CASES
     if not case.fixed
 }
-REPRESENTATIVE = ("multi-head causal", "pooling", "linear causal", "part: shaw")
+REPRESENTATIVE = ("multi-head causal", "pooling", "linear causal", "part: shaw", "part: gaussian")
 # Exporters compile slowly: on the other backends, one model has fewer mechanisms.
 REPRESENTATIVE += ("additive attention", "part: alibi") if is_full() else ()
 MODELS = {

@@ -279,23 +279,24 @@ def _check_ids(model: Any, batch: Any) -> None:
     """
     import keras
 
+    from limelight._keras_private import iterate_layers, iterate_model_inputs
+
     specs = list(getattr(model, "inputs", None) or [])
     arrays = (
         batch if isinstance(batch, dict) else dict(zip((spec.name for spec in specs), _arrays(batch), strict=False))
     )
-    for layer in getattr(model, "layers", ()):
-        read = None
-        if isinstance(layer, keras.layers.Embedding):
-            with contextlib.suppress(AttributeError, ValueError):  # It was called several times or never.
-                read = layer.input
-        name = next((spec.name for spec in specs if spec is read), None)
-        array = arrays.get(name)
-        if array is None or (array.min() >= 0 and array.max() < layer.input_dim):
-            continue
-        raise DataError(
-            f"The ids of input {name!r} must be from 0 to {layer.input_dim - 1}, for the {layer.input_dim} rows of layer "
-            f"{layer.name!r}. Received: ids from {array.min()} to {array.max()}. Make them with the vocabulary of the model."
-        )
+    embeddings = (
+        [layer for layer in iterate_layers(model) if isinstance(layer, keras.layers.Embedding)] if specs else []
+    )
+    for layer in embeddings:
+        for name in {tensor.name: None for tensor in iterate_model_inputs(model, layer)}:
+            array = arrays.get(name)
+            if array is None or (array.min() >= 0 and array.max() < layer.input_dim):
+                continue
+            raise DataError(
+                f"The ids of input {name!r} must be from 0 to {layer.input_dim - 1}, for the {layer.input_dim} rows of layer "
+                f"{layer.name!r}. Received: ids from {array.min()} to {array.max()}. Make them with the vocabulary of the model."
+            )
 
 
 def _check_tokens(source: str, tokens: Sequence[Sequence[str]], arrays: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@
 from typing import NamedTuple, TypeGuard, TypeVar
 
 from limelight.core.block import Block
+from limelight.core.shapes import is_one
 from limelight.masks import And, Causal, Mask, Padding, Prefix, intersect
 
 Kind = TypeVar("Kind", bound=Mask)
@@ -30,7 +31,7 @@ def decompose_mask(mask: Mask | None, block: Block) -> DecomposedMask:
     for part in _intersected(mask):
         if _is_exactly(part, Causal) and _is_kernel_causal(part, block):
             is_causal = True
-        elif _is_exactly(part, Causal) and part.align == "end" and block.rows.total == 1 and not block.has_positions:
+        elif _is_exactly(part, Causal) and part.align == "end" and is_one(block.rows.total) and not block.has_positions:
             continue  # The only query is the last one, which may attend to all keys.
         elif _is_exactly(part, Padding):
             keys = intersect(keys, None if part.keys is None else Padding(keys=part.keys))

@@ -7,6 +7,7 @@ from keras import ops
 
 from limelight._attention_statistics import AttentionStatistics, block_edges, check_statistics_arguments
 from limelight.core.block import Block, Slice
+from limelight.core.shapes import is_one
 from limelight.engine import backend, thresholds
 from limelight.engine.call import AttentionCall
 from limelight.engine.dense import apply_weights
@@ -161,7 +162,7 @@ def column_statistics(
     scale = ops.swapaxes(scale, -1, -2)
     if is_new is not None:
         scale = ops.where(is_new, scale, 0.0)
-    if not _is_one(max_row_blocks):
+    if not is_one(max_row_blocks):
         indices = spec.row_block(rows) - spec.row_block(rows[0])
         scale = ops.where(ops.expand_dims(ops.arange(max_row_blocks, dtype="int32"), -1) == indices, scale, 0.0)
     sums = ops.matmul(scale, unnormalized)  # (b, n, max_row_blocks, s)
@@ -176,7 +177,7 @@ def _coarse_maxima(reduced: ReducedBlock, rows: Any, max_row_blocks: Any, spec: 
     """Return the largest weights (b, n, max_row_blocks, num_column_blocks) of coarse blocks."""
 
     def reduce_rows(weights: Any) -> Any:
-        if _is_one(max_row_blocks):
+        if is_one(max_row_blocks):
             return ops.max(weights, axis=-2, keepdims=True)
         return _max_by_row_blocks(weights, rows, max_row_blocks, spec)
 
@@ -219,7 +220,3 @@ def _divides_columns(block: Block, columns: Any, spec: StatisticsSpec) -> bool:
     """Return True if a block has all columns, and all coarse blocks have the same number of them."""
     count = spec.num_column_blocks
     return block.columns.is_full and isinstance(columns, int) and isinstance(count, int) and columns % count == 0
-
-
-def _is_one(count: Any) -> bool:
-    return isinstance(count, int) and count == 1

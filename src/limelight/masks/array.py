@@ -7,6 +7,7 @@ from keras import ops
 
 from limelight.core.block import Block, Slice
 from limelight.core.component import is_tensor, register
+from limelight.core.shapes import is_one
 from limelight.masks.mask import RENDER_SIZE, Mask, static_min
 
 
@@ -57,7 +58,7 @@ class Padding(Mask):
 
     def kv_lengths(self) -> Any:
         # One element stands for all keys of an example: all of them are real, or none, and then it has no length.
-        if self.keys is None or self.keys.shape[-1] == 1:
+        if self.keys is None or is_one(self.keys.shape[-1]):
             return None
         lengths = ops.arange(1, ops.shape(self.keys)[-1] + 1, dtype="int32")
         return ops.reshape(ops.max(ops.where(self.keys, lengths, 0), axis=-1), (-1,))
