@@ -140,6 +140,21 @@ def test_weights_that_are_not_finite_are_missing(random):
     assert document["notes"] == ["Weights that are NaN or infinity are missing, and not drawn, in: cross."]
 
 
+def test_rankings_tell_how_many_values_are_not_finite(random):
+    signed, scores = random.normal(0, 1, (1, 3, 4)), random.normal(0, 1, 4)
+    signed[0, 1, 2], scores[1], scores[3] = np.inf, np.nan, -np.inf
+    maps = AttentionMap.from_weights(np.full((1, 3, 4), 0.25), path="cross")
+    rankings = {"gradient": {"cross": AttentionMap.from_weights(signed)}, "occlusion": [scores]}
+    document = View(maps, rankings=rankings).to_document()
+    pairs, shared = document["sets"][0]["maps"][0]["examples"][0]["rankings"]
+    assert pairs["title"] == "gradient, 1 of 12 not finite"
+    assert pairs["scale"] == [pytest.approx(np.abs(signed[np.isfinite(signed)]).max())]
+    assert shared["title"] == "occlusion, 2 of 4 not finite"
+    order = sorted((0, 2), key=lambda key: -abs(scores[key]))
+    assert shared["keys"][:2] == order
+    assert shared["values"] == pytest.approx([*scores[order], 0, 0], rel=1e-3)
+
+
 def test_statistics_that_are_not_finite_are_missing(random):
     held = softmax(random.normal(0, 1, (1, 2, 5, 7)))
     held[0, 1, 2] = np.nan

@@ -303,7 +303,7 @@ class _Reader:
         for title, values in (self.view.rankings or {}).items():
             if isinstance(values, Mapping):
                 if name in values:
-                    rankings.append({"title": str(title), **_rank_pairs(title, values[name], attention, example)})
+                    rankings.append(_rank_pairs(title, values[name], attention, example))
                 continue
             given = list(values)
             if len(given) != attention.shape[0]:
@@ -311,10 +311,10 @@ class _Reader:
                     f"`rankings` must have one entry for each example. Received: {len(given)} under {title!r} for "
                     f"{attention.shape[0]} examples."
                 )
-            scores = np.nan_to_num(np.asarray(given[example.index[0]], np.float64).ravel())
+            scores = np.asarray(given[example.index[0]], np.float64).ravel()
             # Layers over other positions have other keys.
             if example.columns <= len(scores) <= attention.shape[-1] or len(scores) == example.columns:
-                rankings.append({"title": str(title), **_rank(scores[: example.columns])})
+                rankings.append(_rank(title, scores[: example.columns]))
         return rankings
 
     def _store(self, tokens: Sequence[str] | None, count: int) -> int | None:
@@ -460,10 +460,20 @@ def _read_top(statistics: Any, example: _Example) -> dict[str, Any]:
     }
 
 
-def _rank(scores: np.ndarray) -> dict[str, Any]:
+def _rank(title: Any, scores: np.ndarray) -> dict[str, Any]:
     """Return the strongest tokens by the size of their values, which are the same for every query."""
+    title, scores = _drop_non_finite(title, scores)
     order = np.argsort(-np.abs(scores), kind="stable")[:NUM_TOP_KEYS]
-    return {"shared": True, "keys": order.tolist(), "values": [round_digits(scores[index]) for index in order]}
+    values = [round_digits(scores[index]) for index in order]
+    return {"title": title, "shared": True, "keys": order.tolist(), "values": values}
+
+
+def _drop_non_finite(title: Any, values: np.ndarray) -> tuple[str, np.ndarray]:
+    """Return values with 0 for those that are not finite, and the title, which tells how many these are."""
+    is_finite = np.isfinite(values)
+    if is_finite.all():
+        return str(title), values
+    return f"{title}, {values.size - is_finite.sum():,} of {values.size:,} not finite", np.where(is_finite, values, 0.0)
 
 
 def _rank_pairs(title: str, values: Any, attention: AttentionMap, example: _Example) -> dict[str, Any]:
@@ -474,13 +484,15 @@ def _rank_pairs(title: str, values: Any, attention: AttentionMap, example: _Exam
             f"`rankings` must have maps of the shape of those of the attention. Received: {received} under {title!r}, for "
             f"{attention.key!r} of shape {attention.shape}."
         )
-    signed = np.nan_to_num(
-        values.weights(examples=[example.index[0]], rows=slice(0, example.rows), columns=slice(0, example.columns))
+    weights = values.weights(
+        examples=[example.index[0]], rows=slice(0, example.rows), columns=slice(0, example.columns)
     )[(0, *example.index[1:])]
+    title, signed = _drop_non_finite(title, weights)
     count = min(NUM_TOP_KEYS, example.columns)
     keys = np.argsort(-np.abs(signed), axis=-1, kind="stable")[..., :count]
     packed = [pack_signed(each) for each in np.take_along_axis(signed, keys, axis=-1)]
     return {
+        "title": title,
         "shared": False,
         "count": count,
         "keys": [pack(each.astype(np.uint16)) for each in keys],
