@@ -100,8 +100,13 @@ def iterate_model_inputs(model: Any, layer: Any) -> Iterator[Any]:
     """
     nested = [inner for inner in iterate_layers(model, include_self=False) if getattr(inner, "inputs", None)]
     tensors = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
+    seen: set[int] = set()
     while tensors:
         tensor = tensors.pop()
+        # A model may be called on its own inputs.
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
         if any(tensor is each for each in model.inputs):
             yield tensor
         for inner in nested:

@@ -30,6 +30,8 @@ def folder(tmp_path_factory):
     inner = keras.Sequential([keras.Input((None,), dtype="int32"), keras.layers.Embedding(4, 8)])
     hidden = inner(ids)
     keras.Model(ids, keras.layers.MultiHeadAttention(1, 4)(hidden, hidden)).save(folder / "nested.keras")
+    hidden = inner(inner.inputs[0])
+    keras.Model(inner.inputs, keras.layers.MultiHeadAttention(1, 4)(hidden, hidden)).save(folder / "own.keras")
     three = keras.layers.Reshape((3, 8))(keras.layers.Embedding(30, 8)(ids))
     keras.Model(ids, keras.layers.MultiHeadAttention(1, 4)(three, three)).save(folder / "three.keras")
     source, target = (keras.Input((None, 5), name=name) for name in ("source", "target"))
@@ -185,6 +187,7 @@ def test_model_without_attention_says_why(show):
         (["ids.keras", "big.npy"], 3, "The ids of input 'ids' must be from 0 to 29, for the 30 rows of layer 'embedding"),
         (["ids.keras", "big.npy"], 3, "Received: ids from -1 to 30. Make them with the vocabulary of the model.\n"),
         (["nested.keras", "ids.npy"], 3, "The ids of input 'ids' must be from 0 to 3, for the 4 rows of layer 'embedding"),
+        (["own.keras", "ids.npy"], 3, "must be from 0 to 3, for the 4 rows of layer 'embedding"),
         (["text.keras", "a", "--layout", "btns"], 2, "--layout is for models of other libraries: the axes of an estimator are"),
         (["text.keras", "a", "--layout", "xyz"], 2, "--layout is for models of other libraries: the axes of an estimator are"),
         (["ids.keras", "ids.npy", "--examples", "0"], 2, "--examples must be at least 1"),
